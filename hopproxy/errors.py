@@ -1,0 +1,118 @@
+"""What can go wrong, each with the status to answer with and whose fault it is.
+
+Two families.  A `Refusal` is about bytes: what was read cannot stand.  A `LinkError` is about a
+link: it ended, or was ended, before its work was done.  Both carry the RFC 9209 proxy error type
+that the client is told, and the close reason that the link's record keeps.
+"""
+
+from hopproxy.record import CloseReason, Hop
+
+
+class HopError(Exception):
+    """An exchange that fails: the answer to give (if none has begun) and its cause.
+
+    `status` is for the client.  `cause` is a proxy error type of RFC 9209 section 2.3, `detail`
+    one sentence for people.  `at` is the hop at fault, None when it is the gateway itself.
+    """
+
+    status = 500
+    cause = "proxy_internal_error"
+    reason = CloseReason.INTERNAL_ERROR
+    at: Hop | None = None
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class BadRequest(HopError):
+    """A request that cannot be read in exactly one way, or that passes a limit."""
+
+    status = 400
+    cause = "http_request_error"
+    reason = CloseReason.BAD_REQUEST
+    at = Hop.CLIENT
+
+    def __init__(self, detail: str, status: int = 400) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class Denied(HopError):
+    """A request that is understood and not served (no route, a method switched off, a loop).
+
+    Its connection may stay open: the message itself was sound.
+    """
+
+    status = 404
+    cause = "http_request_denied"
+    reason = CloseReason.BAD_REQUEST
+    at = Hop.CLIENT
+
+    def __init__(self, detail: str, status: int = 404, cause: str = "http_request_denied") -> None:
+        super().__init__(detail)
+        self.status = status
+        self.cause = cause
+
+
+class BadResponse(HopError):
+    """A response that cannot be read in exactly one way, or that passes a limit."""
+
+    status = 502
+    cause = "http_protocol_error"
+    reason = CloseReason.BAD_RESPONSE
+    at = Hop.UPSTREAM
+
+
+class PoolExhausted(HopError):
+    """No upstream link came free: the queue is full, or the wait was too long."""
+
+    status = 503
+    cause = "connection_limit_reached"
+    reason = CloseReason.NEVER_OPENED
+    at = None
+
+
+class ConnectFailed(HopError):
+    """No connection to the origin could be made; nothing was sent, so another may be tried."""
+
+    status = 502
+    cause = "connection_refused"
+    reason = CloseReason.NEVER_OPENED
+    at = Hop.UPSTREAM
+
+    def __init__(self, detail: str, status: int = 502, cause: str = "connection_refused") -> None:
+        super().__init__(detail)
+        self.status = status
+        self.cause = cause
+
+
+class LinkError(HopError):
+    """A link that ended, or was ended, before its work was done."""
+
+    def __init__(self, at: Hop, reason: CloseReason, detail: str) -> None:
+        super().__init__(detail)
+        self.at = at
+        self.reason = reason
+        self.status, self.cause = _answers(at, reason)
+
+
+def _answers(at: Hop, reason: CloseReason) -> tuple[int, str]:
+    """(status, proxy error type) for a link that failed on one hop.
+
+    A client's own failure has a status for the log alone (499, as nginx writes it), but for a
+    head or a body that did not come in time: 408 can still reach it.
+    """
+    if at is Hop.CLIENT:
+        if reason in (CloseReason.HEAD_TIMEOUT, CloseReason.BODY_TIMEOUT):
+            return 408, "http_request_error"
+        return 499, "connection_terminated"
+    return _UPSTREAM_ANSWERS.get(reason, (502, "connection_terminated"))
+
+
+_UPSTREAM_ANSWERS = {
+    CloseReason.RESPONSE_TIMEOUT: (504, "http_response_timeout"),
+    CloseReason.BODY_TIMEOUT: (504, "connection_read_timeout"),
+    CloseReason.WRITE_TIMEOUT: (504, "connection_write_timeout"),
+    CloseReason.INCOMPLETE: (502, "http_response_incomplete"),
+}

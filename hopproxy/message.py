@@ -1,0 +1,234 @@
+"""Fields, heads and body framing: the words in which both hops are spoken of (RFC 9110, RFC 9112).
+
+A head keeps its field lines as they came, each one checked, and beside them the few *special*
+fields that some rule has to look at.  All other lines are *ordinary*: they pass to the next hop
+untouched and in their order, so no rule ever needs their names.  A head is never changed once
+read; what the next hop receives is written anew from it.
+"""
+
+import re
+from collections.abc import Iterator
+from enum import Enum
+
+
+class Kind(Enum):
+    """What a field is to a gateway."""
+
+    ORDINARY = "ordinary"
+    HOST = "host"
+    LENGTH = "content-length"
+    CODING = "transfer-encoding"
+    CONNECTION = "connection"
+    HOP = "hop"  # of one hop only, named in Connection or not (RFC 9110 section 7.6.1)
+    FORWARDING = "forwarding"  # who is asking: believed from trusted peers only
+    VIA = "via"
+    EXPECT = "expect"
+    DATE = "date"
+    CHALLENGE = "challenge"  # WWW-Authenticate, which may bind a connection (NTLM)
+    SHADOW = "shadow"  # X_Forwarded_For: WSGI and CGI read it as the field that we write
+    UNDERSCORE = "underscore"
+
+
+_KINDS = {
+    b"host": Kind.HOST,
+    b"content-length": Kind.LENGTH,
+    b"transfer-encoding": Kind.CODING,
+    b"connection": Kind.CONNECTION,
+    b"keep-alive": Kind.HOP,
+    b"proxy-connection": Kind.HOP,
+    b"te": Kind.HOP,
+    b"upgrade": Kind.HOP,
+    b"http2-settings": Kind.HOP,
+    b"proxy-authenticate": Kind.HOP,
+    b"proxy-authorization": Kind.HOP,
+    b"proxy-authentication-info": Kind.HOP,
+    b"forwarded": Kind.FORWARDING,
+    b"x-forwarded-for": Kind.FORWARDING,
+    b"x-forwarded-host": Kind.FORWARDING,
+    b"x-forwarded-proto": Kind.FORWARDING,
+    b"x-forwarded-port": Kind.FORWARDING,
+    b"x-real-ip": Kind.FORWARDING,
+    b"via": Kind.VIA,
+    b"expect": Kind.EXPECT,
+    b"date": Kind.DATE,
+    b"www-authenticate": Kind.CHALLENGE,
+}
+
+#: Fields that no peer may take away by naming them in Connection: framing, routing, identity and
+#: what caches decide by (RFC 9110 section 7.6.1: a sender MUST NOT list a field intended for all
+#: recipients).
+PROTECTED = frozenset(
+    name
+    for name, kind in _KINDS.items()
+    if kind not in (Kind.HOP, Kind.CONNECTION, Kind.EXPECT, Kind.DATE)
+) | {
+    b"authorization",
+    b"cookie",
+    b"set-cookie",
+    b"cache-control",
+    b"age",
+    b"expires",
+    b"vary",
+    b"origin",
+    b"content-type",
+    b"content-encoding",
+    b"content-range",
+    b"range",
+    b"trailer",
+    b"max-forwards",
+    b"expect",
+    b"date",
+    b"proxy-status",
+}
+
+#: Names whose `_` twin is dropped: those we write and those nobody may forge.
+_SHADOWED = PROTECTED | _KINDS.keys()
+
+
+class Field:
+    """One field line: as it goes on the wire, its name in lower case, its value, its kind."""
+
+    __slots__ = ("kind", "line", "name", "value")
+
+    def __init__(self, line: bytes, name: bytes, value: bytes, kind: Kind) -> None:
+        self.line = line
+        self.name = name
+        self.value = value
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        return f"<Field {self.line!r}>"
+
+
+#: Token, colon, then anything but control bytes; obs-text stays (RFC 9110 sections 5.1, 5.5, 5.6.2).
+_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)")
+
+
+def field(line: bytes) -> Field | None:
+    """The field of one line without its CRLF, None when it is not well-formed.
+
+    The field's own `line` is normal: one space after the colon, none at the end.
+    """
+    match = _LINE.fullmatch(line)
+    if match is None:
+        return None
+    raw, value = match[1], match[2].strip(b" \t")
+    name = raw.lower()
+    return Field(raw + b": " + value, name, value, kind_of(name))
+
+
+def kind_of(name: bytes) -> Kind:
+    """What a field of this name (in lower case) is to a gateway."""
+    kind = _KINDS.get(name)
+    if kind is not None:
+        return kind
+    if b"_" in name:
+        return Kind.SHADOW if name.replace(b"_", b"-") in _SHADOWED else Kind.UNDERSCORE
+    return Kind.ORDINARY
+
+
+def name_of(line: bytes) -> bytes:
+    """The name, in lower case, of a line that is known to be well-formed."""
+    return line[: line.index(b":")].lower()
+
+
+def list_of(value: bytes) -> Iterator[bytes]:
+    """The members of a comma-separated list, empty ones left out (RFC 9110 section 5.6.1)."""
+    for member in value.split(b","):
+        member = member.strip(b" \t")
+        if member:
+            yield member
+
+
+class Body(Enum):
+    """How the end of a body is found (RFC 9112 section 6.3)."""
+
+    NONE = "none"
+    SIZED = "sized"
+    CHUNKED = "chunked"
+    UNTIL_CLOSE = "until close"
+
+
+class Head:
+    """What requests and responses share: checked lines, the special fields, the body's framing.
+
+    `options` are the members of all Connection fields, in lower case.  `minor` is the x of HTTP/1.x.
+    """
+
+    __slots__ = ("body", "length", "lines", "minor", "options", "special")
+
+    minor: int
+    lines: list[bytes]
+    special: list[Field]
+    options: frozenset[bytes]
+    body: Body
+    length: int
+
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of every field of this name (lower case), special or not."""
+        found = []
+        for line in self.lines:
+            if name_of(line) == name:
+                found.append(line[line.index(b":") + 1 :].strip(b" \t"))
+        return found
+
+    def special_value(self, name: bytes) -> bytes | None:
+        """The values of a special field, joined as a list; None when it is absent."""
+        values = [field.value for field in self.special if field.name == name]
+        return b", ".join(values) if values else None
+
+
+NO_OPTIONS: frozenset[bytes] = frozenset()
+
+
+class RequestHead(Head):
+    """A request's start line and fields.
+
+    `target` is in origin-form, or `*`.  `host` is the authority it is for, empty only in HTTP/1.0.
+    `expects` tells that the client holds its body back for a 100; `upgrade` names the protocol of
+    an upgrade that may be honoured, None otherwise.
+    """
+
+    __slots__ = ("expects", "host", "method", "rewritten", "target", "upgrade")
+
+    def __init__(
+        self, method: bytes, target: bytes, minor: int, lines: list[bytes], special: list[Field]
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.lines = lines
+        self.special = special
+        self.options = NO_OPTIONS
+        self.body = Body.NONE
+        self.length = 0
+        self.host = b""
+        self.expects = False
+        self.upgrade: bytes | None = None
+        #: Memo of `rules.hop`: what was written for the last forwarding block asked for.
+        self.rewritten: tuple[object, bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<RequestHead {self.method!r} {self.target!r} {self.body.name}>"
+
+
+class ResponseHead(Head):
+    """A response's status line and fields.  `reason` may be empty."""
+
+    __slots__ = ("reason", "rewritten", "status")
+
+    def __init__(
+        self, status: int, reason: bytes, minor: int, lines: list[bytes], special: list[Field]
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.minor = minor
+        self.lines = lines
+        self.special = special
+        self.options = NO_OPTIONS
+        self.body = Body.NONE
+        self.length = 0
+        self.rewritten: tuple[object, bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<ResponseHead {self.status} {self.body.name}>"

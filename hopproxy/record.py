@@ -1,0 +1,139 @@
+"""What happened: why links ended, and what one exchange was.
+
+Every link of both hops ends for exactly one `CloseReason`, and each reason has one owner: who
+acted first.  Records travel up; observers read them, no room below knows who looks.
+"""
+
+from enum import Enum
+
+
+class Hop(Enum):
+    """The two links a gateway stands between."""
+
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+
+
+class Owner(Enum):
+    """Who ended a link."""
+
+    US = "us"
+    PEER = "peer"
+    TIMEOUT = "timeout"
+    RESET = "reset"
+
+
+class CloseReason(Enum):
+    """Why a link ended: the name seen by tests, logs and metrics alike, and its owner."""
+
+    def __init__(self, label: str, owner: Owner) -> None:
+        self.label = label
+        self.owner = owner
+
+    # Either hop.
+    PEER_CLOSED = ("peer_closed", Owner.PEER)  # FIN while idle: the usual end
+    PEER_RESET = ("peer_reset", Owner.RESET)
+    PEER_ASKED = ("peer_asked", Owner.US)  # its `Connection: close`, carried out by us
+    PEER_HTTP10 = ("peer_http10", Owner.US)  # HTTP/1.0 without an explicit keep-alive
+    IDLE_TIMEOUT = ("idle_timeout", Owner.TIMEOUT)
+    BODY_TIMEOUT = ("body_timeout", Owner.TIMEOUT)
+    WRITE_TIMEOUT = ("write_timeout", Owner.TIMEOUT)
+    REQUEST_LIMIT = ("request_limit", Owner.US)
+    MAX_AGE = ("max_age", Owner.US)
+    MADE_ROOM = ("made_room", Owner.US)  # the longest idle one, where a limit was full
+    INCOMPLETE = ("incomplete", Owner.PEER)  # FIN inside a message
+    TUNNEL_ENDED = ("tunnel_ended", Owner.PEER)
+    TUNNEL_TIMEOUT = ("tunnel_timeout", Owner.TIMEOUT)
+    DRAINING = ("draining", Owner.US)
+    STOPPED = ("stopped", Owner.US)  # the drain was over, or a second signal came
+    INTERNAL_ERROR = ("internal_error", Owner.US)
+    NEVER_OPENED = ("never_opened", Owner.US)
+    # The client link.
+    HEAD_TIMEOUT = ("head_timeout", Owner.TIMEOUT)
+    BAD_REQUEST = ("bad_request", Owner.US)
+    BODY_UNREAD = ("body_unread", Owner.US)  # answered before the request's body had ended
+    NO_LENGTH = ("no_length", Owner.US)  # the close is what delimits an HTTP/1.0 response
+    RESPONSE_CUT = ("response_cut", Owner.US)  # upstream failed inside the body: never look whole
+    # The upstream link.
+    RESPONSE_TIMEOUT = ("response_timeout", Owner.TIMEOUT)
+    BAD_RESPONSE = ("bad_response", Owner.US)
+    CLOSE_DELIMITED = ("close_delimited", Owner.PEER)  # its close was the end of the body
+    OVER_READ = ("over_read", Owner.US)  # bytes came after the response had ended
+    UNSOLICITED = ("unsolicited", Owner.US)  # bytes came while it was idle
+    EARLY_ANSWER = ("early_answer", Owner.US)  # answered before our request had been sent
+    CLIENT_GONE = ("client_gone", Owner.US)
+    POOL_FULL = ("pool_full", Owner.US)  # max_idle
+    PRIVATE = ("private", Owner.US)  # NTLM made it one client's, and that client has left
+    HINT = ("hint", Owner.US)  # Keep-Alive said that it will not be kept long enough
+    ORIGIN_REMOVED = ("origin_removed", Owner.US)
+
+
+class CloseRecord:
+    """One ended link."""
+
+    __slots__ = ("age", "at", "hop", "idle", "peer", "reason", "requests")
+
+    def __init__(
+        self, hop: Hop, peer: str, reason: CloseReason, times: tuple[float, float, float], requests: int
+    ) -> None:
+        """`times`: (clock now, age, time since it was last used), in seconds."""
+        self.hop = hop
+        self.peer = peer
+        self.reason = reason
+        self.at, self.age, self.idle = times
+        self.requests = requests
+
+
+class ExchangeRecord:
+    """One request and its response, as the access log and the counters see them.
+
+    Times are seconds of the process clock; sizes are body bytes, as carried, framing excluded.
+    `status` is what the client was sent, 0 when no response began.
+    """
+
+    __slots__ = (
+        "attempts",
+        "cause",
+        "detail",
+        "ended",
+        "first_byte",
+        "fresh",
+        "host",
+        "link_number",
+        "link_request",
+        "method",
+        "origin",
+        "peer",
+        "received",
+        "route",
+        "sent",
+        "started",
+        "status",
+        "target",
+        "upgraded",
+        "upstream_close",
+        "upstream_number",
+    )
+
+    def __init__(self, peer: str, link_number: int, link_request: int, started: float) -> None:
+        self.peer = peer
+        self.link_number = link_number
+        self.link_request = link_request
+        self.started = started
+        self.first_byte = 0.0
+        self.ended = 0.0
+        self.method = b""
+        self.target = b""
+        self.host = b""
+        self.route = ""
+        self.origin = ""
+        self.status = 0
+        self.received = 0
+        self.sent = 0
+        self.attempts = 0
+        self.fresh = False
+        self.upgraded = False
+        self.upstream_number = 0
+        self.upstream_close: CloseReason | None = None
+        self.cause = ""
+        self.detail = ""

@@ -1,0 +1,127 @@
+"""Who is asking: X-Forwarded-*, Forwarded (RFC 7239) and Via (RFC 9110 section 7.6.3).
+
+What a client says about itself is worth nothing, what a trusted proxy in front of us says is the
+truth as it saw it.  So these fields are replaced for everybody, and appended to for peers that the
+settings name in `trusted_proxies`.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+
+from hopproxy.errors import Denied
+from hopproxy.message import Kind, RequestHead, list_of
+
+#: A request that has passed us this often is going round in circles.  More than one, since two
+#: gateways in a row may well bear the same pseudonym.
+MAX_PASSES = 4
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Sender:
+    """The peer of one client link, as the upstream is told of it.
+
+    `address` is an IP address in text, or empty for a peer without one (a Unix socket).
+    """
+
+    __slots__ = ("_block", "_host", "address", "node", "proto", "trusted")
+
+    def __init__(self, address: str, proto: bytes, trusted: Sequence[Network]) -> None:
+        self.address = address.encode("ascii", "replace")
+        self.proto = proto
+        self.trusted = is_trusted(address, trusted)
+        self.node = _node(address)
+        self._host: bytes | None = None
+        self._block = b""
+
+    def block(self, head: RequestHead) -> bytes:
+        """The forwarding lines for one request, each with its CRLF.
+
+        The same object again for the same host, so that what is built on it can be kept.
+        """
+        if self.trusted and any(f.kind is Kind.FORWARDING for f in head.special):
+            return self._appended(head)
+        if head.host != self._host:
+            self._host = head.host
+            self._block = self._lines(
+                [self.address], [self.proto], [head.host], [self._element(head.host)]
+            )
+        return self._block
+
+    def _appended(self, head: RequestHead) -> bytes:
+        said = head.special_value
+        chain = [v for v in (said(b"x-forwarded-for"), self.address) if v]
+        elements = [v for v in (said(b"forwarded"), self._element(head.host)) if v]
+        block = self._lines(
+            chain,
+            [said(b"x-forwarded-proto") or self.proto],
+            [said(b"x-forwarded-host") or head.host],
+            elements,
+        )
+        for name, label in ((b"x-forwarded-port", b"X-Forwarded-Port"), (b"x-real-ip", b"X-Real-IP")):
+            value = said(name)
+            if value:
+                block += label + b": " + value + b"\r\n"
+        return block
+
+    def _element(self, host: bytes) -> bytes:
+        element = b"for=" + self.node
+        if host:
+            element += b";host=" + _quoted(host)
+        return element + b";proto=" + self.proto
+
+    @staticmethod
+    def _lines(
+        chain: list[bytes], protos: list[bytes], hosts: list[bytes], elements: list[bytes]
+    ) -> bytes:
+        block = b""
+        for name, values in (
+            (b"X-Forwarded-For: ", chain),
+            (b"X-Forwarded-Proto: ", protos),
+            (b"X-Forwarded-Host: ", hosts),
+            (b"Forwarded: ", elements),
+        ):
+            value = b", ".join(values)
+            if value:
+                block += name + value + b"\r\n"
+        return block
+
+
+def is_trusted(address: str, networks: Sequence[Network]) -> bool:
+    """Whether the peer is one of the proxies that the settings trust."""
+    if not networks or not address:
+        return False
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return any(ip in network for network in networks)
+
+
+def via_line(head: RequestHead, pseudonym: bytes) -> bytes:
+    """Our Via line behind those already there, with its CRLF.  Raises Denied (508) in a loop."""
+    ours = b"1.%d %s" % (head.minor, pseudonym)
+    passed: list[bytes] = []
+    for field in head.special:
+        if field.kind is Kind.VIA:
+            passed.extend(list_of(field.value))
+    if not passed:
+        return b"Via: " + ours + b"\r\n"
+    if sum(entry.split()[1:2] == [pseudonym] for entry in passed) >= MAX_PASSES:
+        raise Denied("the request has passed here before", 508, "proxy_loop_detected")
+    return b"Via: " + b", ".join([*passed, ours]) + b"\r\n"
+
+
+def _node(address: str) -> bytes:
+    """A node of RFC 7239 section 6: IPv6 in brackets and quotes, `unknown` without an address."""
+    if not address:
+        return b"unknown"
+    if ":" in address:
+        return b'"[' + address.encode() + b']"'
+    return address.encode()
+
+
+def _quoted(value: bytes) -> bytes:
+    """A token as it is, anything else as a quoted-string (RFC 7239 section 4)."""
+    if value.replace(b".", b"").replace(b"-", b"").isalnum():
+        return value
+    return b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'

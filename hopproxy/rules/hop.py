@@ -1,0 +1,123 @@
+"""A head written anew for the next hop (RFC 9110 section 7.6.1).
+
+What is of one hop only stays on it: Connection with all that it names, and the fields that are
+never end-to-end.  Everything else passes as it came and in its order.  What the next hop needs to
+know of *its* connection is written here, from our own decisions.
+"""
+
+from enum import Enum
+
+from hopproxy.errors import BadRequest
+from hopproxy.message import PROTECTED, Body, Head, Kind, RequestHead, ResponseHead, list_of, name_of
+
+#: Options that speak of the connection itself; any other names a field.
+_CONNECTION_WORDS = frozenset(
+    {b"close", b"keep-alive", b"upgrade", b"te", b"proxy-connection", b"http2-settings"}
+)
+
+#: Kinds that never pass as they came: of one hop only, or written anew by us.
+_REQUEST_OWN = frozenset(
+    {Kind.CONNECTION, Kind.HOP, Kind.CODING, Kind.FORWARDING, Kind.VIA, Kind.SHADOW}
+)
+_RESPONSE_OWN = frozenset({Kind.CONNECTION, Kind.HOP, Kind.CODING})
+
+
+class Underscores(Enum):
+    """What becomes of field names with `_`, which WSGI and CGI cannot tell from `-`."""
+
+    SHADOW = "shadow"  # those that shadow a field which we write or protect are dropped
+    DROP = "drop"
+    REJECT = "reject"
+    KEEP = "keep"
+
+
+def check_options(head: RequestHead, underscores: Underscores) -> None:
+    """Refuse a request that would take away what is meant for all (RULES.md part C).
+
+    Raises BadRequest when Connection names a protected field, and for a field name with `_`
+    where the settings reject those.
+    """
+    if head.options and not head.options <= _CONNECTION_WORDS:
+        named = head.options & PROTECTED
+        if named:
+            name = min(named).decode("ascii", "replace")
+            raise BadRequest(f"Connection names {name}, which is not of this connection alone")
+    if underscores is Underscores.REJECT:
+        for field in head.special:
+            if field.kind is Kind.SHADOW or field.kind is Kind.UNDERSCORE:
+                raise BadRequest("a field name with an underscore")
+
+
+def request_for_upstream(
+    head: RequestHead, forwarding: bytes, via: bytes, underscores: Underscores
+) -> bytes:
+    """The request's head for the upstream hop.  `head` stays as it came, for a retry.
+
+    `forwarding` and `via` are whole lines.  HTTP/1.1 is what we speak, whatever the client spoke
+    (RFC 9112 section 2.3); no Connection line means that we would keep the connection.
+    """
+    memo = head.rewritten
+    if memo is not None and memo[0] is forwarding:
+        return memo[1]
+    own = _REQUEST_OWN
+    if underscores is Underscores.DROP:
+        own = own | {Kind.UNDERSCORE}
+    elif underscores is Underscores.KEEP:
+        own = own - {Kind.SHADOW}
+    lines = end_to_end(head, own)
+    lines.insert(0, b"%s %s HTTP/1.1" % (head.method, head.target))
+    if not any(field.kind is Kind.HOST for field in head.special):
+        lines.insert(1, b"Host: " + head.host)
+    if head.body is Body.CHUNKED:
+        lines.append(b"Transfer-Encoding: chunked")
+    if head.upgrade is not None:
+        lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
+    elif _takes_trailers(head):
+        lines.append(b"Connection: TE\r\nTE: trailers")
+    lines.append(forwarding + via)
+    written = b"\r\n".join(lines) + b"\r\n"
+    head.rewritten = (forwarding, written)
+    return written
+
+
+def response_for_client(head: ResponseHead, added: bytes) -> bytes:
+    """The response's head for the client hop, up to and without the empty line.
+
+    `added` are whole lines: Date where it is missing, Via, and what the gateway decided about the
+    client's connection and the body's framing on it.
+    """
+    memo = head.rewritten
+    if memo is not None and memo[0] == added:
+        return memo[1]
+    lines = end_to_end(head, _RESPONSE_OWN)
+    lines.insert(0, b"HTTP/1.1 %d %s" % (head.status, head.reason))
+    lines.append(added)
+    written = b"\r\n".join(lines) + b"\r\n"
+    head.rewritten = (added, written)
+    return written
+
+
+def end_to_end(head: Head, own: frozenset[Kind]) -> list[bytes]:
+    """The lines of `head` that pass to the next hop, in the order they came.
+
+    `own` are the kinds that stay behind; so does every field that Connection names, unless it is
+    protected (a response may name such a field by mistake: it passes all the same).
+    """
+    dropped = [field.line for field in head.special if field.kind in own]
+    lines = [line for line in head.lines if line not in dropped] if dropped else head.lines[:]
+    if head.options:
+        named = head.options - _CONNECTION_WORDS - PROTECTED
+        if named:
+            lines = [line for line in lines if name_of(line) not in named]
+    return lines
+
+
+def without_length(lines: list[bytes]) -> list[bytes]:
+    """`lines` without Content-Length, for a message that can have no body (1xx, 204)."""
+    return [line for line in lines if name_of(line) != b"content-length"]
+
+
+def _takes_trailers(head: RequestHead) -> bool:
+    """Whether the client accepts trailers, which then is what we say upstream (RFC 9110 10.1.4)."""
+    value = head.special_value(b"te")
+    return value is not None and b"trailers" in [member.lower() for member in list_of(value)]

@@ -1,0 +1,74 @@
+"""Does a link outlive this exchange?  Each hop is asked on its own (RFC 9112 section 9.3).
+
+A verdict is None for "keep", or the reason to close.  What one hop says never enters the verdict
+of the other: there is no function here that takes both heads.
+"""
+
+from hopproxy.message import Body, Kind, RequestHead, ResponseHead, list_of
+from hopproxy.record import CloseReason
+
+
+def client_asks(head: RequestHead) -> CloseReason | None:
+    """What the client's request says of its connection: `close` wins over `keep-alive`."""
+    if b"close" in head.options:
+        return CloseReason.PEER_ASKED
+    if head.minor == 0 and b"keep-alive" not in head.options:
+        return CloseReason.PEER_HTTP10
+    return None
+
+
+def client_can_keep(head: RequestHead, body: Body) -> CloseReason | None:
+    """Whether the end of a response with this body can be told without closing."""
+    if head.minor == 0 and body in (Body.CHUNKED, Body.UNTIL_CLOSE):
+        return CloseReason.NO_LENGTH
+    return None
+
+
+def upstream_allows(head: ResponseHead) -> CloseReason | None:
+    """What the origin's response says of its connection, and what its framing leaves of it."""
+    if head.body is Body.UNTIL_CLOSE:
+        return CloseReason.CLOSE_DELIMITED
+    if head.minor and not head.options:
+        return None
+    if b"close" in head.options:
+        return CloseReason.PEER_ASKED
+    if head.minor == 0 and b"keep-alive" not in head.options:
+        return CloseReason.PEER_HTTP10
+    return None
+
+
+class KeepAliveHint:
+    """What a Keep-Alive field announces: `timeout` in seconds, `max` more requests."""
+
+    __slots__ = ("max", "timeout")
+
+    def __init__(self, timeout: int | None, more: int | None) -> None:
+        self.timeout = timeout
+        self.max = more
+
+
+def keep_alive_hint(head: ResponseHead) -> KeepAliveHint | None:
+    """The origin's own Keep-Alive hint; garbage in it is ignored, each parameter on its own."""
+    value = head.special_value(b"keep-alive")
+    if value is None:
+        return None
+    found: dict[bytes, int] = {}
+    for member in list_of(value):
+        name, _, number = member.partition(b"=")
+        number = number.strip(b' \t"')
+        if number.isdigit() and len(number) < 10:
+            found.setdefault(name.strip().lower(), int(number))
+    return KeepAliveHint(found.get(b"timeout"), found.get(b"max"))
+
+
+def binds_connection(head: ResponseHead) -> bool:
+    """Whether the origin authenticates the connection rather than the request (NTLM, Negotiate).
+
+    Such a link must not carry another client's requests (RFC 9110 section 3.3).
+    """
+    for field in head.special:
+        if field.kind is Kind.CHALLENGE:
+            for member in list_of(field.value):
+                if member.split()[0].lower() in (b"ntlm", b"negotiate"):
+                    return True
+    return False
