@@ -1,0 +1,102 @@
+"""A process that holds many idle client links to a proxy, each one having had one good answer.
+
+Run by the benchmark as: python -m benchmarks.idle_links PORT COUNT.  It says `ready` when all
+stand, and at each line on its standard input how many the proxy has closed meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from benchmarks.processes import NotReady, raise_file_limit
+from benchmarks.stage import Stage
+
+REQUEST = b"GET /plain HTTP/1.1\r\nHost: localhost\r\n\r\n"
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Held:
+    """The links another process holds."""
+
+    def __init__(self, ask: IO[str], answer: IO[str]) -> None:
+        self._ask = ask
+        self._answer = answer
+
+    def lost(self) -> int:
+        """How many of the links the proxy has closed so far."""
+        self._ask.write("\n")
+        self._ask.flush()
+        return int(self._answer.readline())
+
+
+@contextmanager
+def held_links(stage: Stage, port: int, count: int) -> Iterator[Held]:
+    """Hold so many idle links while the block runs.  Raises NotReady when they do not stand."""
+    argv = [sys.executable, "-m", "benchmarks.idle_links", str(port), str(count)]
+    with subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {stage.cores.load}),
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            said = process.stdout.readline().strip()
+            if said != "ready":
+                raise NotReady(f"idle links: {said or 'the holder ended'}")
+            yield Held(process.stdin, process.stdout)
+        finally:
+            process.kill()
+
+
+def open_link(port: int) -> socket.socket:
+    """Connect, have one answer, stay.  Raises OSError when the answer is not 200."""
+    link = socket.create_connection(("127.0.0.1", port), timeout=10)
+    # A reset at the end: ten thousand ports in TIME_WAIT would starve the next proxy's clients.
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    link.sendall(REQUEST)
+    answer = link.recv(4096)
+    while b"Hello, world" not in answer:
+        more = link.recv(4096)
+        if not more:
+            raise OSError(f"refused: {answer[:80]!r}")
+        answer += more
+    return link
+
+
+def count_closed(links: list[socket.socket]) -> int:
+    """How many links the other end has closed: nothing else makes an idle link readable."""
+    poll = select.poll()
+    for link in links:
+        poll.register(link, select.POLLIN | select.POLLHUP)
+    return len(poll.poll(0))
+
+
+def hold(port: int, count: int) -> None:
+    """Open the links, then answer each line with the number of those lost, until the input ends."""
+    limit = raise_file_limit()
+    if limit < count + 64:
+        print(f"only {limit} files may be open; raise `ulimit -n`", flush=True)
+        return
+    try:
+        links = [open_link(port) for _ in range(count)]
+    except OSError as error:
+        print(f"a link failed: {error}", flush=True)
+        return
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print(count_closed(links), flush=True)
+
+
+if __name__ == "__main__":
+    hold(int(sys.argv[1]), int(sys.argv[2]))

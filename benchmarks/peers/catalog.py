@@ -1,0 +1,211 @@
+"""The proxies that are compared, and the settings each one runs with.
+
+All have one worker, keep upstream connections alive, and write no access log; none is limited in
+the number of requests on a connection.  hopproxy runs with its defaults, so its limits, counters
+and admin listener are on.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.origin import nginx_program
+from benchmarks.processes import Launch
+
+HOPPROXY = "hopproxy"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where a proxy listens, whom it asks, and what a scenario wants of it.
+
+    `links` is the number of client connections it must allow; `log` turns hopproxy's access log on.
+    """
+
+    folder: Path
+    port: int
+    admin_port: int
+    origin_port: int
+    links: int = 4096
+    log: bool = False
+
+    def write(self, name: str, text: str) -> str:
+        path = self.folder / f"{self.port}-{name}"
+        path.write_text(text)
+        return str(path)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One proxy: how to find it, how to get it, how to start it."""
+
+    name: str
+    install: str
+    program: Callable[[], str | None]
+    version: tuple[str, ...]
+    launch: Callable[[Setup], Launch]
+
+    def version_text(self) -> str:
+        """The first line of what the program says about its version."""
+        program = self.program()
+        if program is None:
+            return "missing"
+        done = subprocess.run([program, *self.version], capture_output=True, text=True, check=False)
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        return lines[0].strip() if lines else "unknown"
+
+
+def _hopproxy_program() -> str | None:
+    return sys.executable if importlib.util.find_spec("hopproxy.cli") else None
+
+
+def _hopproxy_launch(setup: Setup) -> Launch:
+    limit = "" if setup.links <= 4096 else f"client:\n  max_connections: {setup.links}\n"
+    settings = setup.write(
+        "hopproxy.yaml",
+        f"""listeners:
+  - bind: 127.0.0.1:{setup.port}
+{limit}upstreams:
+  app:
+    origins: [http://127.0.0.1:{setup.origin_port}]
+routes:
+  - upstream: app
+admin:
+  bind: 127.0.0.1:{setup.admin_port}
+access_log: {"json" if setup.log else "off"}
+""",
+    )
+    return Launch([sys.executable, "-m", "hopproxy.cli", "run", "--config", settings])
+
+
+_NGINX = """
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile {files};
+pid {folder}/{port}-nginx.pid;
+error_log {folder}/{port}-nginx.log crit;
+events {{ worker_connections {files}; }}
+http {{
+  access_log off;
+  keepalive_timeout 300s;
+  keepalive_requests 1000000000;
+  client_body_buffer_size 64k;
+  client_body_temp_path {folder}/{port}-body;
+  proxy_temp_path {folder}/{port}-proxy;
+  fastcgi_temp_path {folder}/{port}-fastcgi;
+  uwsgi_temp_path {folder}/{port}-uwsgi;
+  scgi_temp_path {folder}/{port}-scgi;
+  map $http_upgrade $upgrade_or_nothing {{ default upgrade; "" ""; }}
+  upstream app {{
+    server 127.0.0.1:{origin_port};
+    keepalive 256;
+    keepalive_requests 1000000000;
+  }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{
+      proxy_pass http://app;
+      proxy_http_version 1.1;
+      proxy_max_temp_file_size 0;
+      proxy_set_header Host $http_host;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection $upgrade_or_nothing;
+    }}
+  }}
+}}
+"""
+
+
+def _nginx_launch(setup: Setup) -> Launch:
+    settings = _NGINX.format(
+        folder=setup.folder,
+        port=setup.port,
+        origin_port=setup.origin_port,
+        files=setup.links + 1024,
+    )
+    path = setup.write("nginx.conf", settings)
+    return Launch([nginx_program() or "nginx", "-p", str(setup.folder), "-c", path])
+
+
+_HAPROXY = """
+global
+  nbthread 1
+  maxconn {links}
+defaults
+  mode http
+  timeout connect 3s
+  timeout client 300s
+  timeout server 300s
+  timeout http-keep-alive 300s
+  timeout tunnel 1h
+  option forwardfor
+  http-reuse always
+frontend front
+  bind 127.0.0.1:{port} backlog 4096
+  maxconn {links}
+  default_backend app
+backend app
+  server origin 127.0.0.1:{origin_port} pool-max-conn 256
+"""
+
+
+def _haproxy_program() -> str | None:
+    return shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin")
+
+
+def _haproxy_launch(setup: Setup) -> Launch:
+    settings = _HAPROXY.format(
+        port=setup.port, origin_port=setup.origin_port, links=setup.links + 512
+    )
+    path = setup.write("haproxy.cfg", settings)
+    return Launch([_haproxy_program() or "haproxy", "-db", "-f", path])
+
+
+_CADDY = """{{
+  admin off
+  auto_https off
+}}
+http://:{port} {{
+  bind 127.0.0.1
+  reverse_proxy 127.0.0.1:{origin_port} {{
+    transport http {{
+      keepalive_idle_conns_per_host 256
+    }}
+  }}
+}}
+"""
+
+
+def _caddy_launch(setup: Setup) -> Launch:
+    settings = _CADDY.format(port=setup.port, origin_port=setup.origin_port)
+    path = setup.write("Caddyfile", settings)
+    home = {"GOMAXPROCS": "1", "XDG_DATA_HOME": str(setup.folder), "HOME": str(setup.folder)}
+    return Launch(["caddy", "run", "--config", path, "--adapter", "caddyfile"], home)
+
+
+def _aiohttp_program() -> str | None:
+    return sys.executable if importlib.util.find_spec("aiohttp") else None
+
+
+def _aiohttp_launch(setup: Setup) -> Launch:
+    ports = [str(setup.port), str(setup.origin_port)]
+    return Launch([sys.executable, "-m", "benchmarks.peers.aiohttp_proxy", *ports])
+
+
+_HOPPROXY_VERSION = ("-m", "hopproxy.cli", "--version")
+_AIOHTTP_VERSION = ("-c", "import aiohttp; print('aiohttp', aiohttp.__version__)")
+
+PEERS = (
+    Peer(HOPPROXY, "pip install -e .", _hopproxy_program, _HOPPROXY_VERSION, _hopproxy_launch),
+    Peer("nginx", "apt install nginx-light", nginx_program, ("-v",), _nginx_launch),
+    Peer("haproxy", "apt install haproxy", _haproxy_program, ("-v",), _haproxy_launch),
+    Peer("caddy", "apt install caddy", lambda: shutil.which("caddy"), ("version",), _caddy_launch),
+    Peer("aiohttp", "pip install aiohttp", _aiohttp_program, _AIOHTTP_VERSION, _aiohttp_launch),
+)

@@ -1,0 +1,167 @@
+"""The scenarios: what is sent to each proxy, and what is read.
+
+A scenario's trial makes one reading of one proxy; `__main__` runs the rounds over all proxies.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from benchmarks import load
+from benchmarks.idle_links import held_links
+from benchmarks.measure import Column, Reading
+from benchmarks.peers.catalog import Peer
+from benchmarks.processes import wait_until_good
+from benchmarks.stage import Stage, Wish, rest
+from benchmarks.websocket import echo_round_trips
+
+RATE_COLUMNS = (
+    Column("rate", "requests/s"),
+    Column("cpu", "CPU us/request", 1),
+    Column("busy", "proxy core %"),
+    Column("p50", "p50 us"),
+    Column("p99", "p99 us"),
+    Column("errors", "errors"),
+)
+ROUND_TRIPS = (Column("rate", "round trips/s"), *RATE_COLUMNS[1:])
+MANY_LINKS = 10_000
+MEMORY_LINKS = 5_000
+GROWTH_SAMPLES = 6
+
+Trial = Callable[[Stage, Peer], Reading]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One question: what is done, how one proxy is read, which number the ratio compares."""
+
+    name: str
+    what: str
+    trial: Trial
+    columns: Sequence[Column] = RATE_COLUMNS
+    ratio: str = "rate"
+    peers: bool = True
+
+
+def under(what: load.Load) -> Trial:
+    """The trial that sends this load to a warm proxy."""
+    return lambda stage, peer: stage.measured(stage.running(peer), what)
+
+
+def websocket(stage: Stage, peer: Peer) -> Reading:
+    """Echo round trips on several tunnels: a round trip is a frame there and a frame back."""
+    proxy = stage.running(peer, Wish(echo=True))
+    return echo_round_trips(stage, proxy)
+
+
+def idle_links(stage: Stage, peer: Peer) -> Reading:
+    """The rate of a hundred active connections, without and with ten thousand idle ones."""
+    proxy = stage.running(peer, Wish(links=MANY_LINKS + 2048))
+    without = stage.measured(proxy, load.HUNDRED)
+    with held_links(stage, proxy.port, MANY_LINKS) as links:
+        reading = stage.measured(proxy, load.HUNDRED)
+        lost = links.lost()
+    kept = reading["rate"] / without["rate"] if without["rate"] else 0.0
+    return {**reading, "without": without["rate"], "kept": 100 * kept, "lost": lost}
+
+
+def idle_memory(stage: Stage, peer: Peer) -> Reading:
+    """Memory (PSS) of a fresh proxy after one answer, and what each idle client link adds to it."""
+    with stage.alone(peer, Wish(links=MEMORY_LINKS + 1024)) as proxy:
+        rest(1)
+        at_rest = proxy.process.pss()
+        with held_links(stage, proxy.port, MEMORY_LINKS) as links:
+            rest(1)
+            grown = proxy.process.pss() - at_rest
+            lost = links.lost()
+    return {"rest": at_rest / 2**20, "link": grown / MEMORY_LINKS / 1024, "lost": lost}
+
+
+def startup(stage: Stage, peer: Peer) -> Reading:
+    """Milliseconds from exec to the first good answer, and the CPU time until then."""
+    started = time.monotonic()
+    process, port = stage.launch(peer)
+    try:
+        answered = wait_until_good(process, port, "/plain")
+        return {"ms": 1000 * (answered - started), "cpu_ms": 1000 * process.cpu_seconds()}
+    finally:
+        process.stop()
+
+
+def log(stage: Stage, peer: Peer) -> Reading:
+    """hopproxy with the JSON access log written to /dev/null, beside itself without the log."""
+    off = stage.measured(stage.running(peer), load.PLAIN)
+    on = stage.measured(stage.running(peer, Wish(log=True)), load.PLAIN)
+    kept = on["rate"] / off["rate"] if off["rate"] else 0.0
+    return {**on, "without": off["rate"], "cpu_off": off["cpu"], "kept": 100 * kept}
+
+
+def growth(stage: Stage, peer: Peer) -> Reading:
+    """Rate and resident memory over time: the first sample beside the last one."""
+    with stage.alone(peer) as proxy:
+        each = max(stage.seconds, round(60 * stage.minutes / GROWTH_SAMPLES))
+        samples: dict[str, float] = {}
+        for number in range(1, GROWTH_SAMPLES + 1):
+            reading = stage.measured(proxy, load.UNIQUE, each)
+            samples[f"rate{number}"] = reading["rate"]
+            samples[f"rss{number}"] = proxy.process.rss() / 2**20
+    return samples
+
+
+_KEPT = (Column("without", "without"), Column("kept", "kept %", 1))
+_GROWTH = tuple(
+    column
+    for number in range(1, GROWTH_SAMPLES + 1)
+    for column in (
+        Column(f"rate{number}", f"{number}: req/s"),
+        Column(f"rss{number}", "RSS MiB", 1),
+    )
+)
+
+SCENARIOS = (
+    Scenario("plain", "GET, 13-byte body, 32 connections", under(load.PLAIN)),
+    Scenario("browser", "GET with the 12 fields a browser sends", under(load.BROWSER)),
+    Scenario("unique", "trace id, request id, cookie never seen before", under(load.UNIQUE)),
+    Scenario("one", "one connection, one request at a time", under(load.ONE)),
+    Scenario("body10k", "10 KiB response body", under(load.BODY_10K)),
+    Scenario("body1m", "1 MiB response body", under(load.BODY_1M)),
+    Scenario("chunked", "2 KiB response body in chunks", under(load.CHUNKED)),
+    Scenario("post16k", "POST of 16 KiB, small response", under(load.POST_16K)),
+    Scenario("client-close", "the client closes after each request", under(load.CLIENT_CLOSE)),
+    Scenario("origin-close", "the origin closes after each response", under(load.ORIGIN_CLOSE)),
+    Scenario("websocket", "16 WebSockets, echo of 32-byte messages", websocket, ROUND_TRIPS),
+    Scenario(
+        "idle-links",
+        "100 active connections beside 10,000 idle client links",
+        idle_links,
+        (*RATE_COLUMNS, *_KEPT, Column("lost", "links lost")),
+    ),
+    Scenario(
+        "idle-memory",
+        "PSS at rest, and for each of 5,000 idle client links",
+        idle_memory,
+        (
+            Column("rest", "at rest MiB", 1),
+            Column("link", "KiB/link", 1),
+            Column("lost", "links lost"),
+        ),
+        "link",
+    ),
+    Scenario(
+        "startup",
+        "from exec to the first good answer",
+        startup,
+        (Column("ms", "ms"), Column("cpu_ms", "CPU ms")),
+        "ms",
+    ),
+    Scenario(
+        "log",
+        "plain with the JSON access log to /dev/null, beside off",
+        log,
+        (*RATE_COLUMNS, *_KEPT, Column("cpu_off", "CPU us off", 1)),
+        peers=False,
+    ),
+    Scenario("growth", "unique over time", growth, _GROWTH, "rate1", peers=False),
+)

@@ -1,0 +1,142 @@
+"""The stage of a benchmark: cores, folder, origins, and the proxies that run on it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks import load
+from benchmarks.measure import Reading, per_request
+from benchmarks.origin import origin_launch
+from benchmarks.peers.catalog import Peer, Setup
+from benchmarks.processes import (
+    Cores,
+    Launch,
+    Process,
+    free_port,
+    pick_cores,
+    raise_file_limit,
+    wait_until_good,
+)
+
+WARM_UP = 1
+
+
+@dataclass(frozen=True)
+class Running:
+    """A proxy that answers: its process and its port."""
+
+    process: Process
+    port: int
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a scenario asks beside the defaults: room for links, the access log, the echo origin."""
+
+    links: int = 4096
+    log: bool = False
+    echo: bool = False
+
+
+DEFAULT = Wish()
+
+
+@dataclass
+class Stage:
+    """One run's cores, folder and origins.  Proxies asked for stay up until `clear`."""
+
+    folder: Path
+    cores: Cores
+    files: int
+    seconds: int
+    minutes: float
+    origin_port: int
+    echo_port: int
+    _running: dict[tuple[str, Wish], Running] = field(default_factory=dict)
+    _proxies: ExitStack = field(default_factory=ExitStack)
+
+    def setup(self, wish: Wish) -> Setup:
+        """Fresh ports and the wish, as a proxy's settings need them."""
+        origin = self.echo_port if wish.echo else self.origin_port
+        return Setup(self.folder, free_port(), free_port(), origin, wish.links, wish.log)
+
+    def launch(self, peer: Peer, wish: Wish = DEFAULT) -> tuple[Process, int]:
+        """Start the proxy on its own core, not yet answering; returns it and its port."""
+        setup = self.setup(wish)
+        output = Path("/dev/null") if wish.log else self.folder / f"{setup.port}-{peer.name}.out"
+        return Process(peer.launch(setup), self.cores.proxy, output), setup.port
+
+    @contextmanager
+    def alone(self, peer: Peer, wish: Wish = DEFAULT) -> Iterator[Running]:
+        """A fresh proxy that answers, stopped at the end.  Raises NotReady."""
+        process, port = self.launch(peer, wish)
+        try:
+            wait_until_good(process, port, "/plain")
+            yield Running(process, port)
+        finally:
+            process.stop()
+
+    def running(self, peer: Peer, wish: Wish = DEFAULT) -> Running:
+        """The proxy of this scenario, started and warmed when first asked for.  Raises NotReady."""
+        key = (peer.name, wish)
+        if key not in self._running:
+            self._running[key] = self._proxies.enter_context(self.alone(peer, wish))
+        return self._running[key]
+
+    def clear(self) -> None:
+        """Stop every proxy of this scenario."""
+        self._running.clear()
+        self._proxies.close()
+
+    def measured(self, proxy: Running, what: load.Load, seconds: int = 0) -> Reading:
+        """Warm up for a second, then read rate, CPU, latency and errors under this load."""
+        load.send(what, proxy.port, WARM_UP, self.folder, self.cores.load)
+        before = proxy.process.cpu_seconds()
+        answered = load.send(
+            what, proxy.port, seconds or self.seconds, self.folder, self.cores.load
+        )
+        spent = proxy.process.cpu_seconds() - before
+        return {
+            "rate": answered.rate,
+            "cpu": per_request(spent, answered.requests),
+            "busy": 100 * spent / answered.seconds,
+            "p50": answered.p50,
+            "p99": answered.p99,
+            "errors": answered.errors,
+        }
+
+
+@contextmanager
+def set_up(seconds: int, minutes: float) -> Iterator[Stage]:
+    """Origins on the load core in a folder of their own; everything ends with the block."""
+    cores = pick_cores()
+    files = raise_file_limit()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hopproxy-bench-")))
+        folder.chmod(0o755)  # the origin's worker is another user when the benchmark is run by root
+        stage = Stage(folder, cores, files, seconds, minutes, free_port(), free_port())
+        commands = {
+            stage.origin_port: origin_launch(folder, stage.origin_port, files),
+            stage.echo_port: Launch(
+                [sys.executable, "-m", "benchmarks.websocket", "origin", str(stage.echo_port)]
+            ),
+        }
+        for port, command in commands.items():
+            process = Process(command, cores.load, folder / f"origin-{port}.out")
+            stack.callback(process.stop)
+            wait_until_good(process, port, "/plain")
+        stack.callback(stage.clear)
+        yield stage
+
+
+def rest(seconds: float) -> None:
+    """Let sockets close and timers run between two readings."""
+    with contextlib.suppress(InterruptedError):
+        time.sleep(seconds)
