@@ -99,7 +99,7 @@ def picture(panels: Sequence[Panel], note: str) -> str:
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
             f'viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="title note">',
             f"<style>{_STYLE}</style>",
-            f'<rect class="page" x="0.5" y="0.5" rx="8" width="{WIDTH - 1}" height="{height - 1}"/>',
+            f'<rect class="page" x="1" y="1" rx="8" width="{WIDTH - 2}" height="{height - 2}"/>',
             f'<text class="title" id="title" x="{MARGIN}" y="36">'
             "Speed of one worker on one core</text>",
             f'<text class="quiet" id="note" x="{MARGIN}" y="56">{escape(note)}</text>',

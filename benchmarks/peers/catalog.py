@@ -138,6 +138,7 @@ _HAPROXY = """
 global
   nbthread 1
   maxconn {links}
+  no strict-limits
 defaults
   mode http
   timeout connect 3s

@@ -1,0 +1,156 @@
+"""The benchmark's pure parts: reading wrk, ratios, tables, the picture."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from benchmarks import websocket
+from benchmarks.__main__ import arguments, chosen
+from benchmarks.load import BROWSER, read_wrk, wrk_launch
+from benchmarks.measure import Outcome, median_ratio, per_request, spread
+from benchmarks.plot import Bar, Panel, panel, picture
+from benchmarks.processes import NotReady
+from benchmarks.report import rows, text_table
+from benchmarks.scenarios import SCENARIOS
+
+RATE = next(scenario for scenario in SCENARIOS if scenario.name == "plain")
+
+
+def reading(rate: float, errors: float = 0) -> dict[str, float]:
+    return {"rate": rate, "cpu": 1e6 / rate, "busy": 99, "p50": 10, "p99": 20, "errors": errors}
+
+
+def two_rounds() -> Outcome:
+    outcome = Outcome("plain")
+    for ours, theirs in ((100.0, 50.0), (30.0, 10.0)):
+        outcome.add("hopproxy", reading(ours, errors=2))
+        outcome.add("other", reading(theirs))
+    return outcome
+
+
+def test_the_last_result_line_of_wrk_is_read() -> None:
+    answered = read_wrk(
+        "Running 1s test @ http://127.0.0.1:1/plain\nRequests/sec:   99.00\n"
+        'result {"requests": 30, "seconds": 1.5, "p50": 901.0, "p99": 2500.0, "errors": 4}\n'
+    )
+    assert (answered.requests, answered.rate) == (30, 20.0)
+    assert (answered.p50, answered.p99, answered.errors) == (901.0, 2500.0, 4)
+
+
+def test_wrk_without_a_result_is_a_failure_that_tells_what_it_said() -> None:
+    with pytest.raises(NotReady, match="unable to connect"):
+        read_wrk("unable to connect to 127.0.0.1:1 Connection refused\n")
+
+
+def test_wrk_sends_the_fields_of_the_load_and_writes_the_result_line(tmp_path: Path) -> None:
+    launch = wrk_launch(BROWSER, 8080, 3, tmp_path)
+    assert launch.argv[-1] == "http://127.0.0.1:8080/plain"
+    assert launch.argv.count("-H") == 11  # the twelfth, Host, is wrk's own
+    assert "result {" in (tmp_path / "wrk.lua").read_text()
+
+
+def test_ratio_is_the_median_of_the_rounds_not_the_ratio_of_medians() -> None:
+    assert median_ratio([100, 30, 30], [50, 10, 30]) == 2
+    assert two_rounds().ratio("hopproxy", "other", "rate") == 2.5
+
+
+def test_rounds_without_a_pair_are_left_out_of_the_ratio() -> None:
+    assert median_ratio([100, None, 30], [50, 10, None]) == 2
+    assert median_ratio([1.0], [0.0]) is None
+    assert median_ratio([], []) is None
+
+
+def test_cpu_for_each_request_is_in_microseconds() -> None:
+    assert per_request(0.5, 10_000) == 50
+    assert per_request(0.5, 0) == 0
+
+
+def test_spread_is_relative_to_the_median() -> None:
+    assert spread([90, 100, 110]) == pytest.approx(0.2)
+    assert spread([7]) == 0
+    assert spread([]) == 0
+
+
+def test_table_shows_medians_the_sum_of_errors_and_the_ratio() -> None:
+    table = rows(RATE, two_rounds())
+    named = {row[0]: dict(zip(table[0], row, strict=True)) for row in table}
+    assert named["hopproxy"]["requests/s"] == "65"
+    assert named["hopproxy"]["errors"] == "4"
+    assert named["hopproxy"]["hopproxy / it, by requests/s"] == "-"
+    assert named["other"]["hopproxy / it, by requests/s"] == "2.50"
+
+
+def test_a_proxy_that_failed_has_dashes_and_no_ratio() -> None:
+    outcome = two_rounds()
+    outcome.add("broken", None)
+    row = next(row for row in rows(RATE, outcome) if row[0] == "broken")
+    assert set(row[1:-1]) == {"-"}
+
+
+def test_text_table_is_aligned() -> None:
+    lines = text_table([["proxy", "n"], ["a", "1,000"]]).splitlines()
+    assert lines == ["| proxy |     n |", "| ----- | ----: |", "| a     | 1,000 |"]
+
+
+def test_picture_is_well_formed_and_follows_the_colour_scheme() -> None:
+    drawn = picture([panel(RATE, two_rounds(), "hopproxy")], "on <this> machine & now")
+    root = ET.fromstring(drawn)
+    texts = ["".join(text.itertext()) for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "on <this> machine & now" in texts
+    assert "hopproxy" in texts
+    assert "prefers-color-scheme: dark" in drawn
+
+
+def test_bars_are_as_long_as_their_share_of_the_longest() -> None:
+    bars = [Bar("hopproxy", 50, "50", ours=True), Bar("other", 100, "100", ours=False)]
+    root = ET.fromstring(picture([Panel("plain", "", "requests/s", bars)], ""))
+    widths = {
+        rect.get("class"): float(rect.get("width", "0"))
+        for rect in root.iter("{http://www.w3.org/2000/svg}rect")
+    }
+    assert widths["ours"] * 2 == widths["theirs"]
+
+
+def test_panels_of_one_row_do_not_reach_into_the_next() -> None:
+    tall = Panel("a", "", "", [Bar(str(n), 1, "", ours=False) for n in range(9)])
+    flat = Panel("b", "", "", [Bar("x", 1, "", ours=False)])
+    root = ET.fromstring(picture([flat, tall, flat], ""))
+    rects = list(root.iter("{http://www.w3.org/2000/svg}rect"))[1:]
+    tops = [float(rect.get("y", "0")) for rect in rects]
+    assert max(tops[1:10]) + 15 < tops[10]
+    assert tops[10] + 15 < float(root.get("height", "0"))
+
+
+def test_scenarios_have_distinct_names_and_compare_a_column_they_show() -> None:
+    assert len({scenario.name for scenario in SCENARIOS}) == len(SCENARIOS)
+    for scenario in SCENARIOS:
+        assert scenario.ratio in {column.key for column in scenario.columns}, scenario.name
+
+
+def test_names_asked_for_must_be_known() -> None:
+    assert chosen("", ["plain", "one"], "scenario") == ["plain", "one"]
+    assert chosen("one", ["plain", "one"], "scenario") == ["one"]
+    with pytest.raises(SystemExit, match="no scenario is called 'two'; there are: plain, one"):
+        chosen("one,two", ["plain", "one"], "scenario")
+
+
+def test_environment_gives_the_defaults_and_arguments_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ONLY": "plain", "ROUNDS": "2", "SECONDS": "7", "MINUTES": ""}.items():
+        monkeypatch.setenv(name, value)
+    asked = arguments(["--rounds", "4"])
+    assert (asked.only, asked.rounds, asked.seconds, asked.minutes) == ("plain", 4, 7, 0)
+
+
+def test_websocket_accept_key_is_that_of_the_rfc() -> None:
+    # RFC 6455 1.3
+    assert websocket.accept_key(b"dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+def test_masking_is_that_of_the_rfc_and_its_own_inverse() -> None:
+    # RFC 6455 5.7: a masked "Hello"
+    mask = bytes.fromhex("37fa213d")
+    assert websocket.masked(b"Hello", mask) == bytes.fromhex("7f9f4d5158")
+    assert websocket.masked(bytes.fromhex("7f9f4d5158"), mask) == b"Hello"
