@@ -1,0 +1,107 @@
+"""Settings that are each well written, yet cannot be meant together."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from hopproxy.settings.schema import Route, Settings
+
+
+class Contradiction(NamedTuple):
+    """What is wrong with the setting at `path`, given that those it `rests_on` are right."""
+
+    path: str
+    message: str
+    hint: str
+    rests_on: tuple[str, ...] = ()
+
+
+def contradictions(settings: Settings) -> Iterator[Contradiction]:
+    """Every contradiction within `settings`."""
+    yield from _addresses(settings)
+    yield from _limits(settings)
+    yield from _upstream_names(settings)
+    yield from _hidden_routes(settings.routes)
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A hint that names the word of `known` most like `word`, or else all of them."""
+    close = get_close_matches(word, known, n=1)
+    return f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
+
+
+def _addresses(settings: Settings) -> Iterator[Contradiction]:
+    binds = [(f"listeners[{n}].bind", one.bind) for n, one in enumerate(settings.listeners)]
+    if settings.admin is not None:
+        binds.append(("admin.bind", settings.admin.bind))
+    first: dict[str, str] = {}
+    for path, bind in binds:
+        owner = first.setdefault(str(bind), path)
+        # Port 0 asks for any free port: two of them are two ports.
+        if owner != path and not str(bind).endswith(":0"):
+            message = f"`{bind}` is taken by {owner}"
+            yield Contradiction(path, message, "give each listener its own address", (owner,))
+    for name, upstream in settings.upstreams.items():
+        for n, origin in enumerate(upstream.origins):
+            if origin in upstream.origins[:n]:
+                path = f"upstreams.{name}.origins[{n}]"
+                yield Contradiction(path, f"`{origin}` is listed twice", "keep one")
+
+
+def _limits(settings: Settings) -> Iterator[Contradiction]:
+    client = settings.client
+    if client.max_target_size > client.max_head_size:
+        yield Contradiction(
+            "client.max_target_size",
+            f"{client.max_target_size} bytes do not fit in a head",
+            f"max_head_size is {client.max_head_size}",
+            ("client.max_head_size",),
+        )
+    for name, upstream in settings.upstreams.items():
+        path, pool = f"upstreams.{name}.pool", upstream.pool
+        if pool.max_idle > pool.max_connections:
+            yield Contradiction(
+                f"{path}.max_idle",
+                f"{pool.max_idle} is more than max_connections, {pool.max_connections}",
+                f"write max_idle: {pool.max_connections} or less",
+                (f"{path}.max_connections",),
+            )
+
+
+def _upstream_names(settings: Settings) -> Iterator[Contradiction]:
+    known = list(settings.upstreams)
+    if len(known) > 1 and not settings.routes:
+        message = f"is missing: nothing says which request goes to {', '.join(known)}"
+        hint = f"write routes:, the last one `- upstream: {known[0]}` for all that is left"
+        yield Contradiction("routes", message, hint)
+    for n, route in enumerate(settings.routes):
+        if route.upstream not in known:
+            message = f"no upstream is named `{route.upstream}`"
+            yield Contradiction(f"routes[{n}].upstream", message, nearest(route.upstream, known))
+
+
+def _hidden_routes(routes: tuple[Route, ...]) -> Iterator[Contradiction]:
+    for n, route in enumerate(routes):
+        for earlier in range(n):
+            if _takes_all_of(routes[earlier], route):
+                owner = f"routes[{earlier}]"
+                message = f"can never match: {owner} takes all of it first"
+                yield Contradiction(f"routes[{n}]", message, f"put it above {owner}", (owner,))
+                break
+
+
+def _takes_all_of(wide: Route, narrow: Route) -> bool:
+    """Whether every request that matches `narrow` surely matches `wide`."""
+    return _host_within(narrow.host, wide.host) and _path_within(narrow.path, wide.path)
+
+
+def _host_within(narrow: str | None, wide: str | None) -> bool:
+    if wide is None or narrow == wide:
+        return True
+    return narrow is not None and wide.startswith("*.") and narrow.endswith(wide[1:])
+
+
+def _path_within(narrow: str | None, wide: str | None) -> bool:
+    if wide is None or wide == "/" or narrow == wide:
+        return True
+    return narrow is not None and narrow.startswith(wide.rstrip("/") + "/")

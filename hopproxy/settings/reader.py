@@ -1,0 +1,231 @@
+"""From a settings text to `Settings`, or to everything that is wrong with it at once.
+
+The Structs of the schema say what is read where; nothing here names a setting.  A value that
+cannot be read leaves its default behind, so that the rest is still judged.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from hopproxy.settings import place
+from hopproxy.settings.agreement import contradictions, nearest
+from hopproxy.settings.place import Blank, Document, Entry, Place, Problem, Scalar, Tree, child
+from hopproxy.settings.reference import reference
+from hopproxy.settings.schema import (
+    Named,
+    Route,
+    Section,
+    Setting,
+    Settings,
+    Several,
+    Shape,
+    Word,
+    settings_of,
+)
+from hopproxy.settings.units import Misread
+
+__all__ = ["Problem", "SettingsErrors", "read"]
+
+
+class SettingsErrors(Exception):
+    """Everything wrong in one settings file, in the order of the text."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def read(text: str, *, file: str, environ: Mapping[str, str]) -> Settings:
+    """The settings written in `text`; `file` only names it.  Raises SettingsErrors."""
+    document = place.place(text, file=file, environ=environ)
+    settings = None
+    if document.tree is not None:
+        settings = _Reading(document).settings(document.tree)
+    if settings is None or document.problems:
+        # An alias repeats what is wrong at its anchor: one of each is enough.
+        problems = {(one.line, one.column, one.message): one for one in document.problems}
+        raise SettingsErrors(problems[at] for at in sorted(problems))
+    if not settings.routes:
+        only = next(iter(settings.upstreams))
+        settings = replace(settings, routes=(Route(upstream=only),))
+    return settings
+
+
+class _Reading:
+    """One walk along the tree and the schema together."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._places: dict[str, Place] = {}
+
+    def settings(self, tree: Tree) -> Settings:
+        """What could be understood of `tree`; its problems are in the document."""
+        settings = self._item(tree, Section(Settings), "")
+        assert isinstance(settings, Settings)
+        broken = [problem.path for problem in self._document.problems]
+        for path, message, hint, rests_on in contradictions(settings):
+            if not any(_touch(one, other) for one in (path, *rests_on) for other in broken):
+                self._document.complain(self._place_of(path), path, message, hint)
+        return settings
+
+    def _read(self, tree: Tree, shape: Shape, path: str) -> object:
+        """The value of one setting.  Raises _Unread, the problem noted, when it has none."""
+        self._places[path] = tree.place
+        if isinstance(tree, Blank):
+            raise _Unread
+        match shape:
+            case Word():
+                return self._word(tree, shape, path)
+            case Section():
+                return self._section(tree, shape, path)
+            case Several():
+                return self._several(tree, shape, path)
+            case Named():
+                return self._named(tree, shape, path)
+        assert_never(shape)
+
+    def _section(self, tree: Tree, shape: Section, path: str) -> object:
+        known = {setting.name: setting for setting in settings_of(shape.struct)}
+        values: dict[str, object] = {}
+        for entry in self._entries(tree, path, f"its settings are {', '.join(known)}"):
+            below = child(path, entry.key)
+            if entry.key not in known:
+                hint = _where(entry.key, list(known))
+                self._document.complain(entry.place, below, "is not a setting", hint)
+                continue
+            setting = known[entry.key]
+            value = self._setting(entry.value, setting, below)
+            if not entry.again:
+                values[entry.key] = value
+        for setting in known.values():
+            if setting.required and setting.name not in values:
+                below = child(path, setting.name)
+                self._document.complain(tree.place, below, "is missing", setting.description)
+                values[setting.name] = _vacant(setting.shape)
+        return shape.struct(**values)
+
+    def _setting(self, tree: Tree, setting: Setting, path: str) -> object:
+        if setting.optional and isinstance(tree, Scalar) and tree.is_null:
+            return None
+        try:
+            return self._read(tree, setting.shape, path)
+        except _Unread:
+            return _vacant(setting.shape) if setting.required else setting.default
+
+    def _several(self, tree: Tree, shape: Several, path: str) -> tuple[object, ...]:
+        if isinstance(tree, place.Sequence):
+            items = tree.items
+        elif isinstance(tree, Scalar) and tree.is_null:
+            items = ()
+        else:
+            hint = f"write - {tree.text}" if isinstance(tree, Scalar) else "begin each with - "
+            raise self._unread(tree, path, "is not a list", hint)
+        if len(items) < shape.least:
+            raise self._unread(tree, path, "is empty", "at least one is needed")
+        read = (self._item(item, shape.item, child(path, n)) for n, item in enumerate(items))
+        return tuple(read)
+
+    def _named(self, tree: Tree, shape: Named, path: str) -> dict[str, object]:
+        read: dict[str, object] = {}
+        for entry in self._entries(tree, path, "write `name:` and its settings below"):
+            below = child(path, entry.key)
+            try:
+                _parse(entry.key, shape.key)
+            except Misread as error:
+                self._document.complain(entry.place, below, error.wrong, error.hint)
+            value = self._item(entry.value, shape.item, below)
+            if not entry.again:
+                read[entry.key] = value
+        if len(read) < shape.least:
+            raise self._unread(tree, path, "is empty", "at least one is needed")
+        return read
+
+    def _item(self, tree: Tree, shape: Shape, path: str) -> object:
+        """As `_read`, keeping the item's place among the others when it is not understood."""
+        try:
+            return self._read(tree, shape, path)
+        except _Unread:
+            return _vacant(shape)
+
+    def _entries(self, tree: Tree, path: str, hint: str) -> tuple[Entry, ...]:
+        if isinstance(tree, place.Mapping):
+            return tree.entries
+        if isinstance(tree, Scalar) and tree.is_null:
+            return ()
+        raise self._unread(tree, path, "is not a mapping", hint)
+
+    def _word(self, tree: Tree, shape: Word, path: str) -> object:
+        if not isinstance(tree, Scalar):
+            kind = "list" if isinstance(tree, place.Sequence) else "mapping"
+            raise self._unread(tree, path, f"is a {kind}, not one word", "write one value")
+        if tree.is_null:
+            raise self._unread(tree, path, "has no value", "leave the line out for the default")
+        try:
+            return _parse(tree.text, shape)
+        except Misread as error:
+            source = "" if tree.text == tree.written else f"; it came from {tree.written}"
+            raise self._unread(tree, path, error.wrong, error.hint + source) from error
+
+    def _unread(self, tree: Tree, path: str, message: str, hint: str) -> "_Unread":
+        self._document.complain(tree.place, path, message, hint)
+        return _Unread()
+
+    def _place_of(self, path: str) -> Place:
+        """Where `path` is written, or else the nearest that holds it."""
+        while path not in self._places:
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        return self._places[path]
+
+
+class _Unread(Exception):
+    """A value was not understood, and the problem is noted."""
+
+
+def _parse(text: str, word: Word) -> object:
+    """The value of `text`.  Raises Misread."""
+    if text in word.choices:
+        return text
+    choices = ", ".join(word.choices)
+    if word.unit is None:
+        raise Misread(f"`{text}` is not one of {choices}", nearest(text, list(word.choices)))
+    try:
+        value = word.unit.parse(text)
+    except Misread as error:
+        hint = f"{error.hint}, or {choices}" if choices else error.hint
+        raise Misread(error.wrong, hint) from error
+    if word.least is not None and value < word.least:
+        raise Misread(f"`{text}` is too small", f"at least {word.unit.write(word.least)}")
+    if word.above is not None and value <= word.above:
+        raise Misread(f"`{text}` is too small", f"more than {word.unit.write(word.above)}")
+    if word.most is not None and value > word.most:
+        raise Misread(f"`{text}` is too large", f"at most {word.unit.write(word.most)}")
+    return value
+
+
+def _vacant(shape: Shape) -> object:
+    """What stands in for a value that was not understood, until all problems are gathered."""
+    match shape:
+        case Word():
+            return ""
+        case Several():
+            return ()
+        case Named():
+            return {}
+        case Section():
+            required = (setting for setting in settings_of(shape.struct) if setting.required)
+            return shape.struct(**{one.name: _vacant(one.shape) for one in required})
+    assert_never(shape)
+
+
+def _where(key: str, known: list[str]) -> str:
+    """What to do about an unknown key: where it belongs, or the known one most like it."""
+    homes = [row.path for row in reference() if row.path.rpartition(".")[2] == key]
+    return f"it belongs to {' or '.join(homes)}" if homes else nearest(key, known)
+
+
+def _touch(one: str, other: str) -> bool:
+    """Whether one path is, or lies within, the other."""
+    short, long = sorted((one, other), key=len)
+    return long == short or long.startswith((f"{short}.", f"{short}["))

@@ -1,0 +1,142 @@
+"""The settings as people and editors look them up: a table of rows, and a JSON Schema."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+from hopproxy.settings.schema import (
+    Named,
+    Section,
+    Setting,
+    Settings,
+    Several,
+    Shape,
+    Word,
+    settings_of,
+)
+
+#: A `${NAME}` may stand in any value, so no pattern may refuse what holds one.
+_VARIABLE = r"[$][{]"
+
+
+class Row(NamedTuple):
+    """One setting: where it is written, its kind of word, its default as written, its purpose."""
+
+    path: str
+    type: str
+    default: str
+    description: str
+
+
+def reference() -> list[Row]:
+    """Every setting that holds a word or a list of words, in the order of the schema."""
+    return list(_rows(Settings, ""))
+
+
+def json_schema() -> dict[str, Any]:
+    """A JSON Schema (2020-12) of the settings file, for editors."""
+    schema = _section_schema(Settings)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "hopproxy"} | schema
+
+
+def _rows(struct: type[Struct], prefix: str) -> Iterator[Row]:
+    for setting in settings_of(struct):
+        path = prefix + setting.name
+        match setting.shape:
+            case Section(struct=inner):
+                yield from _rows(inner, f"{path}.")
+            case Several(item=Section(struct=inner)):
+                yield from _rows(inner, f"{path}[].")
+            case Named(item=Section(struct=inner)):
+                yield from _rows(inner, f"{path}.<name>.")
+            case Several(item=Word() as word):
+                kind = f"list of {_type(word)}"
+                yield Row(path, kind, _default(setting), setting.description)
+            case Word() as word:
+                yield Row(path, _type(word), _default(setting), setting.description)
+
+
+def _type(word: Word) -> str:
+    """`number or auto`, `json, text or off`: what may be written."""
+    names = [*([word.unit.name] if word.unit else []), *word.choices]
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _default(setting: Setting) -> str:
+    if setting.required:
+        return "required"
+    if setting.default is None:
+        return "absent"
+    written = _written(setting.default, setting.shape)
+    return "[]" if written == [] else str(written)
+
+
+def _written(value: object, shape: Shape) -> object:
+    """A default as YAML writes it: every word as text."""
+    if isinstance(shape, Word):
+        return value if shape.unit is None else shape.unit.write(value)
+    if isinstance(shape, Several):
+        assert isinstance(value, tuple)
+        return [_written(one, shape.item) for one in value]
+    assert isinstance(shape, Section), "no mapping of names has a default"
+    keys = settings_of(shape.struct)
+    return {one.name: _written(getattr(value, one.name), one.shape) for one in keys}
+
+
+def _setting_schema(setting: Setting) -> dict[str, Any]:
+    schema = _schema(setting.shape)
+    if setting.optional:
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    schema["description"] = setting.description
+    if setting.default is not None:
+        schema["default"] = _written(setting.default, setting.shape)
+    return schema
+
+
+def _schema(shape: Shape) -> dict[str, Any]:
+    match shape:
+        case Word():
+            return {"anyOf": list(_word_schemas(shape))}
+        case Several(item=item, least=least):
+            kind: Any = "array" if least else ["array", "null"]
+            return {"type": kind, "items": _schema(item), "minItems": least}
+        case Named(key=key, item=item, least=least):
+            names = {"pattern": _anchored(key)}
+            below = {"propertyNames": names, "additionalProperties": _schema(item)}
+            return {"type": "object", "minProperties": least} | below
+        case Section(struct=struct):
+            return _section_schema(struct)
+
+
+def _section_schema(struct: type[Struct]) -> dict[str, Any]:
+    keys = settings_of(struct)
+    required = [setting.name for setting in keys if setting.required]
+    return {
+        # A section with nothing below it is null in YAML, and all of its defaults to us.
+        "type": "object" if required else ["object", "null"],
+        "properties": {setting.name: _setting_schema(setting) for setting in keys},
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def _word_schemas(word: Word) -> Iterator[dict[str, Any]]:
+    yield {"type": "string", "pattern": _VARIABLE}
+    if word.choices:
+        yield {"enum": list(word.choices)}
+    if word.unit is None:
+        return
+    yield {"type": "string", "pattern": _anchored(word)}
+    bounds = {"minimum": word.least, "exclusiveMinimum": word.above, "maximum": word.most}
+    if word.unit.bare == "integer":
+        yield {"type": "integer"} | {key: n for key, n in bounds.items() if n is not None}
+    elif word.unit.bare == "boolean":
+        yield {"type": "boolean"}
+    elif word.least == 0:
+        yield {"const": 0}
+
+
+def _anchored(word: Word) -> str:
+    assert word.unit is not None
+    return f"^({word.unit.pattern})$"

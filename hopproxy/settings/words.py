@@ -1,0 +1,108 @@
+"""The kinds of words in a settings file, each one `Unit`: read, written back, checked, named.
+
+`units.py` holds those the rest of the house knows too; here are those only the settings have.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hopproxy.settings.units import (
+    NAME,
+    Misread,
+    format_duration,
+    format_size,
+    parse_bind,
+    parse_duration,
+    parse_ipv6,
+    parse_network,
+    parse_origin,
+    parse_size,
+)
+
+_TOKEN = r"[0-9A-Za-z!#$%&'*+.^_`|~-]+"
+_SWITCHES = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
+
+
+def parse_count(text: str) -> int:
+    """A whole number in plain digits; octal, hexadecimal and `1_000` raise Misread."""
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise Misread(f"`{text}` is not a whole number", "write plain digits, like 1024")
+    digits = text.lstrip("-")
+    if len(digits) > 1 and digits[0] == "0":
+        # YAML 1.1 reads 0777 as octal, YAML 1.2 as decimal: neither is guessed here.
+        plain = str(int(digits))
+        octal = "" if set(digits) - set("01234567") else f"{int(digits, 8)} if octal was meant, or "
+        raise Misread(f"`{text}` begins with a zero", f"octal is not read; write {octal}{plain}")
+    return int(text)
+
+
+def parse_switch(text: str) -> bool:
+    """`on`, `true`, `yes` or `off`, `false`, `no`, in either case of letters.  Raises Misread."""
+    if text.lower() not in _SWITCHES:
+        raise Misread(f"`{text}` is neither on nor off", "write on or off")
+    return _SWITCHES[text.lower()]
+
+
+def parse_host(text: str) -> str:
+    """A host to route by, lower-cased: exact, or `*.suffix`.  Raises Misread."""
+    host = text.lower()
+    if re.fullmatch(r".*[^:]:[0-9]+|\[.*\]:[0-9]+", host):
+        raise Misread(f"`{text}` has a port", "a route compares the host alone: leave the port out")
+    if host.startswith("[") and host.endswith("]"):
+        return f"[{parse_ipv6(host[1:-1])}]"
+    if not NAME.fullmatch(host.removeprefix("*.")):
+        raise Misread(f"`{text}` is not a host", "write example.org or *.example.org")
+    return host
+
+
+def parse_path(text: str) -> str:
+    """A prefix of the request's path.  Raises Misread."""
+    if not text.startswith("/"):
+        raise Misread(f"`{text}` does not begin with /", f"write /{text}")
+    if not re.fullmatch(r"[!-~]+", text) or "?" in text or "#" in text:
+        raise Misread(
+            f"`{text}` is not a path", "no query, no fragment; percent-encode what is not ASCII"
+        )
+    return text
+
+
+def parse_token(text: str) -> str:
+    """A name made of the characters of a token (RFC 9110 section 5.6.2).  Raises Misread."""
+    if not re.fullmatch(_TOKEN, text):
+        raise Misread(f"`{text}` is not a name", "write letters, digits, - and _ without spaces")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One kind of word: its name in the reference, how it is read, written back and checked.
+
+    `pattern` is for editors (JSON Schema) and need not be as strict as `parse`; `bare` is what
+    YAML's own typing makes of the word without quotes.
+    """
+
+    name: str
+    parse: Callable[[str], Any]
+    pattern: str
+    write: Callable[[Any], str] = str
+    bare: Literal["string", "integer", "boolean"] = "string"
+
+
+DURATION = Unit("duration", parse_duration, r"[0-9]+(\.[0-9]+)?(ms|s|m|h)|0", format_duration)
+SIZE = Unit("size", parse_size, r"[0-9]+([KMGkmg]?[Bb]|[KMGkmg][Ii][Bb])?", format_size, "integer")
+COUNT = Unit("number", parse_count, r"-?[0-9]+", bare="integer")
+SWITCH = Unit(
+    "on or off",
+    parse_switch,
+    r"[Oo][Nn]|[Oo][Ff][Ff]|[Tt]rue|[Ff]alse|[Yy]es|[Nn]o",
+    lambda value: "on" if value else "off",
+    "boolean",
+)
+TOKEN = Unit("name", parse_token, _TOKEN)
+BIND = Unit("address", parse_bind, r"unix:/.+|.+:[0-9]+")
+ORIGIN = Unit("origin", parse_origin, r"[Hh][Tt][Tt][Pp]://.+|unix:/.+")
+NETWORK = Unit("network", parse_network, r"[0-9A-Fa-f.:]+(/[0-9]+)?")
+HOST = Unit("host", parse_host, r"(\*\.)?[A-Za-z0-9_.-]+|\[.+\]")
+PATH = Unit("path", parse_path, r"/[!-~]*")
