@@ -34,7 +34,7 @@ _SIZE_SCALES = {
     "B": 1,
 }
 _SCALE_OF_SUFFIX = {suffix.lower(): scale for suffix, scale in _SIZE_SCALES.items()} | {"": 1}
-_AUTHORITY = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::(.*))?")
+_AUTHORITY = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::([^:]*))?")
 # Underscores are no hostname's, yet container platforms name services with them.
 NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
 
@@ -158,7 +158,7 @@ def parse_bind(text: str) -> Bind:
         raise Misread(
             f"`{text}` has no host", f"write 0.0.0.0{text} or [::]{text} for every address"
         )
-    host, port = _host_and_port(text, "a host:port, [address]:port or unix:/path")
+    host, port = _host_and_port(text, "host:port, [address]:port or unix:/path")
     if port is None:
         raise Misread(f"`{text}` has no port", f"write {text}:8080")
     return Bind("tcp", host, port)

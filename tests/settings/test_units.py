@@ -1,0 +1,308 @@
+"""Durations, sizes and addresses: what is read, what is refused, and how it is written back."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hopproxy.settings.units import (
+    Bind,
+    Misread,
+    OriginAddress,
+    authority,
+    format_duration,
+    format_size,
+    parse_bind,
+    parse_duration,
+    parse_network,
+    parse_origin,
+    parse_size,
+)
+
+ports = st.integers(1, 65535)
+names = st.from_regex(r"[a-z0-9_]{1,8}(\.[a-z][a-z0-9]{0,5}){1,3}", fullmatch=True)
+addresses = st.one_of(st.ip_addresses(v=4).map(str), st.ip_addresses(v=6).map(str))
+hosts = st.one_of(names, addresses)
+socket_paths = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=100)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0.0),
+        ("0s", 0.0),
+        ("250ms", 0.25),
+        ("5s", 5.0),
+        ("1.5s", 1.5),
+        ("2m", 120.0),
+        ("1h", 3600.0),
+        ("0.1s", 0.1),
+    ],
+)
+def test_duration_is_read_in_seconds(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0s"),
+        (0.25, "250ms"),
+        (60.0, "60s"),
+        (75.0, "75s"),
+        (90.0, "90s"),
+        (120.0, "2m"),
+        (3600.0, "1h"),
+        (5400.0, "90m"),
+        (0.0001, "0.0001s"),
+    ],
+)
+def test_duration_is_written_in_its_largest_unit(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+@given(st.integers(0, 10**12))
+def test_duration_comes_back_from_its_own_text(microseconds: int) -> None:
+    seconds = microseconds / 1_000_000
+    assert parse_duration(format_duration(seconds)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("512", 512),
+        ("512B", 512),
+        ("32KiB", 32768),
+        ("32kib", 32768),
+        ("10MB", 10_000_000),
+        ("1GiB", 1024**3),
+        ("2KB", 2000),
+        ("3GB", 3 * 10**9),
+        ("1MiB", 1024**2),
+    ],
+)
+def test_size_is_read_in_bytes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0"), (1, "1B"), (32768, "32KiB"), (10_000_000, "10MB"), (1024**2 * 3, "3MiB")],
+)
+def test_size_is_written_in_its_largest_unit(size: int, text: str) -> None:
+    assert format_size(size) == text
+
+
+@given(st.integers(0, 10**12 - 1))
+def test_size_comes_back_from_its_own_text(size: int) -> None:
+    assert parse_size(format_size(size)) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "bind"),
+    [
+        ("127.0.0.1:8080", Bind("tcp", "127.0.0.1", 8080)),
+        ("localhost:0", Bind("tcp", "localhost", 0)),
+        ("Web_1.Example:80", Bind("tcp", "web_1.example", 80)),
+        ("[::]:8080", Bind("tcp", "::", 8080)),
+        ("[0:0:0:0:0:0:0:1]:1", Bind("tcp", "::1", 1)),
+        ("unix:/run/h.sock", Bind("unix", path="/run/h.sock")),
+    ],
+)
+def test_bind_is_read(text: str, bind: Bind) -> None:
+    assert parse_bind(text) == bind
+
+
+@given(st.builds(Bind, st.just("tcp"), hosts, st.integers(0, 65535)))
+def test_tcp_bind_comes_back_from_its_own_text(bind: Bind) -> None:
+    assert parse_bind(str(bind)) == bind
+
+
+@given(socket_paths)
+def test_unix_bind_comes_back_from_its_own_text(path: str) -> None:
+    bind = Bind("unix", path=f"/{path}")
+    assert parse_bind(str(bind)) == bind
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("http://127.0.0.1:3000", OriginAddress("tcp", "127.0.0.1", 3000)),
+        ("HTTP://App:3000/", OriginAddress("tcp", "app", 3000)),
+        ("http://app", OriginAddress("tcp", "app", 80)),
+        ("http://[::1]", OriginAddress("tcp", "::1", 80)),
+        ("unix:/run/app.sock", OriginAddress("unix", path="/run/app.sock")),
+    ],
+)
+def test_origin_is_read(text: str, origin: OriginAddress) -> None:
+    assert parse_origin(text) == origin
+
+
+@given(st.builds(OriginAddress, st.just("tcp"), hosts, ports))
+def test_tcp_origin_comes_back_from_its_own_text(origin: OriginAddress) -> None:
+    assert parse_origin(str(origin)) == origin
+
+
+def test_unix_origin_is_written_as_it_is_read() -> None:
+    assert str(parse_origin("unix:/run/app.sock")) == "unix:/run/app.sock"
+
+
+def test_authority_brackets_an_ipv6_address_alone() -> None:
+    assert authority("::1", 80) == "[::1]:80"
+    assert authority("app", 80) == "app:80"
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "said"),
+    [
+        (parse_duration, "30", "`30` has no unit (write 30s for seconds, or 30ms)"),
+        (parse_duration, "5 s", "`5 s` is not a duration (write it like 250ms, 5s, 2m or 1h)"),
+        (parse_duration, "-5s", "`-5s` is not a duration (write it like 250ms, 5s, 2m or 1h)"),
+        (parse_duration, "1d", "`1d` is not a duration (write it like 250ms, 5s, 2m or 1h)"),
+        (parse_duration, "inf", "`inf` is not a duration (write it like 250ms, 5s, 2m or 1h)"),
+        (parse_size, "10m", "`10m` is not a size (write it like 512, 512B, 32KiB or 10MB)"),
+        (parse_size, "-1", "`-1` is not a size (write it like 512, 512B, 32KiB or 10MB)"),
+        (parse_size, "1.5KiB", "`1.5KiB` is not a size (write it like 512, 512B, 32KiB or 10MB)"),
+        (parse_bind, "8080", "`8080` is a port without a host (write 127.0.0.1:8080)"),
+        (
+            parse_bind,
+            "8080:22",
+            "`8080:22` is two numbers, not host:port "
+            "(ports are not mapped here; write 127.0.0.1:8080)",
+        ),
+        (
+            parse_bind,
+            ":8080",
+            "`:8080` has no host (write 0.0.0.0:8080 or [::]:8080 for every address)",
+        ),
+        (parse_bind, "localhost", "`localhost` has no port (write localhost:8080)"),
+        (
+            parse_bind,
+            "::1:8080",
+            "`::1:8080` is not an address (put an IPv6 address in brackets: [::1]:8080)",
+        ),
+        (
+            parse_bind,
+            "[::1",
+            "`[::1` is not an address (write host:port, [address]:port or unix:/path)",
+        ),
+        (parse_bind, "[::g]:80", "`::g` is not an IPv6 address (write it like [::1])"),
+        (parse_bind, "a:65536", "`65536` is not a port (write a number up to 65535)"),
+        (parse_bind, "a:http", "`http` is not a port (write a number up to 65535)"),
+        (
+            parse_bind,
+            "1.2.3:80",
+            "`1.2.3` is not an IPv4 address (write host:port, [address]:port or unix:/path)",
+        ),
+        (
+            parse_bind,
+            "a b:80",
+            "`a b` is not a host (write host:port, [address]:port or unix:/path)",
+        ),
+        (
+            parse_bind,
+            f"{'a.' * 127}a:80",
+            f"`{'a.' * 127}a` is not a host (write host:port, [address]:port or unix:/path)",
+        ),
+        (
+            parse_bind,
+            "unix:h.sock",
+            "`unix:h.sock` is not an absolute path (write unix:/run/name.sock)",
+        ),
+        (parse_bind, f"unix:/{'a' * 107}", "no Unix socket has such a path (at most 107 bytes)"),
+        (parse_bind, "unix:/a\0b", "no Unix socket has such a path (at most 107 bytes)"),
+        (parse_origin, "app:80", "`app:80` has no scheme (write http://app:80 or unix:/path)"),
+        (
+            parse_origin,
+            "https://app",
+            "TLS towards an origin is not supported (use http://app or unix:/path)",
+        ),
+        (
+            parse_origin,
+            "fcgi://app",
+            "`fcgi` is no scheme of an origin (write http://host:port)",
+        ),
+        (
+            parse_origin,
+            "http://app/base",
+            "`http://app/base` goes on after the port (an origin is scheme, host and port; "
+            "the request's own target is sent as it came)",
+        ),
+        (
+            parse_origin,
+            "http://app?a",
+            "`http://app?a` goes on after the port (an origin is scheme, host and port; "
+            "the request's own target is sent as it came)",
+        ),
+        (
+            parse_origin,
+            "http://me:secret@app",
+            "an origin takes no user or password (write http://host:port)",
+        ),
+        (
+            parse_origin,
+            "http://app:0",
+            "no origin answers on port 0 (write a port from 1 to 65535)",
+        ),
+        (parse_origin, "http://", "`` is not a host (write http://host:port)"),
+        (
+            parse_network,
+            "ten",
+            "`ten` is not a network (write it like 10.0.0.0/8 or fd00::/8)",
+        ),
+        (
+            parse_network,
+            "10.0.0.1/8",
+            "`10.0.0.1/8` has bits set after its prefix (its block is 10.0.0.0/8)",
+        ),
+    ],
+)
+def test_misread_says_what_would_do(parse: Callable[[str], object], text: str, said: str) -> None:
+    with pytest.raises(Misread) as caught:
+        parse(text)
+    assert str(caught.value) == said
+
+
+@given(st.text(max_size=40))
+def test_no_text_breaks_a_parser(text: str) -> None:
+    for parse in (parse_duration, parse_size, parse_bind, parse_origin, parse_network):
+        with suppress(Misread):
+            parse(text)
+
+
+@pytest.mark.parametrize(
+    ("network", "peer", "inside"),
+    [
+        ("10.0.0.0/8", "10.255.0.1", True),
+        ("10.0.0.0/8", "11.0.0.0", False),
+        ("10.0.0.0/8", "9.255.255.255", False),
+        ("10.0.0.0/8", "::ffff:10.0.0.1", True),
+        ("10.0.0.0/8", "::1", False),
+        ("fd00::/8", "fd12::1", True),
+        ("fd00::/8", "253.0.0.0", False),
+        ("192.0.2.1", "192.0.2.1", True),
+        ("0.0.0.0/0", "", False),
+        ("0.0.0.0/0", "unix", False),
+    ],
+)
+def test_network_knows_its_peers(network: str, peer: str, inside: bool) -> None:
+    assert (peer in parse_network(network)) is inside
+
+
+@given(st.ip_addresses(v=4), st.integers(0, 32), st.ip_addresses(v=4))
+def test_ipv4_network_agrees_with_its_bits(base: IPv4Address, bits: int, peer: IPv4Address) -> None:
+    shift = 32 - bits
+    first = IPv4Address(int(base) >> shift << shift)
+    network = parse_network(f"{first}/{bits}")
+    assert str(network) == f"{first}/{bits}"
+    assert (str(peer) in network) is (int(peer) >> shift == int(base) >> shift)
+
+
+@given(st.ip_addresses(v=6))
+def test_an_address_is_a_network_of_one(address: IPv6Address) -> None:
+    network = parse_network(str(address))
+    assert str(network) == f"{address}/128"
