@@ -24,28 +24,28 @@ def number(value: float | None, decimals: int = 0) -> str:
 
 def rows(scenario: Scenario, outcome: Outcome) -> list[list[str]]:
     """The table of one scenario: its heading, then a row for each proxy."""
-    ratio_heading = f"hopproxy / it, by {_heading(scenario)}"
-    table = [["proxy", *(column.heading for column in scenario.columns), ratio_heading, "spread"]]
-    for name in outcome.readings:
+    paired = set(outcome.readings) > {HOPPROXY}
+    ratio_heading = [f"hopproxy / it, by {_heading(scenario)}"] if paired else []
+    table = [["proxy", *(column.heading for column in scenario.columns), *ratio_heading, "spread"]]
+    for name, readings in outcome.readings.items():
         ratio = None if name == HOPPROXY else outcome.ratio(HOPPROXY, name, scenario.ratio)
-        values = [
-            reading[scenario.ratio] for reading in outcome.readings[name] if reading is not None
-        ]
+        values = [reading[scenario.ratio] for reading in readings if reading is not None]
         cells = [_cell(outcome, name, column) for column in scenario.columns]
-        table.append([name, *cells, number(ratio, 2), f"{100 * spread(values):.0f} %"])
+        if paired:
+            cells.append(number(ratio, 2))
+        table.append([name, *cells, f"{100 * spread(values):.0f} %"])
     return table
 
 
-def text_table(table: Sequence[Sequence[str]]) -> str:
-    """Columns aligned by spaces, in a form that Markdown reads as a table."""
+def text_table(table: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Aligned columns in a form that Markdown reads as a table; the first `left` hold words."""
     widths = [max(len(row[place]) for row in table) for place in range(len(table[0]))]
+    rule = ["-" * w if place < left else "-" * (w - 1) + ":" for place, w in enumerate(widths)]
     lines = []
-    for place, row in enumerate(table):
-        first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        lines.append("| " + " | ".join([first.strip().ljust(widths[0]), *others]) + " |")
-        if place == 0:
-            rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-            lines.append("| " + " | ".join(rule) + " |")
+    for row in (table[0], rule, *table[1:]):
+        words = [cell.ljust(w) for cell, w in zip(row[:left], widths[:left], strict=True)]
+        numbers = [cell.rjust(w) for cell, w in zip(row[left:], widths[left:], strict=True)]
+        lines.append("| " + " | ".join([*words, *numbers]) + " |")
     return "\n".join(lines)
 
 

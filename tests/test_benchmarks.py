@@ -11,6 +11,7 @@ from benchmarks import websocket
 from benchmarks.__main__ import arguments, chosen
 from benchmarks.load import BROWSER, read_wrk, wrk_launch
 from benchmarks.measure import Outcome, median_ratio, per_request, spread
+from benchmarks.micro import counted
 from benchmarks.plot import Bar, Panel, panel, picture
 from benchmarks.processes import NotReady
 from benchmarks.report import rows, text_table
@@ -90,6 +91,11 @@ def test_a_proxy_that_failed_has_dashes_and_no_ratio() -> None:
     assert set(row[1:-1]) == {"-"}
 
 
+def test_a_table_of_one_proxy_has_no_ratio() -> None:
+    outcome = Outcome("plain", {"hopproxy": [reading(10)]})
+    assert not any("/ it" in heading for heading in rows(RATE, outcome)[0])
+
+
 def test_text_table_is_aligned() -> None:
     lines = text_table([["proxy", "n"], ["a", "1,000"]]).splitlines()
     assert lines == ["| proxy |     n |", "| ----- | ----: |", "| a     | 1,000 |"]
@@ -154,3 +160,8 @@ def test_masking_is_that_of_the_rfc_and_its_own_inverse() -> None:
     mask = bytes.fromhex("37fa213d")
     assert websocket.masked(b"Hello", mask) == bytes.fromhex("7f9f4d5158")
     assert websocket.masked(bytes.fromhex("7f9f4d5158"), mask) == b"Hello"
+
+
+def test_instructions_are_read_only_where_the_machine_counts() -> None:
+    assert counted("2034567,,instructions:u,1000,100.00,,\n") == 2034567
+    assert counted("<not supported>,,instructions:u,0,100.00,,\n") is None

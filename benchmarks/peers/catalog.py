@@ -139,6 +139,9 @@ global
   nbthread 1
   maxconn {links}
   no strict-limits
+  # Past a share of the file limit it stops pooling: ten thousand idle clients would end its pool.
+  tune.pool-low-fd-ratio 100
+  tune.pool-high-fd-ratio 100
 defaults
   mode http
   timeout connect 3s
