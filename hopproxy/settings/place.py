@@ -170,8 +170,8 @@ class _TextLoader(yaml.SafeLoader):
         """As PyYAML's, which recurses, refusing what nests too deep."""
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            mark = self.get_mark()
-            raise yaml.MarkedYAMLError(problem="it nests too deep", problem_mark=mark)
+            assert parent is not None
+            raise yaml.MarkedYAMLError(None, None, "it nests too deep", parent.start_mark)
         try:
             return super().compose_node(parent, index)
         finally:
@@ -280,7 +280,6 @@ def _complain_of_yaml(document: Document, text: str, error: yaml.YAMLError) -> N
     assert mark is not None
     message = ", ".join(part for part in (error.context, error.problem) if part)
     line = next(iter(text.splitlines()[mark.line :]), "")
-    said = f"{error.problem} {line}"
-    hint = next(hint for pattern, hint in _HINTS if re.search(pattern, said))
+    hint = next(hint for said, hint in _HINTS if re.search(said, f"{message} {line}"))
     place = Place(mark.line + 1, mark.column + 1)
     document.complain(place, "", f"is not YAML: {message}", hint)

@@ -1,7 +1,7 @@
 """The settings as people and editors look them up: a table of rows, and a JSON Schema."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 from msgspec import Struct
 
@@ -42,19 +42,14 @@ def json_schema() -> dict[str, Any]:
 
 def _rows(struct: type[Struct], prefix: str) -> Iterator[Row]:
     for setting in settings_of(struct):
-        path = prefix + setting.name
-        match setting.shape:
-            case Section(struct=inner):
-                yield from _rows(inner, f"{path}.")
-            case Several(item=Section(struct=inner)):
-                yield from _rows(inner, f"{path}[].")
-            case Named(item=Section(struct=inner)):
-                yield from _rows(inner, f"{path}.<name>.")
-            case Several(item=Word() as word):
-                kind = f"list of {_type(word)}"
-                yield Row(path, kind, _default(setting), setting.description)
-            case Word() as word:
-                yield Row(path, _type(word), _default(setting), setting.description)
+        path, shape = prefix + setting.name, setting.shape
+        inner = shape.item if isinstance(shape, Several | Named) else shape
+        if isinstance(inner, Section):
+            mark = ".<name>" if isinstance(shape, Named) else "[]" * isinstance(shape, Several)
+            yield from _rows(inner.struct, f"{path}{mark}.")
+        else:
+            kind = "list of " * isinstance(shape, Several) + _type(inner)
+            yield Row(path, kind, _default(setting), setting.description)
 
 
 def _type(word: Word) -> str:
@@ -107,6 +102,7 @@ def _schema(shape: Shape) -> dict[str, Any]:
             return {"type": "object", "minProperties": least} | below
         case Section(struct=struct):
             return _section_schema(struct)
+    assert_never(shape)
 
 
 def _section_schema(struct: type[Struct]) -> dict[str, Any]:

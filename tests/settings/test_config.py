@@ -1,0 +1,91 @@
+"""The files in config/: each is valid, and full.yaml shows every setting with its default."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hopproxy.settings.place import Mapping, Scalar, Sequence, Tree, place
+from hopproxy.settings.reader import read
+from hopproxy.settings.reference import json_schema, reference
+from hopproxy.settings.units import Bind, OriginAddress
+from tests.settings.editor import fits, typed
+
+CONFIG = Path(__file__).parents[2] / "config"
+FILES = sorted(CONFIG.glob("*.yaml"))
+#: Settings without a default, which full.yaml fills with an example.
+EXAMPLES = {"required", "absent"}
+
+
+def written(tree: Tree, path: str = "") -> dict[str, str]:
+    """Each word of `tree` by its path as the reference spells it; the first of a list counts."""
+    if isinstance(tree, Mapping):
+        found: dict[str, str] = {}
+        for entry in tree.entries:
+            name = "<name>" if path == "upstreams" else entry.key
+            found |= written(entry.value, f"{path}.{name}" if path else name)
+        return found
+    if isinstance(tree, Sequence):
+        if not all(isinstance(item, Mapping) for item in tree.items) or not tree.items:
+            return {path: "[]" if not tree.items else "[...]"}
+        return {key: word for item in reversed(tree.items)
+                for key, word in written(item, f"{path}[]").items()}  # fmt: skip
+    assert isinstance(tree, Scalar)
+    return {path: tree.text}
+
+
+def tree_of(path: Path) -> Tree:
+    tree = place(path.read_text(), file=path.name, environ={}).tree
+    assert tree is not None
+    return tree
+
+
+def test_the_three_files_are_there() -> None:
+    assert [path.name for path in FILES] == ["full.yaml", "local-dev.yaml", "sidecar.yaml"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_file_is_valid_without_any_variable(path: Path) -> None:
+    assert read(path.read_text(), file=path.name, environ={}).upstreams
+    assert fits(typed(tree_of(path)), json_schema())
+
+
+def test_full_names_every_setting() -> None:
+    assert list(written(tree_of(CONFIG / "full.yaml"))) == [row.path for row in reference()]
+
+
+@pytest.mark.parametrize("row", reference(), ids=lambda row: row.path)
+def test_full_shows_each_default(row: object) -> None:
+    assert isinstance(row, tuple)
+    path, _, default, _ = row
+    if default not in EXAMPLES:
+        assert written(tree_of(CONFIG / "full.yaml"))[path] == default
+
+
+def test_full_says_where_it_shows_an_example() -> None:
+    lines = (CONFIG / "full.yaml").read_text().splitlines()
+    for row in reference():
+        name = re.escape(row.path.rpartition(".")[2])
+        if row.default in EXAMPLES:
+            assert any(re.search(rf"\b{name}:.*# example", line) for line in lines), row.path
+
+
+def test_sidecar_is_moved_by_its_environment() -> None:
+    text = (CONFIG / "sidecar.yaml").read_text()
+    environ = {
+        "HOPPROXY_PORT": "80",
+        "HOPPROXY_ORIGIN": "unix:/run/app.sock",
+        "HOPPROXY_ADMIN": "0.0.0.0:9901",
+        "HOPPROXY_DRAIN_TIMEOUT": "25s",
+    }
+    settings = read(text, file="sidecar.yaml", environ=environ)
+    assert settings.listeners[0].bind == Bind("tcp", "0.0.0.0", 80)
+    assert settings.upstreams["app"].origins == (OriginAddress("unix", path="/run/app.sock"),)
+    assert settings.admin is not None
+    assert settings.admin.bind == Bind("tcp", "0.0.0.0", 9901)
+    assert settings.drain_timeout == 25.0
+
+
+def test_sidecar_names_each_of_its_variables_at_the_top() -> None:
+    comment, _, body = (CONFIG / "sidecar.yaml").read_text().partition("\n\n")
+    assert set(re.findall(r"\$\{(\w+)", body)) == set(re.findall(r"HOPPROXY_\w+", comment))

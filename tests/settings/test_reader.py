@@ -1,0 +1,345 @@
+"""From a settings text to Settings, or to every problem in it at once, each with its place."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hopproxy.settings.reader import Problem, SettingsErrors, read
+from hopproxy.settings.schema import Admin, ClientSettings, Pool, Route, Settings, Upstream
+from hopproxy.settings.units import Bind, OriginAddress, parse_network
+
+APP = "upstreams: {app: {origins: ['http://a:3000']}}\n"
+TWO = "upstreams: {app: {origins: ['http://a']}, api: {origins: ['http://b']}}\n"
+
+
+def settings(text: str, **environ: str) -> Settings:
+    return read(text, file="a.yaml", environ=environ)
+
+
+def said(text: str, **environ: str) -> list[str]:
+    """Every problem of `text`, without the file's name."""
+    with pytest.raises(SettingsErrors) as caught:
+        settings(text, **environ)
+    lines = [str(problem) for problem in caught.value.problems]
+    assert str(caught.value) == "\n".join(lines)
+    assert all(line.startswith("a.yaml:") for line in lines)
+    return [line.removeprefix("a.yaml:") for line in lines]
+
+
+def test_one_origin_is_enough() -> None:
+    upstream = Upstream(origins=(OriginAddress("tcp", "a", 3000),))
+    expected = Settings(upstreams={"app": upstream}, routes=(Route(upstream="app"),))
+    assert settings(APP) == expected
+
+
+def test_everything_is_read_into_its_type() -> None:
+    text = """
+workers: auto
+drain_timeout: 250ms
+listeners:
+  - bind: "[::]:80"
+    backlog: 7
+  - bind: unix:/run/h.sock
+client: {max_head_size: 1KiB, max_target_size: 512, tcp_nodelay: no, max_age: 1h}
+upstreams:
+  app:
+    origins: [http://a, unix:/run/a.sock]
+    retry_idempotency_key: on
+    pool: {max_idle: 0, queue: 0}
+routes:
+  - {upstream: app, host: "*.Example.org", path: /x}
+  - {upstream: app}
+admin: {bind: 127.0.0.1:0}
+access_log: off
+trusted_proxies: [10.0.0.0/8, ::1]
+via: false
+pseudonym: edge
+underscore_fields: reject
+trace: true
+"""
+    text = text.replace("::1]", "'::1']")
+    origins = (OriginAddress("tcp", "a", 80), OriginAddress("unix", path="/run/a.sock"))
+    got = settings(text)
+    assert got.workers == "auto"
+    assert got.drain_timeout == 0.25
+    assert [(one.bind, one.backlog) for one in got.listeners] == [
+        (Bind("tcp", "::", 80), 7),
+        (Bind("unix", path="/run/h.sock"), 1024),
+    ]
+    assert got.client == ClientSettings(
+        max_head_size=1024, max_target_size=512, tcp_nodelay=False, max_age=3600.0
+    )
+    assert got.upstreams == {
+        "app": Upstream(origins=origins, retry_idempotency_key=True, pool=Pool(max_idle=0, queue=0))
+    }
+    assert got.routes == (
+        Route(upstream="app", host="*.example.org", path="/x"),
+        Route(upstream="app"),
+    )
+    assert got.admin == Admin(bind=Bind("tcp", "127.0.0.1", 0))
+    assert (got.access_log, got.via, got.trace) == ("off", False, True)
+    assert got.trusted_proxies == (parse_network("10.0.0.0/8"), parse_network("::1"))
+    assert (got.pseudonym, got.underscore_fields) == ("edge", "reject")
+
+
+def test_variables_are_read_from_the_environment() -> None:
+    text = "workers: ${WORKERS:-2}\nvia: ${VIA}\n" + APP
+    got = settings(text, VIA="off")
+    assert (got.workers, got.via) == (2, False)
+
+
+@pytest.mark.parametrize("empty", ["client:", "routes:", "routes: []", "admin:", "admin: ~"])
+def test_section_with_nothing_below_it_is_its_default(empty: str) -> None:
+    assert settings(f"{APP}{empty}\n") == settings(APP)
+
+
+def test_optional_word_filled_with_nothing_is_absent() -> None:
+    text = APP + "routes:\n  - upstream: app\n    host: ${HOST:-}\n"
+    assert settings(text).routes == (Route(upstream="app"),)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("workers: 0", "2:10: workers: `0` is too small (at least 1)"),
+        ("workers: 1025", "2:10: workers: `1025` is too large (at most 1024)"),
+        (
+            "workers: all",
+            "2:10: workers: `all` is not a whole number (write plain digits, like 1024, or auto)",
+        ),
+        (
+            "max_upstream_connections: 0777",
+            "2:27: max_upstream_connections: `0777` begins with a zero "
+            "(octal is not read; write 511 if octal was meant, or 777)",
+        ),
+        (
+            "drain_timeout: 30",
+            "2:16: drain_timeout: `30` has no unit (write 30s for seconds, or 30ms)",
+        ),
+        (
+            "listeners: [{bind: '8080:22'}]",
+            "2:20: listeners[0].bind: `8080:22` is two numbers, not host:port "
+            "(ports are not mapped here; write 127.0.0.1:8080)",
+        ),
+        (
+            "listeners: 127.0.0.1:80",
+            "2:12: listeners: is not a list (write - 127.0.0.1:80)",
+        ),
+        ("listeners: {bind: a:1}", "2:12: listeners: is not a list (begin each with - )"),
+        ("listeners: []", "2:12: listeners: is empty (at least one is needed)"),
+        ("listeners:", "2:11: listeners: is empty (at least one is needed)"),
+        (
+            "listeners: [a:80]",
+            "2:13: listeners[0]: is not a mapping (its settings are bind, backlog)",
+        ),
+        ("client: {idle_timeout: 0}", "2:24: client.idle_timeout: `0` is too small (more than 0s)"),
+        (
+            "client: {max_head_size: 255B}",
+            "2:25: client.max_head_size: `255B` is too small (at least 256B)",
+        ),
+        ("client: {max_requests: -1}", "2:24: client.max_requests: `-1` is too small (at least 0)"),
+        (
+            "client: {max_requests: [1]}",
+            "2:24: client.max_requests: is a list, not one word (write one value)",
+        ),
+        ("via: {on: on}", "2:6: via: is a mapping, not one word (write one value)"),
+        ("via:", "2:5: via: has no value (leave the line out for the default)"),
+        ("via: ''", "2:6: via: `` is neither on nor off (write on or off)"),
+        ("via: 1", "2:6: via: `1` is neither on nor off (write on or off)"),
+        (
+            "access_log: jsn",
+            "2:13: access_log: `jsn` is not one of json, off, text (did you mean `json`?)",
+        ),
+        (
+            "access_log: false",
+            "2:13: access_log: `false` is not one of json, off, text (known here: json, off, text)",
+        ),
+        (
+            "pseudonym: a b",
+            "2:12: pseudonym: `a b` is not a name (write letters, digits, - and _ without spaces)",
+        ),
+        ("admin: {}", "2:8: admin.bind: is missing (Address of the admin listener.)"),
+        ("wrkers: 1", "2:1: wrkers: is not a setting (did you mean `workers`?)"),
+        (
+            "idle_timeout: 1s",
+            "2:1: idle_timeout: is not a setting "
+            "(it belongs to client.idle_timeout or upstreams.<name>.pool.idle_timeout)",
+        ),
+        (
+            "admin: {colour: red}",
+            "2:8: admin.bind: is missing (Address of the admin listener.)\n"
+            "2:9: admin.colour: is not a setting (known here: bind)",
+        ),
+        (
+            "routes: [{host: 'a:80', upstream: app}]",
+            "2:17: routes[0].host: `a:80` has a port "
+            "(a route compares the host alone: leave the port out)",
+        ),
+        (
+            "trusted_proxies: [10.0.0.1/8]",
+            "2:19: trusted_proxies[0]: `10.0.0.1/8` has bits set after its prefix "
+            "(its block is 10.0.0.0/8)",
+        ),
+        ("workers: ${N}", "2:10: workers: N is not set (set it, or write ${N:-default})"),
+        (
+            "workers: ${SEVEN}",
+            "2:10: workers: `seven` is not a whole number "
+            "(write plain digits, like 1024, or auto; it came from ${SEVEN})",
+        ),
+        ("via: on\nvia: off", "3:1: via: is given twice (first on line 2; keep one)"),
+        (
+            "via: on\nvia: maybe",
+            "3:1: via: is given twice (first on line 2; keep one)\n"
+            "3:6: via: `maybe` is neither on nor off (write on or off)",
+        ),
+        ("via: !!bool on", "2:6: via: has a tag (tags like !!str are not read)"),
+    ],
+)
+def test_problem_has_its_place_its_path_and_a_hint(line: str, problem: str) -> None:
+    assert said(f"{APP}{line}\n", SEVEN="seven") == problem.split("\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("workers: 1", "1:1: upstreams: is missing (The applications, by name.)"),
+        ("upstreams: {}", "1:12: upstreams: is empty (at least one is needed)"),
+        ("upstreams:", "1:11: upstreams: is empty (at least one is needed)"),
+        (
+            "upstreams: [a]",
+            "1:12: upstreams: is not a mapping (write `name:` and its settings below)",
+        ),
+        ("upstreams: ${NO}", "1:12: upstreams: NO is not set (set it, or write ${NO:-default})"),
+        (
+            "upstreams: {app: {}}",
+            "1:18: upstreams.app.origins: is missing "
+            "(Where it answers: `http://host:port` or `unix:/path`.)",
+        ),
+        ("upstreams: {a: {origins: []}}", "1:26: upstreams.a.origins: is empty"),
+        ("upstreams: {a: {origins: http://b}}", "1:26: upstreams.a.origins: is not a list"),
+        ("upstreams: {app: http://a}", "1:18: upstreams.app: is not a mapping (its settings are"),
+        (
+            "upstreams: {a b: {origins: ['http://a']}}",
+            "1:13: upstreams.a b: `a b` is not a name",
+        ),
+        (
+            "upstreams: {a: {origins: ['https://b']}}",
+            "1:27: upstreams.a.origins[0]: TLS towards an origin is not supported",
+        ),
+        (
+            "upstreams: {a: {origins: ['http://b']}, a: {origins: ['http://c']}}",
+            "1:41: upstreams.a: is given twice",
+        ),
+        ("- a", "1:1: is not a mapping (its settings are workers, drain_timeout,"),
+        ("word", "1:1: is not a mapping (its settings are workers, drain_timeout,"),
+        ("a: [", "1:5: is not YAML: while parsing a flow node"),
+        ("", "1:1: is empty (at least `upstreams:` is needed)"),
+    ],
+)
+def test_text_without_a_usable_upstream_has_one_problem(text: str, problem: str) -> None:
+    (only,) = said(text)
+    assert only.startswith(problem)
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_text() -> None:
+    text = """\
+routes:
+  - upstream: ap
+  - host: a.org
+upstreams:
+  app:
+    origins: [https://a, localhost:3]
+    pool: {max_idle: 10, max_connections: 3}
+via: maybe
+wrkers: 3
+client:
+  max_age: -4s
+  max_body_size: ${NO}
+"""
+    assert [line.partition(" (")[0] for line in said(text)] == [
+        "2:15: routes[0].upstream: no upstream is named `ap`",
+        "3:5: routes[1].upstream: is missing",
+        "6:15: upstreams.app.origins[0]: TLS towards an origin is not supported",
+        "6:26: upstreams.app.origins[1]: `localhost:3` has no scheme",
+        "7:22: upstreams.app.pool.max_idle: 10 is more than max_connections, 3",
+        "8:6: via: `maybe` is neither on nor off",
+        "9:1: wrkers: is not a setting",
+        "11:12: client.max_age: `-4s` is not a duration",
+        "12:18: client.max_body_size: NO is not set",
+    ]
+
+
+def test_problem_of_an_anchor_is_said_once() -> None:
+    text = "upstreams:\n  a: &x {origins: ['http://a'], conect_timeout: 1s}\n  b: *x\n"
+    assert said(text + "routes: [{upstream: a}]\n") == [
+        "2:33: upstreams.b.conect_timeout: is not a setting (did you mean `connect_timeout`?)"
+    ]
+
+
+def test_alias_repeats_a_section() -> None:
+    text = "upstreams:\n  a: &x {origins: ['http://a']}\n  b: *x\nroutes: [{upstream: b}]\n"
+    got = settings(text)
+    assert got.upstreams["a"] == got.upstreams["b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        # Whether a route hides another cannot be judged while its host is not understood.
+        (
+            APP + "routes:\n - {upstream: app, hots: a}\n - {upstream: app}\n",
+            "3:20: routes[0].hots: is not a setting (did you mean `host`?)",
+        ),
+        (
+            APP + "client: {max_head_size: 1, max_target_size: 64KiB}\n",
+            "2:25: client.max_head_size: `1` is too small (at least 256B)",
+        ),
+        (
+            APP + "listeners:\n - {bind: nowhere}\n - {bind: 127.0.0.1:8080}\n",
+            "3:11: listeners[0].bind: `nowhere` has no port (write nowhere:8080)",
+        ),
+        (
+            TWO + "routes: [app]\n",
+            "2:10: routes[0]: is not a mapping (its settings are upstream, host, path)",
+        ),
+    ],
+)
+def test_nothing_is_concluded_from_what_was_not_understood(text: str, problem: str) -> None:
+    assert said(text) == [problem]
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_settings_or_problems(text: str) -> None:
+    with pytest.raises(SettingsErrors) as caught:
+        settings(text)
+    assert caught.value.problems
+
+
+@given(
+    st.recursive(
+        st.sampled_from(["", "1", "on", "app", "http://a", "5s", "${X}", "~", "a:80", "/a"]),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.dictionaries(
+                st.sampled_from(
+                    ["upstreams", "app", "origins", "routes", "upstream", "host", "pool", "bind",
+                     "listeners", "admin", "client", "max_idle", "workers", "path"]
+                ),
+                inner,
+                max_size=4,
+            ),
+        ),
+        max_leaves=12,
+    )
+)  # fmt: skip
+def test_any_tree_is_settings_or_problems(tree: object) -> None:
+    # JSON is YAML, and quotes every word; the keys are those that settings have.
+    text = msgspec.json.encode(tree).decode()
+    problems: tuple[Problem, ...] = ()
+    try:
+        understood = settings(text).upstreams != {}
+    except SettingsErrors as errors:
+        problems, understood = errors.problems, False
+    assert understood is (problems == ())
+    assert problems == tuple(sorted(problems, key=lambda one: (one.line, one.column, one.message)))

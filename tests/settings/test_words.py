@@ -1,0 +1,109 @@
+"""Counts, switches, names, hosts and paths, and the patterns that editors check words by."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hopproxy.settings import words
+from hopproxy.settings.units import Misread, parse_bind, parse_network, parse_origin
+from hopproxy.settings.words import Unit
+
+
+@pytest.mark.parametrize(
+    ("unit", "text", "value"),
+    [
+        (words.COUNT, "0", 0),
+        (words.COUNT, "4096", 4096),
+        (words.COUNT, "-1", -1),
+        (words.SWITCH, "on", True),
+        (words.SWITCH, "Yes", True),
+        (words.SWITCH, "TRUE", True),
+        (words.SWITCH, "off", False),
+        (words.SWITCH, "no", False),
+        (words.SWITCH, "false", False),
+        (words.TOKEN, "edge-1.example", "edge-1.example"),
+        (words.HOST, "Example.ORG", "example.org"),
+        (words.HOST, "*.Example.org", "*.example.org"),
+        (words.HOST, "[0::1]", "[::1]"),
+        (words.PATH, "/", "/"),
+        (words.PATH, "/api/%20", "/api/%20"),
+        (words.DURATION, "0", 0.0),
+        (words.SIZE, "32KiB", 32768),
+        (words.BIND, "[::]:80", parse_bind("[::]:80")),
+        (words.ORIGIN, "unix:/a", parse_origin("unix:/a")),
+        (words.NETWORK, "fd00::/8", parse_network("fd00::/8")),
+    ],
+)
+def test_word_is_read_and_passes_the_editors_pattern(unit: Unit, text: str, value: object) -> None:
+    assert unit.parse(text) == value
+    assert unit is words.SWITCH or re.fullmatch(unit.pattern, text)
+    assert unit.parse(unit.write(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "said"),
+    [
+        (words.parse_count, "many", "`many` is not a whole number (write plain digits, like 1024)"),
+        (words.parse_count, "0x1F", "`0x1F` is not a whole number (write plain digits, like 1024)"),
+        (words.parse_count, "1_0", "`1_0` is not a whole number (write plain digits, like 1024)"),
+        (words.parse_count, "1e3", "`1e3` is not a whole number (write plain digits, like 1024)"),
+        (
+            words.parse_count,
+            "0777",
+            "`0777` begins with a zero (octal is not read; write 511 if octal was meant, or 777)",
+        ),
+        (words.parse_count, "089", "`089` begins with a zero (octal is not read; write 89)"),
+        (words.parse_switch, "1", "`1` is neither on nor off (write on or off)"),
+        (
+            words.parse_token,
+            "my proxy",
+            "`my proxy` is not a name (write letters, digits, - and _ without spaces)",
+        ),
+        (
+            words.parse_host,
+            "a.org:80",
+            "`a.org:80` has a port (a route compares the host alone: leave the port out)",
+        ),
+        (
+            words.parse_host,
+            "[::1]:80",
+            "`[::1]:80` has a port (a route compares the host alone: leave the port out)",
+        ),
+        (words.parse_host, "[::g]", "`::g` is not an IPv6 address (write it like [::1])"),
+        (words.parse_host, "*", "`*` is not a host (write example.org or *.example.org)"),
+        (words.parse_host, "a.*", "`a.*` is not a host (write example.org or *.example.org)"),
+        (words.parse_path, "api", "`api` does not begin with / (write /api)"),
+        (
+            words.parse_path,
+            "/a?b",
+            "`/a?b` is not a path (no query, no fragment; percent-encode what is not ASCII)",
+        ),
+        (
+            words.parse_path,
+            "/\xe4",
+            "`/\xe4` is not a path (no query, no fragment; percent-encode what is not ASCII)",
+        ),
+    ],
+)
+def test_misread_says_what_would_do(parse: Callable[[str], object], text: str, said: str) -> None:
+    with pytest.raises(Misread) as caught:
+        parse(text)
+    assert str(caught.value) == said
+
+
+def test_switch_passes_the_editors_pattern_as_it_is_usually_written() -> None:
+    for text in ("on", "off", "On", "OFF", "yes", "no", "true", "False"):
+        assert re.fullmatch(words.SWITCH.pattern, text)
+
+
+@given(st.integers(-(10**17), 10**17))
+def test_count_comes_back_from_its_own_text(count: int) -> None:
+    assert words.COUNT.parse(words.COUNT.write(count)) == count
+
+
+@given(st.booleans())
+def test_switch_comes_back_from_its_own_text(switch: bool) -> None:
+    assert words.SWITCH.parse(words.SWITCH.write(switch)) is switch
