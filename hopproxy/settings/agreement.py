@@ -102,6 +102,6 @@ def _host_within(narrow: str | None, wide: str | None) -> bool:
 
 
 def _path_within(narrow: str | None, wide: str | None) -> bool:
-    if wide is None or narrow == wide:
+    if wide is None or wide == "/" or narrow == wide:
         return True
     return narrow is not None and narrow.startswith(wide.rstrip("/") + "/")
