@@ -1,0 +1,323 @@
+"""Rules 1-22: a socket goes back to the pool, or not; and what may be sent a second time."""
+
+from __future__ import annotations
+
+import time
+
+from tests.conformance.case import SERVER_ERRORS, Stage, each, in_background, rule
+from tests.conformance.origin import OriginLink
+from tests.conformance.wire import Client, CutShort
+
+POISON = b"HTTP/1.1 200 POISON\r\nContent-Length: 6\r\n\r\nPOISON"
+
+
+def pooled(s: Stage) -> tuple[Client, OriginLink]:
+    """Leave one idle link in the pool, and the client that used it."""
+    client = s.client()
+    s.exchange(client)
+    settle()
+    return client, s.origin.links[-1]
+
+
+def settle() -> None:
+    """Give the proxy its moment to put away a link whose response the client has already read."""
+    time.sleep(0.02)
+
+
+def serves_on_another(s: Stage, used: OriginLink) -> None:
+    """Expect that the next client is served, and not on that link."""
+    other = s.client()
+    other.get("/next")
+    link = s.origin.request()
+    assert link is not used, f"{used.name} was used again"
+    link.answer(b"fresh")
+    assert other.response().body == b"fresh"
+
+
+def serves_on_same(s: Stage, used: OriginLink) -> None:
+    """Expect that the next client is served on that link."""
+    other = s.client()
+    other.get("/next")
+    link = s.origin.request()
+    assert link is used, f"{link.name}, not {used.name}"
+    link.answer(b"again")
+    assert other.response().body == b"again"
+
+
+@rule(1, "RFC 9112 9.3")
+def two_clients_share_one_upstream_socket(s: Stage) -> None:
+    _, link = pooled(s)
+    serves_on_same(s, link)
+    assert [seen.target for seen in link.seen] == ["/", "/next"]
+
+
+@rule(2, "RFC 9110 7.6.1; pingora#706")
+def client_close_leaves_the_upstream_socket_pooled(s: Stage) -> None:
+    client = s.client()
+    client.get("/", "Connection: close")
+    link = s.origin.request()
+    assert "close" not in link.last.options()
+    link.answer()
+    assert "close" in client.response().options()
+    assert client.end() == "FIN"
+    settle()
+    serves_on_same(s, link)
+
+
+@rule(3, "RFC 9110 7.6.1; RFC 9112 9.6")
+def origin_close_leaves_the_client_link_open(s: Stage) -> None:
+    client = s.client()
+    client.get()
+    link = s.origin.request()
+    link.answer(b"ok", "Connection: close")
+    assert "close" not in client.response().options()
+    assert link.end() in ("FIN", "RST")
+    client.get("/2")
+    second = s.origin.request()
+    assert second is not link
+    second.answer(b"two")
+    assert client.response().body == b"two"
+
+
+@rule(4, "RFC 9112 9.3")
+def http10_origin_is_not_pooled_and_the_client_is_kept(s: Stage) -> None:
+    client = s.client()
+    client.get()
+    link = s.origin.request()
+    link.send(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    assert client.response().body == b"ok"
+    settle()
+    serves_on_another(s, link)
+    assert client.stays_open()
+
+
+@rule(5, "RFC 9112 6.3, 9.3")
+def body_until_close_becomes_chunked_and_the_client_is_kept(s: Stage) -> None:
+    client = s.client()
+    client.get()
+    link = s.origin.request()
+    link.send(b"HTTP/1.1 200 OK\r\n\r\nuntil the end")
+    link.fin()
+    response = client.response()
+    assert response.body == b"until the end"
+    assert response.options("transfer-encoding") == ["chunked"]
+    assert client.stays_open()
+    serves_on_another(s, link)
+
+
+@rule(6, "RFC 9112 9.2; proxy_extra_data.t")
+def bytes_after_a_response_never_answer_the_next_request(s: Stage) -> None:
+    client = s.client()
+    client.get()
+    link = s.origin.request()
+    link.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + POISON)
+    assert client.response().body == b"ok"
+    assert link.end() in ("FIN", "RST")
+    serves_on_another(s, link)
+
+
+@rule(7, "RFC 9112 9.2, 2.2")
+def line_end_after_a_response_harms_nobody(s: Stage) -> None:
+    client = s.client()
+    client.get()
+    s.origin.request().send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok\r\n")
+    assert client.response().body == b"ok"
+    settle()
+    for turn in (client, s.client()):
+        response, _ = s.exchange(turn, body=b"next")
+        assert response.body == b"next"
+
+
+@each(
+    8,
+    "RFC 9112 9.2; Go TestTransportIgnores408",
+    {
+        "408": b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        "200": POISON,
+        "garbage": b"\x00\x01",
+    },
+)
+def unsolicited_bytes_retire_an_idle_socket(s: Stage, data: bytes) -> None:
+    _, link = pooled(s)
+    link.send(data)
+    serves_on_another(s, link)
+    assert link.end() in ("FIN", "RST")
+
+
+@each(9, "proxy_keepalive.t closed1, closed2", {"at once": b"0", "50 ms later": b"0.05"})
+def origin_fin_on_an_idle_socket_costs_no_request(s: Stage, pause: bytes) -> None:
+    _, link = pooled(s)
+    link.fin()
+    time.sleep(float(pause))
+    serves_on_another(s, link)
+    assert len(link.seen) == 1
+    assert s.origin.hears_nothing()
+
+
+@each(10, "proxy_keepalive.t closed1, closed2", {"at once": b"0", "50 ms later": b"0.05"})
+def origin_reset_of_an_idle_socket_costs_no_request(s: Stage, pause: bytes) -> None:
+    _, link = pooled(s)
+    link.reset()
+    time.sleep(float(pause))
+    serves_on_another(s, link)
+    assert s.origin.hears_nothing()
+
+
+def dies_on_reuse(s: Stage, method: str, *fields: str) -> tuple[Client, OriginLink]:
+    """Let a reused link take a request and close without a byte."""
+    client, link = pooled(s)
+    client.head(f"{method} /once HTTP/1.1", *fields)
+    if fields:
+        client.send(b"body")
+    again = s.origin.request()
+    assert again is link, "the pooled socket was not reused"
+    link.close()
+    return client, link
+
+
+@rule(12, "RFC 9110 9.2.2; b00097.vtc")
+def get_on_a_dying_reused_socket_is_retried_once(s: Stage) -> None:
+    client, _ = dies_on_reuse(s, "GET")
+    second = s.origin.request()
+    assert second.last.target == "/once"
+    second.answer(b"saved")
+    assert client.response().body == b"saved"
+
+
+@rule(13, "RFC 9110 9.2.2 MUST NOT; proxy_non_idempotent.t")
+def post_on_a_dying_reused_socket_is_sent_once(s: Stage) -> None:
+    client, _ = dies_on_reuse(s, "POST", "Content-Length: 4")
+    s.bad_gateway(client)
+    assert s.origin.hears_nothing()
+
+
+@rule(14, "Go shouldRetryRequest")
+def fresh_socket_that_dies_is_not_retried(s: Stage) -> None:
+    client = s.client()
+    client.get()
+    s.origin.request().close()
+    s.bad_gateway(client)
+    assert s.origin.hears_nothing()
+
+
+@rule(15, "r01156.vtc")
+def one_response_byte_forbids_a_retry(s: Stage) -> None:
+    client, link = pooled(s)
+    client.get("/once")
+    assert s.origin.request() is link
+    link.send(b"HTTP")
+    link.close()
+    s.bad_gateway(client)
+    assert s.origin.hears_nothing()
+
+
+@rule(16, "RFC 9110 9.2.2 SHOULD NOT")
+def a_retry_is_not_retried(s: Stage) -> None:
+    client, _ = dies_on_reuse(s, "GET")
+    s.origin.request().close()
+    s.bad_gateway(client)
+    assert s.origin.hears_nothing()
+
+
+@rule(17, "RFC 9110 9.2.2")
+def streamed_put_is_never_replayed_in_part(s: Stage) -> None:
+    client, _ = pooled(s)
+    client.head("PUT /big HTTP/1.1", f"Content-Length: {10 << 20}")
+    upload = in_background(lambda: client.send(bytes(2 << 20)))
+    again = s.origin.head()
+    again.deadline = time.monotonic() + 4
+    again.read_exactly(100_000)
+    again.reset()
+    upload.join(5)
+    try:
+        s.bad_gateway(client)
+    except CutShort:
+        assert not s.ours, "no 502"
+    assert s.origin.hears_nothing()
+
+
+@rule(18, "Go nothingWrittenError")
+def post_takes_a_new_socket_when_the_idle_one_is_dead(s: Stage) -> None:
+    client, link = pooled(s)
+    link.close()
+    client.post("/once", b"body")
+    try:
+        second = s.origin.request(1.0)
+    except AssertionError:
+        assert not s.ours, "a dead idle socket cost a POST"
+        assert client.response().status in SERVER_ERRORS
+        return
+    assert second.last.body == b"body"
+    second.answer(b"created")
+    assert client.response().body == b"created"
+    assert s.origin.hears_nothing()
+
+
+@rule(19, "go#19943")
+def idempotency_key_does_not_widen_retries_by_itself(s: Stage) -> None:
+    client, _ = dies_on_reuse(s, "POST", "Content-Length: 4", "Idempotency-Key: x")
+    s.bad_gateway(client)
+    assert s.origin.hears_nothing()
+
+
+@rule(19, "go#19943", group="idempotency_key")
+def idempotency_key_allows_a_retry_when_configured(s: Stage) -> None:
+    client, _ = dies_on_reuse(s, "POST", "Content-Length: 4", "Idempotency-Key: x")
+    second = s.origin.request()
+    assert second.last.body == b"body"
+    second.answer(b"saved")
+    assert client.response().body == b"saved"
+
+
+@each(
+    20,
+    "proxy_keepalive.t",
+    {
+        "HEAD": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+        "204": b"HTTP/1.1 204 No Content\r\n\r\n",
+        "304": b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n',
+        "empty chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    },
+)
+def response_without_a_body_leaves_the_socket_pooled(s: Stage, answer: bytes) -> None:
+    method = "HEAD" if b"Content-Length: 5" in answer else "GET"
+    client = s.client()
+    client.head(f"{method} / HTTP/1.1")
+    link = s.origin.request()
+    link.send(answer)
+    assert client.response(method).body == b""
+    settle()
+    serves_on_same(s, link)
+    assert client.stays_open()
+
+
+def body_never_passes(s: Stage, method: str, answer: bytes) -> None:
+    """Let the origin add a body that the request or the status forbids."""
+    client = s.client()
+    client.head(f"{method} / HTTP/1.1")
+    link = s.origin.request()
+    link.send(answer)
+    client.response(method)
+    assert link.end() in ("FIN", "RST")
+    serves_on_another(s, link)
+    assert not client.buffer
+    if client.stays_open():
+        response, _ = s.exchange(client, body=b"clean")
+        assert response.body == b"clean"
+
+
+@rule(21, "RFC 9110 9.3.2")
+def body_after_a_head_response_never_passes(s: Stage) -> None:
+    body_never_passes(s, "HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nextra")
+
+
+@each(
+    22,
+    "RFC 9112 6.3",
+    {
+        "204": b"HTTP/1.1 204 No Content\r\n\r\nextra",
+        "304": b"HTTP/1.1 304 Not Modified\r\n\r\nextra",
+    },
+)
+def body_after_a_status_without_one_never_passes(s: Stage, answer: bytes) -> None:
+    body_never_passes(s, "GET", answer)

@@ -1,0 +1,215 @@
+"""Start a proxy of each kind for a group of cases: hopproxy, nginx, HAProxy."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.conformance.case import Case, Stage
+from tests.conformance.groups import Group
+from tests.conformance.origin import Origin
+
+START_WITHIN = 20.0
+DRAIN_SIGNALS = {"nginx": signal.SIGQUIT, "haproxy": signal.SIGUSR1}
+
+
+class NotStarted(Exception):
+    """The proxy did not begin to listen; carries what it printed."""
+
+
+@dataclass
+class Proxy:
+    """A proxy under test, and the origin of each of its cases."""
+
+    name: str
+    port: int
+    origins: Mapping[str, Origin]
+    process: subprocess.Popen[bytes] | None = None
+    directory: Path | None = None
+    address: str = "127.0.0.1"
+
+    def stage(self, case: Case) -> Stage:
+        """Set a case on this proxy; a proxy with one origin lends it to every case."""
+        origin = self.origins.get(case.host) or self.origins[""]
+        host = case.host if case.host in self.origins else "origin.test"
+        ours = self.name == "hopproxy"
+        drain = DRAIN_SIGNALS.get(self.name, signal.SIGTERM)
+        return Stage((self.address, self.port), origin, host, ours, self.pids(), drain)
+
+    def pids(self) -> tuple[int, ...]:
+        """Return the process and its children, those that serve included."""
+        if self.process is None:
+            return ()
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return (self.process.pid, *map(int, listed.split()))
+
+    def printed(self) -> str:
+        return (self.directory / "output").read_text() if self.directory else ""
+
+    def stop(self) -> None:
+        """End the process and close the origins."""
+        if self.process is not None:
+            if self.process.poll() is None:
+                self.process.kill() if self.name == "hopproxy" else self.process.terminate()
+            self.process.wait(10)
+        for origin in self.origins.values():
+            origin.close()
+
+
+def hopproxy(group: Group, cases: Sequence[Case], directory: Path) -> Proxy:
+    """Start hopproxy with an upstream and an origin of its own for each case."""
+    origins = {case.host: Origin() for case in cases}
+    port = free_port()
+    settings = hopproxy_settings(group, origins, port)
+    config = directory / "hopproxy.yaml"
+    config.write_text(json.dumps(settings, indent=1))
+    command = [sys.executable, "-m", "hopproxy.cli", "run", "--config", str(config)]
+    return started(Proxy("hopproxy", port, origins, directory=directory), command)
+
+
+def hopproxy_settings(group: Group, origins: Mapping[str, Origin], port: int) -> dict[str, Any]:
+    """Write the group's settings over the defaults; JSON is YAML too."""
+    overrides = copy.deepcopy(dict(group.hopproxy))
+    upstream = overrides.pop("upstream", {})
+    return {
+        "listeners": [{"bind": f"127.0.0.1:{port}"}],
+        "upstreams": {
+            f"u{origin.port}": {"origins": [f"http://127.0.0.1:{origin.port}"], **upstream}
+            for origin in origins.values()
+        },
+        "routes": [
+            {"upstream": f"u{origin.port}", "host": host} for host, origin in origins.items()
+        ],
+        "access_log": "text",
+        **overrides,
+    }
+
+
+NGINX = """
+daemon off; pid {directory}/pid; error_log stderr; worker_processes 1; {user}
+worker_shutdown_timeout 1500ms;
+events {{ worker_connections 512; }}
+http {{
+  access_log off;
+  client_max_body_size 0;
+  client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
+  fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
+  map $http_upgrade $upstream_connection {{ default upgrade; "" ""; }}
+  upstream origin {{ server 127.0.0.1:{origin}; {upstream} }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://origin;
+      proxy_http_version 1.1;
+      proxy_set_header Host $host;
+      proxy_set_header Connection $upstream_connection;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_buffering off;
+      proxy_request_buffering off;
+    }}
+    {server}
+  }}
+}}
+"""
+
+HAPROXY = """
+global
+ maxconn 500
+ nbthread 1
+defaults
+ mode http
+ timeout connect 5s
+ timeout client 30s
+ timeout server 30s
+ option forwardfor
+ option abortonclose
+ option http-no-delay
+ http-reuse always
+ {defaults}
+frontend front
+ bind 127.0.0.1:{port}
+ default_backend origin
+backend origin
+ server origin 127.0.0.1:{origin} {server}
+"""
+
+
+def nginx(group: Group, directory: Path) -> Proxy:
+    """Start nginx as a reverse proxy with upstream keep-alive and streaming."""
+    assert group.nginx is not None
+    server, upstream = group.nginx
+    if "keepalive " not in upstream:
+        upstream = "keepalive 32; " + upstream
+    user = "user root;" if os.geteuid() == 0 else ""
+    origin, port = Origin(), free_port()
+    config = directory / "nginx.conf"
+    config.write_text(
+        NGINX.format(
+            directory=directory,
+            origin=origin.port,
+            port=port,
+            server=server,
+            upstream=upstream,
+            user=user,
+        )
+    )
+    command = [shutil.which("nginx") or "/usr/sbin/nginx", "-p", str(directory), "-c", str(config)]
+    return started(Proxy("nginx", port, {"": origin}, directory=directory), command)
+
+
+def haproxy(group: Group, directory: Path) -> Proxy:
+    """Start HAProxy as a reverse proxy with upstream keep-alive."""
+    assert group.haproxy is not None
+    defaults, server = group.haproxy
+    origin, port = Origin(), free_port()
+    text = HAPROXY.format(origin=origin.port, port=port, defaults=defaults, server=server)
+    if defaults.startswith("hard-stop-after"):
+        text = text.replace(f"\n {defaults}", "").replace("global\n", f"global\n {defaults}\n")
+    config = directory / "haproxy.cfg"
+    config.write_text(text)
+    command = [shutil.which("haproxy") or "/usr/sbin/haproxy", "-db", "-f", str(config)]
+    return started(Proxy("haproxy", port, {"": origin}, directory=directory), command)
+
+
+def started(proxy: Proxy, command: Sequence[str]) -> Proxy:
+    """Run the command and wait until it listens.
+
+    Raises NotStarted with what the command printed.
+    """
+    assert proxy.directory is not None
+    with (proxy.directory / "output").open("wb") as output:
+        proxy.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + START_WITHIN
+    while not _listens(proxy.port):
+        if proxy.process.poll() is not None or time.monotonic() > deadline:
+            proxy.stop()
+            raise NotStarted(f"{' '.join(command)}:\n{proxy.printed()}")
+        time.sleep(0.02)
+    return proxy
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
