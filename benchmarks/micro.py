@@ -21,6 +21,7 @@ from benchmarks.__main__ import chosen
 from benchmarks.load import BROWSER_FIELDS
 from benchmarks.report import number, text_table
 from hopproxy.message import Body
+from hopproxy.pool.ledger import Ledger, Share
 from hopproxy.rules import forwarding, hop
 from hopproxy.settings.schema import ClientSettings
 from hopproxy.wire import http1
@@ -106,6 +107,29 @@ def write_response() -> Step:
     return write
 
 
+class Token:
+    """What the ledger needs of a link."""
+
+    idle_stamp = 0
+
+
+def ledger() -> Step:
+    """Lend the warmest of 32 idle links and take it back."""
+    books: Ledger[Token] = Ledger(1024)
+    share: Share[Token] = Share(max_connections=256, max_idle=64, queue_size=1024)
+    books.add(share)
+    books.total = share.lent = 32
+    for _ in range(32):
+        books.give_back(share, Token())
+
+    def lend() -> object:
+        link = books.take_idle(share)
+        assert link is not None
+        return books.give_back(share, link)
+
+    return lend
+
+
 STEPS: dict[str, Callable[[], Step]] = {
     "read-plain": read_plain,
     "read-browser": read_browser,
@@ -115,6 +139,7 @@ STEPS: dict[str, Callable[[], Step]] = {
     "read-response-h11": read_response_h11,
     "write-request": write_request,
     "write-response": write_response,
+    "ledger": ledger,
 }
 
 

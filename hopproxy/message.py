@@ -100,7 +100,7 @@ class Field:
         return f"<Field {self.line!r}>"
 
 
-#: Token, colon, then anything but control bytes; obs-text stays (RFC 9110 sections 5.1, 5.5, 5.6.2).
+#: Token, colon, then anything but control bytes; obs-text stays (RFC 9110 5.1, 5.5, 5.6.2).
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)")
 
 
@@ -152,7 +152,7 @@ class Body(Enum):
 class Head:
     """What requests and responses share: checked lines, the special fields, the body's framing.
 
-    `options` are the members of all Connection fields, in lower case.  `minor` is the x of HTTP/1.x.
+    `options` are the members of all Connection fields, in lower case; `minor` is the x of HTTP/1.x.
     """
 
     __slots__ = ("body", "length", "lines", "minor", "options", "special")
@@ -166,11 +166,11 @@ class Head:
 
     def values(self, name: bytes) -> list[bytes]:
         """The values of every field of this name (lower case), special or not."""
-        found = []
-        for line in self.lines:
-            if name_of(line) == name:
-                found.append(line[line.index(b":") + 1 :].strip(b" \t"))
-        return found
+        return [
+            line[line.index(b":") + 1 :].strip(b" \t")
+            for line in self.lines
+            if name_of(line) == name
+        ]
 
     def special_value(self, name: bytes) -> bytes | None:
         """The values of a special field, joined as a list; None when it is absent."""

@@ -4,6 +4,7 @@ Every link of both hops ends for exactly one `CloseReason`, and each reason has 
 acted first.  Records travel up; observers read them, no room below knows who looks.
 """
 
+from collections import deque
 from enum import Enum
 
 
@@ -74,7 +75,12 @@ class CloseRecord:
     __slots__ = ("age", "at", "hop", "idle", "peer", "reason", "requests")
 
     def __init__(
-        self, hop: Hop, peer: str, reason: CloseReason, times: tuple[float, float, float], requests: int
+        self,
+        hop: Hop,
+        peer: str,
+        reason: CloseReason,
+        times: tuple[float, float, float],
+        requests: int,
     ) -> None:
         """`times`: (clock now, age, time since it was last used), in seconds."""
         self.hop = hop
@@ -82,6 +88,22 @@ class CloseRecord:
         self.reason = reason
         self.at, self.age, self.idle = times
         self.requests = requests
+
+
+class Closes:
+    """The ended links: a count for each reason on each hop, and the last few records."""
+
+    KEPT = 512
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[Hop, CloseReason], int] = {}
+        self.last: deque[CloseRecord] = deque(maxlen=self.KEPT)
+
+    def add(self, record: CloseRecord) -> None:
+        """Note that a link has ended."""
+        key = (record.hop, record.reason)
+        self.counts[key] = self.counts.get(key, 0) + 1
+        self.last.append(record)
 
 
 class ExchangeRecord:

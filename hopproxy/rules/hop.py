@@ -8,7 +8,16 @@ know of *its* connection is written here, from our own decisions.
 from enum import Enum
 
 from hopproxy.errors import BadRequest
-from hopproxy.message import PROTECTED, Body, Head, Kind, RequestHead, ResponseHead, list_of, name_of
+from hopproxy.message import (
+    PROTECTED,
+    Body,
+    Head,
+    Kind,
+    RequestHead,
+    ResponseHead,
+    list_of,
+    name_of,
+)
 
 #: Options that speak of the connection itself; any other names a field.
 _CONNECTION_WORDS = frozenset(

@@ -1,16 +1,17 @@
 """Upgrade: when it may be honoured, and which answer makes a tunnel (RFC 9110 section 7.8)."""
 
 from hopproxy.errors import BadResponse
-from hopproxy.message import RequestHead, ResponseHead, list_of
+from hopproxy.message import Body, RequestHead, ResponseHead, list_of
 
 
 def settle_upgrade(head: RequestHead) -> None:
     """Note the protocols a client asks for, if a switch could be honoured at all.
 
-    HTTP/1.0 cannot upgrade, an Upgrade that Connection does not name is not ours to act on, and
-    `h2c` is never passed on: we could not read what follows as one hop.
+    HTTP/1.0 cannot upgrade, an Upgrade that Connection does not name is not ours to act on, one
+    beside a body is left out so that the body has one meaning, and `h2c` is never passed on: we
+    could not read what follows as one hop.
     """
-    if b"upgrade" not in head.options or head.minor == 0:
+    if b"upgrade" not in head.options or head.minor == 0 or head.body is not Body.NONE:
         return
     value = head.special_value(b"upgrade")
     if value is None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from hopproxy.settings.schema import Route, Settings
+from hopproxy.settings.schema import Pool, Route, Settings
 
 
 class Contradiction(NamedTuple):
@@ -59,7 +59,7 @@ def _limits(settings: Settings) -> Iterator[Contradiction]:
         )
     for name, upstream in settings.upstreams.items():
         path, pool = f"upstreams.{name}.pool", upstream.pool
-        if pool.max_idle > pool.max_connections:
+        if pool.max_idle > pool.max_connections and pool.max_idle != Pool().max_idle:
             yield Contradiction(
                 f"{path}.max_idle",
                 f"{pool.max_idle} is more than max_connections, {pool.max_connections}",

@@ -169,7 +169,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "one that we write, `drop` all, `reject` answers 400, `keep` none."
         ),
     ] = "shadow"
-    trace: Annotated[bool, about("Note each step of every exchange.")] = False
+    trace: Annotated[bool, about("Forward TRACE requests; off: 405.")] = False
 
 
 @dataclass(frozen=True, slots=True)

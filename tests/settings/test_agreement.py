@@ -51,14 +51,17 @@ def test_contradiction_has_a_place_and_a_hint(text: str, problem: str) -> None:
 
 
 def test_idle_connections_are_connections() -> None:
-    text = "upstreams:\n  a:\n    origins: ['http://a']\n    pool: {max_connections: 3}\n"
+    text = "upstreams:\n  a:\n    origins: ['http://a']\n    pool: {max_connections: 3, max_idle: 5}\n"
     with pytest.raises(SettingsErrors) as caught:
         read(text, file="a", environ={})
     assert str(caught.value) == (
-        "a:4:11: upstreams.a.pool.max_idle: 64 is more than max_connections, 3 "
+        "a:4:32: upstreams.a.pool.max_idle: 5 is more than max_connections, 3 "
         "(write max_idle: 3 or less)"
     )
-    read(text.replace(": 3}", ": 3, max_idle: 3}"), file="a", environ={})
+
+
+def test_max_idle_that_is_not_written_follows_max_connections() -> None:
+    read("upstreams: {a: {origins: ['http://a'], pool: {max_connections: 3}}}", file="a", environ={})
 
 
 def test_origin_is_listed_once() -> None:

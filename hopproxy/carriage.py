@@ -1,0 +1,310 @@
+"""One attempt: a request out on the upstream link, its response back on the client's.
+
+Most requests have no body, or one that is at hand, and a response that comes in one piece: they
+take no task, no nursery and no scope.  A body still on its way is sent by a second task, since the
+response may come before it ends.
+"""
+
+import time
+from email.utils import formatdate
+
+import trio
+
+from hopproxy.errors import BadRequest, BadResponse, HopError, LinkError
+from hopproxy.link.client import ClientLink
+from hopproxy.link.tunnel import Tunnel
+from hopproxy.link.upstream import UpstreamLink
+from hopproxy.message import Body, Kind, RequestHead, ResponseHead, name_of
+from hopproxy.pool.pool import Origin, Pool, PrivateLink
+from hopproxy.record import CloseReason, ExchangeRecord, Hop
+from hopproxy.rules.answer import CONTINUE
+from hopproxy.rules.hop import Underscores, response_for_client
+from hopproxy.rules.persistence import binds_connection
+from hopproxy.rules.upgrade import check_switch
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+CLOSE = b"Connection: close\r\n"
+KEEP_ALIVE = b"Connection: keep-alive\r\n"
+
+
+class Terms:
+    """What holds for every exchange of a worker: our name, what we write, whether we drain."""
+
+    def __init__(self, pseudonym: bytes, *, via: bool, underscores: Underscores) -> None:
+        self.pseudonym = pseudonym
+        self.underscores = underscores
+        self.draining = False
+        self._via = [b"Via: 1.%d %s\r\n" % (minor, pseudonym) if via else b"" for minor in (0, 1)]
+        self._date = b""
+        self._date_at = 0
+
+    def via_line(self, minor: int) -> bytes:
+        """Our Via line of a response that was received as HTTP/1.`minor`."""
+        return self._via[minor]
+
+    def date_line(self) -> bytes:
+        """Date, for a response whose origin sent none (RFC 9110 section 6.6.1)."""
+        now = int(time.time())
+        if now != self._date_at:
+            self._date_at = now
+            self._date = b"Date: " + formatdate(now, usegmt=True).encode() + b"\r\n"
+        return self._date
+
+
+class Carriage:
+    """One request on one upstream link.
+
+    `released` once the pool has the link back; `verdict` is the client link's own, known when the
+    response's head was written.
+    """
+
+    __slots__ = (
+        "_failure",
+        "_interim",
+        "_request_sent",
+        "_told_to_continue",
+        "client",
+        "origin",
+        "pool",
+        "record",
+        "released",
+        "request",
+        "terms",
+        "upstream",
+        "verdict",
+    )
+
+    def __init__(
+        self, client: ClientLink, request: RequestHead, record: ExchangeRecord, terms: Terms
+    ) -> None:
+        self.client = client
+        self.request = request
+        self.record = record
+        self.terms = terms
+        self.verdict: CloseReason | None = None
+        self._interim = 0
+        self._told_to_continue = False
+        self._request_sent = True
+        self._failure: HopError | None = None
+
+    def lend(self, pool: Pool, origin: Origin, upstream: UpstreamLink) -> None:
+        """The link that this attempt goes by."""
+        self.pool = pool
+        self.origin = origin
+        self.upstream = upstream
+        self.released = False
+
+    async def run(self, outbound: bytes, body: bytes | None) -> None:
+        """Carry the request and its response; `body` is None when it is still on its way.
+
+        Raises HopError; the upstream link is the caller's to discard unless `released`.
+        """
+        upstream = self.upstream
+        self.client.awaits = upstream.transport
+        if body is None:
+            await self._duplex(outbound)
+            return
+        await upstream.send(outbound + body if body else outbound)
+        timeout = self.origin.settings.response_timeout
+        head = await self._final_head(trio.current_time() + timeout)
+        await self._respond(head)
+
+    # -- towards the origin ------------------------------------------------------------------
+
+    async def _duplex(self, outbound: bytes) -> None:
+        upstream = self.upstream
+        self._request_sent = False
+        await upstream.send(outbound)
+        if self.request.expects and not self.client.buffer:
+            early = await self._await_continue()
+            if early is not None:
+                await self._respond(early)
+                return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._upload, nursery.cancel_scope)
+            try:
+                await self._respond(await self._final_head(float("inf")))
+            except HopError as error:  # caught inside, raised outside: no exception groups
+                self._failure = self._failure or error
+            nursery.cancel_scope.cancel()  # answered: nobody reads the rest of the body
+        if self._failure is not None:
+            raise self._failure
+
+    async def _upload(self, both: trio.CancelScope) -> None:
+        try:
+            await self._send_body()
+        except HopError as error:
+            # An origin that stops reading may well have answered: its response is the better news.
+            if error.at is Hop.UPSTREAM and error.reason is not CloseReason.WRITE_TIMEOUT:
+                self._expect_response()
+                return
+            self._failure = error
+            both.cancel()
+
+    async def _send_body(self) -> None:
+        client, upstream, record = self.client, self.upstream, self.record
+        chunked = self.request.body is Body.CHUNKED
+        limit = client.limits.max_body_size
+        while True:
+            if not client.buffer:
+                await upstream.flush()
+            data = await client.read_body()
+            if not data:
+                break
+            record.received += len(data)
+            if limit and record.received > limit:
+                raise BadRequest("the body is larger than max_body_size", 413)
+            upstream.write_body(data, chunked=chunked)
+        if chunked:
+            upstream.write_last_chunk(self._trailers(client.trailers, self.request.options))
+        await upstream.flush()
+        self._request_sent = True
+        self._expect_response()
+
+    def _expect_response(self) -> None:
+        """From here on it is the origin's turn."""
+        timeout = self.origin.settings.response_timeout
+        self.upstream.transport.wait_until(trio.current_time() + timeout)
+
+    async def _await_continue(self) -> ResponseHead | None:
+        """Hold the body back until the origin wants it; the response if it answers instead.
+
+        An origin that says nothing for `continue_timeout` gets the body all the same, and the
+        client its 100 from us (RFC 9110 section 10.1.1).
+        """
+        deadline = trio.current_time() + self.origin.settings.continue_timeout
+        try:
+            while True:
+                head = await self._next_head(deadline)
+                if head.status == 100:
+                    return None
+                if head.status >= 200 or head.status == 101:
+                    return head
+        except LinkError as error:
+            if error.reason is not CloseReason.RESPONSE_TIMEOUT:
+                raise
+        self._told_to_continue = True
+        await self.client.send(CONTINUE)
+        return None
+
+    # -- towards the client ------------------------------------------------------------------
+
+    async def _final_head(self, deadline: float) -> ResponseHead:
+        while True:
+            head = await self._next_head(deadline)
+            if head.status >= 200 or head.status == 101:
+                return head
+
+    async def _next_head(self, deadline: float) -> ResponseHead:
+        """The next response head; an interim one is passed on (RFC 9110 section 15.2)."""
+        head = await self.upstream.read_head(self.request.method, deadline)
+        if head.status >= 200:
+            return head
+        if head.status == 101:
+            check_switch(self.request, head)
+            return head
+        self._interim += 1
+        if self._interim > self.origin.settings.max_interim:
+            raise BadResponse("more interim responses than max_interim")
+        if self.request.minor and not (head.status == 100 and self._told_to_continue):
+            await self.client.send(response_for_client(head, b"") + b"\r\n")
+        return head
+
+    async def _respond(self, head: ResponseHead) -> None:
+        """Pass the final response on, and give the upstream link back as soon as it is read."""
+        client, upstream, record = self.client, self.upstream, self.record
+        if head.status == 101:
+            await self._tunnel(head)
+            return
+        body = head.body
+        chunked = self.request.minor == 1 and (body is Body.CHUNKED or body is Body.UNTIL_CLOSE)
+        out = self._client_head(head, chunked)
+        record.status = head.status
+        record.first_byte = trio.current_time()
+        if body is Body.NONE:
+            self._release(head)
+            await client.send(out)
+        elif body is Body.SIZED and (whole := upstream.take_sized_body()) is not None:
+            self._release(head)
+            record.sent = head.length
+            await client.send(out + whole)
+        else:
+            await self._relay(head, out, chunked)
+
+    async def _relay(self, head: ResponseHead, out: bytes, chunked: bool) -> None:
+        client, upstream, record = self.client, self.upstream, self.record
+        client.unbounded = not chunked and head.body is not Body.SIZED
+        client.write(out)
+        while True:
+            if not upstream.buffer:
+                await client.flush()
+            data = await upstream.read_body()
+            if not data:
+                break
+            record.sent += len(data)
+            client.write_body(data, chunked=chunked)
+        if chunked:
+            client.write_last_chunk(self._trailers(upstream.trailers, head.options))
+        self._release(head)
+        client.unbounded = False
+        await client.flush()
+
+    def _client_head(self, head: ResponseHead, chunked: bool) -> bytes:
+        """The head for the client's hop, whose persistence is decided here."""
+        request, client = self.request, self.client
+        added = self.terms.via_line(head.minor)
+        for field in head.special:
+            if field.kind is Kind.DATE:
+                break
+        else:
+            added += self.terms.date_line()
+        if chunked:
+            added += CHUNKED
+        reason = client.verdict(request, head.body, draining=self.terms.draining)
+        if reason is None and not client.body_done:
+            reason = CloseReason.BODY_UNREAD
+        if reason is not None:
+            added += CLOSE
+        elif request.minor == 0:
+            added += KEEP_ALIVE
+        self.verdict = reason
+        return response_for_client(head, added) + b"\r\n"
+
+    @staticmethod
+    def _trailers(lines: list[bytes], options: frozenset[bytes]) -> list[bytes]:
+        """Trailers without those that Connection names (RFC 9110 section 7.6.1)."""
+        return [line for line in lines if name_of(line) not in options] if lines else lines
+
+    def _release(self, head: ResponseHead) -> None:
+        """The response has been read: the upstream link is free for others."""
+        upstream, client = self.upstream, self.client
+        upstream.end_cycle(head, self._request_sent)
+        self.record.upstream_close = upstream.ending
+        if binds_connection(head):
+            upstream.private = True
+        self.released = True
+        client.awaits = client.partner = None
+        if upstream.private and upstream.ending is None:
+            client.private = PrivateLink(self.pool, self.origin, upstream)
+        else:
+            self.pool.release(self.origin, upstream)
+
+    async def _tunnel(self, head: ResponseHead) -> None:
+        """The protocol has been switched: bytes both ways from here on."""
+        client, upstream, record = self.client, self.upstream, self.record
+        protocol = check_switch(self.request, head)
+        self.verdict = CloseReason.TUNNEL_ENDED
+        added = self.terms.via_line(head.minor)
+        added += b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
+        record.status = 101
+        record.upgraded = True
+        record.first_byte = trio.current_time()
+        client.awaits = None
+        await client.send(response_for_client(head, added) + b"\r\n")
+        tunnel = Tunnel(client, upstream, self.origin.settings.tunnel_timeout)
+        await tunnel.run()
+        record.sent = tunnel.carried[client]
+        record.received = tunnel.carried[upstream]
+        self.verdict = tunnel.reason
+        self.released = True
+        self.pool.discard(self.origin, upstream, tunnel.reason)

@@ -1,0 +1,131 @@
+"""The commands: run, dev, check, schema."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from hopproxy import __version__
+from hopproxy.gateway import Page
+from hopproxy.listener import CannotBind, open_listener
+from hopproxy.observe.access_log import AccessLog
+from hopproxy.settings.reader import SettingsErrors, read
+from hopproxy.settings.reference import json_schema
+from hopproxy.settings.schema import Settings
+from hopproxy.worker import Sockets, Worker
+
+DONE, BAD_CONFIGURATION, BAD_USAGE, COULD_NOT_BIND = 0, 1, 2, 3
+
+#: Where `run` and `check` look when no file is named.
+DEFAULT_FILES = ("hopproxy.yaml", "/etc/hopproxy/hopproxy.yaml")
+
+log = logging.getLogger("hopproxy")
+
+
+class Failure(Exception):
+    """The command ends here: what to say, and the exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    logging.basicConfig(format="hopproxy: %(message)s", level=logging.INFO, stream=sys.stderr)
+    options = _parser().parse_args(arguments)
+    try:
+        command = options.command
+        return int(command(options))
+    except Failure as failure:
+        print(failure, file=sys.stderr)
+        return failure.code
+    except BrokenPipeError:
+        return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hopproxy", description="A reverse proxy that manages keep-alive hop by hop."
+    )
+    parser.add_argument("--version", action="version", version=f"hopproxy {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="serve, in the foreground")
+    run.add_argument("--config", metavar="FILE", help="default: " + ", then ".join(DEFAULT_FILES))
+    run.set_defaults(command=_run)
+    check = commands.add_parser("check", help="tell every problem of a settings file")
+    check.add_argument("--config", metavar="FILE", help="default: " + ", then ".join(DEFAULT_FILES))
+    check.set_defaults(command=_check)
+    schema = commands.add_parser("schema", help="print the JSON Schema of the settings")
+    schema.set_defaults(command=_schema)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    settings = _read(options.config)
+    return serve(settings)
+
+
+def _check(options: argparse.Namespace) -> int:
+    _read(options.config)
+    print("valid")
+    return DONE
+
+
+def _schema(_: argparse.Namespace) -> int:
+    print(json.dumps(json_schema(), indent=2))
+    return DONE
+
+
+def _read(named: str | None) -> Settings:
+    files = [named] if named else [file for file in DEFAULT_FILES if Path(file).exists()]
+    if not files:
+        raise Failure(
+            f"no settings file: name one with --config, or write {' or '.join(DEFAULT_FILES)}",
+            BAD_CONFIGURATION,
+        )
+    try:
+        text = Path(files[0]).read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise Failure(f"{files[0]}: cannot be read: {reason}", BAD_CONFIGURATION) from error
+    try:
+        return read(text, file=files[0], environ=os.environ)
+    except SettingsErrors as errors:
+        raise Failure(str(errors), BAD_CONFIGURATION) from errors
+
+
+def serve(settings: Settings, page: Page | None = None) -> int:
+    """Serve with these settings until stopped by a signal; the exit code."""
+    try:
+        clients = [open_listener(one.bind, one.backlog) for one in settings.listeners]
+        admin = open_listener(settings.admin.bind, 128) if settings.admin is not None else None
+    except CannotBind as error:
+        raise Failure(f"hopproxy: {error}", COULD_NOT_BIND) from error
+    style = settings.access_log
+    access_log = None if style == "off" else AccessLog(style, sys.stdout.fileno())
+    worker = Worker(settings, Sockets(clients, admin), access_log, page)
+    for listener in settings.listeners:
+        log.info("listening on %s", listener.bind)
+    trio.run(_serve, worker)
+    return DONE
+
+
+async def _serve(worker: Worker) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.obey_signals, _no_reload)
+        await worker.run()
+        nursery.cancel_scope.cancel()
+
+
+def _no_reload() -> None:
+    log.warning("SIGHUP: the settings are read at start only; restart to change them")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

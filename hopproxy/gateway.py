@@ -1,0 +1,207 @@
+"""One client connection, from accept to close: its requests in turn, and how it ends."""
+
+import logging
+import socket
+from collections.abc import Callable
+
+import trio
+
+from hopproxy.errors import BadRequest, Denied, HopError, LinkError
+from hopproxy.exchange import Exchange
+from hopproxy.link.client import ClientLink
+from hopproxy.link.transport import Transport, tune
+from hopproxy.message import Body, RequestHead, ResponseHead
+from hopproxy.record import CloseReason, CloseRecord, ExchangeRecord, Hop
+from hopproxy.rules.answer import answer_to
+from hopproxy.rules.forwarding import Sender
+from hopproxy.rules.hop import response_for_client
+from hopproxy.runtime import Runtime
+
+log = logging.getLogger("hopproxy")
+
+Log = Callable[[ExchangeRecord], None]
+#: Makes the body of an answer of our own richer for those who would read it in a browser.
+Page = Callable[[RequestHead | None, HopError], tuple[ResponseHead, bytes] | None]
+
+#: Why a link ends although its message was sound, or before one was read.
+_ENDS_AT_ONCE = (
+    CloseReason.IDLE_TIMEOUT,
+    CloseReason.PEER_RESET,
+    CloseReason.INCOMPLETE,
+    CloseReason.MADE_ROOM,
+    CloseReason.DRAINING,
+)
+
+
+class Gateway:
+    """Serves client connections out of one runtime; `log` is told of every exchange."""
+
+    def __init__(self, runtime: Runtime, log: Log | None, page: Page | None = None) -> None:
+        self._runtime = runtime
+        self._log = log
+        self._page = page
+
+    async def serve(self, sock: socket.socket, address: str) -> None:
+        """Serve one accepted connection until it ends.  Leaves nothing behind, cancelled or not."""
+        runtime = self._runtime
+        limits = runtime.settings.client
+        tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
+        sender = Sender(address, b"http", runtime.settings.trusted_proxies)
+        client = ClientLink(Transport(sock, runtime.watch), sender, limits, runtime.clients.idle)
+        clients = runtime.clients
+        clients.links[client] = None
+        reason = CloseReason.STOPPED
+        try:
+            self._make_room()
+            reason = await self._requests(client)
+        except trio.Cancelled:
+            raise
+        except Exception:  # a fault of ours must not take the other connections along
+            reason = CloseReason.INTERNAL_ERROR
+            log.exception("a connection from %s failed through a fault in hopproxy", client.peer)
+        finally:
+            del clients.links[client]
+            self._close(client, reason)
+
+    async def _requests(self, client: ClientLink) -> CloseReason:
+        """Request after request; why the link is to be closed."""
+        while True:
+            try:
+                request = await client.read_head()
+            except HopError as error:
+                return await self._refuse(client, None, error)
+            if request is None:
+                return CloseReason.PEER_CLOSED
+            reason = await self._exchange(client, request)
+            if reason is not None:
+                if reason is CloseReason.BODY_UNREAD or client.buffer or client.transport.readable:
+                    await client.linger(client.limits.linger_timeout, client.limits.linger_size)
+                return reason
+            client.since = trio.current_time()
+
+    async def _exchange(self, client: ClientLink, request: RequestHead) -> CloseReason | None:
+        runtime = self._runtime
+        record = ExchangeRecord(client.peer, client.number, client.served, client.since)
+        record.method, record.target, record.host = request.method, request.target, request.host
+        application = None
+        try:
+            application = runtime.table.find(request.host, request.target)
+            if application is None:
+                raise Denied("no route matches this host and path")
+            if request.method == b"TRACE" and not runtime.settings.trace:
+                raise Denied("TRACE is not served here", 405)
+            record.route = application.name
+            exchange = Exchange(client, request, record, runtime.terms)
+            reason = await exchange.run(runtime.pool, application)
+        except HopError as error:
+            reason = await self._fail(client, request, record, error)
+        except BaseException:
+            record.cause = record.cause or "stopped"
+            raise
+        finally:
+            record.ended = trio.current_time()
+            runtime.tallies[record.route].add(record)
+            if self._log is not None:
+                self._log(record)
+        return reason
+
+    # -- failures ----------------------------------------------------------------------------
+
+    async def _fail(
+        self, client: ClientLink, request: RequestHead, record: ExchangeRecord, error: HopError
+    ) -> CloseReason | None:
+        """The exchange failed: answer if nothing has begun, else cut; the client link's verdict."""
+        record.cause, record.detail = error.cause, error.detail
+        if record.status:
+            return CloseReason.RESPONSE_CUT if error.at is Hop.UPSTREAM else error.reason
+        record.status = error.status
+        if isinstance(error, LinkError) and error.at is Hop.CLIENT and error.status == 499:
+            return error.reason
+        return await self._answer(client, request, record, error)
+
+    async def _refuse(
+        self, client: ClientLink, request: RequestHead | None, error: HopError
+    ) -> CloseReason:
+        """A head that could not be read: answered where that is right, then closed."""
+        if isinstance(error, LinkError) and error.reason in _ENDS_AT_ONCE:
+            return error.reason
+        record = ExchangeRecord(client.peer, client.number, client.served, client.since)
+        record.status, record.cause, record.detail = error.status, error.cause, error.detail
+        await self._answer(client, None, record, error)
+        record.ended = trio.current_time()
+        self._runtime.tallies[""].add(record)
+        if self._log is not None:
+            self._log(record)
+        await client.linger(client.limits.linger_timeout, client.limits.linger_size)
+        return error.reason
+
+    async def _answer(
+        self,
+        client: ClientLink,
+        request: RequestHead | None,
+        record: ExchangeRecord,
+        error: HopError,
+    ) -> CloseReason | None:
+        """Send the answer to a failed exchange; the client link's verdict."""
+        terms = self._runtime.terms
+        page = self._page(request, error) if self._page is not None else None
+        head, body = page or answer_to(error, terms.pseudonym)
+        reason: CloseReason | None = None
+        if request is None or isinstance(error, BadRequest) or error.status == 405:
+            reason = error.reason
+        else:
+            reason = client.verdict(request, Body.SIZED, draining=terms.draining)
+            if not client.body_done or (record.attempts == 0 and request.body is not Body.NONE):
+                reason = CloseReason.BODY_UNREAD
+        added = terms.date_line()
+        if reason is not None:
+            added += b"Connection: close\r\n"
+        elif request is not None and request.minor == 0:
+            added += b"Connection: keep-alive\r\n"
+        out = response_for_client(head, added) + b"\r\n"
+        if request is None or request.method != b"HEAD":
+            out += body
+            record.sent = len(body)
+        try:
+            await client.send(out)
+        except LinkError as broken:
+            return broken.reason
+        await trio.lowlevel.checkpoint()  # pipelined refusals must not starve the others
+        return reason
+
+    # -- ending ------------------------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        """Past `max_connections` the longest idle client link goes."""
+        clients = self._runtime.clients
+        if len(clients.links) > clients.limit:
+            self.shed()
+
+    def shed(self) -> None:
+        """Let go of the longest idle client link, if there is one."""
+        clients = self._runtime.clients
+        if clients.idle:
+            longest = next(iter(clients.idle))
+            longest.transport.interrupt(
+                LinkError(Hop.CLIENT, CloseReason.MADE_ROOM, "made room for a new connection")
+            )
+
+    def _close(self, client: ClientLink, reason: CloseReason) -> None:
+        if client.private is not None:
+            client.private.end()
+        now = trio.current_time()
+        client.close(reason, reset=client.unbounded)
+        times = (now, now - client.opened, now - client.since)
+        self._runtime.closes.add(
+            CloseRecord(
+                Hop.CLIENT, client.peer, client.close_reason or reason, times, client.served
+            )
+        )
+
+
+def interrupt_idle(runtime: Runtime) -> None:
+    """Close every client link that is between two requests: the worker drains."""
+    for client in list(runtime.clients.idle):
+        client.transport.interrupt(
+            LinkError(Hop.CLIENT, CloseReason.DRAINING, "the gateway is draining")
+        )

@@ -1,0 +1,207 @@
+"""The client-facing hop: reads requests, and decides whether its own connection lives on."""
+
+from typing import Protocol
+
+import trio
+
+from hopproxy.errors import BadRequest, LinkError
+from hopproxy.link.link import MAX_EMPTY_LINES, Link
+from hopproxy.link.transport import Transport
+from hopproxy.message import Body, RequestHead
+from hopproxy.record import CloseReason, Hop
+from hopproxy.rules.forwarding import Sender
+from hopproxy.rules.persistence import client_asks, client_can_keep
+from hopproxy.wire import http1
+
+
+class ClientLimits(Protocol):
+    """The settings of the client-facing hop: seconds, bytes, counts; 0 is no limit."""
+
+    @property
+    def idle_timeout(self) -> float: ...
+    @property
+    def head_timeout(self) -> float: ...
+    @property
+    def body_timeout(self) -> float: ...
+    @property
+    def write_timeout(self) -> float: ...
+    @property
+    def max_requests(self) -> int: ...
+    @property
+    def max_age(self) -> float: ...
+    @property
+    def max_head_size(self) -> int: ...
+    @property
+    def max_fields(self) -> int: ...
+    @property
+    def max_target_size(self) -> int: ...
+    @property
+    def max_body_size(self) -> int: ...
+    @property
+    def linger_timeout(self) -> float: ...
+    @property
+    def linger_size(self) -> int: ...
+
+
+class Interruptible(Protocol):
+    """A wait on behalf of a client, which ends when the client has gone."""
+
+    def interrupt(self, error: Exception) -> bool: ...
+
+
+class Bound(Protocol):
+    """What is bound to one client link, and ends with it."""
+
+    def end(self) -> None: ...
+
+
+class ClientLink(Link):
+    """One connection of one client.
+
+    `idle_links` is the crowd's register of links between two requests, longest idle first.
+    `awaits` is what the exchange under way waits for; `partner` is the upstream link it is coupled
+    to, for those who look.  `private` is an upstream link that only this client may use (NTLM).
+    `unbounded` while a response goes out whose end only the close will tell.
+    """
+
+    __slots__ = (
+        "awaits",
+        "gone",
+        "idle_links",
+        "limits",
+        "partner",
+        "private",
+        "sender",
+        "unbounded",
+    )
+
+    def __init__(
+        self,
+        transport: Transport,
+        sender: Sender,
+        limits: ClientLimits,
+        idle_links: "dict[ClientLink, None]",
+    ) -> None:
+        super().__init__(transport, Hop.CLIENT, sender.address.decode() or "unix")
+        self.sender = sender
+        self.limits = limits
+        self.body_timeout = limits.body_timeout
+        self.write_timeout = limits.write_timeout
+        self.idle_links = idle_links
+        self.awaits: Interruptible | None = None
+        self.gone = False
+        self.partner: Link | None = None
+        self.private: Bound | None = None
+        self.unbounded = False
+        transport.owner = self
+
+    async def read_head(self) -> RequestHead | None:
+        """The next request, None when the client closed between two of them.
+
+        Raises BadRequest (with what can be answered), Denied, and LinkError: IDLE_TIMEOUT before a
+        head's first byte (nothing may be sent then), HEAD_TIMEOUT after it.
+        """
+        limits = self.limits
+        if self.buffer or (raw := await self._read_at_once()) is None:
+            raw = await self._read_in_pieces()
+        if raw is None:
+            return None
+        self.served += 1
+        self.since = trio.current_time()
+        return http1.read_request(raw, limits)
+
+    async def _read_at_once(self) -> bytes | None:
+        """The usual case: the link is idle, then a whole head comes in one piece."""
+        self.idle_links[self] = None
+        deadline = self.since + (
+            self.limits.idle_timeout if self.served else self.limits.head_timeout
+        )
+        try:
+            data = await self.receive(deadline, CloseReason.IDLE_TIMEOUT)
+        finally:
+            self.idle_links.pop(self, None)
+        self.buffer = data
+        if data[-4:] == b"\r\n\r\n" and data[0] > 32 and len(data) <= self.limits.max_head_size:
+            end = data.find(b"\r\n\r\n")
+            self.buffer = data[end + 4 :]
+            return data[:end]
+        return None
+
+    async def _read_in_pieces(self) -> bytes | None:
+        """A head that is in the buffer, or comes in several pieces, or never comes whole."""
+        limits = self.limits
+        began = trio.current_time()
+        empty_lines = 0
+        while True:
+            while self.buffer.startswith(b"\r\n") and empty_lines < MAX_EMPTY_LINES:
+                self.buffer = self.buffer[2:]
+                empty_lines += 1
+            try:
+                raw = self.take_head(limits.max_head_size)
+            except ValueError:
+                raise self._too_large() from None
+            if raw is not None:
+                return raw
+            if self.buffer and self.buffer != b"\r":
+                http1.check_start(self.buffer)
+                late, deadline = CloseReason.HEAD_TIMEOUT, began + limits.head_timeout
+            elif self.transport.hung_up and not self.transport.readable:
+                return None
+            else:
+                late, deadline = CloseReason.IDLE_TIMEOUT, self.since + limits.idle_timeout
+            data = await self.receive(deadline, late)
+            if not data:
+                if self.buffer.strip(b"\r\n"):
+                    raise LinkError(
+                        Hop.CLIENT, CloseReason.INCOMPLETE, "the connection ended inside a head"
+                    )
+                return None
+            self.buffer += data
+
+    def _too_large(self) -> BadRequest:
+        line_end = self.buffer.find(b"\r\n", 0, self.limits.max_head_size)
+        if line_end < 0 or line_end > self.limits.max_target_size + 64:
+            return BadRequest("the request line is longer than max_target_size", 414)
+        return BadRequest("the head is larger than max_head_size", 431)
+
+    # -- verdict -----------------------------------------------------------------------------
+
+    def verdict(self, request: RequestHead, body: Body, *, draining: bool) -> CloseReason | None:
+        """None to keep the link after a response with this `body`, or why it will be closed.
+
+        Asked when the response's head is written, since the client is to be told.
+        """
+        limits = self.limits
+        if draining:
+            return CloseReason.DRAINING
+        if request.options or request.minor == 0:
+            reason = client_asks(request) or client_can_keep(request, body)
+            if reason is not None:
+                return reason
+        if limits.max_requests and self.served >= limits.max_requests:
+            return CloseReason.REQUEST_LIMIT
+        if limits.max_age and trio.current_time() - self.opened >= limits.max_age:
+            return CloseReason.MAX_AGE
+        return None
+
+    # -- told by the transport ---------------------------------------------------------------
+
+    def on_unawaited(self, hung_up: bool) -> None:
+        """The client closed (or reset) while its request was under way: nobody waits any more."""
+        if hung_up and not self.gone:
+            self.gone = True
+            if self.awaits is not None:
+                self.awaits.interrupt(client_gone())
+
+    def on_lapsed(self) -> None:
+        """A client link never rests without a task."""
+
+    def check_presence(self) -> None:
+        """Raises LinkError when the client is known to have gone."""
+        if self.gone or self.transport.hung_up:
+            raise client_gone()
+
+
+def client_gone() -> LinkError:
+    """The client left while its exchange was under way."""
+    return LinkError(Hop.CLIENT, CloseReason.PEER_CLOSED, "the client closed before the response")

@@ -1,0 +1,88 @@
+"""Opening a connection to an origin: every address it has, within one bound."""
+
+import errno
+import socket
+
+import trio
+
+from hopproxy.errors import ConnectFailed
+from hopproxy.settings.units import OriginAddress
+
+_CAUSES = {
+    errno.ECONNREFUSED: "connection_refused",
+    errno.EHOSTUNREACH: "destination_ip_unroutable",
+    errno.ENETUNREACH: "destination_ip_unroutable",
+    errno.ETIMEDOUT: "connection_timeout",
+}
+
+
+async def dial(address: OriginAddress, timeout: float) -> socket.socket:
+    """A connected, non-blocking socket.
+
+    `timeout` seconds bound name resolution and all attempts together.  Raises ConnectFailed: 504
+    when the time ran out, 502 else.  Cancelled, it leaves no socket behind.
+    """
+    with trio.move_on_after(timeout):
+        failure: ConnectFailed | None = None
+        for family, target in await _resolve(address):
+            try:
+                return await _connect(family, target)
+            except OSError as error:
+                failure = _failed(address, error)
+        raise failure or ConnectFailed(f"{address} has no address", 502, "dns_error")
+    raise ConnectFailed(f"{address} did not accept a connection in time", 504, "connection_timeout")
+
+
+def _failed(address: OriginAddress, error: OSError) -> ConnectFailed:
+    text = error.strerror or str(error)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return ConnectFailed(
+            f"no file descriptor left to connect to {address}", 503, "proxy_internal_error"
+        )
+    cause = _CAUSES.get(error.errno or 0, "destination_unavailable")
+    return ConnectFailed(f"{address} cannot be reached: {text}", 502, cause)
+
+
+async def _resolve(
+    address: OriginAddress,
+) -> list[tuple[socket.AddressFamily, tuple[str, int] | str]]:
+    if address.path:
+        return [(socket.AF_UNIX, address.path)]
+    numeric = _numeric(address.host)
+    if numeric is not None:
+        return [(numeric, (address.host, address.port))]
+    try:
+        found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise ConnectFailed(
+            f"the name of {address} cannot be resolved: {error.strerror}", 502, "dns_error"
+        ) from error
+    return [(family, (str(target[0]), int(target[1]))) for family, _, _, _, target in found]
+
+
+def _numeric(host: str) -> socket.AddressFamily | None:
+    """The family of a numeric address, which needs no resolver and no thread."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except (OSError, ValueError):
+            continue
+        return family
+    return None
+
+
+async def _connect(family: socket.AddressFamily, target: tuple[str, int] | str) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        try:
+            sock.connect(target)
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(sock)
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if number:
+                raise OSError(number, errno.errorcode.get(number, "error")) from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock

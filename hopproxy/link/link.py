@@ -1,0 +1,223 @@
+"""What the links of both hops share: one buffer, one body being read, bytes on their way out.
+
+A link belongs to one hop.  Nothing here knows that another hop exists.
+"""
+
+import trio
+
+from hopproxy.errors import BadRequest, BadResponse, LinkError
+from hopproxy.link.transport import RECEIVE_SIZE, Broken, Expired, Transport
+from hopproxy.message import Body, Head
+from hopproxy.record import CloseReason, Hop
+from hopproxy.wire.chunked import ChunkedError, ChunkedReader, chunk, last_chunk
+
+#: Empty lines before a head are ignored (RFC 9112 section 2.2), but not for ever.
+MAX_EMPTY_LINES = 8
+
+
+class Link:
+    """One transport link.  `served` counts requests begun on it, `close_reason` why it ended.
+
+    Reading a body: `begin_body`, then `read_body` until it gives b"".  Writing only queues;
+    `flush` sends.  Times are seconds of trio's clock.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_out",
+        "body",
+        "body_timeout",
+        "buffer",
+        "close_reason",
+        "hop",
+        "left",
+        "number",
+        "opened",
+        "peer",
+        "served",
+        "since",
+        "transport",
+        "write_timeout",
+    )
+
+    _last_number = 0
+
+    def __init__(self, transport: Transport, hop: Hop, peer: str) -> None:
+        Link._last_number += 1
+        self.number = Link._last_number
+        self.transport = transport
+        self.hop = hop
+        self.peer = peer
+        self.buffer = b""
+        self.body = Body.NONE
+        self.left = 0
+        self.body_timeout = 60.0
+        self.write_timeout = 60.0
+        self.served = 0
+        self.opened = self.since = trio.current_time()
+        self.close_reason: CloseReason | None = None
+        self._chunks: ChunkedReader | None = None
+        self._out: list[bytes] = []
+
+    # -- in ----------------------------------------------------------------------------------
+
+    async def receive(self, deadline: float, late: CloseReason) -> bytes:
+        """More bytes of this link, b"" at its FIN.  Raises LinkError (`late` past the deadline)."""
+        try:
+            return await self.transport.receive(deadline)
+        except Expired as error:
+            raise LinkError(self.hop, late, f"{late.label.replace('_', ' ')} passed") from error
+        except Broken as error:
+            raise self.broken(error) from error
+
+    def broken(self, error: Exception) -> LinkError:
+        """The link was reset under us."""
+        return LinkError(self.hop, CloseReason.PEER_RESET, f"the connection broke: {error}")
+
+    def take_head(self, limit: int) -> bytes | None:
+        """A whole head out of the buffer, without its empty line; None when it is not whole yet.
+
+        Raises ValueError when it is, or can only become, larger than `limit` bytes.
+        """
+        buffer = self.buffer
+        end = buffer.find(b"\r\n\r\n")
+        if end < 0:
+            if len(buffer) > limit:
+                raise ValueError(limit)
+            return None
+        if end + 4 > limit:
+            raise ValueError(limit)
+        self.buffer = buffer[end + 4 :]
+        return buffer[:end]
+
+    def begin_body(self, head: Head) -> None:
+        """From here on `read_body` gives the body of this head."""
+        self.body = head.body
+        self.left = head.length
+        self._chunks = ChunkedReader() if head.body is Body.CHUNKED else None
+
+    @property
+    def body_done(self) -> bool:
+        """Whether the body has been read to its end."""
+        return self.body is Body.NONE
+
+    @property
+    def trailers(self) -> list[bytes]:
+        """The trailers of the chunked body that has just been read."""
+        return self._chunks.trailers if self._chunks is not None else []
+
+    def take_sized_body(self) -> bytes | None:
+        """The whole of a sized body if it is at hand, else None and nothing is taken."""
+        buffer, left = self.buffer, self.left
+        if len(buffer) < left:
+            return None
+        self.body = Body.NONE
+        if len(buffer) == left:
+            self.buffer = b""
+            return buffer
+        self.buffer = buffer[left:]
+        return buffer[:left]
+
+    async def read_body(self) -> bytes:
+        """The next bytes of the body, b"" at its end.
+
+        Raises LinkError: BODY_TIMEOUT between two reads, INCOMPLETE at a FIN before the end,
+        and BadRequest or BadResponse (by hop) where the chunked coding is broken.
+        """
+        while self.body is not Body.NONE:
+            data = self.buffer
+            if data:
+                self.buffer = b""
+            else:
+                deadline = trio.current_time() + self.body_timeout
+                data = await self.receive(deadline, CloseReason.BODY_TIMEOUT)
+                if not data:
+                    self._end_of_stream()
+                    return b""
+            data = self._body_of(data)
+            if data:
+                return data
+        return b""
+
+    def _body_of(self, data: bytes) -> bytes:
+        """What of `data` is of the body; what is behind it goes back into the buffer."""
+        if self.body is Body.SIZED:
+            if len(data) >= self.left:
+                self.buffer = data[self.left :]
+                data = data[: self.left]
+                self.body = Body.NONE
+            self.left -= len(data)
+        elif self.body is Body.CHUNKED:
+            assert self._chunks is not None
+            try:
+                data, self.buffer = self._chunks.feed(data)
+            except ChunkedError as error:
+                refusal = BadRequest if self.hop is Hop.CLIENT else BadResponse
+                raise refusal(str(error)) from error
+            if self._chunks.done:
+                self.body = Body.NONE
+        return data
+
+    def _end_of_stream(self) -> None:
+        if self.body is not Body.UNTIL_CLOSE:
+            raise LinkError(self.hop, CloseReason.INCOMPLETE, "the connection ended inside a body")
+        self.body = Body.NONE
+
+    # -- out ---------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes; nothing is sent before `flush`."""
+        self._out.append(data)
+
+    def write_body(self, data: bytes, *, chunked: bool) -> None:
+        """Queue body bytes in the framing of this hop."""
+        self._out.append(chunk(data) if chunked else data)
+
+    def write_last_chunk(self, trailers: list[bytes]) -> None:
+        """Queue the end of a chunked body."""
+        self._out.append(last_chunk(trailers))
+
+    async def flush(self) -> None:
+        """Send what is queued, in one piece.  A checkpoint only where the peer holds us back.
+
+        Raises LinkError: WRITE_TIMEOUT when no byte was accepted in time, PEER_RESET.
+        """
+        out = self._out
+        if not out:
+            return
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        await self.send(data)
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes at once, past the queue (which must be empty).  Raises as `flush`."""
+        try:
+            await self.transport.send(data, self.write_timeout)
+        except Expired as error:
+            raise LinkError(self.hop, CloseReason.WRITE_TIMEOUT, "write timeout passed") from error
+        except Broken as error:
+            raise self.broken(error) from error
+
+    async def linger(self, seconds: float, size: int) -> None:
+        """Read and throw away until FIN, `seconds` or `size` bytes: the peer can read our last.
+
+        Closing on unread bytes would reset the connection and so destroy the answer on its way
+        (RFC 9112 section 9.6).  Sends FIN first.
+        """
+        self.transport.shut_down()
+        self.buffer = b""
+        deadline = trio.current_time() + seconds
+        while size > 0:
+            try:
+                data = await self.transport.receive(deadline, RECEIVE_SIZE)
+            except (Expired, Broken):
+                return
+            if not data:
+                return
+            size -= len(data)
+
+    def close(self, reason: CloseReason, *, reset: bool = False) -> None:
+        """Close the socket; the first reason stays."""
+        if self.close_reason is None:
+            self.close_reason = reason
+        self.transport.close(reset=reset)

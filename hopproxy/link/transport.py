@@ -1,0 +1,289 @@
+"""One non-blocking socket: receive when there is something, send at once, wait with a deadline.
+
+The seam of both hops: above it there are bytes, below it system calls.  A receive or send that is
+ready runs without a checkpoint; one that is not parks its task in the `Watch`.
+"""
+
+import contextlib
+import math
+import socket
+import struct
+from typing import Protocol
+
+import trio
+
+from hopproxy.link.watch import Watch
+
+#: Bytes asked of one `recv`.
+RECEIVE_SIZE = 65536
+
+
+class Expired(Exception):
+    """A wait outlived its deadline."""
+
+
+class Broken(Exception):
+    """The peer reset the connection, or it was lost on the way."""
+
+
+class Owner(Protocol):
+    """Who is told of what happens on a socket while no task waits there."""
+
+    def on_unawaited(self, hung_up: bool) -> None:
+        """Bytes came, or (`hung_up`) the peer closed its side or reset the connection."""
+
+    def on_lapsed(self) -> None:
+        """The deadline of a transport at rest has passed."""
+
+
+class Transport:
+    """A connected stream socket, owned by one link.
+
+    `hung_up` is true once the peer has closed its side or reset; bytes may still be unread then.
+    `sent` and `received` count bytes.
+    """
+
+    __slots__ = (
+        "_error",
+        "_reader",
+        "_socket",
+        "_watch",
+        "_writer",
+        "_writing",
+        "closed",
+        "fd",
+        "hung_up",
+        "owner",
+        "read_by",
+        "readable",
+        "received",
+        "resting",
+        "sent",
+        "timer_at",
+        "write_by",
+    )
+
+    def __init__(self, sock: socket.socket, watch: Watch) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._watch = watch
+        self.fd = sock.fileno()
+        self.owner: Owner | None = None
+        self.closed = False
+        self.readable = False
+        self.hung_up = False
+        self.resting = False
+        self.sent = 0
+        self.received = 0
+        self.read_by = math.inf
+        self.write_by = math.inf
+        self.timer_at = math.inf
+        self._reader: trio.lowlevel.Task | None = None
+        self._writer: trio.lowlevel.Task | None = None
+        self._error: Exception | None = None
+        self._writing = False
+        watch.add(self)
+
+    # -- waiting -----------------------------------------------------------------------------
+
+    async def receive(self, deadline: float, size: int = RECEIVE_SIZE) -> bytes:
+        """The next bytes, b"" at the peer's FIN.  A checkpoint only if nothing is at hand.
+
+        Raises Expired past `deadline` (trio's clock), Broken, or what `interrupt` was given.
+        """
+        while True:
+            if not self.readable:
+                await self._wait_readable(deadline)
+            try:
+                data = self._socket.recv(size)
+            except BlockingIOError:
+                self.readable = self.hung_up = False
+                continue
+            except OSError as error:
+                raise Broken(str(error)) from error
+            if len(data) < size and not self.hung_up:
+                self.readable = False
+            self.received += len(data)
+            return data
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        """Send what the kernel takes at once; how many bytes that were.  Raises Broken."""
+        try:
+            count = self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise Broken(str(error)) from error
+        self.sent += count
+        return count
+
+    async def send(self, data: bytes, patience: float) -> None:
+        """Send all of `data`.  A checkpoint only if the peer does not take it at once.
+
+        Raises Expired when no byte was accepted for `patience` seconds, and Broken.
+        """
+        count = self.send_now(data)
+        if count < len(data):
+            await self._send_rest(memoryview(data)[count:], patience)
+
+    async def _send_rest(self, rest: memoryview, patience: float) -> None:
+        if not self._writing:
+            self._writing = True
+            self._watch.add_writing(self)
+        while rest:
+            await self._wait_writable(trio.current_time() + patience)
+            rest = rest[self.send_now(rest) :]
+
+    async def _wait_readable(self, deadline: float) -> None:
+        self.read_by = deadline
+        if deadline < self.timer_at:
+            self._watch.wake_at(self, deadline)
+        self._reader = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort_reading)
+        if self._error is not None:
+            self._raise()
+
+    async def _wait_writable(self, deadline: float) -> None:
+        self.write_by = deadline
+        if deadline < self.timer_at:
+            self._watch.wake_at(self, deadline)
+        self._writer = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort_writing)
+        if self._error is not None:
+            self._raise()
+
+    def _raise(self) -> None:
+        error, self._error = self._error, None
+        assert error is not None
+        raise error
+
+    def _abort_reading(self, _: object) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _abort_writing(self, _: object) -> trio.lowlevel.Abort:
+        self._writer = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    # -- being told --------------------------------------------------------------------------
+
+    def on_event(self, hung_up: bool) -> None:
+        """The watch saw an edge on the socket."""
+        self.readable = True
+        if hung_up:
+            self.hung_up = True
+        writer = self._writer
+        if writer is not None:
+            self._writer = None
+            trio.lowlevel.reschedule(writer)
+        reader = self._reader
+        if reader is not None:
+            self._reader = None
+            trio.lowlevel.reschedule(reader)
+        elif self.owner is not None:
+            self.owner.on_unawaited(self.hung_up)
+
+    def on_time(self, now: float) -> float:
+        """The watch's entry came up: expire what is due; the next deadline."""
+        if self.read_by <= now and self._reader is not None:
+            self.interrupt(Expired())
+        elif self.read_by <= now and self.resting and self.owner is not None:
+            self.resting = False
+            self.owner.on_lapsed()
+        if self.write_by <= now and self._writer is not None:
+            self._error = Expired()
+            writer, self._writer = self._writer, None
+            trio.lowlevel.reschedule(writer)
+        if self.closed:
+            return math.inf
+        waiting = self._reader is not None or self.resting
+        return min(
+            self.read_by if waiting else math.inf,
+            self.write_by if self._writer is not None else math.inf,
+        )
+
+    def interrupt(self, error: Exception) -> bool:
+        """Raise `error` in the task that waits to receive; False when none does."""
+        reader = self._reader
+        if reader is None:
+            return False
+        self._error = error
+        self._reader = None
+        trio.lowlevel.reschedule(reader)
+        return True
+
+    def wait_until(self, deadline: float) -> None:
+        """Move the deadline of the wait to receive, whether it has begun or will not be parked."""
+        self.read_by = deadline
+        if deadline < self.timer_at:
+            self._watch.wake_at(self, deadline)
+
+    def rest_until(self, deadline: float) -> None:
+        """No task waits here now; `owner.on_lapsed` is called at `deadline`."""
+        self.resting = True
+        self.read_by = deadline
+        if deadline < self.timer_at:
+            self._watch.wake_at(self, deadline)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a task waits to receive here."""
+        return self._reader is not None
+
+    # -- ending ------------------------------------------------------------------------------
+
+    def is_readable(self) -> bool:
+        """Whether bytes or a FIN wait to be read, asked of the kernel now (one system call)."""
+        try:
+            self.peek()
+        except BlockingIOError:
+            return False
+        except Broken:
+            return True
+        return True
+
+    def peek(self) -> bytes:
+        """One byte that stays unread, b"" at a FIN.  Raises Broken, BlockingIOError."""
+        try:
+            return self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise Broken(str(error)) from error
+
+    def shut_down(self) -> None:
+        """Send FIN; receiving goes on."""
+        with contextlib.suppress(OSError):  # it is gone already
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self, *, reset: bool = False) -> None:
+        """Close the socket, once.  `reset` sends RST, so that no body looks whole."""
+        if self.closed:
+            return
+        self.closed = True
+        self.resting = False
+        self._watch.remove(self)
+        if reset:
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
+        self._socket.close()
+        if self._reader is not None:
+            self.interrupt(Broken("closed here"))
+        if self._writer is not None:
+            self._error = Broken("closed here")
+            writer, self._writer = self._writer, None
+            trio.lowlevel.reschedule(writer)
+
+
+def tune(sock: socket.socket, *, nodelay: bool, keepalive: float) -> None:
+    """Set TCP_NODELAY and TCP keep-alive (first probe after `keepalive` seconds, 0: none)."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(nodelay))
+    if keepalive:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(keepalive)))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(keepalive / 4)))

@@ -1,0 +1,175 @@
+"""The upstream hop: reads responses, and decides whether its own connection may serve again."""
+
+from typing import Protocol
+
+from hopproxy.errors import BadResponse, LinkError
+from hopproxy.link.link import Link
+from hopproxy.link.transport import Broken, Transport
+from hopproxy.message import Body, ResponseHead
+from hopproxy.record import CloseReason, Hop
+from hopproxy.rules.persistence import keep_alive_hint, upstream_allows
+from hopproxy.wire import http1
+
+
+class UpstreamLimits(Protocol):
+    """The settings of the upstream hop: seconds and bytes."""
+
+    @property
+    def response_timeout(self) -> float: ...
+    @property
+    def body_timeout(self) -> float: ...
+    @property
+    def write_timeout(self) -> float: ...
+    @property
+    def max_head_size(self) -> int: ...
+
+
+class Keeper(Protocol):
+    """The pool, as an idle link sees it."""
+
+    def on_idle_event(self, link: "UpstreamLink", hung_up: bool) -> None: ...
+    def on_idle_lapsed(self, link: "UpstreamLink") -> None: ...
+
+
+class UpstreamLink(Link):
+    """One connection to one origin.
+
+    `seen` counts bytes received in this cycle and `written` bytes sent: what a retry may rest on.
+    `ending` is why it must not serve again, None while it may.  `old_at` is when its
+    age passes the settings'; `keep_for` (idle seconds) and `reuses_left` are the origin's own hint.
+    """
+
+    __slots__ = (
+        "_received_before",
+        "_sent_before",
+        "ending",
+        "idle_stamp",
+        "keep_for",
+        "keeper",
+        "limits",
+        "old_at",
+        "origin",
+        "private",
+        "reuses_left",
+    )
+
+    def __init__(
+        self, transport: Transport, origin: str, keeper: Keeper, limits: UpstreamLimits
+    ) -> None:
+        super().__init__(transport, Hop.UPSTREAM, origin)
+        self.origin = origin
+        self.keeper = keeper
+        self.limits = limits
+        self.body_timeout = limits.body_timeout
+        self.write_timeout = limits.write_timeout
+        self.ending: CloseReason | None = None
+        self.private = False
+        self.idle_stamp = 0
+        self.keep_for = float("inf")
+        self.old_at = float("inf")
+        self.reuses_left: int | None = None
+        self._received_before = 0
+        self._sent_before = 0
+        transport.owner = self
+
+    def begin(self) -> None:
+        """A request begins its cycle on this link."""
+        self.served += 1
+        if self.reuses_left is not None:
+            self.reuses_left -= 1
+        self.transport.resting = False
+        self._received_before = self.transport.received
+        self._sent_before = self.transport.sent
+        self.ending = CloseReason.EARLY_ANSWER  # until the whole exchange has ended well
+
+    @property
+    def reused(self) -> bool:
+        """Whether the request under way is not the first on this link."""
+        return self.served > 1
+
+    @property
+    def answered(self) -> bool:
+        """Whether any byte of an answer has come in this cycle."""
+        return self.transport.received != self._received_before
+
+    @property
+    def written(self) -> int:
+        """Bytes of the request that the kernel has accepted in this cycle."""
+        return self.transport.sent - self._sent_before
+
+    async def read_head(self, method: bytes, deadline: float) -> ResponseHead:
+        """The next response head, interim ones included; its body is then ready to be read.
+
+        Raises BadResponse, and LinkError: RESPONSE_TIMEOUT past `deadline`, PEER_CLOSED or
+        PEER_RESET when the origin ended the connection first.
+        """
+        limit = self.limits.max_head_size
+        while True:
+            if self.buffer:
+                try:
+                    raw = self.take_head(limit)
+                except ValueError:
+                    raise BadResponse("the response's head is larger than max_head_size") from None
+                if raw is not None:
+                    break
+            data = await self.receive(deadline, CloseReason.RESPONSE_TIMEOUT)
+            if not data:
+                raise LinkError(
+                    Hop.UPSTREAM,
+                    CloseReason.PEER_CLOSED,
+                    "the origin closed the connection "
+                    + ("inside the response's head" if self.answered else "before it answered"),
+                )
+            self.buffer = self.buffer + data if self.buffer else data
+        head = http1.read_response(raw, method)
+        if head.body is not Body.NONE:
+            self.begin_body(head)
+        return head
+
+    def end_cycle(self, head: ResponseHead, request_sent: bool) -> None:
+        """The response has been read: settle whether the link may serve again.
+
+        `request_sent` is false when the answer came before our request had gone out whole.
+        """
+        if not request_sent:
+            self.ending = CloseReason.EARLY_ANSWER
+        elif self.buffer:
+            self.ending = CloseReason.OVER_READ
+        else:
+            self.ending = upstream_allows(head)
+            if head.special:
+                self._take_hint(head)
+
+    def _take_hint(self, head: ResponseHead) -> None:
+        hint = keep_alive_hint(head)
+        if hint is None:
+            return
+        if hint.max is not None:
+            self.reuses_left = hint.max
+            if hint.max == 0:
+                self.ending = self.ending or CloseReason.HINT
+        if hint.timeout is not None:
+            # One second, or a tenth, before the origin does: its clock started before ours.
+            usable = hint.timeout - max(1.0, hint.timeout / 10)
+            if usable <= 0:
+                self.ending = self.ending or CloseReason.HINT
+            self.keep_for = usable
+
+    # -- told by the transport ---------------------------------------------------------------
+
+    def on_unawaited(self, hung_up: bool) -> None:
+        """Bytes or a FIN on a link that nobody reads: of interest only while it is idle."""
+        if self.transport.resting:
+            self.keeper.on_idle_event(self, hung_up)
+
+    def on_lapsed(self) -> None:
+        """Its idle limit has passed."""
+        self.keeper.on_idle_lapsed(self)
+
+    def idle_verdict(self) -> CloseReason:
+        """Why an idle link that became readable died; only for the record, it dies anyway."""
+        try:
+            data = self.transport.peek()
+        except Broken:
+            return CloseReason.PEER_RESET
+        return CloseReason.UNSOLICITED if data else CloseReason.PEER_CLOSED

@@ -1,0 +1,226 @@
+"""Who holds which upstream link: the pool's bookkeeping, without clock, socket or task.
+
+Every link of an origin is idle, lent or being dialled, and each of these counts against the limits
+of its origin and of the whole.  Each event changes counters and queues in place; nothing is ever
+recounted, and a link that comes free is handed to the longest waiter, who need not compete for it.
+
+A dial is started for a waiter but not bound to it: whichever comes first, a fresh link or one
+released, serves the first in the queue ("late binding").
+"""
+
+from collections import deque
+from typing import Generic, Protocol, TypeVar
+
+
+class QueueFull(Exception):
+    """As many wait for this origin as may."""
+
+
+class Pooled(Protocol):
+    """What the ledger needs of a link: a place for its stamp."""
+
+    idle_stamp: int
+
+
+L = TypeVar("L", bound=Pooled)
+L_in = TypeVar("L_in", bound=Pooled, contravariant=True)
+
+
+class Waiter(Protocol[L_in]):
+    """Somebody who waits for a link."""
+
+    def serve(self, link: L_in) -> None:
+        """Here is your link: it is lent to you from now on."""
+
+    def fail(self, error: Exception) -> None:
+        """No link will come, for this reason."""
+
+
+class Share(Generic[L]):
+    """The part of one origin: its limits, its idle links (coldest first), its queue."""
+
+    __slots__ = ("dialling", "idle", "lent", "max_connections", "max_idle", "queue_size", "waiters")
+
+    def __init__(self, max_connections: int, max_idle: int, queue_size: int) -> None:
+        self.max_connections = max_connections
+        self.max_idle = max_idle
+        self.queue_size = queue_size
+        self.idle: dict[L, None] = {}
+        self.lent = 0
+        self.dialling = 0
+        self.waiters: deque[Waiter[L]] = deque()
+
+    @property
+    def size(self) -> int:
+        """All that counts against the origin's limit."""
+        return len(self.idle) + self.lent + self.dialling
+
+    def __repr__(self) -> str:
+        return (
+            f"<Share {len(self.idle)} idle, {self.lent} lent, {self.dialling} dialling, "
+            f"{len(self.waiters)} waiting>"
+        )
+
+
+class Ledger(Generic[L]):
+    """The shares of all origins under one total limit."""
+
+    def __init__(self, max_total: int) -> None:
+        self.max_total = max_total
+        self.total = 0
+        self.shares: list[Share[L]] = []
+        self._stamp = 0
+        #: Shares with waiters for whom no dial could be started, in the order they came.
+        self._starved: dict[Share[L], None] = {}
+
+    def add(self, share: Share[L]) -> None:
+        """A new origin."""
+        self.shares.append(share)
+
+    # -- lending -----------------------------------------------------------------------------
+
+    def take_idle(self, share: Share[L]) -> L | None:
+        """Lend the warmest idle link; None if there is none."""
+        if not share.idle:
+            return None
+        link, _ = share.idle.popitem()
+        share.lent += 1
+        return link
+
+    def give_back(self, share: Share[L], link: L) -> L | None:
+        """A lent link may serve again: lent on to the longest waiter, else idle.
+
+        Returns a link that has to be closed for it, which is no longer counted: the coldest one
+        where `max_idle` is passed, or where another origin waits for room.
+        """
+        if share.waiters:
+            waiter = share.waiters.popleft()
+            if not share.waiters:
+                self._starved.pop(share, None)
+            waiter.serve(link)
+            return None
+        share.lent -= 1
+        self._stamp += 1
+        link.idle_stamp = self._stamp
+        share.idle[link] = None
+        if len(share.idle) > share.max_idle:
+            return self._forget_coldest(share)
+        if self._starved and self.total >= self.max_total:
+            return self._evict()
+        return None
+
+    def drop_lent(self, share: Share[L]) -> None:
+        """A lent link is no more."""
+        share.lent -= 1
+        self.total -= 1
+
+    def drop_idle(self, share: Share[L], link: L) -> bool:
+        """An idle link is no more; False if it was not idle here."""
+        if link not in share.idle:
+            return False
+        del share.idle[link]
+        self.total -= 1
+        return True
+
+    # -- waiting and dialling ----------------------------------------------------------------
+
+    def enqueue(self, share: Share[L], waiter: Waiter[L]) -> None:
+        """Wait for a link of this origin, behind those who came before.  Raises QueueFull."""
+        # Those for whom a dial is under way, or can be started, wait for the network and not for
+        # room: the queue's bound is about the others.
+        room = min(share.max_connections - share.size, self.max_total - self.total)
+        if len(share.waiters) - share.dialling - max(0, room) >= share.queue_size:
+            raise QueueFull(share.queue_size)
+        share.waiters.append(waiter)
+
+    def withdraw(self, share: Share[L], waiter: Waiter[L]) -> bool:
+        """Wait no longer; False if the waiter had been served or failed already."""
+        try:
+            share.waiters.remove(waiter)
+        except ValueError:
+            return False
+        if not share.waiters:
+            self._starved.pop(share, None)
+        return True
+
+    def start_dial(self, share: Share[L]) -> tuple[bool, L | None]:
+        """Whether to start a dial for this origin, and an idle link to close first.
+
+        A dial is due while more wait than are dialled for, and there is room: below the origin's
+        own limit, and below the total or in the place of the coldest idle link of all.
+        """
+        if len(share.waiters) <= share.dialling:
+            self._starved.pop(share, None)
+            return False, None
+        if share.size >= share.max_connections:
+            return False, None
+        evicted = None
+        if self.total >= self.max_total:
+            evicted = self._evict()
+            if evicted is None:
+                self._starved[share] = None
+                return False, None
+        share.dialling += 1
+        self.total += 1
+        return True, evicted
+
+    def start_fresh(self, share: Share[L]) -> tuple[bool, L | None]:
+        """As `start_dial`, for one who wants no link that has served before.
+
+        Where the origin's limit is full, its own coldest idle link makes room.
+        """
+        if share.size >= share.max_connections:
+            if not share.idle:
+                return False, None
+            evicted: L | None = self._forget_coldest(share)
+        elif self.total >= self.max_total:
+            evicted = self._evict()
+            if evicted is None:
+                return False, None
+        else:
+            evicted = None
+        share.dialling += 1
+        self.total += 1
+        return True, evicted
+
+    def starved(self) -> Share[L] | None:
+        """The origin that has waited longest for room in the total; ask after each release."""
+        return next(iter(self._starved), None) if self._starved else None
+
+    def dialled(self, share: Share[L]) -> None:
+        """A dial has brought a link: it counts as lent, and is to be given back at once."""
+        share.dialling -= 1
+        share.lent += 1
+
+    def drop_dial(self, share: Share[L]) -> None:
+        """A dial came to nothing, or is no longer wanted."""
+        share.dialling -= 1
+        self.total -= 1
+
+    def next_waiter(self, share: Share[L]) -> Waiter[L] | None:
+        """Take the longest waiter out of the queue, to be told that a dial has failed."""
+        if not share.waiters:
+            return None
+        waiter = share.waiters.popleft()
+        if not share.waiters:
+            self._starved.pop(share, None)
+        return waiter
+
+    # -- eviction ----------------------------------------------------------------------------
+
+    def _evict(self) -> L | None:
+        """Forget the coldest idle link of all origins."""
+        coldest: Share[L] | None = None
+        stamp = self._stamp + 1
+        for share in self.shares:
+            if share.idle:
+                first = next(iter(share.idle))
+                if first.idle_stamp < stamp:
+                    coldest, stamp = share, first.idle_stamp
+        return None if coldest is None else self._forget_coldest(coldest)
+
+    def _forget_coldest(self, share: Share[L]) -> L:
+        link = next(iter(share.idle))
+        del share.idle[link]
+        self.total -= 1
+        return link

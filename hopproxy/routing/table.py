@@ -1,0 +1,99 @@
+"""Which route a request takes: by host, then path prefix; the first that matches wins.
+
+What a request costs does not grow with the number of routes: hosts are looked up, not walked, and
+a path is matched by its own segments.
+"""
+
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
+
+#: Hosts whose candidates are remembered.
+MEMO_HOSTS = 1024
+
+
+class Rule(Protocol):
+    """When a route is taken: `host` exact, `*.suffix` or None; `path` a prefix or None."""
+
+    @property
+    def host(self) -> str | None: ...
+    @property
+    def path(self) -> str | None: ...
+
+
+T = TypeVar("T")
+
+
+class Table(Generic[T]):
+    """Routes in the order of the settings, each with what it leads to."""
+
+    def __init__(self, routes: Sequence[tuple[Rule, T]]) -> None:
+        self._routes = [(rule, goal) for rule, goal in routes]
+        self._by_host: dict[bytes, _Paths[T]] = {}
+        catch_all = len(routes) == 1 and routes[0][0].host is None and not _prefix(routes[0][0])
+        self._only = routes[0][1] if catch_all else None
+
+    def find(self, host: bytes, target: bytes) -> T | None:
+        """Where a request for this authority and target goes, None when no route matches."""
+        if self._only is not None:
+            return self._only
+        paths = self._by_host.get(host)
+        if paths is None:
+            if len(self._by_host) >= MEMO_HOSTS:
+                self._by_host.clear()
+            paths = self._by_host[host] = self._paths_for(_name(host))
+        return paths.find(target)
+
+    def _paths_for(self, host: str) -> "_Paths[T]":
+        paths = _Paths[T]()
+        for order, (rule, goal) in enumerate(self._routes):
+            if _host_matches(rule.host, host):
+                paths.add(order, _prefix(rule), goal)
+        return paths
+
+
+class _Paths(Generic[T]):
+    """The routes that one host may take, by path prefix."""
+
+    def __init__(self) -> None:
+        self._prefixes: dict[bytes, tuple[int, T]] = {}
+
+    def add(self, order: int, prefix: bytes, goal: T) -> None:
+        self._prefixes.setdefault(prefix, (order, goal))
+
+    def find(self, target: bytes) -> T | None:
+        """The first route whose prefix ends where a segment of the path ends."""
+        best = self._prefixes.get(b"")
+        if len(self._prefixes) == (best is not None):
+            return best[1] if best else None
+        path = target.partition(b"?")[0]
+        end = len(path)
+        while end > 0:
+            found = self._prefixes.get(path[:end])
+            if found is not None and (best is None or found[0] < best[0]):
+                best = found
+            # "/a/b" is tried as "/a/b", "/a/" and "/a": a prefix may be written with its slash.
+            end = end - 1 if path[end - 1 : end] == b"/" else path.rfind(b"/", 0, end) + 1
+        return best[1] if best else None
+
+
+def _prefix(rule: Rule) -> bytes:
+    """A route's prefix; `/` is the prefix of everything, `*` included."""
+    path = (rule.path or "").encode()
+    return b"" if path == b"/" else path
+
+
+def _name(host: bytes) -> str:
+    """The host of an authority in lower case, without port and final dot."""
+    name = host.decode("latin-1").lower()
+    if name.startswith("["):
+        return name.partition("]")[0] + "]"
+    return name.partition(":")[0].rstrip(".")
+
+
+def _host_matches(pattern: str | None, host: str) -> bool:
+    if pattern is None:
+        return True
+    pattern = pattern.lower()
+    if pattern.startswith("*."):
+        return host.endswith(pattern[1:]) and len(host) > len(pattern) - 1
+    return host == pattern

@@ -1,0 +1,103 @@
+"""Settings made alive: the pool, the applications, the routes, and what is counted about them."""
+
+import trio
+
+from hopproxy.carriage import Terms
+from hopproxy.exchange import Application
+from hopproxy.link.client import ClientLink
+from hopproxy.link.watch import Watch
+from hopproxy.pool.pool import Pool
+from hopproxy.record import Closes, ExchangeRecord
+from hopproxy.routing.table import Table
+from hopproxy.rules.hop import Underscores
+from hopproxy.settings.schema import Route, Settings
+
+#: Upper bounds of the duration histogram, in seconds.
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Tally:
+    """What is counted of the exchanges of one application."""
+
+    __slots__ = ("buckets", "causes", "received", "repeated", "seconds", "sent", "statuses")
+
+    def __init__(self) -> None:
+        self.statuses: dict[int, int] = {}
+        self.causes: dict[str, int] = {}
+        self.repeated = 0
+        self.received = 0
+        self.sent = 0
+        self.seconds = 0.0
+        self.buckets = [0] * (len(BUCKETS) + 1)
+
+    def add(self, record: ExchangeRecord) -> None:
+        """Count one exchange that has ended."""
+        statuses = self.statuses
+        statuses[record.status] = statuses.get(record.status, 0) + 1
+        if record.cause:
+            self.causes[record.cause] = self.causes.get(record.cause, 0) + 1
+        if record.attempts > 1:
+            self.repeated += 1
+        self.received += record.received
+        self.sent += record.sent
+        taken = record.ended - record.started
+        self.seconds += taken
+        place = 0
+        for bound in BUCKETS:
+            if taken <= bound:
+                break
+            place += 1
+        self.buckets[place] += 1
+
+
+class Clients:
+    """The client links of one worker: all of them, and those that are idle, longest first."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.links: dict[ClientLink, None] = {}
+        self.idle: dict[ClientLink, None] = {}
+        self.accepted = 0
+
+
+class Runtime:
+    """One worker's state.  Its pool dials in `nursery`."""
+
+    def __init__(self, settings: Settings, watch: Watch, nursery: trio.Nursery) -> None:
+        self.settings = settings
+        self.watch = watch
+        self.closes = Closes()
+        self.pool = Pool(watch, nursery, settings.max_upstream_connections, self.closes)
+        self.terms = Terms(
+            settings.pseudonym.encode(),
+            via=settings.via,
+            underscores=Underscores(settings.underscore_fields),
+        )
+        self.clients = Clients(settings.client.max_connections)
+        self.applications = {
+            name: Application(
+                name, upstream, [self.pool.add(o, upstream) for o in upstream.origins]
+            )
+            for name, upstream in settings.upstreams.items()
+        }
+        routes = settings.routes or (Route(upstream=next(iter(self.applications))),)
+        self.table = Table([(route, self.applications[route.upstream]) for route in routes])
+        #: By application; "" for what no route took.
+        self.tallies = {name: Tally() for name in ["", *self.applications]}
+        self.started = trio.current_time()
+
+    @property
+    def draining(self) -> bool:
+        """Whether this worker takes no more work."""
+        return self.terms.draining
+
+    def drain(self) -> None:
+        """Keep no connection from now on: each response says close, idle links of both hops end."""
+        self.terms.draining = True
+
+    def is_ready(self) -> bool:
+        """Whether requests can be served: not draining, and no application without an origin."""
+        return not self.draining and all(
+            any(origin.failed_at is None for origin in application.balancer.members)
+            for application in self.applications.values()
+        )

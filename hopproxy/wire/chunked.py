@@ -1,0 +1,162 @@
+"""The chunked transfer coding, cut at any byte (RFC 9112 section 7.1).
+
+Strict where lenience has been an attack: CRLF only, at most 16 hex digits, no control bytes in
+extensions.  Extensions are never kept, so never forwarded; what we send is framed anew.
+"""
+
+import re
+
+from hopproxy.message import Kind, field, kind_of
+
+#: A chunk-size line with its extensions may be this long, all trailers together that long.
+MAX_LINE = 4096
+MAX_TRAILERS = 16384
+#: Bytes of chunk lines that one body may spend beyond twice its data, so that a stream of
+#: one-byte chunks with fat extensions is refused (RFC 9112 section 7.1.1).
+MAX_EXTENSIONS = 65536
+
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*((?:;[\t\x20-\x7e\x80-\xff]*)?)")
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+#: Kinds that may not stand in trailers: framing, routing, hop-by-hop and what decides access
+#: (RFC 9110 section 6.5.1).
+_HEAD_ONLY_NAMES = frozenset(
+    {
+        b"authorization",
+        b"cookie",
+        b"set-cookie",
+        b"content-type",
+        b"content-encoding",
+        b"content-range",
+        b"range",
+        b"cache-control",
+        b"age",
+        b"expires",
+        b"location",
+        b"max-forwards",
+        b"pragma",
+        b"retry-after",
+        b"trailer",
+        b"vary",
+        b"if-match",
+        b"if-none-match",
+        b"if-modified-since",
+        b"if-unmodified-since",
+        b"if-range",
+    }
+)
+
+
+class ChunkedError(ValueError):
+    """The coding is broken: nothing after this byte can be believed."""
+
+
+class ChunkedReader:
+    """Takes a chunked body apart.  `done` once the final empty line was read.
+
+    `trailers` are checked lines without CRLF; those that may not be trailers have been dropped.
+    """
+
+    __slots__ = ("_left", "_pending", "_spent", "_state", "done", "trailers")
+
+    def __init__(self) -> None:
+        self._pending = b""  # an unfinished line
+        self._left = 0  # bytes of the current chunk still to come
+        self._state = _SIZE
+        self._spent = 0
+        self.trailers: list[bytes] = []
+        self.done = False
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """(body bytes found in `data`, bytes behind the end of the body).
+
+        Raises ChunkedError.  An unfinished line is kept until more comes.
+        """
+        if self._pending:
+            data = self._pending + data
+            self._pending = b""
+        at, end = 0, len(data)
+        parts: list[bytes] = []
+        while at < end:
+            if self._state is _DATA:
+                part = data[at : at + self._left]
+                parts.append(part)
+                at += len(part)
+                self._left -= len(part)
+                if self._left:
+                    break
+                self._state = _FOOTER
+                continue
+            line_end = data.find(b"\n", at)
+            if line_end < 0:
+                self._hold(data[at:])
+                break
+            if line_end == at or data[line_end - 1] != 13:
+                raise ChunkedError("a bare LF in the chunked coding")
+            self._line(data[at : line_end - 1])
+            at = line_end + 1
+            if self.done:
+                return _joined(parts), data[at:]
+        return _joined(parts), b""
+
+    def _hold(self, pending: bytes) -> None:
+        limit = MAX_TRAILERS if self._state is _TRAILER else MAX_LINE
+        if len(pending) > limit:
+            raise ChunkedError("a line in the chunked coding that is too long")
+        if self._state is _FOOTER and pending != b"\r":
+            raise ChunkedError("a chunk that is longer than it said")
+        self._pending = pending
+
+    def _line(self, line: bytes) -> None:
+        if self._state is _SIZE:
+            self._size_line(line)
+        elif self._state is _FOOTER:
+            if line:
+                raise ChunkedError("a chunk that is longer than it said")
+            self._state = _SIZE
+        elif line:
+            self._trailer(line)
+        else:
+            self.done = True
+
+    def _size_line(self, line: bytes) -> None:
+        match = _SIZE_LINE.fullmatch(line)
+        if match is None or len(line) > MAX_LINE:
+            raise ChunkedError("a chunk size that cannot be read")
+        self._left = int(match[1], 16)
+        self._spent += len(match[2])
+        if self._spent > MAX_EXTENSIONS:
+            raise ChunkedError("too many bytes in chunk extensions")
+        self._state = _DATA if self._left else _TRAILER
+
+    def _trailer(self, line: bytes) -> None:
+        self._spent += len(line)
+        found = field(line)
+        if found is None or self._spent > MAX_EXTENSIONS + MAX_TRAILERS:
+            raise ChunkedError("a trailer that cannot be read")
+        if kind_of(found.name) is Kind.ORDINARY and found.name not in _HEAD_ONLY_NAMES:
+            self.trailers.append(found.line)
+
+
+class _State:
+    """A place in the coding, compared by identity."""
+
+
+_SIZE, _DATA, _FOOTER, _TRAILER = _State(), _State(), _State(), _State()
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk, framed; `data` is not empty."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def last_chunk(trailers: list[bytes]) -> bytes:
+    """The end of a chunked body."""
+    if not trailers:
+        return LAST_CHUNK
+    return b"0\r\n" + b"".join([line + b"\r\n" for line in trailers]) + b"\r\n"

@@ -1,0 +1,165 @@
+"""Bytes to heads: the plain lane first, h11 for the rest, then what h11 leaves to us.
+
+The only door to h11.  h11 is asked about one head at a time and never keeps the state of a
+connection: that is `link/`'s.  Whatever it lets through and we do not is refused here, so both
+lanes have one meaning.
+"""
+
+import re
+from typing import Protocol
+
+import h11
+
+from hopproxy.errors import BadRequest, BadResponse
+from hopproxy.message import Field, Kind, RequestHead, ResponseHead, field
+from hopproxy.rules.framing import frame_request, frame_response, read_options
+from hopproxy.rules.target import settle_target
+from hopproxy.rules.upgrade import settle_upgrade
+from hopproxy.wire import plain
+
+
+class HeadLimits(Protocol):
+    """The limits of one hop on a head: bytes in all, field lines, bytes of the target."""
+
+    @property
+    def max_head_size(self) -> int: ...
+    @property
+    def max_fields(self) -> int: ...
+    @property
+    def max_target_size(self) -> int: ...
+
+
+_BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n)")
+_VERSION = re.compile(rb" HTTP/([0-9])\.([0-9])\Z")
+_STATUS_VERSION = re.compile(rb"HTTP/([0-9])\.([0-9]) ")
+_LENGTH = re.compile(rb"(?i:content-length)[ \t]*:")
+_START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: |\Z)")
+
+
+def read_request(raw: bytes, limits: HeadLimits) -> RequestHead:
+    """The request head in `raw`, which ends before its empty line; framing and target are settled.
+
+    Raises BadRequest, and Denied for CONNECT.
+    """
+    head = plain.read_request(raw) or _odd_request(raw)
+    if len(head.target) > limits.max_target_size:
+        raise BadRequest("the request target is longer than max_target_size", 414)
+    if len(head.lines) > limits.max_fields:
+        raise BadRequest("the head has more fields than max_fields", 431)
+    read_request_fields(head)
+    return head
+
+
+def read_request_fields(head: RequestHead) -> None:
+    """Settle what the fields of a request say: options, target, framing, upgrade, expectation."""
+    special = head.special
+    if len(special) == 1 and special[0].kind is Kind.HOST:
+        settle_target(head)  # nearly every GET: nothing else to settle
+        return
+    read_options(head, BadRequest)
+    frame_request(head)
+    settle_target(head)
+    settle_upgrade(head)
+    expected = head.special_value(b"expect")
+    if expected is not None and head.minor:
+        if expected.lower() != b"100-continue":
+            raise BadRequest("an expectation that cannot be met", 417)
+        head.expects = head.body.value != "none"
+
+
+def read_response(raw: bytes, method: bytes) -> ResponseHead:
+    """The head in `raw` of the response to a `method` request.  Raises BadResponse."""
+    head = plain.read_response(raw) or _odd_response(raw)
+    read_options(head, BadResponse)
+    frame_response(head, method)
+    return head
+
+
+def check_start(start: bytes) -> None:
+    """Refuse early what no request begins with, such as a TLS ClientHello on a plain port.
+
+    `start` is an unfinished head: raises BadRequest as soon as it cannot become one.
+    """
+    line = start.partition(b"\r\n")[0]
+    if not _START.match(line) and line:
+        raise BadRequest("this is no HTTP/1.1 request")
+    bare = _BARE_LINE_END.search(start)
+    if bare is not None and not (bare[0] == b"\r" and bare.end() == len(start)):
+        raise BadRequest("a line that does not end with CRLF")
+
+
+def _odd_request(raw: bytes) -> RequestHead:
+    """A request that the plain lane left alone: h11 reads it, after and before our own checks."""
+    if _BARE_LINE_END.search(raw):
+        raise BadRequest("a line that does not end with CRLF")
+    line, _, rest = raw.partition(b"\r\n")
+    version = _VERSION.search(line)
+    if version is None:
+        raise BadRequest("a request line that cannot be read")
+    if version[1] != b"1":
+        raise BadRequest(f"HTTP/{version[1].decode()} is not spoken here", 505)
+    _refuse_hidden(rest, BadRequest)
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw) + 8)
+    try:
+        connection.receive_data(raw + b"\r\n\r\n")
+        event = connection.next_event()
+    except h11.RemoteProtocolError as error:
+        raise BadRequest(str(error), error.error_status_hint) from error
+    if not isinstance(event, h11.Request):
+        raise BadRequest("a request line that cannot be read")
+    lines, special = _read_fields(event.headers.raw_items(), BadRequest)
+    minor = 0 if event.http_version == b"1.0" else 1
+    return RequestHead(event.method, event.target, minor, lines, special)
+
+
+def _odd_response(raw: bytes) -> ResponseHead:
+    """A response that the plain lane left alone.  Never asked about bytes of an idle link."""
+    if _BARE_LINE_END.search(raw):
+        raise BadResponse("a line that does not end with CRLF")
+    version = _STATUS_VERSION.match(raw)
+    if version is None or version[1] != b"1":
+        raise BadResponse("a status line that cannot be read")
+    _refuse_hidden(raw.partition(b"\r\n")[2], BadResponse)
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=len(raw) + 8)
+    # A GET that offers to upgrade: without it h11 would not read a 101 at all.
+    connection.send(
+        h11.Request(method="GET", target="/", headers=[("host", "h"), ("upgrade", "any")])
+    )
+    connection.send(h11.EndOfMessage())
+    try:
+        connection.receive_data(raw + b"\r\n\r\n")
+        event = connection.next_event()
+    except h11.RemoteProtocolError as error:
+        raise BadResponse(str(error)) from error
+    if not isinstance(event, h11.Response | h11.InformationalResponse):
+        raise BadResponse("a status line that cannot be read")
+    if not 100 <= event.status_code <= 599:
+        raise BadResponse(f"{event.status_code} is no status")
+    lines, special = _read_fields(event.headers.raw_items(), BadResponse)
+    minor = 0 if event.http_version == b"1.0" else 1
+    return ResponseHead(event.status_code, event.reason, minor, lines, special)
+
+
+def _read_fields(
+    items: list[tuple[bytes, bytes]], refusal: type[BadRequest] | type[BadResponse]
+) -> tuple[list[bytes], list[Field]]:
+    """Lines and special fields out of what h11 read; control bytes in values are refused."""
+    lines: list[bytes] = []
+    special: list[Field] = []
+    for name, value in items:
+        found = field(name + b": " + value)
+        if found is None:
+            raise refusal("a control byte in a field value")
+        lines.append(found.line)
+        if found.kind is not Kind.ORDINARY:
+            special.append(found)
+    return lines, special
+
+
+def _refuse_hidden(fields: bytes, refusal: type[BadRequest] | type[BadResponse]) -> None:
+    """Refuse what h11 repairs and so would hide from our own checks: folds, repeated lengths."""
+    if fields[:1] in (b" ", b"\t") or b"\r\n " in fields or b"\r\n\t" in fields:
+        raise refusal("a folded field line")
+    lengths = [line for line in fields.split(b"\r\n") if _LENGTH.match(line)]
+    if len(lengths) > 1 or b"," in b"".join(lengths):
+        raise refusal("more than one Content-Length")

@@ -1,0 +1,104 @@
+"""One process at work: its listeners, its runtime, and how it stops."""
+
+import logging
+import signal
+import socket
+from collections.abc import Callable
+
+import trio
+
+from hopproxy.gateway import Gateway, Page, interrupt_idle
+from hopproxy.link.watch import Watch
+from hopproxy.listener import accept
+from hopproxy.observe.access_log import AccessLog
+from hopproxy.observe.admin import Admin
+from hopproxy.record import CloseReason
+from hopproxy.runtime import Runtime
+from hopproxy.settings.schema import Settings
+
+log = logging.getLogger("hopproxy")
+
+
+class Sockets:
+    """What a worker was given to listen on."""
+
+    def __init__(self, clients: list[socket.socket], admin: socket.socket | None) -> None:
+        self.clients = clients
+        self.admin = admin
+
+    def close_clients(self) -> None:
+        """Accept nobody any more: who connects now is refused by the kernel."""
+        for sock in self.clients:
+            sock.close()
+
+
+class Worker:
+    """Serves until it is told to stop, then drains."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        sockets: Sockets,
+        access_log: AccessLog | None,
+        page: Page | None = None,
+    ) -> None:
+        self._settings = settings
+        self._sockets = sockets
+        self._access_log = access_log
+        self._page = page
+        self._stop = trio.Event()
+        self._stop_now = trio.Event()
+
+    async def run(self, task_status: trio.TaskStatus[Runtime] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until drained, or until `drain_timeout` or a second `stop` cut what was left."""
+        async with trio.open_nursery() as base:
+            watch = Watch()
+            base.start_soon(watch.run)
+            runtime = Runtime(self._settings, watch, base)
+            if self._access_log is not None:
+                base.start_soon(self._access_log.run)
+            if self._sockets.admin is not None:
+                base.start_soon(Admin(runtime, self._access_log).run, self._sockets.admin)
+            task_status.started(runtime)
+            await self._serve(runtime, base)
+            runtime.pool.close_idle(CloseReason.DRAINING)
+            base.cancel_scope.cancel()
+
+    async def _serve(self, runtime: Runtime, base: trio.Nursery) -> None:
+        gateway = Gateway(runtime, self._access_log, self._page)
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as acceptors:
+                for sock in self._sockets.clients:
+                    acceptors.start_soon(accept, sock, gateway.serve, connections, gateway.shed)
+                await self._stop.wait()
+                acceptors.cancel_scope.cancel()
+            self._sockets.close_clients()
+            # Idle links of both hops end now; the nursery waits for what is under way.
+            runtime.drain()
+            runtime.pool.close_idle(CloseReason.DRAINING)
+            interrupt_idle(runtime)
+            log.info("draining: %d connections", len(connections.child_tasks))
+            cut = connections.cancel_scope
+            cut.deadline = trio.current_time() + self._settings.drain_timeout
+            base.start_soon(self._cut_at_second_stop, cut)
+        if cut.cancelled_caught:
+            log.warning("connections that did not end in time were cut")
+
+    async def _cut_at_second_stop(self, scope: trio.CancelScope) -> None:
+        await self._stop_now.wait()
+        scope.cancel()
+
+    def stop(self) -> None:
+        """Drain; the second time, stop at once."""
+        if self._stop.is_set():
+            self._stop_now.set()
+        self._stop.set()
+
+    async def obey_signals(self, reload: Callable[[], None]) -> None:
+        """SIGTERM and SIGINT stop, SIGHUP reloads.  Runs until cancelled."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    reload()
+                else:
+                    self.stop()
