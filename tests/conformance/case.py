@@ -213,7 +213,7 @@ def _said(broken: BaseException) -> str:
     return (lines or ["?"])[0].strip()
 
 
-def in_background(work: Callable[[], None]) -> threading.Thread:
+def in_background(work: Callable[[], object]) -> threading.Thread:
     """Run a blocking write beside the case; the caller joins it."""
     thread = threading.Thread(target=work, daemon=True)
     thread.start()

@@ -223,7 +223,7 @@ def a_retry_is_not_retried(s: Stage) -> None:
 def streamed_put_is_never_replayed_in_part(s: Stage) -> None:
     client, _ = pooled(s)
     client.head("PUT /big HTTP/1.1", f"Content-Length: {10 << 20}")
-    upload = in_background(lambda: client.send(bytes(2 << 20)))
+    upload = in_background(lambda: client.send_until_stuck(2 << 20))
     again = s.origin.head()
     again.deadline = time.monotonic() + 4
     again.read_exactly(100_000)

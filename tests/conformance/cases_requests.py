@@ -1,4 +1,4 @@
-"""Rules 100-116, 122, 123: what a request must be, to be read in one way only."""
+"""Rules 100-105, 122 and 123: the length of a request can be read in one way only."""
 
 from __future__ import annotations
 
@@ -166,5 +166,30 @@ def chunk_extension_is_not_passed_on(s: Stage) -> None:
     client.send(post(s, b"Transfer-Encoding: chunked", body=body))
     link = s.origin.request()
     assert link.last.body == b"hello"
+    link.answer()
+    assert client.response().status == 200
+
+
+@each(122, "trophy 21", quoted(b"GET", b"DELETE", b"OPTIONS"))
+def unusual_body_is_forwarded_with_its_length(s: Stage, method: bytes) -> None:
+    client = s.client()
+    client.head(f"{method.decode()} / HTTP/1.1", "Content-Length: 4")
+    client.send(b"body")
+    link = s.origin.request()
+    assert link.last.body == b"body"
+    link.answer()
+    assert client.response().status == 200
+
+
+@rule(123, "pingora#674; http-garden")
+def what_goes_upstream_is_written_anew(s: Stage) -> None:
+    client = s.client()
+    head = f"POST /x HTTP/1.1\r\nhost:{s.host}\r\nX-Tab:\t a \t b\t \r\nX-None:\r\n"
+    client.send(head.encode() + b"transfer-encoding: Chunked\r\n\r\n005\r\nhello\r\n00\r\n\r\n")
+    link = s.origin.request()
+    assert link.last.body == b"hello"
+    assert link.last.values("x-tab") == ["a \t b"]
+    for line in link.last.raw_head.split(b"\r\n")[1:-2]:
+        assert re.fullmatch(rb"[!-9;-~]+:(?: [^ \t\r\n](?:.*[^ \t\r\n])?| ?)", line), line
     link.answer()
     assert client.response().status == 200

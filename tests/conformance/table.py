@@ -6,6 +6,7 @@ from tests.conformance import (
     cases_client,
     cases_fields,
     cases_forwarding,
+    cases_heads,
     cases_interim,
     cases_limits,
     cases_pool,
@@ -23,6 +24,7 @@ SECTIONS = (
     cases_forwarding,
     cases_interim,
     cases_requests,
+    cases_heads,
     cases_responses,
     cases_streaming,
 )

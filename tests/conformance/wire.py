@@ -72,8 +72,8 @@ class Wire:
     def send(self, data: bytes) -> None:
         """Write bytes as they are; a peer that has gone away is no error here."""
         self.trace.note(f"{self.name} >", data)
-        self.sock.settimeout(WAIT)
         try:
+            self.sock.settimeout(WAIT)
             self.sock.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
             self.trace.note(self.name, "could not write: the peer has closed")
@@ -85,8 +85,8 @@ class Wire:
         try:
             while sent < limit:
                 sent += self.sock.send(block)
-        except TimeoutError:
-            pass
+        except (TimeoutError, BrokenPipeError, ConnectionResetError):
+            self.trace.note(self.name, "the peer takes no more")
         self.trace.note(f"{self.name} >", f"{sent} bytes")
         return sent
 
