@@ -19,6 +19,7 @@ from pathlib import Path
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 WANTED_FILES = 65536
+GOOD_BODY = b"Hello, world\n"
 
 
 class NotReady(Exception):
@@ -125,12 +126,15 @@ class Process:
 
 
 def answers(port: int, path: str) -> bool:
-    """Whether a GET of the path is answered 200 on this port now."""
-    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    """Whether a GET of the path is answered 200 on this port now, with exactly the good body."""
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    answer = b""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as link:
         link.sendall(request)
-        return link.recv(64).split(b" ")[1:2] == [b"200"]
-    return False
+        while not answer.endswith(GOOD_BODY) and (more := link.recv(4096)):
+            answer += more
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head.split(b" ")[1:2] == [b"200"] and body == GOOD_BODY
 
 
 def wait_until_good(process: Process, port: int, path: str, seconds: float = 20) -> float:
@@ -141,7 +145,9 @@ def wait_until_good(process: Process, port: int, path: str, seconds: float = 20)
     limit = time.monotonic() + seconds
     while not answers(port, path):
         if process.ended() or time.monotonic() > limit:
-            raise NotReady(process.output().strip() or f"no good answer in {seconds:g} s")
+            raise NotReady(
+                f"no good answer in {seconds:g} s; it printed: {process.output().strip()}"
+            )
         time.sleep(0.001)
     return time.monotonic()
 

@@ -33,7 +33,8 @@ def rows(scenario: Scenario, outcome: Outcome) -> list[list[str]]:
         cells = [_cell(outcome, name, column) for column in scenario.columns]
         if paired:
             cells.append(number(ratio, 2))
-        table.append([name, *cells, f"{100 * spread(values):.0f} %"])
+        apart = f"{100 * spread(values):.0f} %" if values else NOTHING
+        table.append([name, *cells, apart])
     return table
 
 

@@ -18,6 +18,7 @@ from benchmarks.peers.catalog import Peer, Setup
 from benchmarks.processes import (
     Cores,
     Launch,
+    NotReady,
     Process,
     free_port,
     pick_cores,
@@ -102,15 +103,21 @@ class Stage:
         answered = load.send(
             what, proxy.port, seconds or self.seconds, self.folder, self.cores.load
         )
-        spent = proxy.process.cpu_seconds() - before
-        return {
-            "rate": answered.rate,
-            "cpu": per_request(spent, answered.requests),
-            "busy": 100 * spent / answered.seconds,
-            "p50": answered.p50,
-            "p99": answered.p99,
-            "errors": answered.errors,
-        }
+        return as_reading(answered, proxy.process.cpu_seconds() - before)
+
+
+def as_reading(answered: load.Answered, cpu_seconds: float) -> Reading:
+    """The columns of a rate.  Raises NotReady past one error in a hundred: that is no rate."""
+    if answered.errors * 100 > answered.requests or not answered.requests:
+        raise NotReady(f"{answered.requests} answers and {answered.errors} errors")
+    return {
+        "rate": answered.rate,
+        "cpu": per_request(cpu_seconds, answered.requests),
+        "busy": 100 * cpu_seconds / answered.seconds,
+        "p50": answered.p50,
+        "p99": answered.p99,
+        "errors": answered.errors,
+    }
 
 
 @contextmanager

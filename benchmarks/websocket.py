@@ -17,9 +17,9 @@ import time
 from typing import cast
 
 from benchmarks.load import MARK, read_wrk
-from benchmarks.measure import Reading, per_request
-from benchmarks.processes import Launch, Process
-from benchmarks.stage import Running, Stage
+from benchmarks.measure import Reading
+from benchmarks.processes import GOOD_BODY, Launch, Process
+from benchmarks.stage import Running, Stage, as_reading
 
 CONNECTIONS = 16
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -29,7 +29,7 @@ HANDSHAKE = (
     b"GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n"
 )
-PLAIN_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+PLAIN_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n" + GOOD_BODY
 
 
 def accept_key(key: bytes) -> bytes:
@@ -176,15 +176,7 @@ def echo_round_trips(stage: Stage, proxy: Running) -> Reading:
         answered = read_wrk(client.wait(stage.seconds + 30))
     finally:
         client.stop()
-    spent = proxy.process.cpu_seconds() - before
-    return {
-        "rate": answered.rate,
-        "cpu": per_request(spent, answered.requests),
-        "busy": 100 * spent / answered.seconds,
-        "p50": answered.p50,
-        "p99": answered.p99,
-        "errors": answered.errors,
-    }
+    return as_reading(answered, proxy.process.cpu_seconds() - before)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,14 @@ import pytest
 
 from benchmarks import websocket
 from benchmarks.__main__ import arguments, chosen
-from benchmarks.load import BROWSER, read_wrk, wrk_launch
+from benchmarks.load import BROWSER, Answered, read_wrk, wrk_launch
 from benchmarks.measure import Outcome, median_ratio, per_request, spread
 from benchmarks.micro import counted
 from benchmarks.plot import Bar, Panel, panel, picture
 from benchmarks.processes import NotReady
 from benchmarks.report import rows, text_table
 from benchmarks.scenarios import SCENARIOS
+from benchmarks.stage import as_reading
 
 RATE = next(scenario for scenario in SCENARIOS if scenario.name == "plain")
 
@@ -64,6 +65,17 @@ def test_rounds_without_a_pair_are_left_out_of_the_ratio() -> None:
     assert median_ratio([], []) is None
 
 
+@pytest.mark.parametrize(("requests", "errors"), [(0, 0), (99, 1), (1000, 500)])
+def test_a_reading_made_of_errors_is_no_reading(requests: int, errors: int) -> None:
+    with pytest.raises(NotReady, match=f"{requests} answers and {errors} errors"):
+        as_reading(Answered(requests, 1.0, 1.0, 2.0, errors), 0.5)
+
+
+def test_a_reading_has_the_cpu_of_each_request_and_how_busy_the_core_was() -> None:
+    found = as_reading(Answered(10_000, 2.0, 10.0, 20.0, 1), 0.5)
+    assert (found["rate"], found["cpu"], found["busy"], found["errors"]) == (5000, 50, 25, 1)
+
+
 def test_cpu_for_each_request_is_in_microseconds() -> None:
     assert per_request(0.5, 10_000) == 50
     assert per_request(0.5, 0) == 0
@@ -88,7 +100,7 @@ def test_a_proxy_that_failed_has_dashes_and_no_ratio() -> None:
     outcome = two_rounds()
     outcome.add("broken", None)
     row = next(row for row in rows(RATE, outcome) if row[0] == "broken")
-    assert set(row[1:-1]) == {"-"}
+    assert set(row[1:]) == {"-"}
 
 
 def test_a_table_of_one_proxy_has_no_ratio() -> None:
