@@ -84,7 +84,7 @@ def request_for_upstream(
     elif _takes_trailers(head):
         lines.append(b"Connection: TE\r\nTE: trailers")
     lines.append(forwarding + via)
-    written = b"\r\n".join(lines) + b"\r\n"
+    written = b"\r\n".join(lines)
     head.rewritten = (forwarding, written)
     return written
 
@@ -101,7 +101,7 @@ def response_for_client(head: ResponseHead, added: bytes) -> bytes:
     lines = end_to_end(head, _RESPONSE_OWN)
     lines.insert(0, b"HTTP/1.1 %d %s" % (head.status, head.reason))
     lines.append(added)
-    written = b"\r\n".join(lines) + b"\r\n"
+    written = b"\r\n".join(lines)
     head.rewritten = (added, written)
     return written
 

@@ -55,7 +55,7 @@ def test_idle_connections_are_connections() -> None:
     with pytest.raises(SettingsErrors) as caught:
         read(text, file="a", environ={})
     assert str(caught.value) == (
-        "a:4:32: upstreams.a.pool.max_idle: 5 is more than max_connections, 3 "
+        "a:4:42: upstreams.a.pool.max_idle: 5 is more than max_connections, 3 "
         "(write max_idle: 3 or less)"
     )
 

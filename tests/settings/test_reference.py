@@ -65,7 +65,7 @@ def test_reference_has_each_setting_once() -> None:
             "Peers whose X-Forwarded-* and Forwarded are believed.",
         ),
         Row("access_log", "json, off or text", "json", "One line for each exchange."),
-        Row("trace", "on or off", "off", "Note each step of every exchange."),
+        Row("trace", "on or off", "off", "Forward TRACE requests; off: 405."),
     ],
     ids=lambda row: row.path,
 )
