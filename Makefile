@@ -1,0 +1,74 @@
+# On a machine with Python 3.11 or newer and make, these two do everything:
+#
+#   make run     installs into .venv, then starts `hopproxy dev`: a proxy with a demo behind it
+#   make test    every test; those that need a program which is not here are skipped by name
+#
+# PYTHON=/path/to/python chooses the interpreter, VENV=folder where all is installed,
+# ORIGIN=localhost:3000 what `make run` stands in front of.
+
+VENV ?= .venv
+ORIGIN ?=
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+FIT = import sys; sys.exit(sys.version_info < (3, 11))
+NAMES = python3 python3.13 python3.12 python3.11 python3.14 python
+PYTHON ?= $(shell for name in $(NAMES); do \
+	$$name -c '$(FIT)' 2>/dev/null && { command -v $$name; break; }; done)
+
+# Floors 1 to 3 of hopproxy/DESIGN.md: what decides and never waits.  Tested to the last branch.
+PURE = $(shell sed -n 's/^| [123] [^|]*|\([^|]*\)|.*/\1/p' hopproxy/DESIGN.md \
+	| grep -o '`[^`]*`' | tr -d '`' | sed 's,^,hopproxy/,' | paste -s -d ,)
+
+.PHONY: help run test check lint coverage bench reference clean
+
+help:
+	@sed -n '3,4p;6,7p' Makefile | sed 's/^# *//'
+	@echo 'make check   what .ci/run asks for: style, types, all tests, coverage'
+	@echo 'make bench   hopproxy beside its peers; ONLY=plain,one ROUNDS=5 SECONDS=3'
+	@echo 'make reference   write the settings reference of README.md anew'
+
+run: $(VENV)/.runs
+	@exec $(BIN)/hopproxy dev $(ORIGIN)
+
+test: $(VENV)/.tests
+	$(BIN)/python -m pytest
+
+check: lint coverage
+
+lint: $(VENV)/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+coverage: $(VENV)/.tests
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report --include=$(PURE) --show-missing --skip-covered --fail-under=100
+
+bench: $(VENV)/.tests
+	ONLY='$(ONLY)' ROUNDS='$(ROUNDS)' SECONDS='$(SECONDS)' $(BIN)/python -m benchmarks
+
+reference: $(VENV)/.tests
+	$(BIN)/python -m tests.test_docs
+
+$(VENV)/bin/python:
+	@test -n '$(PYTHON)' || { \
+		echo 'Python 3.11 or newer is needed and none is found here: install one'; \
+		echo '(Debian 12: apt-get install python3 python3-venv), or name it: make PYTHON=...'; \
+		exit 1; }
+	@'$(PYTHON)' -c '$(FIT)' || { echo '$(PYTHON) is older than Python 3.11'; exit 1; }
+	'$(PYTHON)' -m venv $(VENV) || { \
+		rm -rf $(VENV); \
+		echo 'no venv: on Debian and Ubuntu, apt-get install python3-venv'; exit 1; }
+
+# Stamps: a second call installs nothing, unless pyproject.toml has changed since.
+$(VENV)/.runs: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.tests: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --editable '.[test,check,bench]'
+	@touch $@ $(VENV)/.runs
+
+clean:
+	rm -rf build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

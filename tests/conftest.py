@@ -1,0 +1,55 @@
+"""What every test may ask for: programs that are not part of hopproxy.
+
+With HOPPROXY_REQUIRE_ALL=1, as `.ci/run` sets it, a test skipped for want of a program fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator
+
+import pytest
+
+MISSING = "missing:"
+#: Where Debian keeps servers; not on the PATH of everybody.
+SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def needs(program: str, *, debian: str | None = None) -> str:
+    """The path of a program; the test is skipped, naming its Debian package, where it is absent."""
+    found = shutil.which(program) or shutil.which(program, path=SYSTEM)
+    if found is None:
+        pytest.skip(f"{MISSING} {program} (apt-get install {debian or program})")
+    return found
+
+
+def _lacks(report: pytest.TestReport | pytest.CollectReport) -> str | None:
+    """The reason of a skip for want of a program, None for anything else."""
+    if not report.skipped or not isinstance(report.longrepr, tuple):
+        return None
+    reason = str(report.longrepr[2]).removeprefix("Skipped: ")
+    return reason if reason.startswith(MISSING) else None
+
+
+def _require(report: pytest.TestReport | pytest.CollectReport) -> None:
+    reason = _lacks(report) if os.environ.get("HOPPROXY_REQUIRE_ALL") == "1" else None
+    if reason is not None:
+        report.outcome = "failed"
+        report.longrepr = f"{reason}, and HOPPROXY_REQUIRE_ALL is set"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that was skipped for want of a program, where all are required."""
+    report = yield
+    _require(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a file of tests that skips itself whole."""
+    report = yield
+    _require(report)
+    return report
