@@ -15,7 +15,8 @@ from hopproxy.link.client import ClientLink
 from hopproxy.link.tunnel import Tunnel
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import Body, Kind, RequestHead, ResponseHead, name_of
-from hopproxy.pool.pool import Origin, Pool, PrivateLink
+from hopproxy.pool.origin import Origin
+from hopproxy.pool.pool import Pool, PrivateLink
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.hop import Underscores, response_for_client
@@ -34,13 +35,12 @@ class Terms:
         self.pseudonym = pseudonym
         self.underscores = underscores
         self.draining = False
-        self._via = [b"Via: 1.%d %s\r\n" % (minor, pseudonym) if via else b"" for minor in (0, 1)]
+        lines = b"Via: 1.0 %b\r\n" % pseudonym, b"Via: 1.1 %b\r\n" % pseudonym
+        #: Our Via line by the minor version a message came with: for upstream, for clients.
+        self.via_upstream = lines
+        self.via_client = lines if via else (b"", b"")
         self._date = b""
         self._date_at = 0
-
-    def via_line(self, minor: int) -> bytes:
-        """Our Via line of a response that was received as HTTP/1.`minor`."""
-        return self._via[minor]
 
     def date_line(self) -> bytes:
         """Date, for a response whose origin sent none (RFC 9110 section 6.6.1)."""
@@ -106,7 +106,7 @@ class Carriage:
             return
         await upstream.send(outbound + body if body else outbound)
         timeout = self.origin.settings.response_timeout
-        head = await self._final_head(trio.current_time() + timeout)
+        head = await self._final_head(self.client.transport.now() + timeout)
         await self._respond(head)
 
     # -- towards the origin ------------------------------------------------------------------
@@ -164,7 +164,7 @@ class Carriage:
     def _expect_response(self) -> None:
         """From here on it is the origin's turn."""
         timeout = self.origin.settings.response_timeout
-        self.upstream.transport.wait_until(trio.current_time() + timeout)
+        self.upstream.transport.wait_until(self.client.transport.now() + timeout)
 
     async def _await_continue(self) -> ResponseHead | None:
         """Hold the body back until the origin wants it; the response if it answers instead.
@@ -172,7 +172,7 @@ class Carriage:
         An origin that says nothing for `continue_timeout` gets the body all the same, and the
         client its 100 from us (RFC 9110 section 10.1.1).
         """
-        deadline = trio.current_time() + self.origin.settings.continue_timeout
+        deadline = self.client.transport.now() + self.origin.settings.continue_timeout
         try:
             while True:
                 head = await self._next_head(deadline)
@@ -220,7 +220,7 @@ class Carriage:
         chunked = self.request.minor == 1 and (body is Body.CHUNKED or body is Body.UNTIL_CLOSE)
         out = self._client_head(head, chunked)
         record.status = head.status
-        record.first_byte = trio.current_time()
+        record.first_byte = self.client.transport.now()
         if body is Body.NONE:
             self._release(head)
             await client.send(out)
@@ -252,7 +252,7 @@ class Carriage:
     def _client_head(self, head: ResponseHead, chunked: bool) -> bytes:
         """The head for the client's hop, whose persistence is decided here."""
         request, client = self.request, self.client
-        added = self.terms.via_line(head.minor)
+        added = self.terms.via_client[head.minor]
         for field in head.special:
             if field.kind is Kind.DATE:
                 break
@@ -294,11 +294,11 @@ class Carriage:
         client, upstream, record = self.client, self.upstream, self.record
         protocol = check_switch(self.request, head)
         self.verdict = CloseReason.TUNNEL_ENDED
-        added = self.terms.via_line(head.minor)
+        added = self.terms.via_client[head.minor]
         added += b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
         record.status = 101
         record.upgraded = True
-        record.first_byte = trio.current_time()
+        record.first_byte = self.client.transport.now()
         client.awaits = None
         await client.send(response_for_client(head, added) + b"\r\n")
         tunnel = Tunnel(client, upstream, self.origin.settings.tunnel_timeout)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import trio
 
+from hopproxy.carriage import Carriage
 from hopproxy.errors import BadRequest, Denied, HopError, LinkError
-from hopproxy.exchange import Exchange
+from hopproxy.exchange import exchange
 from hopproxy.link.client import ClientLink
 from hopproxy.link.transport import Transport, tune
 from hopproxy.message import Body, RequestHead, ResponseHead
@@ -77,7 +78,7 @@ class Gateway:
                 if reason is CloseReason.BODY_UNREAD or client.buffer or client.transport.readable:
                     await client.linger(client.limits.linger_timeout, client.limits.linger_size)
                 return reason
-            client.since = trio.current_time()
+            client.since = client.transport.now()
 
     async def _exchange(self, client: ClientLink, request: RequestHead) -> CloseReason | None:
         runtime = self._runtime
@@ -91,15 +92,15 @@ class Gateway:
             if request.method == b"TRACE" and not runtime.settings.trace:
                 raise Denied("TRACE is not served here", 405)
             record.route = application.name
-            exchange = Exchange(client, request, record, runtime.terms)
-            reason = await exchange.run(runtime.pool, application)
+            carriage = Carriage(client, request, record, runtime.terms)
+            reason = await exchange(carriage, application, runtime.pool)
         except HopError as error:
             reason = await self._fail(client, request, record, error)
         except BaseException:
             record.cause = record.cause or "stopped"
             raise
         finally:
-            record.ended = trio.current_time()
+            record.ended = client.transport.now()
             runtime.tallies[record.route].add(record)
             if self._log is not None:
                 self._log(record)
@@ -128,7 +129,7 @@ class Gateway:
         record = ExchangeRecord(client.peer, client.number, client.served, client.since)
         record.status, record.cause, record.detail = error.status, error.cause, error.detail
         await self._answer(client, None, record, error)
-        record.ended = trio.current_time()
+        record.ended = client.transport.now()
         self._runtime.tallies[""].add(record)
         if self._log is not None:
             self._log(record)
@@ -189,7 +190,7 @@ class Gateway:
     def _close(self, client: ClientLink, reason: CloseReason) -> None:
         if client.private is not None:
             client.private.end()
-        now = trio.current_time()
+        now = client.transport.now()
         client.close(reason, reset=client.unbounded)
         times = (now, now - client.opened, now - client.since)
         self._runtime.closes.add(

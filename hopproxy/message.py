@@ -205,8 +205,8 @@ class RequestHead(Head):
         self.host = b""
         self.expects = False
         self.upgrade: bytes | None = None
-        #: Memo of `rules.hop`: what was written for the last forwarding block asked for.
-        self.rewritten: tuple[object, bytes] | None = None
+        #: Memo of `rules.hop`: the lines last added, and what was written with them.
+        self.rewritten: tuple[bytes, bytes] | None = None
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method!r} {self.target!r} {self.body.name}>"
@@ -228,7 +228,7 @@ class ResponseHead(Head):
         self.options = NO_OPTIONS
         self.body = Body.NONE
         self.length = 0
-        self.rewritten: tuple[object, bytes] | None = None
+        self.rewritten: tuple[bytes, bytes] | None = None
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} {self.body.name}>"

@@ -113,49 +113,26 @@ class ExchangeRecord:
     `status` is what the client was sent, 0 when no response began.
     """
 
-    __slots__ = (
-        "attempts",
-        "cause",
-        "detail",
-        "ended",
-        "first_byte",
-        "fresh",
-        "host",
-        "link_number",
-        "link_request",
-        "method",
-        "origin",
-        "peer",
-        "received",
-        "route",
-        "sent",
-        "started",
-        "status",
-        "target",
-        "upgraded",
-        "upstream_close",
-        "upstream_number",
-    )
+    first_byte = 0.0
+    ended = 0.0
+    method = b""
+    target = b""
+    host = b""
+    route = ""
+    origin = ""
+    status = 0
+    received = 0
+    sent = 0
+    attempts = 0
+    fresh = False
+    upgraded = False
+    upstream_number = 0
+    upstream_close: CloseReason | None = None
+    cause = ""
+    detail = ""
 
     def __init__(self, peer: str, link_number: int, link_request: int, started: float) -> None:
         self.peer = peer
         self.link_number = link_number
         self.link_request = link_request
         self.started = started
-        self.first_byte = 0.0
-        self.ended = 0.0
-        self.method = b""
-        self.target = b""
-        self.host = b""
-        self.route = ""
-        self.origin = ""
-        self.status = 0
-        self.received = 0
-        self.sent = 0
-        self.attempts = 0
-        self.fresh = False
-        self.upgraded = False
-        self.upstream_number = 0
-        self.upstream_close: CloseReason | None = None
-        self.cause = ""
-        self.detail = ""

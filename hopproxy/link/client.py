@@ -2,8 +2,6 @@
 
 from typing import Protocol
 
-import trio
-
 from hopproxy.errors import BadRequest, LinkError
 from hopproxy.link.link import MAX_EMPTY_LINES, Link
 from hopproxy.link.transport import Transport
@@ -107,7 +105,7 @@ class ClientLink(Link):
         if raw is None:
             return None
         self.served += 1
-        self.since = trio.current_time()
+        self.since = self.transport.now()
         return http1.read_request(raw, limits)
 
     async def _read_at_once(self) -> bytes | None:
@@ -130,7 +128,7 @@ class ClientLink(Link):
     async def _read_in_pieces(self) -> bytes | None:
         """A head that is in the buffer, or comes in several pieces, or never comes whole."""
         limits = self.limits
-        began = trio.current_time()
+        began = self.transport.now()
         empty_lines = 0
         while True:
             while self.buffer.startswith(b"\r\n") and empty_lines < MAX_EMPTY_LINES:
@@ -180,7 +178,7 @@ class ClientLink(Link):
                 return reason
         if limits.max_requests and self.served >= limits.max_requests:
             return CloseReason.REQUEST_LIMIT
-        if limits.max_age and trio.current_time() - self.opened >= limits.max_age:
+        if limits.max_age and self.transport.now() - self.opened >= limits.max_age:
             return CloseReason.MAX_AGE
         return None
 

@@ -3,7 +3,6 @@
 A link belongs to one hop.  Nothing here knows that another hop exists.
 """
 
-import trio
 
 from hopproxy.errors import BadRequest, BadResponse, LinkError
 from hopproxy.link.transport import RECEIVE_SIZE, Broken, Expired, Transport
@@ -54,7 +53,7 @@ class Link:
         self.body_timeout = 60.0
         self.write_timeout = 60.0
         self.served = 0
-        self.opened = self.since = trio.current_time()
+        self.opened = self.since = transport.now()
         self.close_reason: CloseReason | None = None
         self._chunks: ChunkedReader | None = None
         self._out: list[bytes] = []
@@ -129,7 +128,7 @@ class Link:
             if data:
                 self.buffer = b""
             else:
-                deadline = trio.current_time() + self.body_timeout
+                deadline = self.transport.now() + self.body_timeout
                 data = await self.receive(deadline, CloseReason.BODY_TIMEOUT)
                 if not data:
                     self._end_of_stream()
@@ -206,7 +205,7 @@ class Link:
         """
         self.transport.shut_down()
         self.buffer = b""
-        deadline = trio.current_time() + seconds
+        deadline = self.transport.now() + seconds
         while size > 0:
             try:
                 data = await self.transport.receive(deadline, RECEIVE_SIZE)

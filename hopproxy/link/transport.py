@@ -6,11 +6,13 @@ ready runs without a checkpoint; one that is not parks its task in the `Watch`.
 
 import contextlib
 import math
+import select
 import socket
 import struct
 from typing import Protocol
 
 import trio
+from trio.lowlevel import current_task, reschedule, wait_task_rescheduled
 
 from hopproxy.link.watch import Watch
 
@@ -45,6 +47,7 @@ class Transport:
 
     __slots__ = (
         "_error",
+        "_poll",
         "_reader",
         "_socket",
         "_watch",
@@ -53,6 +56,7 @@ class Transport:
         "closed",
         "fd",
         "hung_up",
+        "now",
         "owner",
         "read_by",
         "readable",
@@ -67,6 +71,8 @@ class Transport:
         sock.setblocking(False)
         self._socket = sock
         self._watch = watch
+        self.now = watch.now
+        self._poll: select.poll | None = None
         self.fd = sock.fileno()
         self.owner: Owner | None = None
         self.closed = False
@@ -93,7 +99,13 @@ class Transport:
         """
         while True:
             if not self.readable:
-                await self._wait_readable(deadline)
+                self.read_by = deadline
+                if deadline < self.timer_at:
+                    self._watch.wake_at(self, deadline)
+                self._reader = current_task()
+                await wait_task_rescheduled(self._abort_reading)
+                if self._error is not None:
+                    self._raise()
             try:
                 data = self._socket.recv(size)
             except BlockingIOError:
@@ -131,24 +143,15 @@ class Transport:
             self._writing = True
             self._watch.add_writing(self)
         while rest:
-            await self._wait_writable(trio.current_time() + patience)
+            await self._wait_writable(self.now() + patience)
             rest = rest[self.send_now(rest) :]
-
-    async def _wait_readable(self, deadline: float) -> None:
-        self.read_by = deadline
-        if deadline < self.timer_at:
-            self._watch.wake_at(self, deadline)
-        self._reader = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._abort_reading)
-        if self._error is not None:
-            self._raise()
 
     async def _wait_writable(self, deadline: float) -> None:
         self.write_by = deadline
         if deadline < self.timer_at:
             self._watch.wake_at(self, deadline)
-        self._writer = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._abort_writing)
+        self._writer = current_task()
+        await wait_task_rescheduled(self._abort_writing)
         if self._error is not None:
             self._raise()
 
@@ -175,11 +178,11 @@ class Transport:
         writer = self._writer
         if writer is not None:
             self._writer = None
-            trio.lowlevel.reschedule(writer)
+            reschedule(writer)
         reader = self._reader
         if reader is not None:
             self._reader = None
-            trio.lowlevel.reschedule(reader)
+            reschedule(reader)
         elif self.owner is not None:
             self.owner.on_unawaited(self.hung_up)
 
@@ -193,7 +196,7 @@ class Transport:
         if self.write_by <= now and self._writer is not None:
             self._error = Expired()
             writer, self._writer = self._writer, None
-            trio.lowlevel.reschedule(writer)
+            reschedule(writer)
         if self.closed:
             return math.inf
         waiting = self._reader is not None or self.resting
@@ -209,7 +212,7 @@ class Transport:
             return False
         self._error = error
         self._reader = None
-        trio.lowlevel.reschedule(reader)
+        reschedule(reader)
         return True
 
     def wait_until(self, deadline: float) -> None:
@@ -234,13 +237,11 @@ class Transport:
 
     def is_readable(self) -> bool:
         """Whether bytes or a FIN wait to be read, asked of the kernel now (one system call)."""
-        try:
-            self.peek()
-        except BlockingIOError:
-            return False
-        except Broken:
-            return True
-        return True
+        poll = self._poll
+        if poll is None:
+            poll = self._poll = select.poll()
+            poll.register(self.fd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def peek(self) -> bytes:
         """One byte that stays unread, b"" at a FIN.  Raises Broken, BlockingIOError."""
@@ -274,7 +275,7 @@ class Transport:
         if self._writer is not None:
             self._error = Broken("closed here")
             writer, self._writer = self._writer, None
-            trio.lowlevel.reschedule(writer)
+            reschedule(writer)
 
 
 def tune(sock: socket.socket, *, nodelay: bool, keepalive: float) -> None:

@@ -32,9 +32,10 @@ class Watched(Protocol):
 
 
 class Watch:
-    """Sees readiness and deadlines for every transport of one trio run."""
+    """Sees readiness and deadlines for every transport of one trio run.  `now` reads its clock."""
 
     def __init__(self) -> None:
+        self.now = trio.lowlevel.current_clock().current_time
         self._readiness = _Epoll() if hasattr(select, "epoll") else _Polled()
         self._heap: list[tuple[float, int, Watched]] = []
         self._entries = 0

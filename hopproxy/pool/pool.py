@@ -10,86 +10,11 @@ from hopproxy.link.transport import Transport, tune
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.ledger import Ledger, QueueFull, Share
+from hopproxy.pool.origin import Origin
+from hopproxy.pool.wait import Wait
 from hopproxy.record import CloseReason, CloseRecord, Closes, Hop
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import OriginAddress
-
-
-class Origin(Share[UpstreamLink]):
-    """One origin: its address, its settings, its share of the pool.
-
-    `failed_at` is when a dial last failed (seconds of trio's clock), None while it answers.
-    """
-
-    __slots__ = ("address", "authority", "failed_at", "label", "opened", "reused", "settings")
-
-    def __init__(self, address: OriginAddress, settings: Upstream) -> None:
-        pool = settings.pool
-        super().__init__(pool.max_connections, pool.max_idle, pool.queue)
-        self.address = address
-        self.settings = settings
-        self.label = str(address)
-        self.authority = (
-            self.label.removeprefix("http://").encode() if address.host else b"localhost"
-        )
-        self.failed_at: float | None = None
-        self.opened = 0
-        self.reused = 0
-
-    __hash__ = object.__hash__
-
-
-class Wait:
-    """One caller in the queue of an origin, parked until it is served, failed or interrupted."""
-
-    __slots__ = ("_error", "_link", "_task")
-
-    def __init__(self) -> None:
-        self._task: trio.lowlevel.Task | None = None
-        self._link: UpstreamLink | None = None
-        self._error: Exception | None = None
-
-    def serve(self, link: UpstreamLink) -> None:
-        """The ledger hands over a link."""
-        self._link = link
-        self._wake()
-
-    def fail(self, error: Exception) -> None:
-        """No link will come."""
-        self._error = error
-        self._wake()
-
-    def interrupt(self, error: Exception) -> bool:
-        """The caller's client has gone.  False when the wait was over already."""
-        if self._task is None:
-            return False
-        self.fail(error)
-        return True
-
-    async def settled(self) -> None:
-        """Wait for whatever comes.  A checkpoint."""
-        if self._link is None and self._error is None:
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._abort)
-
-    def take(self) -> UpstreamLink | None:
-        """The link that was served, once."""
-        link, self._link = self._link, None
-        return link
-
-    @property
-    def error(self) -> Exception | None:
-        """Why no link will come, if that is known."""
-        return self._error
-
-    def _wake(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
-
-    def _abort(self, _: object) -> trio.lowlevel.Abort:
-        self._task = None
-        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class PrivateLink:

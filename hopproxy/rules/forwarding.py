@@ -99,18 +99,20 @@ def is_trusted(address: str, networks: Sequence[Network]) -> bool:
     return bool(address) and any(address in network for network in networks)
 
 
-def via_line(head: RequestHead, pseudonym: bytes) -> bytes:
-    """Our Via line behind those already there, with its CRLF.  Raises Denied (508) in a loop."""
-    ours = b"1.%d %s" % (head.minor, pseudonym)
-    passed: list[bytes] = []
+def via_line(head: RequestHead, own: tuple[bytes, bytes], pseudonym: bytes) -> bytes:
+    """Our Via line behind those already there, with its CRLF.  Raises Denied (508) in a loop.
+
+    `own` are the lines for a request that has passed nobody, by its minor version.
+    """
     for field in head.special:
         if field.kind is Kind.VIA:
-            passed.extend(list_of(field.value))
-    if not passed:
-        return b"Via: " + ours + b"\r\n"
+            break
+    else:
+        return own[head.minor]
+    passed = list(list_of(head.special_value(b"via") or b""))
     if sum(entry.split()[1:2] == [pseudonym] for entry in passed) >= MAX_PASSES:
         raise Denied("the request has passed here before", 508, "proxy_loop_detected")
-    return b"Via: " + b", ".join([*passed, ours]) + b"\r\n"
+    return b"Via: %b, 1.%d %b\r\n" % (b", ".join(passed), head.minor, pseudonym)
 
 
 def _node(address: str) -> bytes:

@@ -65,8 +65,9 @@ def request_for_upstream(
     `forwarding` and `via` are whole lines.  HTTP/1.1 is what we speak, whatever the client spoke
     (RFC 9112 section 2.3); no Connection line means that we would keep the connection.
     """
+    added = forwarding + via
     memo = head.rewritten
-    if memo is not None and memo[0] is forwarding:
+    if memo is not None and memo[0] == added:
         return memo[1]
     own = _REQUEST_OWN
     if underscores is Underscores.DROP:
@@ -74,18 +75,18 @@ def request_for_upstream(
     elif underscores is Underscores.KEEP:
         own = own - {Kind.SHADOW}
     lines = end_to_end(head, own)
-    lines.insert(0, b"%s %s HTTP/1.1" % (head.method, head.target))
-    if not any(field.kind is Kind.HOST for field in head.special):
-        lines.insert(1, b"Host: " + head.host)
+    start = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
+    if head.special_value(b"host") is None:
+        start += b"Host: %b\r\n" % head.host
     if head.body is Body.CHUNKED:
         lines.append(b"Transfer-Encoding: chunked")
     if head.upgrade is not None:
         lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
     elif _takes_trailers(head):
         lines.append(b"Connection: TE\r\nTE: trailers")
-    lines.append(forwarding + via)
-    written = b"\r\n".join(lines)
-    head.rewritten = (forwarding, written)
+    lines.append(added)
+    written = start + b"\r\n".join(lines)
+    head.rewritten = (added, written)
     return written
 
 
@@ -99,9 +100,10 @@ def response_for_client(head: ResponseHead, added: bytes) -> bytes:
     if memo is not None and memo[0] == added:
         return memo[1]
     lines = end_to_end(head, _RESPONSE_OWN)
-    lines.insert(0, b"HTTP/1.1 %d %s" % (head.status, head.reason))
+    if head.status < 200 or head.status == 204:
+        lines = without_length(lines)
     lines.append(added)
-    written = b"\r\n".join(lines)
+    written = b"HTTP/1.1 %d %b\r\n%b" % (head.status, head.reason, b"\r\n".join(lines))
     head.rewritten = (added, written)
     return written
 

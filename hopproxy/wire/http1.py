@@ -6,7 +6,8 @@ lanes have one meaning.
 """
 
 import re
-from typing import Protocol
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
 import h11
 
@@ -36,17 +37,52 @@ _LENGTH = re.compile(rb"(?i:content-length)[ \t]*:")
 _START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: |\Z)")
 
 
+H = TypeVar("H", RequestHead, ResponseHead)
+
+
+class _Memo(Generic[H]):
+    """Heads that were read lately, by their bytes: on a link that lives they come again whole.
+
+    Only of the plain lane, and only once settled: what is refused is never remembered.
+    """
+
+    #: Bounds the memo to about a megabyte.
+    HEADS = 512
+    HEAD_SIZE = 1024
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, H] = {}
+        self.get: Callable[[bytes], H | None] = self._heads.get
+
+    def keep(self, raw: bytes, head: H) -> None:
+        if len(raw) <= self.HEAD_SIZE:
+            if len(self._heads) >= self.HEADS:
+                self._heads.clear()
+            self._heads[raw] = head
+
+
+_requests = _Memo[RequestHead]()
+_responses = _Memo[ResponseHead]()
+
+
 def read_request(raw: bytes, limits: HeadLimits) -> RequestHead:
     """The request head in `raw`, which ends before its empty line; framing and target are settled.
 
     Raises BadRequest, and Denied for CONNECT.
     """
-    head = plain.read_request(raw) or _odd_request(raw)
+    head = _requests.get(raw)
+    if head is None:
+        head = plain.read_request(raw)
+        if head is not None:
+            read_request_fields(head)
+            _requests.keep(raw, head)
+        else:
+            head = _odd_request(raw)
+            read_request_fields(head)
     if len(head.target) > limits.max_target_size:
         raise BadRequest("the request target is longer than max_target_size", 414)
     if len(head.lines) > limits.max_fields:
         raise BadRequest("the head has more fields than max_fields", 431)
-    read_request_fields(head)
     return head
 
 
@@ -69,9 +105,20 @@ def read_request_fields(head: RequestHead) -> None:
 
 def read_response(raw: bytes, method: bytes) -> ResponseHead:
     """The head in `raw` of the response to a `method` request.  Raises BadResponse."""
-    head = plain.read_response(raw) or _odd_response(raw)
+    if method == b"HEAD":  # the same bytes mean another body
+        head = plain.read_response(raw) or _odd_response(raw)
+        read_options(head, BadResponse)
+        frame_response(head, method)
+        return head
+    kept = _responses.get(raw)
+    if kept is not None:
+        return kept
+    found = plain.read_response(raw)
+    head = found or _odd_response(raw)
     read_options(head, BadResponse)
     frame_response(head, method)
+    if found is not None:
+        _responses.keep(raw, found)
     return head
 
 

@@ -1,0 +1,30 @@
+"""One origin, as the pool knows it."""
+
+from hopproxy.link.upstream import UpstreamLink
+from hopproxy.pool.ledger import Share
+from hopproxy.settings.schema import Upstream
+from hopproxy.settings.units import OriginAddress
+
+
+class Origin(Share[UpstreamLink]):
+    """One origin: its address, its settings, its share of the pool.
+
+    `failed_at` is when a dial last failed (seconds of trio's clock), None while it answers.
+    """
+
+    __slots__ = ("address", "authority", "failed_at", "label", "opened", "reused", "settings")
+
+    def __init__(self, address: OriginAddress, settings: Upstream) -> None:
+        pool = settings.pool
+        super().__init__(pool.max_connections, pool.max_idle, pool.queue)
+        self.address = address
+        self.settings = settings
+        self.label = str(address)
+        self.authority = (
+            self.label.removeprefix("http://").encode() if address.host else b"localhost"
+        )
+        self.failed_at: float | None = None
+        self.opened = 0
+        self.reused = 0
+
+    __hash__ = object.__hash__
