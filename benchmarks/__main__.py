@@ -86,7 +86,7 @@ def show(scenario: Scenario, outcome: Outcome) -> None:
     print(f"\n{scenario.name}: {scenario.what}\n")
     print(report.text_table(report.rows(scenario, outcome)))
     for name, why in outcome.failures.items():
-        print(f"{name} failed: {why}")
+        print(f"{name} failed: {' | '.join(why.splitlines()[-3:])}")
     sys.stdout.flush()
 
 

@@ -70,16 +70,16 @@ class Panel:
 
 def panel(scenario: Scenario, outcome: Outcome, ours: str) -> Panel:
     """The medians of one scenario; proxies without any reading are left out."""
-    column = next(column for column in scenario.columns if column.key == scenario.ratio)
+    column = next(column for column in scenario.columns if column.key == scenario.main)
     bars = []
     for name in outcome.readings:
-        value = outcome.middle(name, scenario.ratio)
+        value = outcome.middle(name, scenario.main)
         if value is None:
             continue
-        cpu = outcome.middle(name, "cpu") if scenario.ratio == "rate" else None
+        cpu = outcome.middle(name, "cpu") if scenario.main == "rate" else None
         label = f"{value:,.{column.decimals}f}" + ("" if cpu is None else f"  ({cpu:,.0f} us)")
         bars.append(Bar(name, value, label, name == ours))
-    reading = "  (CPU us each)" if scenario.ratio == "rate" else ", less is better"
+    reading = "  (CPU us each)" if scenario.main == "rate" else ", less is better"
     return Panel(scenario.name, scenario.what, column.heading + reading, bars)
 
 

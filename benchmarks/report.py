@@ -24,15 +24,15 @@ def number(value: float | None, decimals: int = 0) -> str:
 
 def rows(scenario: Scenario, outcome: Outcome) -> list[list[str]]:
     """The table of one scenario: its heading, then a row for each proxy."""
-    paired = set(outcome.readings) > {HOPPROXY}
-    ratio_heading = [f"hopproxy / it, by {_heading(scenario)}"] if paired else []
-    table = [["proxy", *(column.heading for column in scenario.columns), *ratio_heading, "spread"]]
+    compared = scenario.compared if set(outcome.readings) > {HOPPROXY} else ()
+    ratios = [f"ratio {key}" for key in compared]
+    table = [["proxy", *(column.heading for column in scenario.columns), *ratios, "spread"]]
     for name, readings in outcome.readings.items():
-        ratio = None if name == HOPPROXY else outcome.ratio(HOPPROXY, name, scenario.ratio)
-        values = [reading[scenario.ratio] for reading in readings if reading is not None]
         cells = [_cell(outcome, name, column) for column in scenario.columns]
-        if paired:
+        for key in compared:
+            ratio = None if name == HOPPROXY else outcome.ratio(HOPPROXY, name, key)
             cells.append(number(ratio, 2))
+        values = [reading[scenario.main] for reading in readings if reading is not None]
         apart = f"{100 * spread(values):.0f} %" if values else NOTHING
         table.append([name, *cells, apart])
     return table
@@ -88,10 +88,6 @@ def _cell(outcome: Outcome, name: str, column: Column) -> str:
     if column.key in SUMMED:
         return number(outcome.total(name, column.key))
     return number(outcome.middle(name, column.key), column.decimals)
-
-
-def _heading(scenario: Scenario) -> str:
-    return next(column.heading for column in scenario.columns if column.key == scenario.ratio)
 
 
 def _cpu_name() -> str:

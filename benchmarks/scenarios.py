@@ -35,14 +35,19 @@ Trial = Callable[[Stage, Peer], Reading]
 
 @dataclass(frozen=True)
 class Scenario:
-    """One question: what is done, how one proxy is read, which number the ratio compares."""
+    """One question: what is done, how one proxy is read, which number above all is compared."""
 
     name: str
     what: str
     trial: Trial
     columns: Sequence[Column] = RATE_COLUMNS
-    ratio: str = "rate"
+    main: str = "rate"
     peers: bool = True
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The numbers that get a ratio: beside a rate the CPU, true where the load is the limit."""
+        return ("rate", "cpu") if self.main == "rate" else (self.main,)
 
 
 def under(what: load.Load) -> Trial:
