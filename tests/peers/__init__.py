@@ -1,0 +1,1 @@
+"""hopproxy between real clients and real origins."""
