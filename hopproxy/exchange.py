@@ -40,6 +40,7 @@ async def exchange(carriage: Carriage, application: Application, pool: Pool) -> 
     outbound = _outbound(carriage, application)
     body = b"" if request.body is Body.NONE else _body_at_hand(carriage)
     while True:
+        client.check_presence()
         record.attempts += 1
         origin, link = await _lend(carriage, application, pool)
         record.origin = origin.label
@@ -102,7 +103,6 @@ async def _lend(
             if link is not None:
                 return origin, link
         wait = Wait()
-        client.check_presence()
         client.awaits = wait
         try:
             if carriage.record.attempts == 1:

@@ -13,8 +13,8 @@ from hopproxy.link.client import ClientLink
 from hopproxy.link.transport import Transport, tune
 from hopproxy.message import Body, RequestHead, ResponseHead
 from hopproxy.record import CloseReason, CloseRecord, ExchangeRecord, Hop
-from hopproxy.rules.answer import answer_to
-from hopproxy.rules.forwarding import Sender
+from hopproxy.rules.answer import answer_to, last_hop_answer
+from hopproxy.rules.forwarding import Sender, hops_left
 from hopproxy.rules.hop import response_for_client
 from hopproxy.runtime import Runtime
 
@@ -23,6 +23,9 @@ log = logging.getLogger("hopproxy")
 Log = Callable[[ExchangeRecord], None]
 #: Makes the body of an answer of our own richer for those who would read it in a browser.
 Page = Callable[[RequestHead | None, HopError], tuple[ResponseHead, bytes] | None]
+
+#: Methods whose forwarding Max-Forwards may bound.
+_COUNTED = frozenset({b"TRACE", b"OPTIONS"})
 
 #: Why a link ends although its message was sound, or before one was read.
 _ENDS_AT_ONCE = (
@@ -75,7 +78,8 @@ class Gateway:
                 return CloseReason.PEER_CLOSED
             reason = await self._exchange(client, request)
             if reason is not None:
-                if reason is CloseReason.BODY_UNREAD or client.buffer or client.transport.readable:
+                unread = client.buffer or client.transport.readable
+                if (unread or reason is CloseReason.BODY_UNREAD) and not client.unbounded:
                     await client.linger(client.limits.linger_timeout, client.limits.linger_size)
                 return reason
             client.since = client.transport.now()
@@ -84,16 +88,18 @@ class Gateway:
         runtime = self._runtime
         record = ExchangeRecord(client.peer, client.number, client.served, client.since)
         record.method, record.target, record.host = request.method, request.target, request.host
-        application = None
         try:
-            application = runtime.table.find(request.host, request.target)
-            if application is None:
-                raise Denied("no route matches this host and path")
-            if request.method == b"TRACE" and not runtime.settings.trace:
-                raise Denied("TRACE is not served here", 405)
-            record.route = application.name
-            carriage = Carriage(client, request, record, runtime.terms)
-            reason = await exchange(carriage, application, runtime.pool)
+            if request.method in _COUNTED and (own := self._last_hop(request)) is not None:
+                reason = await self._send_own(client, request, record, own)
+            else:
+                application = runtime.table.find(request.host, request.target)
+                if application is None:
+                    raise Denied(
+                        "no route matches this host and path", 404, "destination_not_found"
+                    )
+                record.route = application.name
+                carriage = Carriage(client, request, record, runtime.terms)
+                reason = await exchange(carriage, application, runtime.pool)
         except HopError as error:
             reason = await self._fail(client, request, record, error)
         except BaseException:
@@ -144,22 +150,35 @@ class Gateway:
         error: HopError,
     ) -> CloseReason | None:
         """Send the answer to a failed exchange; the client link's verdict."""
-        terms = self._runtime.terms
         page = self._page(request, error) if self._page is not None else None
-        head, body = page or answer_to(error, terms.pseudonym)
-        reason: CloseReason | None = None
+        own = page or answer_to(error, self._runtime.terms.pseudonym)
         if request is None or isinstance(error, BadRequest) or error.status == 405:
-            reason = error.reason
-        else:
-            reason = client.verdict(request, Body.SIZED, draining=terms.draining)
-            if not client.body_done or (record.attempts == 0 and request.body is not Body.NONE):
-                reason = CloseReason.BODY_UNREAD
+            client.ending = error.reason
+        return await self._send_own(client, request, record, own)
+
+    async def _send_own(
+        self,
+        client: ClientLink,
+        request: RequestHead | None,
+        record: ExchangeRecord,
+        own: tuple[ResponseHead, bytes],
+    ) -> CloseReason | None:
+        """Send a response of our own making; the client link's verdict."""
+        terms = self._runtime.terms
+        head, body = own
         added = terms.date_line()
+        reason = client.ending
+        if reason is None and request is not None:
+            unread = record.attempts == 0 and request.body is not Body.NONE
+            reason = client.verdict(request, Body.SIZED, draining=terms.draining)
+            if unread or not client.body_done:
+                reason = CloseReason.BODY_UNREAD
         if reason is not None:
             added += b"Connection: close\r\n"
         elif request is not None and request.minor == 0:
             added += b"Connection: keep-alive\r\n"
         out = response_for_client(head, added) + b"\r\n"
+        record.status = head.status
         if request is None or request.method != b"HEAD":
             out += body
             record.sent = len(body)
@@ -167,8 +186,14 @@ class Gateway:
             await client.send(out)
         except LinkError as broken:
             return broken.reason
-        await trio.lowlevel.checkpoint()  # pipelined refusals must not starve the others
+        await trio.lowlevel.checkpoint()  # pipelined answers must not starve the others
         return reason
+
+    def _last_hop(self, request: RequestHead) -> tuple[ResponseHead, bytes] | None:
+        """Our own answer to a TRACE or OPTIONS that goes no further.  Raises Denied (405)."""
+        if request.method == b"TRACE" and not self._runtime.settings.trace:
+            raise Denied("TRACE is not served here", 405)
+        return last_hop_answer(request) if hops_left(request) == 0 else None
 
     # -- ending ------------------------------------------------------------------------------
 

@@ -58,12 +58,14 @@ class ClientLink(Link):
 
     `idle_links` is the crowd's register of links between two requests, longest idle first.
     `awaits` is what the exchange under way waits for; `partner` is the upstream link it is coupled
-    to, for those who look.  `private` is an upstream link that only this client may use (NTLM).
-    `unbounded` while a response goes out whose end only the close will tell.
+    to, for those who look.  `ending` is set once the link must close after the answer on its way.
+    `private` is an upstream link that only this client may use (NTLM).  `unbounded` while a
+    response goes out whose end only the close will tell.
     """
 
     __slots__ = (
         "awaits",
+        "ending",
         "gone",
         "idle_links",
         "limits",
@@ -88,6 +90,7 @@ class ClientLink(Link):
         self.idle_links = idle_links
         self.awaits: Interruptible | None = None
         self.gone = False
+        self.ending: CloseReason | None = None
         self.partner: Link | None = None
         self.private: Bound | None = None
         self.unbounded = False

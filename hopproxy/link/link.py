@@ -3,7 +3,6 @@
 A link belongs to one hop.  Nothing here knows that another hop exists.
 """
 
-
 from hopproxy.errors import BadRequest, BadResponse, LinkError
 from hopproxy.link.transport import RECEIVE_SIZE, Broken, Expired, Transport
 from hopproxy.message import Body, Head

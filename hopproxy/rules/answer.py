@@ -3,10 +3,15 @@
 from http import HTTPStatus
 
 from hopproxy.errors import HopError
-from hopproxy.message import Body, ResponseHead
+from hopproxy.message import Body, RequestHead, ResponseHead, name_of
 
 #: Seconds after which a client may try again when the pool was exhausted.
 RETRY_AFTER = 1
+
+#: Methods that are passed on; the origin may allow fewer.
+ALLOWED = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+_SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -26,7 +31,7 @@ def answer_to(error: HopError, pseudonym: bytes) -> tuple[ResponseHead, bytes]:
     if error.status == 503:
         lines.append(b"Retry-After: %d" % RETRY_AFTER)
     if error.status == 405:
-        lines.append(b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+        lines.append(b"Allow: " + ALLOWED)
     return plain_answer(error.status, text.encode(), lines)
 
 
@@ -44,6 +49,19 @@ def plain_answer(
     head.body = Body.SIZED
     head.length = len(body)
     return head, body
+
+
+def last_hop_answer(head: RequestHead) -> tuple[ResponseHead, bytes]:
+    """The answer to a TRACE or OPTIONS that may be forwarded no further (RFC 9110 7.6.2, 9.3.8).
+
+    A TRACE shows what came, without what could identify the user.
+    """
+    if head.method == b"OPTIONS":
+        return plain_answer(200, b"", [b"Allow: " + ALLOWED])
+    lines = [line for line in head.lines if name_of(line) not in _SECRET]
+    text = b"%b %b HTTP/1.%d\r\n" % (head.method, head.target, head.minor)
+    text += b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+    return plain_answer(200, text, [], b"message/http")
 
 
 def proxy_status(error: HopError, pseudonym: bytes) -> bytes:

@@ -115,6 +115,19 @@ def via_line(head: RequestHead, own: tuple[bytes, bytes], pseudonym: bytes) -> b
     return b"Via: %b, 1.%d %b\r\n" % (b", ".join(passed), head.minor, pseudonym)
 
 
+def hops_left(head: RequestHead) -> int | None:
+    """How often a TRACE or OPTIONS may still be forwarded; None where nothing bounds it.
+
+    On other methods Max-Forwards has no meaning (RFC 9110 section 7.6.2).
+    """
+    if head.method not in (b"OPTIONS", b"TRACE"):
+        return None
+    values = head.values(b"max-forwards")
+    if len(values) != 1 or not values[0].isdigit() or len(values[0]) > 9:
+        return None
+    return int(values[0])
+
+
 def _node(address: str) -> bytes:
     """A node of RFC 7239 section 6: IPv6 in brackets and quotes, `unknown` without an address."""
     if not address:

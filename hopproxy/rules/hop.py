@@ -18,6 +18,7 @@ from hopproxy.message import (
     list_of,
     name_of,
 )
+from hopproxy.rules.forwarding import hops_left
 
 #: Options that speak of the connection itself; any other names a field.
 _CONNECTION_WORDS = frozenset(
@@ -75,6 +76,10 @@ def request_for_upstream(
     elif underscores is Underscores.KEEP:
         own = own - {Kind.SHADOW}
     lines = end_to_end(head, own)
+    left = hops_left(head)
+    if left is not None:
+        lines = [line for line in lines if name_of(line) != b"max-forwards"]
+        lines.append(b"Max-Forwards: %d" % (left - 1))
     start = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
     if head.special_value(b"host") is None:
         start += b"Host: %b\r\n" % head.host
