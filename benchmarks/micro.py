@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from benchmarks import one_exchange
 from benchmarks.__main__ import chosen
 from benchmarks.load import BROWSER_FIELDS
 from benchmarks.report import number, text_table
@@ -41,6 +42,7 @@ RESPONSE = (
 )
 ODD_RESPONSE = RESPONSE.replace(b"Server: ", b"Server:")
 LIMITS = ClientSettings()
+VIA = (b"Via: 1.0 hopproxy\r\n", b"Via: 1.1 hopproxy\r\n")
 SENDER = forwarding.Sender("127.0.0.1", b"http", ())
 
 Step = Callable[[], object]
@@ -52,7 +54,7 @@ def read_plain() -> Step:
 
 
 def read_browser() -> Step:
-    """Read a browser's request whose lines are all remembered."""
+    """Read a browser's request that has come before."""
     return lambda: http1.read_request(BROWSER_REQUEST, LIMITS)
 
 
@@ -89,7 +91,7 @@ def write_request() -> Step:
 
     def write() -> bytes:
         head.rewritten = None
-        via = forwarding.via_line(head, b"hopproxy")
+        via = forwarding.via_line(head, VIA, b"hopproxy")
         return hop.request_for_upstream(head, SENDER.block(head), via, hop.Underscores.SHADOW)
 
     return write
@@ -141,6 +143,9 @@ STEPS: dict[str, Callable[[], Step]] = {
     "write-response": write_response,
     "ledger": ledger,
 }
+
+
+EXCHANGES = {"exchange-plain": PLAIN_REQUEST, "exchange-browser": BROWSER_REQUEST}
 
 
 def repeat(step: Step, count: int) -> int:
@@ -195,6 +200,10 @@ def table(names: Sequence[str], count_instructions: bool) -> list[list[str]]:
     """A row for each step."""
     found = [["step", "what", "us", "instructions"]]
     for name in names:
+        if name in EXCHANGES:
+            spent = one_exchange.microseconds((EXCHANGES[name], RESPONSE))
+            found.append([name, "One whole exchange, system calls included", number(spent, 2), "-"])
+            continue
         make = STEPS[name]
         what = (make.__doc__ or "").rstrip(".")
         count = instructions(name) if count_instructions else None
@@ -208,10 +217,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--instructions", action="store_true", help="count them through perf")
     parser.add_argument("--count", type=int, default=0, help="run so often, measure nothing")
     asked = parser.parse_args(argv)
-    names = chosen(asked.only, list(STEPS), "step")
+    names = chosen(asked.only, [*STEPS, *EXCHANGES], "step")
     gc.freeze()
     if asked.count:
-        for name in names:
+        for name in [name for name in names if name in STEPS]:
             repeat(STEPS[name](), asked.count)
         return 0
     rows = table(names, asked.instructions)

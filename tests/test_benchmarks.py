@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import websocket
+from benchmarks import micro, one_exchange, websocket
 from benchmarks.__main__ import arguments, chosen
 from benchmarks.load import BROWSER, Answered, read_wrk, wrk_launch
 from benchmarks.measure import Outcome, median_ratio, per_request, spread
-from benchmarks.micro import counted
 from benchmarks.plot import Bar, Panel, panel, picture
 from benchmarks.processes import NotReady
 from benchmarks.report import rows, text_table
@@ -176,5 +175,23 @@ def test_masking_is_that_of_the_rfc_and_its_own_inverse() -> None:
 
 
 def test_instructions_are_read_only_where_the_machine_counts() -> None:
-    assert counted("2034567,,instructions:u,1000,100.00,,\n") == 2034567
-    assert counted("<not supported>,,instructions:u,0,100.00,,\n") is None
+    assert micro.counted("2034567,,instructions:u,1000,100.00,,\n") == 2034567
+    assert micro.counted("<not supported>,,instructions:u,0,100.00,,\n") is None
+
+
+@pytest.mark.parametrize("name", micro.STEPS)
+def test_every_step_still_fits_what_it_measures(name: str) -> None:
+    step = micro.STEPS[name]()
+    step()
+    assert micro.repeat(step, 3) > 0
+
+
+def test_one_exchange_is_answered_and_takes_time() -> None:
+    heads = (micro.BROWSER_REQUEST, micro.RESPONSE)
+    assert one_exchange.microseconds(heads, count=20, batches=1) > 0
+
+
+def test_one_exchange_that_fails_gives_no_number() -> None:
+    heads = (micro.BROWSER_REQUEST, micro.RESPONSE.replace(b"Length: 13", b"Length: x"))
+    with pytest.raises(ValueError, match="not answered 200"):
+        one_exchange.microseconds(heads, count=20, batches=1)
