@@ -11,12 +11,15 @@ from pathlib import Path
 import trio
 
 from hopproxy import __version__
+from hopproxy.dev.settings import bind_of, origin_of
+from hopproxy.dev.start import start
 from hopproxy.gateway import Page
 from hopproxy.listener import CannotBind, open_listener
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.settings.reader import SettingsErrors, read
 from hopproxy.settings.reference import json_schema
 from hopproxy.settings.schema import Settings
+from hopproxy.settings.units import Misread
 from hopproxy.worker import Sockets, Worker
 
 DONE, BAD_CONFIGURATION, BAD_USAGE, COULD_NOT_BIND = 0, 1, 2, 3
@@ -58,6 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="serve, in the foreground")
     run.add_argument("--config", metavar="FILE", help="default: " + ", then ".join(DEFAULT_FILES))
     run.set_defaults(command=_run)
+    dev = commands.add_parser("dev", help="stand in front of a server on this machine, or a demo")
+    dev.add_argument("origin", metavar="ORIGIN", nargs="?", help="3000, localhost:3000, unix:/x")
+    dev.add_argument("--bind", metavar="HOST:PORT", help="default: 127.0.0.1:8080 or next free")
+    dev.add_argument("--admin", metavar="HOST:PORT", help="default: 127.0.0.1:9901 or next free")
+    dev.set_defaults(command=_dev)
     check = commands.add_parser("check", help="tell every problem of a settings file")
     check.add_argument("--config", metavar="FILE", help="default: " + ", then ".join(DEFAULT_FILES))
     check.set_defaults(command=_check)
@@ -69,6 +77,19 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     settings = _read(options.config)
     return serve(settings)
+
+
+def _dev(options: argparse.Namespace) -> int:
+    try:
+        origin = origin_of(options.origin) if options.origin else None
+        site, admin = (bind_of(word) if word else None for word in (options.bind, options.admin))
+    except Misread as misread:
+        raise Failure(f"hopproxy dev: {misread}", BAD_USAGE) from misread
+    try:
+        start(origin, site, admin)
+    except CannotBind as error:
+        raise Failure(f"hopproxy: {error}", COULD_NOT_BIND) from error
+    return DONE
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -1,0 +1,91 @@
+"""What a browser is shown when the origin does not answer: what was tried, and what to do.
+
+The page of an origin that cannot be reached asks again by itself and reloads once it is back.
+"""
+
+import html
+import json
+from importlib import resources
+
+from hopproxy.errors import ConnectFailed, HopError
+from hopproxy.gateway import Page
+from hopproxy.message import RequestHead, ResponseHead
+from hopproxy.record import Hop
+from hopproxy.rules.answer import plain_answer, proxy_status, reason_phrase
+from hopproxy.settings.units import OriginAddress
+
+_POLICY = (
+    b"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
+    b"script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+)
+
+
+def page_for(origin: OriginAddress, pseudonym: bytes) -> Page:
+    """The page for failures of this origin; None for everything that is not read by a person."""
+    template = resources.files("hopproxy.dev").joinpath("down.html").read_text()
+
+    def page(request: RequestHead | None, error: HopError) -> tuple[ResponseHead, bytes] | None:
+        if request is None or error.at is not Hop.UPSTREAM or not _reads_html(request):
+            return None
+        words = _words(origin, request, error)
+        # In one pass, so that a value is never taken for a place.
+        text = "".join(
+            html.escape(words[part]) if place else part for place, part in _parts(template)
+        )
+        lines = [proxy_status(error, pseudonym), _POLICY]
+        return plain_answer(error.status, text.encode(), lines, b"text/html; charset=utf-8")
+
+    return page
+
+
+def _parts(template: str) -> list[tuple[bool, str]]:
+    """(is a place to be filled, its name or the text) in their order."""
+    parts: list[tuple[bool, str]] = []
+    for piece in template.split("{{"):
+        name, mark, rest = piece.partition("}}")
+        parts += [(True, name), (False, rest)] if mark else [(False, piece)]
+    return parts
+
+
+def _reads_html(request: RequestHead) -> bool:
+    return any(b"text/html" in value.lower() for value in request.values(b"accept"))
+
+
+def _words(origin: OriginAddress, request: RequestHead, error: HopError) -> dict[str, str]:
+    """What stands in the places of the template."""
+    unreached = isinstance(error, ConnectFailed)
+    safe = request.method in (b"GET", b"HEAD")
+    return {
+        "status": f"{error.status} {reason_phrase(error.status).decode()}",
+        "title": "Nothing answers" if unreached else "The answer went wrong",
+        "origin": str(origin),
+        "tried": _tried(origin),
+        "request": f"{request.method.decode()} {request.target.decode('latin-1')}",
+        "detail": error.detail,
+        "cause": error.cause,
+        "advice": _advice(origin, error),
+        "sent": "It was not sent." if unreached else "",
+        # Nobody's POST is repeated by a page that reloads itself.
+        "waits": json.dumps(unreached and safe),
+    }
+
+
+def _tried(origin: OriginAddress) -> str:
+    if origin.kind == "unix":
+        return origin.path
+    if origin.host == "localhost":
+        return f"127.0.0.1 and ::1, port {origin.port}"
+    return f"{origin.host}, port {origin.port}"
+
+
+def _advice(origin: OriginAddress, error: HopError) -> str:
+    """What a person can do about it."""
+    if error.status == 504 and isinstance(error, ConnectFailed):
+        return (
+            "Something is there but does not accept connections: it may be busy starting, "
+            "or stopped in a debugger."
+        )
+    if isinstance(error, ConnectFailed):
+        place = f"port {origin.port}" if origin.kind == "tcp" else origin.path
+        return f"Is your server started, and does it listen on {place}?"
+    return "The server was reached, but failed over this request: its own log says more."

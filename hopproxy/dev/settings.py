@@ -1,0 +1,103 @@
+"""From the few words of `hopproxy dev` to settings that suit a development machine."""
+
+import re
+import socket
+from collections.abc import Iterator
+
+from hopproxy.listener import CannotBind, open_listener
+from hopproxy.settings.schema import Admin, ClientSettings, Listener, Settings, Upstream
+from hopproxy.settings.units import Bind, KiB, OriginAddress, parse_bind, parse_origin
+
+#: Where to listen when nobody says where.
+SITE = Bind("tcp", "127.0.0.1", 8080)
+ADMIN = Bind("tcp", "127.0.0.1", 9901)
+#: How many ports are tried, from the default one upwards.
+PORTS = 20
+
+#: Seconds.  A breakpoint in the application may take its time, a socket for hot reload stays open.
+PATIENCE = 3600.0
+TUNNEL = 24 * 3600.0
+CONNECT = 1.0
+DRAIN = 1.0
+
+
+def origin_of(word: str) -> OriginAddress:
+    """The origin of `3000`, `:3000`, `localhost:3000`, `http://host:port/` or `unix:/path`.
+
+    Raises Misread.
+    """
+    if re.fullmatch(r":?[0-9]+", word):
+        word = "localhost:" + word.removeprefix(":")
+    if not word.startswith("unix:"):
+        word = word.removesuffix("/")
+        if "://" not in word:
+            word = "http://" + word
+    return parse_origin(word)
+
+
+def bind_of(word: str) -> Bind:
+    """The address of `8080`, `:8080`, `host:8080` or `unix:/path`.  Raises Misread."""
+    if re.fullmatch(r":?[0-9]+", word):
+        word = f"{SITE.host}:{word.removeprefix(':')}"
+    return parse_bind(word)
+
+
+def dev_settings(origin: OriginAddress, site: Bind, admin: Bind) -> Settings:
+    """One upstream behind one listener, with the patience that debugging asks for."""
+    return Settings(
+        drain_timeout=DRAIN,
+        listeners=(Listener(bind=site),),
+        # Cookies of everything that was ever served on localhost come along with each request.
+        client=ClientSettings(max_head_size=64 * KiB, body_timeout=PATIENCE),
+        upstreams={
+            "app": Upstream(
+                origins=(origin,),
+                connect_timeout=CONNECT,
+                response_timeout=PATIENCE,
+                body_timeout=PATIENCE,
+                tunnel_timeout=TUNNEL,
+            )
+        },
+        admin=Admin(bind=admin),
+        access_log="text",
+    )
+
+
+def open_at(bind: Bind | None, default: Bind, origin: OriginAddress) -> tuple[socket.socket, Bind]:
+    """A listening socket and where it listens: at `bind`, or at the first free port from `default`.
+
+    The origin's own port is not taken, free or not: the proxy would speak to itself.  Raises
+    CannotBind.
+    """
+    if bind is not None:
+        if _same(bind, origin):
+            raise CannotBind(f"cannot listen on {bind}: that is the origin; choose another port")
+        return _opened(bind)
+    refused: CannotBind | None = None
+    for candidate in _candidates(default):
+        if _same(candidate, origin):
+            continue
+        try:
+            return _opened(candidate)
+        except CannotBind as error:
+            refused = error
+    raise CannotBind(f"{refused} (nor on the {PORTS} ports above {default})") from refused
+
+
+def _candidates(default: Bind) -> Iterator[Bind]:
+    for port in range(default.port, default.port + PORTS + 1):
+        yield Bind("tcp", default.host, port)
+
+
+def _opened(bind: Bind) -> tuple[socket.socket, Bind]:
+    sock = open_listener(bind, 1024)
+    if bind.kind == "tcp" and bind.port == 0:
+        bind = Bind("tcp", bind.host, sock.getsockname()[1])
+    return sock, bind
+
+
+def _same(bind: Bind, origin: OriginAddress) -> bool:
+    if bind.kind == "unix" or origin.kind == "unix":
+        return bind.kind == origin.kind and bind.path == origin.path
+    loopback = origin.host in ("localhost", "127.0.0.1", "::1") or origin.host == bind.host
+    return loopback and bind.port == origin.port

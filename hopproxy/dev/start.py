@@ -1,0 +1,77 @@
+"""`hopproxy dev`: a proxy in front of one origin, or of the demo, without a settings file."""
+
+import logging
+import socket
+import sys
+
+import trio
+
+from hopproxy.dev.demo import Demo
+from hopproxy.dev.down import page_for
+from hopproxy.dev.settings import ADMIN, SITE, dev_settings, open_at
+from hopproxy.listener import open_listener
+from hopproxy.observe.access_log import AccessLog
+from hopproxy.settings.units import Bind, OriginAddress
+from hopproxy.worker import Sockets, Worker
+
+log = logging.getLogger("hopproxy")
+
+
+def start(origin: OriginAddress | None, site: Bind | None, admin: Bind | None) -> None:
+    """Serve until stopped by a signal; without an origin, with the demo behind.
+
+    Where `site` or `admin` is None, the usual port or the next free one.  Raises CannotBind.
+    """
+    demo_socket = None
+    if origin is None:
+        demo_socket = open_listener(Bind("tcp", "127.0.0.1", 0), 128)
+        origin = OriginAddress("tcp", "127.0.0.1", demo_socket.getsockname()[1])
+    client_socket, site_bind = open_at(site, SITE, origin)
+    admin_socket, admin_bind = open_at(admin, ADMIN, origin)
+    settings = dev_settings(origin, site_bind, admin_bind)
+    worker = Worker(
+        settings,
+        Sockets([client_socket], admin_socket),
+        AccessLog(settings.access_log, sys.stdout.fileno()),
+        page_for(origin, settings.pseudonym.encode()),
+    )
+    live_page = url(admin_bind)
+    demo = None if demo_socket is None else (Demo(live_page), demo_socket)
+    _tell(origin, (site, site_bind), (admin, admin_bind), demo=demo is not None)
+    trio.run(_serve, worker, demo)
+
+
+def _tell(
+    origin: OriginAddress,
+    site: tuple[Bind | None, Bind],
+    admin: tuple[Bind | None, Bind],
+    *,
+    demo: bool,
+) -> None:
+    """What was chosen, and as the last line what to open."""
+    for (asked, chosen), default in ((site, SITE), (admin, ADMIN)):
+        if asked is None and chosen != default:
+            log.info("port %d is taken: listening on %s instead", default.port, chosen)
+    log.info("in front of %s%s", origin, " (the demo)" if demo else "")
+    log.info("open %s (live page: %s)", url(site[1]), url(admin[1]))
+
+
+def url(bind: Bind) -> str:
+    """What to open in a browser for a listener; one for every address is reached by loopback."""
+    if bind.kind == "unix":
+        return str(bind)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind.host, bind.host)
+    return str(OriginAddress("tcp", host, bind.port))
+
+
+async def _serve(worker: Worker, demo: tuple[Demo, socket.socket] | None) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.obey_signals, _nothing_to_reload)
+        if demo is not None:
+            nursery.start_soon(demo[0].run, demo[1])
+        await worker.run()
+        nursery.cancel_scope.cancel()
+
+
+def _nothing_to_reload() -> None:
+    log.warning("SIGHUP: there is no settings file to read again")
