@@ -35,9 +35,9 @@ class Stage:
     trace: Trace = field(default_factory=Trace)
     clients: list[Client] = field(default_factory=list)
 
-    def client(self) -> Client:
-        """Open a connection to the proxy."""
-        self.clients.append(Client(self.address, self.host, self.trace))
+    def client(self, source: str = "") -> Client:
+        """Open a connection to the proxy, from another address of the loopback net if given."""
+        self.clients.append(Client(self.address, self.host, self.trace, source))
         return self.clients[-1]
 
     def signal(self, number: signal.Signals) -> None:

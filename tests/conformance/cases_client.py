@@ -126,6 +126,13 @@ def idle_client_gets_fin_and_not_a_byte(s: Stage) -> None:
     assert client.end(3) == "FIN"
 
 
+@rule(48, "RFC 9110 15.5.9", group="impatient")
+def client_that_never_speaks_gets_fin_and_not_a_byte(s: Stage) -> None:
+    client = s.client()
+    answer = client.everything(3)
+    assert answer == b"" or not s.ours
+
+
 @rule(49, "http_keepalive.t", group="counted")
 def last_counted_request_is_answered_with_close(s: Stage) -> None:
     client = s.client()

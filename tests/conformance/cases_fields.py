@@ -158,6 +158,18 @@ def too_many_connection_options_are_refused(s: Stage) -> None:
     s.refused(client, 400)
 
 
+@each(67, "hopproxy", {"32": b"32", "33": b"33"})
+def connection_options_are_counted(s: Stage, count: bytes) -> None:
+    client = s.client()
+    client.get("/", "Connection: " + ",".join(f"x{number}" for number in range(int(count))))
+    if count == b"33" and s.ours:
+        s.refused(client, 400)
+        return
+    link = s.origin.request()
+    link.answer()
+    assert client.response().status == 200
+
+
 @rule(68, "RFC 9112 9.3")
 def close_wins_over_keep_alive(s: Stage) -> None:
     client = s.client()

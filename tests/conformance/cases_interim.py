@@ -64,6 +64,17 @@ def endless_interim_responses_are_cut(s: Stage, status: bytes) -> None:
     assert link.end() in ("FIN", "RST")
 
 
+@rule(85, "hopproxy max_interim")
+def a_few_interim_responses_pass(s: Stage) -> None:
+    client = s.client()
+    client.get()
+    link = s.origin.request()
+    link.send(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 8)
+    link.answer(b"final")
+    assert client.response().body == b"final"
+    assert len(client.interim) == 8
+
+
 @rule(86, "proxy_early_hints.t")
 def hints_without_a_final_response_are_502(s: Stage) -> None:
     client = s.client()
@@ -267,6 +278,15 @@ def bytes_right_behind_an_upgrade_reach_the_origin(s: Stage) -> None:
     assert client.next_response().status == 101
     link.deadline = time.monotonic() + 4
     assert link.read_exactly(5) == b"early"
+
+
+@rule(97, "proxy_upgrade.t")
+def bytes_right_behind_a_101_reach_the_client(s: Stage) -> None:
+    client = s.client()
+    client.get("/", *WEBSOCKET)
+    s.origin.request().send("\r\n".join((*SWITCHED, "", "early")).encode())
+    assert client.next_response().status == 101
+    assert client.read_exactly(5) == b"early"
 
 
 @rule(98, "draft-ietf-httpbis-optimistic-upgrade; nginx d798231b5")

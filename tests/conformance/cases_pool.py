@@ -8,6 +8,7 @@ from tests.conformance.case import SERVER_ERRORS, Stage, each, in_background, ru
 from tests.conformance.origin import OriginLink
 from tests.conformance.wire import Client, CutShort
 
+UNSAFE = ("POST", "PATCH", "LOCK")
 POISON = b"HTTP/1.1 200 POISON\r\nContent-Length: 6\r\n\r\nPOISON"
 
 
@@ -184,9 +185,9 @@ def get_on_a_dying_reused_socket_is_retried_once(s: Stage) -> None:
     assert client.response().body == b"saved"
 
 
-@rule(13, "RFC 9110 9.2.2 MUST NOT; proxy_non_idempotent.t")
-def post_on_a_dying_reused_socket_is_sent_once(s: Stage) -> None:
-    client, _ = dies_on_reuse(s, "POST", "Content-Length: 4")
+@each(13, "RFC 9110 9.2.2 MUST NOT; proxy_non_idempotent.t", {m: m.encode() for m in UNSAFE})
+def post_on_a_dying_reused_socket_is_sent_once(s: Stage, method: bytes) -> None:
+    client, _ = dies_on_reuse(s, method.decode(), "Content-Length: 4")
     s.bad_gateway(client)
     assert s.origin.hears_nothing()
 
@@ -200,12 +201,16 @@ def fresh_socket_that_dies_is_not_retried(s: Stage) -> None:
     assert s.origin.hears_nothing()
 
 
-@rule(15, "r01156.vtc")
-def one_response_byte_forbids_a_retry(s: Stage) -> None:
+@each(
+    15,
+    "r01156.vtc",
+    {"a part of the status": b"HTTP", "an interim response": b"HTTP/1.1 103 Early Hints\r\n\r\n"},
+)
+def one_response_byte_forbids_a_retry(s: Stage, data: bytes) -> None:
     client, link = pooled(s)
     client.get("/once")
     assert s.origin.request() is link
-    link.send(b"HTTP")
+    link.send(data)
     link.close()
     s.bad_gateway(client)
     assert s.origin.hears_nothing()

@@ -118,6 +118,8 @@ _TABLE = (
         ("", "maxconn 4"),
     ),
     Group("few_clients", {"client": {"max_connections": 4}}, None, None),
+    Group("trusting", {"trusted_proxies": ["127.0.0.1"]}, None, None),
+    Group("via_off", {"via": "off"}, None, None),
     Group("trace_on", {"trace": "on"}, None, None),
     Group("underscore_drop", {"underscore_fields": "drop"}, None, None),
     Group("underscore_reject", {"underscore_fields": "reject"}, None, None),

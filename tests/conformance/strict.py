@@ -13,7 +13,9 @@ from typing import Protocol
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]+) (HTTP/1\.[01])")
 STATUS_LINE = re.compile(rb"(HTTP/1\.[01]) ([1-5][0-9]{2}) ([\t \x21-\x7e\x80-\xff]*)")
-FIELD_LINE = re.compile(rb"(" + TOKEN + rb"):[ \t]*((?:[\t \x21-\x7e\x80-\xff]*[^\t ])?)[ \t]*")
+FIELD_LINE = re.compile(
+    rb"(" + TOKEN + rb"):[ \t]*((?:[\t \x21-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)[ \t]*"
+)
 CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 Fields = tuple[tuple[str, str], ...]
@@ -65,6 +67,12 @@ class Message:
     def values(self, name: str) -> list[str]:
         """Return the value of each field line of that name, in order."""
         return [value for known, value in self.fields if known.lower() == name.lower()]
+
+    def value(self, name: str) -> str:
+        """Return the value of the one field line of that name."""
+        values = self.values(name)
+        assert len(values) == 1, f"{name}: {values}"
+        return values[0]
 
     def options(self, name: str = "connection") -> list[str]:
         """Return the members of a comma-separated field, lower-cased (RFC 9110 5.6.1)."""

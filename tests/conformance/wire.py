@@ -90,6 +90,14 @@ class Wire:
         self.trace.note(f"{self.name} >", f"{sent} bytes")
         return sent
 
+    def send_in_single_bytes(self, data: bytes) -> None:
+        """Write each byte in a packet of its own."""
+        self.trace.note(f"{self.name} >", data)
+        self.sock.settimeout(WAIT)
+        for at in range(len(data)):
+            self.sock.sendall(data[at : at + 1])
+            time.sleep(0.0005)
+
     def fin(self) -> None:
         """End our direction, still reading."""
         self.trace.note(f"{self.name} >", "FIN")
@@ -194,9 +202,10 @@ class Client(Wire):
 
     host = ""
 
-    def __init__(self, address: tuple[str, int], host: str, trace: Trace) -> None:
+    def __init__(self, address: tuple[str, int], host: str, trace: Trace, source: str = "") -> None:
         trace.clients += 1
-        super().__init__(socket.create_connection(address, WAIT), f"C{trace.clients}", trace)
+        sock = socket.create_connection(address, WAIT, (source, 0))
+        super().__init__(sock, f"C{trace.clients}", trace)
         self.host = host
         self.interim: list[Message] = []
 
