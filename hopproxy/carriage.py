@@ -99,15 +99,22 @@ class Carriage:
 
         Raises HopError; the upstream link is the caller's to discard unless `released`.
         """
-        upstream = self.upstream
-        self.client.awaits = upstream.transport
+        upstream, client = self.upstream, self.client
+        client.awaits = upstream.transport
         if body is None:
             await self._duplex(outbound)
             return
-        await upstream.send(outbound + body if body else outbound)
-        timeout = self.origin.settings.response_timeout
-        head = await self._final_head(self.client.transport.now() + timeout)
-        await self._respond(head)
+        if not upstream.push(outbound + body if body else outbound):
+            await upstream.flush()
+        deadline = client.transport.now() + self.origin.settings.response_timeout
+        head = await upstream.read_head(self.request.method, deadline)
+        if head.status < 200:
+            head = await self._after_interim(head, deadline)
+        whole = self._whole(head)  # as `_respond`, which this saves from being awaited
+        if whole is None:
+            await self._relay(head)
+        elif not client.push(whole):
+            await client.flush()
 
     # -- towards the origin ------------------------------------------------------------------
 
@@ -123,7 +130,8 @@ class Carriage:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._upload, nursery.cancel_scope)
             try:
-                await self._respond(await self._final_head(float("inf")))
+                head = await self.upstream.read_head(self.request.method, float("inf"))
+                await self._respond(await self._after_interim(head, float("inf")))
             except HopError as error:  # caught inside, raised outside: no exception groups
                 self._failure = self._failure or error
             nursery.cancel_scope.cancel()  # answered: nobody reads the rest of the body
@@ -175,11 +183,11 @@ class Carriage:
         deadline = self.client.transport.now() + self.origin.settings.continue_timeout
         try:
             while True:
-                head = await self._next_head(deadline)
+                head = await self.upstream.read_head(self.request.method, deadline)
+                if head.status >= 200 or await self._pass_interim(head):
+                    return head
                 if head.status == 100:
                     return None
-                if head.status >= 200 or head.status == 101:
-                    return head
         except LinkError as error:
             if error.reason is not CloseReason.RESPONSE_TIMEOUT:
                 raise
@@ -189,52 +197,61 @@ class Carriage:
 
     # -- towards the client ------------------------------------------------------------------
 
-    async def _final_head(self, deadline: float) -> ResponseHead:
-        while True:
-            head = await self._next_head(deadline)
-            if head.status >= 200 or head.status == 101:
-                return head
+    async def _after_interim(self, head: ResponseHead, deadline: float) -> ResponseHead:
+        """The final head (or 101), interim ones before it passed on."""
+        while head.status < 200 and not await self._pass_interim(head):
+            head = await self.upstream.read_head(self.request.method, deadline)
+        return head
 
-    async def _next_head(self, deadline: float) -> ResponseHead:
-        """The next response head; an interim one is passed on (RFC 9110 section 15.2)."""
-        head = await self.upstream.read_head(self.request.method, deadline)
-        if head.status >= 200:
-            return head
+    async def _pass_interim(self, head: ResponseHead) -> bool:
+        """Pass an interim response on (RFC 9110 section 15.2); True for a 101, which is final."""
         if head.status == 101:
             check_switch(self.request, head)
-            return head
+            return True
         self._interim += 1
         if self._interim > self.origin.settings.max_interim:
             raise BadResponse("more interim responses than max_interim")
         if self.request.minor and not (head.status == 100 and self._told_to_continue):
             await self.client.send(response_for_client(head, b"") + b"\r\n")
-        return head
+        return False
 
     async def _respond(self, head: ResponseHead) -> None:
-        """Pass the final response on, and give the upstream link back as soon as it is read."""
-        client, upstream, record = self.client, self.upstream, self.record
+        """Pass the final response (or a 101 and what follows it) on."""
+        whole = self._whole(head)
+        if whole is None:
+            await self._relay(head)
+        else:
+            await self.client.send(whole)
+
+    def _whole(self, head: ResponseHead) -> bytes | None:
+        """The response in one piece if it is at hand, the upstream link given back; else None."""
+        body = head.body
+        upstream, record = self.upstream, self.record
+        if body is Body.NONE and head.status != 101:
+            content = b""
+        elif body is Body.SIZED and len(upstream.buffer) >= head.length:
+            content = upstream.take_sized_body()
+        else:
+            return None
+        out = self._client_head(head, chunked=False)
+        record.status = head.status
+        record.sent = len(content)
+        record.first_byte = self.client.transport.now()
+        self._release(head)
+        return out + content
+
+    async def _relay(self, head: ResponseHead) -> None:
+        """Pass a response on while it comes in."""
         if head.status == 101:
             await self._tunnel(head)
             return
-        body = head.body
-        chunked = self.request.minor == 1 and (body is Body.CHUNKED or body is Body.UNTIL_CLOSE)
-        out = self._client_head(head, chunked)
-        record.status = head.status
-        record.first_byte = self.client.transport.now()
-        if body is Body.NONE:
-            self._release(head)
-            await client.send(out)
-        elif body is Body.SIZED and (whole := upstream.take_sized_body()) is not None:
-            self._release(head)
-            record.sent = head.length
-            await client.send(out + whole)
-        else:
-            await self._relay(head, out, chunked)
-
-    async def _relay(self, head: ResponseHead, out: bytes, chunked: bool) -> None:
         client, upstream, record = self.client, self.upstream, self.record
-        client.unbounded = not chunked and head.body is not Body.SIZED
-        client.write(out)
+        delimited = head.body is Body.SIZED
+        chunked = self.request.minor == 1 and not delimited
+        client.write(self._client_head(head, chunked=chunked))
+        record.status = head.status
+        record.first_byte = client.transport.now()
+        client.unbounded = not chunked and not delimited
         while True:
             if not upstream.buffer:
                 await client.flush()
@@ -249,7 +266,7 @@ class Carriage:
         client.unbounded = False
         await client.flush()
 
-    def _client_head(self, head: ResponseHead, chunked: bool) -> bytes:
+    def _client_head(self, head: ResponseHead, *, chunked: bool) -> bytes:
         """The head for the client's hop, whose persistence is decided here."""
         request, client = self.request, self.client
         added = self.terms.via_client[head.minor]

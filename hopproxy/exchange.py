@@ -17,7 +17,7 @@ from hopproxy.record import CloseReason, Hop
 from hopproxy.routing.balancer import RoundRobin
 from hopproxy.rules.forwarding import via_line
 from hopproxy.rules.hop import check_options, request_for_upstream
-from hopproxy.rules.retry import Trace, may_repeat
+from hopproxy.rules.retry import IDEMPOTENT, Trace, may_repeat
 from hopproxy.settings.schema import Upstream
 
 
@@ -42,7 +42,9 @@ async def exchange(carriage: Carriage, application: Application, pool: Pool) -> 
     while True:
         client.check_presence()
         record.attempts += 1
-        origin, link = await _lend(carriage, application, pool)
+        origin, link = _lend_now(carriage, application, pool)
+        if link is None:
+            origin, link = await _lend(carriage, application, pool, origin)
         record.origin = origin.label
         record.upstream_number = link.number
         record.fresh = link.served == 1
@@ -80,40 +82,47 @@ def _body_at_hand(carriage: Carriage) -> bytes | None:
     client.begin_body(request)
     if limit and request.length > limit:
         raise BadRequest("the body is larger than max_body_size", 413)
-    if request.body is not Body.SIZED:
+    if request.body is not Body.SIZED or len(client.buffer) < request.length:
         return None
-    body = client.take_sized_body()
-    if body is not None:
-        carriage.record.received = len(body)
-    return body
+    carriage.record.received = request.length
+    return client.take_sized_body()
+
+
+def _lend_now(
+    carriage: Carriage, application: Application, pool: Pool
+) -> tuple[Origin, UpstreamLink | None]:
+    """The origin whose turn it is, and its warmest idle link: the usual case.
+
+    The link is None where there is none, and for a repetition, which must not meet another dead one.
+    """
+    client = carriage.client
+    if client.private is not None and (own := _private(client, application, pool)) is not None:
+        return own
+    origin = application.balancer.pick(client.transport.now())
+    if carriage.record.attempts > 1:
+        return origin, None
+    return origin, pool.acquire_now(origin, look=carriage.request.method not in IDEMPOTENT)
 
 
 async def _lend(
-    carriage: Carriage, application: Application, pool: Pool
+    carriage: Carriage, application: Application, pool: Pool, origin: Origin
 ) -> tuple[Origin, UpstreamLink]:
-    """A link to the next origin that can be reached; a repetition takes a fresh one."""
+    """A link to this origin, or to the next that can be reached: waited for, or dialled."""
     balancer, client = application.balancer, carriage.client
-    if client.private is not None and (own := _private(client, application, pool)) is not None:
-        return own
     unreached = 0
     while True:
-        origin = balancer.pick(client.transport.now())
-        if carriage.record.attempts == 1:
-            link = pool.acquire_now(origin)
-            if link is not None:
-                return origin, link
-        wait = Wait()
-        client.awaits = wait
+        client.awaits = wait = Wait()
         try:
-            if carriage.record.attempts == 1:
-                return origin, await pool.acquire(origin, wait)
-            return origin, await pool.acquire_fresh(origin, wait)
+            if carriage.record.attempts > 1:
+                return origin, await pool.acquire_fresh(origin, wait)
+            return origin, pool.acquire_now(origin) or await pool.acquire(origin, wait)
         except ConnectFailed:
             unreached += 1
             if unreached >= len(balancer.members):
                 raise
         finally:
             client.awaits = None
+        origin = balancer.pick(client.transport.now())
 
 
 def _private(

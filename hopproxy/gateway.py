@@ -51,8 +51,9 @@ class Gateway:
         limits = runtime.settings.client
         tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
         sender = Sender(address, b"http", runtime.settings.trusted_proxies)
-        client = ClientLink(Transport(sock, runtime.watch), sender, limits, runtime.clients.idle)
         clients = runtime.clients
+        transport = Transport(sock, runtime.watch, Hop.CLIENT)
+        client = ClientLink(transport, sender, limits, clients.idle)
         clients.links[client] = None
         reason = CloseReason.STOPPED
         try:

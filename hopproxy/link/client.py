@@ -82,7 +82,7 @@ class ClientLink(Link):
         limits: ClientLimits,
         idle_links: "dict[ClientLink, None]",
     ) -> None:
-        super().__init__(transport, Hop.CLIENT, sender.address.decode() or "unix")
+        super().__init__(transport, sender.address.decode() or "unix")
         self.sender = sender
         self.limits = limits
         self.body_timeout = limits.body_timeout
@@ -118,7 +118,7 @@ class ClientLink(Link):
             self.limits.idle_timeout if self.served else self.limits.head_timeout
         )
         try:
-            data = await self.receive(deadline, CloseReason.IDLE_TIMEOUT)
+            data = await self.transport.receive(deadline, CloseReason.IDLE_TIMEOUT)
         finally:
             self.idle_links.pop(self, None)
         self.buffer = data
@@ -150,7 +150,7 @@ class ClientLink(Link):
                 return None
             else:
                 late, deadline = CloseReason.IDLE_TIMEOUT, self.since + limits.idle_timeout
-            data = await self.receive(deadline, late)
+            data = await self.transport.receive(deadline, late)
             if not data:
                 if self.buffer.strip(b"\r\n"):
                     raise LinkError(

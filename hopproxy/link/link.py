@@ -4,7 +4,7 @@ A link belongs to one hop.  Nothing here knows that another hop exists.
 """
 
 from hopproxy.errors import BadRequest, BadResponse, LinkError
-from hopproxy.link.transport import RECEIVE_SIZE, Broken, Expired, Transport
+from hopproxy.link.transport import Transport
 from hopproxy.message import Body, Head
 from hopproxy.record import CloseReason, Hop
 from hopproxy.wire.chunked import ChunkedError, ChunkedReader, chunk, last_chunk
@@ -40,11 +40,11 @@ class Link:
 
     _last_number = 0
 
-    def __init__(self, transport: Transport, hop: Hop, peer: str) -> None:
+    def __init__(self, transport: Transport, peer: str) -> None:
         Link._last_number += 1
         self.number = Link._last_number
         self.transport = transport
-        self.hop = hop
+        self.hop = transport.hop
         self.peer = peer
         self.buffer = b""
         self.body = Body.NONE
@@ -58,19 +58,6 @@ class Link:
         self._out: list[bytes] = []
 
     # -- in ----------------------------------------------------------------------------------
-
-    async def receive(self, deadline: float, late: CloseReason) -> bytes:
-        """More bytes of this link, b"" at its FIN.  Raises LinkError (`late` past the deadline)."""
-        try:
-            return await self.transport.receive(deadline)
-        except Expired as error:
-            raise LinkError(self.hop, late, f"{late.label.replace('_', ' ')} passed") from error
-        except Broken as error:
-            raise self.broken(error) from error
-
-    def broken(self, error: Exception) -> LinkError:
-        """The link was reset under us."""
-        return LinkError(self.hop, CloseReason.PEER_RESET, f"the connection broke: {error}")
 
     def take_head(self, limit: int) -> bytes | None:
         """A whole head out of the buffer, without its empty line; None when it is not whole yet.
@@ -104,11 +91,9 @@ class Link:
         """The trailers of the chunked body that has just been read."""
         return self._chunks.trailers if self._chunks is not None else []
 
-    def take_sized_body(self) -> bytes | None:
-        """The whole of a sized body if it is at hand, else None and nothing is taken."""
+    def take_sized_body(self) -> bytes:
+        """The whole of a sized body, which must be at hand."""
         buffer, left = self.buffer, self.left
-        if len(buffer) < left:
-            return None
         self.body = Body.NONE
         if len(buffer) == left:
             self.buffer = b""
@@ -128,7 +113,7 @@ class Link:
                 self.buffer = b""
             else:
                 deadline = self.transport.now() + self.body_timeout
-                data = await self.receive(deadline, CloseReason.BODY_TIMEOUT)
+                data = await self.transport.receive(deadline, CloseReason.BODY_TIMEOUT)
                 if not data:
                     self._end_of_stream()
                     return b""
@@ -175,6 +160,17 @@ class Link:
         """Queue the end of a chunked body."""
         self._out.append(last_chunk(trailers))
 
+    def push(self, data: bytes) -> bool:
+        """Send at once what the peer takes; False when the rest stays queued and needs a `flush`.
+
+        Raises LinkError.  Nothing else may be queued.
+        """
+        count = self.transport.send_now(data)
+        if count == len(data):
+            return True
+        self._out.append(data[count:])
+        return False
+
     async def flush(self) -> None:
         """Send what is queued, in one piece.  A checkpoint only where the peer holds us back.
 
@@ -188,13 +184,10 @@ class Link:
         await self.send(data)
 
     async def send(self, data: bytes) -> None:
-        """Send bytes at once, past the queue (which must be empty).  Raises as `flush`."""
-        try:
-            await self.transport.send(data, self.write_timeout)
-        except Expired as error:
-            raise LinkError(self.hop, CloseReason.WRITE_TIMEOUT, "write timeout passed") from error
-        except Broken as error:
-            raise self.broken(error) from error
+        """Send all of `data`, past the queue (which must be empty).  As `flush`."""
+        count = self.transport.send_now(data)
+        if count < len(data):
+            await self.transport.send_rest(memoryview(data)[count:], self.write_timeout)
 
     async def linger(self, seconds: float, size: int) -> None:
         """Read and throw away until FIN, `seconds` or `size` bytes: the peer can read our last.
@@ -207,8 +200,8 @@ class Link:
         deadline = self.transport.now() + seconds
         while size > 0:
             try:
-                data = await self.transport.receive(deadline, RECEIVE_SIZE)
-            except (Expired, Broken):
+                data = await self.transport.receive(deadline, CloseReason.IDLE_TIMEOUT)
+            except LinkError:
                 return
             if not data:
                 return

@@ -14,18 +14,12 @@ from typing import Protocol
 import trio
 from trio.lowlevel import current_task, reschedule, wait_task_rescheduled
 
+from hopproxy.errors import LinkError
 from hopproxy.link.watch import Watch
+from hopproxy.record import CloseReason, Hop
 
 #: Bytes asked of one `recv`.
 RECEIVE_SIZE = 65536
-
-
-class Expired(Exception):
-    """A wait outlived its deadline."""
-
-
-class Broken(Exception):
-    """The peer reset the connection, or it was lost on the way."""
 
 
 class Owner(Protocol):
@@ -55,7 +49,9 @@ class Transport:
         "_writing",
         "closed",
         "fd",
+        "hop",
         "hung_up",
+        "late",
         "now",
         "owner",
         "read_by",
@@ -67,10 +63,12 @@ class Transport:
         "write_by",
     )
 
-    def __init__(self, sock: socket.socket, watch: Watch) -> None:
+    def __init__(self, sock: socket.socket, watch: Watch, hop: Hop) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._watch = watch
+        self.hop = hop
+        self.late = CloseReason.IDLE_TIMEOUT
         self.now = watch.now
         self._poll: select.poll | None = None
         self.fd = sock.fileno()
@@ -92,14 +90,16 @@ class Transport:
 
     # -- waiting -----------------------------------------------------------------------------
 
-    async def receive(self, deadline: float, size: int = RECEIVE_SIZE) -> bytes:
+    async def receive(self, deadline: float, late: CloseReason, size: int = RECEIVE_SIZE) -> bytes:
         """The next bytes, b"" at the peer's FIN.  A checkpoint only if nothing is at hand.
 
-        Raises Expired past `deadline` (trio's clock), Broken, or what `interrupt` was given.
+        Raises LinkError: `late` past `deadline` (trio's clock), PEER_RESET, or what `interrupt`
+        was given.
         """
         while True:
             if not self.readable:
                 self.read_by = deadline
+                self.late = late
                 if deadline < self.timer_at:
                     self._watch.wake_at(self, deadline)
                 self._reader = current_task()
@@ -112,39 +112,42 @@ class Transport:
                 self.readable = self.hung_up = False
                 continue
             except OSError as error:
-                raise Broken(str(error)) from error
+                raise self.broken(error) from error
             if len(data) < size and not self.hung_up:
                 self.readable = False
             self.received += len(data)
             return data
 
     def send_now(self, data: bytes | memoryview) -> int:
-        """Send what the kernel takes at once; how many bytes that were.  Raises Broken."""
+        """Send what the kernel takes at once; how many bytes that were.  Raises LinkError."""
         try:
             count = self._socket.send(data)
         except BlockingIOError:
             return 0
         except OSError as error:
-            raise Broken(str(error)) from error
+            raise self.broken(error) from error
         self.sent += count
         return count
 
-    async def send(self, data: bytes, patience: float) -> None:
-        """Send all of `data`.  A checkpoint only if the peer does not take it at once.
+    async def send_rest(self, rest: memoryview, patience: float) -> None:
+        """Send what `send_now` left over.  A checkpoint.
 
-        Raises Expired when no byte was accepted for `patience` seconds, and Broken.
+        Raises LinkError: WRITE_TIMEOUT when no byte was accepted for `patience` seconds,
+        PEER_RESET.
         """
-        count = self.send_now(data)
-        if count < len(data):
-            await self._send_rest(memoryview(data)[count:], patience)
-
-    async def _send_rest(self, rest: memoryview, patience: float) -> None:
         if not self._writing:
             self._writing = True
             self._watch.add_writing(self)
         while rest:
             await self._wait_writable(self.now() + patience)
             rest = rest[self.send_now(rest) :]
+
+    def broken(self, error: Exception) -> LinkError:
+        """The connection was reset under us, or lost on the way."""
+        return LinkError(self.hop, CloseReason.PEER_RESET, f"the connection broke: {error}")
+
+    def _expired(self, reason: CloseReason) -> LinkError:
+        return LinkError(self.hop, reason, f"{reason.label.replace('_', ' ')} passed")
 
     async def _wait_writable(self, deadline: float) -> None:
         self.write_by = deadline
@@ -189,12 +192,12 @@ class Transport:
     def on_time(self, now: float) -> float:
         """The watch's entry came up: expire what is due; the next deadline."""
         if self.read_by <= now and self._reader is not None:
-            self.interrupt(Expired())
+            self.interrupt(self._expired(self.late))
         elif self.read_by <= now and self.resting and self.owner is not None:
             self.resting = False
             self.owner.on_lapsed()
         if self.write_by <= now and self._writer is not None:
-            self._error = Expired()
+            self._error = self._expired(CloseReason.WRITE_TIMEOUT)
             writer, self._writer = self._writer, None
             reschedule(writer)
         if self.closed:
@@ -244,13 +247,13 @@ class Transport:
         return bool(poll.poll(0))
 
     def peek(self) -> bytes:
-        """One byte that stays unread, b"" at a FIN.  Raises Broken, BlockingIOError."""
+        """One byte that stays unread, b"" at a FIN.  Raises LinkError, BlockingIOError."""
         try:
             return self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             raise
         except OSError as error:
-            raise Broken(str(error)) from error
+            raise self.broken(error) from error
 
     def shut_down(self) -> None:
         """Send FIN; receiving goes on."""
@@ -271,11 +274,15 @@ class Transport:
                 )
         self._socket.close()
         if self._reader is not None:
-            self.interrupt(Broken("closed here"))
+            self.interrupt(self.broken(_closed_here()))
         if self._writer is not None:
-            self._error = Broken("closed here")
+            self._error = self.broken(_closed_here())
             writer, self._writer = self._writer, None
             reschedule(writer)
+
+
+def _closed_here() -> OSError:
+    return OSError("closed on this side")
 
 
 def tune(sock: socket.socket, *, nodelay: bool, keepalive: float) -> None:

@@ -50,7 +50,7 @@ class Tunnel:
         """More bytes; the silence that ends a tunnel is that of both sides."""
         while True:
             try:
-                return await source.receive(
+                return await source.transport.receive(
                     self._last + self._idle_timeout, CloseReason.TUNNEL_TIMEOUT
                 )
             except LinkError as error:

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from hopproxy.errors import BadResponse, LinkError
 from hopproxy.link.link import Link
-from hopproxy.link.transport import Broken, Transport
+from hopproxy.link.transport import Transport
 from hopproxy.message import Body, ResponseHead
 from hopproxy.record import CloseReason, Hop
 from hopproxy.rules.persistence import keep_alive_hint, upstream_allows
@@ -56,7 +56,7 @@ class UpstreamLink(Link):
     def __init__(
         self, transport: Transport, origin: str, keeper: Keeper, limits: UpstreamLimits
     ) -> None:
-        super().__init__(transport, Hop.UPSTREAM, origin)
+        super().__init__(transport, origin)
         self.origin = origin
         self.keeper = keeper
         self.limits = limits
@@ -112,7 +112,7 @@ class UpstreamLink(Link):
                     raise BadResponse("the response's head is larger than max_head_size") from None
                 if raw is not None:
                     break
-            data = await self.receive(deadline, CloseReason.RESPONSE_TIMEOUT)
+            data = await self.transport.receive(deadline, CloseReason.RESPONSE_TIMEOUT)
             if not data:
                 raise LinkError(
                     Hop.UPSTREAM,
@@ -170,6 +170,6 @@ class UpstreamLink(Link):
         """Why an idle link that became readable died; only for the record, it dies anyway."""
         try:
             data = self.transport.peek()
-        except Broken:
+        except LinkError:
             return CloseReason.PEER_RESET
         return CloseReason.UNSOLICITED if data else CloseReason.PEER_CLOSED

@@ -12,7 +12,16 @@ class Origin(Share[UpstreamLink]):
     `failed_at` is when a dial last failed (seconds of trio's clock), None while it answers.
     """
 
-    __slots__ = ("address", "authority", "failed_at", "label", "opened", "reused", "settings")
+    __slots__ = (
+        "address",
+        "authority",
+        "failed_at",
+        "idle_timeout",
+        "label",
+        "opened",
+        "reused",
+        "settings",
+    )
 
     def __init__(self, address: OriginAddress, settings: Upstream) -> None:
         pool = settings.pool
@@ -24,6 +33,7 @@ class Origin(Share[UpstreamLink]):
             self.label.removeprefix("http://").encode() if address.host else b"localhost"
         )
         self.failed_at: float | None = None
+        self.idle_timeout = pool.idle_timeout
         self.opened = 0
         self.reused = 0
 

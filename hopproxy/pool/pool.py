@@ -54,10 +54,15 @@ class Pool:
         self.ledger.add(origin)
         return origin
 
-    def acquire_now(self, origin: Origin) -> UpstreamLink | None:
-        """Lend the warmest idle link that is still alive; None when there is none."""
+    def acquire_now(self, origin: Origin, *, look: bool = True) -> UpstreamLink | None:
+        """Lend the warmest idle link that is still alive; None when there is none.
+
+        The watch has told of every death up to the last batch of events.  `look` asks the kernel
+        once more, for a request that could not be sent again.
+        """
         while (link := self.ledger.take_idle(origin)) is not None:
-            if not link.transport.is_readable():
+            transport = link.transport
+            if not ((look or transport.readable) and transport.is_readable()):
                 origin.reused += 1
                 link.begin()
                 return link
@@ -173,7 +178,7 @@ class Pool:
         return None
 
     def _idle_until(self, origin: Origin, link: UpstreamLink, now: float) -> float:
-        return min(now + min(origin.settings.pool.idle_timeout, link.keep_for), link.old_at)
+        return min(now + min(origin.idle_timeout, link.keep_for), link.old_at)
 
     # -- idle links --------------------------------------------------------------------------
 
@@ -257,7 +262,7 @@ class Pool:
         settings = origin.settings
         sock = await dial(origin.address, settings.connect_timeout)
         tune(sock, nodelay=settings.tcp_nodelay, keepalive=settings.tcp_keepalive)
-        transport = Transport(sock, self._watch)
+        transport = Transport(sock, self._watch, Hop.UPSTREAM)
         link = UpstreamLink(transport, origin.label, self, settings)
         origin.opened += 1
         if settings.pool.max_age:
