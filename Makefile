@@ -57,17 +57,19 @@ $(VENV)/bin/python:
 		echo '(Debian 12: apt-get install python3 python3-venv), or name it: make PYTHON=...'; \
 		exit 1; }
 	@'$(PYTHON)' -c '$(FIT)' || { echo '$(PYTHON) is older than Python 3.11'; exit 1; }
-	'$(PYTHON)' -m venv $(VENV) || { \
+	@'$(PYTHON)' -m venv $(VENV) || { \
 		rm -rf $(VENV); \
 		echo 'no venv: on Debian and Ubuntu, apt-get install python3-venv'; exit 1; }
 
 # Stamps: a second call installs nothing, unless pyproject.toml has changed since.
 $(VENV)/.runs: pyproject.toml | $(VENV)/bin/python
-	$(PIP) --editable .
+	@echo 'installing hopproxy into $(VENV)'
+	@$(PIP) --editable .
 	@touch $@
 
 $(VENV)/.tests: pyproject.toml | $(VENV)/bin/python
-	$(PIP) --editable '.[test,check,bench]'
+	@echo 'installing hopproxy, and what its tests need, into $(VENV)'
+	@$(PIP) --editable '.[test,check,bench]'
 	@touch $@ $(VENV)/.runs
 
 clean:

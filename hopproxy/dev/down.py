@@ -7,6 +7,7 @@ import html
 import json
 from importlib import resources
 
+from hopproxy.dev.settings import CONNECT
 from hopproxy.errors import ConnectFailed, HopError
 from hopproxy.gateway import Page
 from hopproxy.message import RequestHead, ResponseHead
@@ -18,6 +19,13 @@ _POLICY = (
     b"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
     b"script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
 )
+
+#: By proxy error type (RFC 9209 section 2.3): what became of the attempt to connect.
+_HAPPENED = {
+    "connection_refused": "refused at once: no process listens there",
+    "connection_timeout": f"no connection within {CONNECT:.0f} s",
+    "dns_error": "the name has no address",
+}
 
 
 def page_for(origin: OriginAddress, pseudonym: bytes) -> Page:
@@ -57,11 +65,11 @@ def _words(origin: OriginAddress, request: RequestHead, error: HopError) -> dict
     safe = request.method in (b"GET", b"HEAD")
     return {
         "status": f"{error.status} {reason_phrase(error.status).decode()}",
-        "title": "Nothing answers" if unreached else "The answer went wrong",
+        "title": "Nothing answers at" if unreached else "No good answer from",
         "origin": str(origin),
         "tried": _tried(origin),
         "request": f"{request.method.decode()} {request.target.decode('latin-1')}",
-        "detail": error.detail,
+        "detail": _HAPPENED.get(error.cause, error.detail) if unreached else error.detail,
         "cause": error.cause,
         "advice": _advice(origin, error),
         "sent": "It was not sent." if unreached else "",
