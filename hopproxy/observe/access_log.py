@@ -1,18 +1,199 @@
-"""One line for each exchange, as JSON or as text, written in batches."""
+"""One line for each exchange, as JSON or as text for people, written in batches.
 
-import os
+An exchange only leaves its record here; lines are made and written many at a time.  The log never
+holds up what it tells of: where its reader is slow or its disk is full, lines are dropped and
+counted.  Whatever a peer sent is written as printable ASCII, so that nobody can forge a line.
+"""
 
+import re
+import time
+
+import msgspec
 import trio
 
+from hopproxy.observe.outlet import Outlet
 from hopproxy.record import ExchangeRecord
+
+#: Seconds between two writes.
+INTERVAL = 0.1
+#: Records kept before lines are made of them: bounds what one making costs the loop.
+BATCH = 128
+#: Bytes of one field from the peer that are logged.
+CLIPPED = 1024
+
+_unsafe = re.compile(rb"[^ -~]")
+
+
+class Line(msgspec.Struct, gc=False):
+    """One exchange, as the JSON log writes it.
+
+    `time` is when it ended.  Sizes are body bytes, `first_byte_ms` is null where no response
+    began; `upstream_close` is why the upstream link served no more, null where it was kept.
+    """
+
+    time: str
+    client: str
+    client_link: int
+    client_request: int
+    method: str
+    host: str
+    target: str
+    status: int
+    received: int
+    sent: int
+    duration_ms: float
+    first_byte_ms: float | None
+    upstream: str
+    origin: str
+    upstream_link: int
+    reused: bool
+    attempts: int
+    cause: str
+    detail: str
+    upstream_close: str | None
+    upgraded: bool
 
 
 class AccessLog:
+    """Call it with each record; `run` writes.  `style` is json or text."""
+
     def __init__(self, style: str, fd: int) -> None:
-        self._fd = fd
+        self._encode = self._json if style == "json" else self._text
+        self.outlet = Outlet(fd, "access log")
+        self._pending: list[ExchangeRecord] = []
+        self._encoder = msgspec.json.Encoder()
+        self._seen: dict[bytes, str] = {}
+        self._offset = 0.0
+        self._second = -1
+        self._prefix = ""
+        self._ended = False
+
+    @property
+    def dropped(self) -> int:
+        """Lines that were never written."""
+        return self.outlet.dropped
 
     def __call__(self, record: ExchangeRecord) -> None:
-        os.write(self._fd, f"{record.status} {record.cause} {record.detail}\n".encode())
+        """An exchange has ended.  The record must not change afterwards."""
+        self._pending.append(record)
+        if len(self._pending) >= BATCH or self._ended:
+            self._make_lines()
 
     async def run(self) -> None:
-        await trio.sleep_forever()
+        """Write every 100 ms until cancelled, then what is left.  Call it once."""
+        self._set_clock()
+        try:
+            while True:
+                await trio.sleep(INTERVAL)
+                self._set_clock()
+                self._make_lines()
+                self.outlet.write()
+        finally:
+            self._ended = True  # who is cut in the same moment still gets a line
+            self._make_lines()
+            self.outlet.finish()
+
+    def _set_clock(self) -> None:
+        # Asked again and again: the wall clock may be set while the process runs.
+        self._offset = time.time() - trio.current_time()
+
+    def _make_lines(self) -> None:
+        pending = self._pending
+        if not pending:
+            return
+        self._pending = []
+        self.outlet.add(self._encode(pending), len(pending))
+        if self._ended:
+            self.outlet.finish()
+
+    # -- json --------------------------------------------------------------------------------
+
+    def _json(self, records: list[ExchangeRecord]) -> bytes:
+        return self._encoder.encode_lines([self._line(record) for record in records])
+
+    def _line(self, record: ExchangeRecord) -> Line:
+        started, first, clean = record.started, record.first_byte, self._clean
+        detail, close = record.detail, record.upstream_close
+        return Line(
+            self._time(record.ended + self._offset),
+            record.peer,
+            record.link_number,
+            record.link_request,
+            clean(record.method),
+            clean(record.host),
+            clean(record.target),
+            record.status,
+            record.received,
+            record.sent,
+            int((record.ended - started) * 1e6) / 1000,
+            int((first - started) * 1e6) / 1000 if first else None,
+            record.route,
+            record.origin,
+            record.upstream_number,
+            record.attempts > 0 and record.upstream_number > 0 and not record.fresh,
+            record.attempts,
+            record.cause,
+            clean(detail.encode()) if detail else "",
+            close.label if close is not None else None,
+            record.upgraded,
+        )
+
+    def _time(self, wall: float) -> str:
+        """RFC 3339, in UTC, to the millisecond."""
+        second = int(wall)
+        if second != self._second:
+            self._second = second
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+        return f"{self._prefix}{int((wall - second) * 1000):03d}Z"
+
+    # -- text --------------------------------------------------------------------------------
+
+    def _text(self, records: list[ExchangeRecord]) -> bytes:
+        return "".join([self._sentence(record) for record in records]).encode()
+
+    def _sentence(self, record: ExchangeRecord) -> str:
+        """`21:30:01.123 127.0.0.1 "GET /x" 200 13B 1.5ms app #7 reused`, and what went wrong."""
+        wall = record.ended + self._offset
+        clock = time.strftime("%H:%M:%S", time.localtime(wall))
+        request = "-"
+        if record.method:
+            request = f"{self._clean(record.method)} {self._clean(record.target)}"
+            request = request.replace('"', "\\x22")
+        words = [
+            f"{clock}.{int(wall % 1 * 1000):03d}",
+            record.peer,
+            f'"{request}"',
+            f"{record.status or '-'} {record.sent}B {(record.ended - record.started) * 1000:.1f}ms",
+        ]
+        if record.upstream_number:
+            use = "new" if record.fresh else "reused"
+            words.append(f"{record.route} #{record.upstream_number} {use}")
+            if record.attempts > 1:
+                words.append(f"after {record.attempts - 1} failed")
+            if record.upstream_close is not None:
+                words.append(f"closed:{record.upstream_close.label}")
+        if record.upgraded:
+            words.append("upgraded")
+        if record.cause:
+            words.append(f"! {record.cause}: {self._clean(record.detail.encode())}")
+        return " ".join(words) + "\n"
+
+    # -- what peers sent ---------------------------------------------------------------------
+
+    def _clean(self, raw: bytes) -> str:
+        """Printable ASCII; all else as \\xNN."""
+        text = self._seen.get(raw)
+        if text is None:
+            text = _printable(raw)
+            if len(raw) <= 128:  # both bounds together keep the memo below half a megabyte
+                if len(self._seen) >= 1024:
+                    self._seen.clear()
+                self._seen[raw] = text
+        return text
+
+
+def _printable(raw: bytes) -> str:
+    clipped = raw[:CLIPPED]
+    if _unsafe.search(clipped) is not None:
+        clipped = _unsafe.sub(lambda found: b"\\x%02x" % ord(found[0]), clipped)
+    return clipped.decode("ascii") + ("..." if len(raw) > CLIPPED else "")

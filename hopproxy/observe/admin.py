@@ -1,14 +1,194 @@
-import socket
+"""The admin listener: probes, metrics, the links as JSON and the live page.  It only reads.
 
+Its own small HTTP server, on h11: bounded in connections, head size and time, and with none of the
+data plane's parts, so that it still answers where those are full or draining, and cannot hurt them.
+"""
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+from urllib.parse import parse_qs
+
+import h11
+import msgspec
 import trio
 
+from hopproxy.listener import accept
 from hopproxy.observe.access_log import AccessLog
+from hopproxy.observe.metrics import Metrics
+from hopproxy.observe.page import HTML, POLICY
+from hopproxy.observe.snapshot import closes_of, links_of, unready
 from hopproxy.runtime import Runtime
+
+log = logging.getLogger("hopproxy")
+
+#: Connections open at once; past it the longest silent one goes.
+MOST_CONNECTIONS = 32
+#: Bytes of a request's head.
+HEAD_SIZE = 8 * 1024
+#: Seconds for a request to come whole, and for an answer to be taken.
+IDLE_TIMEOUT, WRITE_TIMEOUT = 30.0, 10.0
+
+_TEXT = "text/plain; charset=utf-8"
+
+
+class Answer(NamedTuple):
+    """What is sent back."""
+
+    status: int
+    content_type: str
+    body: bytes
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+class Query(NamedTuple):
+    """What of a request an answer may depend on."""
+
+    limit: int | None
+    accept: str
 
 
 class Admin:
+    """Answers out of one runtime."""
+
     def __init__(self, runtime: Runtime, access_log: AccessLog | None) -> None:
         self._runtime = runtime
+        self._metrics = Metrics(runtime, access_log)
+        self._open: dict[trio.CancelScope, None] = {}
+        self._answers: dict[str, Callable[[Query], Awaitable[Answer]]] = {
+            "/": self._page,
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/links": self._links,
+            "/closes": self._closes,
+            "/metrics": self._exposition,
+        }
 
     async def run(self, listener: socket.socket) -> None:
-        await trio.sleep_forever()
+        """Serve until cancelled; closes the listener then."""
+        with listener:
+            async with trio.open_nursery() as nursery:
+                await accept(listener, self._serve, nursery, self._make_room)
+
+    # -- connections -------------------------------------------------------------------------
+
+    async def _serve(self, sock: socket.socket, _: str) -> None:
+        """One connection; whatever goes wrong ends with it."""
+        if len(self._open) >= MOST_CONNECTIONS:
+            self._make_room()
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        with trio.CancelScope() as scope:
+            self._open[scope] = None
+            try:
+                await self._requests(stream, scope)
+            except (trio.BrokenResourceError, h11.LocalProtocolError):
+                pass
+            except Exception:
+                log.exception("the admin listener could not answer")
+            finally:
+                self._open.pop(scope, None)
+                await trio.aclose_forcefully(stream)
+
+    def _make_room(self) -> None:
+        longest = next(iter(self._open), None)
+        if longest is not None:
+            del self._open[longest]
+            longest.cancel()
+
+    async def _requests(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_SIZE)
+        while True:
+            scope.deadline = trio.current_time() + IDLE_TIMEOUT
+            try:
+                request = await _next_request(stream, connection)
+            except h11.RemoteProtocolError as error:
+                request, answer = None, Answer(error.error_status_hint, _TEXT, b"not understood\n")
+            else:
+                if request is None:
+                    return
+                if scope in self._open:  # the most recently used one comes last
+                    del self._open[scope]
+                    self._open[scope] = None
+                answer = await self._answer(request)
+            scope.deadline = trio.current_time() + WRITE_TIMEOUT
+            await stream.send_all(_written(connection, request, answer))
+            if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
+                return
+            connection.start_next_cycle()
+
+    # -- answers -----------------------------------------------------------------------------
+
+    async def _answer(self, request: h11.Request) -> Answer:
+        if request.method not in (b"GET", b"HEAD"):
+            return Answer(405, _TEXT, b"this listener only reads\n", (("Allow", "GET, HEAD"),))
+        path, _, query = request.target.decode("ascii", "replace").partition("?")
+        answer = self._answers.get(path)
+        if answer is None:
+            known = " ".join(self._answers)
+            return Answer(404, _TEXT, f"not found; there are: {known}\n".encode())
+        limit = parse_qs(query).get("limit", [""])[0]
+        most = int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 7 else None
+        accepted = [value for name, value in request.headers if name == b"accept"]
+        return await answer(Query(most, b", ".join(accepted).decode("ascii", "replace")))
+
+    async def _page(self, _: Query) -> Answer:
+        policy = ("Content-Security-Policy", POLICY)
+        return Answer(200, "text/html; charset=utf-8", HTML, (policy,))
+
+    async def _healthz(self, _: Query) -> Answer:
+        return Answer(200, _TEXT, b"alive\n")
+
+    async def _readyz(self, _: Query) -> Answer:
+        reason = unready(self._runtime, trio.current_time())
+        return Answer(503 if reason else 200, _TEXT, f"{reason or 'ready'}\n".encode())
+
+    async def _links(self, query: Query) -> Answer:
+        rows = await links_of(self._runtime, query.limit)
+        return Answer(200, "application/json", msgspec.json.encode(rows))
+
+    async def _closes(self, query: Query) -> Answer:
+        rows = closes_of(self._runtime, query.limit)
+        return Answer(200, "application/json", msgspec.json.encode(rows))
+
+    async def _exposition(self, query: Query) -> Answer:
+        body, content_type = self._metrics.exposition(query.accept)
+        return Answer(200, content_type, body)
+
+
+async def _next_request(
+    stream: trio.SocketStream, connection: h11.Connection
+) -> h11.Request | None:
+    """The next request, None at the end of the connection.  Raises RemoteProtocolError."""
+    request = None
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await stream.receive_some(HEAD_SIZE))
+        elif isinstance(event, h11.Request):
+            request = event
+            framed = {b"content-length", b"transfer-encoding"}
+            if any(name in framed for name, _ in event.headers):
+                return request  # its body stays unread, and so this is the last of its connection
+        elif isinstance(event, h11.EndOfMessage):
+            return request
+        else:
+            return None
+
+
+def _written(connection: h11.Connection, request: h11.Request | None, answer: Answer) -> bytes:
+    """The whole response; a HEAD gets the head alone."""
+    headers = [
+        ("Content-Type", answer.content_type),
+        ("Content-Length", str(len(answer.body))),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
+        *answer.fields,
+    ]
+    if connection.their_state is not h11.DONE:
+        headers.append(("Connection", "close"))
+    out = connection.send(h11.Response(status_code=answer.status, headers=headers)) or b""
+    if request is None or request.method != b"HEAD":
+        out += connection.send(h11.Data(data=answer.body)) or b""
+    return out + (connection.send(h11.EndOfMessage()) or b"")

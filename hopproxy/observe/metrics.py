@@ -1,0 +1,185 @@
+"""Counters and gauges for Prometheus, read off the runtime when they are asked for.
+
+Serving only counts in plain attributes; this alone knows what a metric is.  Sizes are body bytes,
+durations seconds, from a request's head to the end of its response.  `upstream` is empty for
+requests that no route took.
+"""
+
+import time
+from collections.abc import Iterator
+
+import trio
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from hopproxy import __version__
+from hopproxy.observe.access_log import AccessLog
+from hopproxy.observe.snapshot import is_failed, origins, unready
+from hopproxy.runtime import BUCKETS, Runtime
+
+
+class Metrics:
+    """Everything that one worker exposes."""
+
+    def __init__(self, runtime: Runtime, access_log: AccessLog | None) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Exchanges(runtime))
+        self._registry.register(_Links(runtime))
+        self._registry.register(_Worker(runtime, access_log))
+        ProcessCollector(registry=self._registry)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """(body, content type): OpenMetrics for those who accept it, else Prometheus' own text."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+
+class _Exchanges(Collector):
+    """What became of the requests."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._tallies = runtime.tallies
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "hopproxy_requests",
+            "Requests answered, by the status sent; 0: no response began.",
+            labels=["upstream", "status"],
+        )
+        failures = CounterMetricFamily(
+            "hopproxy_failures",
+            "Requests that failed, by Proxy-Status error type.",
+            labels=["upstream", "cause"],
+        )
+        retries = CounterMetricFamily(
+            "hopproxy_retries", "Requests sent a second time.", labels=["upstream"]
+        )
+        received = CounterMetricFamily(
+            "hopproxy_received_bytes", "Body bytes taken from clients.", labels=["upstream"]
+        )
+        sent = CounterMetricFamily(
+            "hopproxy_sent_bytes", "Body bytes sent to clients.", labels=["upstream"]
+        )
+        for name, tally in self._tallies.items():
+            for status, count in tally.statuses.items():
+                requests.add_metric([name, str(status)], count)
+            for cause, count in tally.causes.items():
+                failures.add_metric([name, cause], count)
+            retries.add_metric([name], tally.repeated)
+            received.add_metric([name], tally.received)
+            sent.add_metric([name], tally.sent)
+        yield from (requests, failures, retries, received, sent, self._durations())
+
+    def _durations(self) -> HistogramMetricFamily:
+        durations = HistogramMetricFamily(
+            "hopproxy_request_duration_seconds",
+            "From a request's head to the end of its response.",
+            labels=["upstream"],
+        )
+        bounds = [*(str(bound) for bound in BUCKETS), "+Inf"]
+        for name, tally in self._tallies.items():
+            below = 0
+            buckets: list[tuple[str, float]] = []
+            for bound, count in zip(bounds, tally.buckets, strict=True):
+                below += count
+                buckets.append((bound, below))
+            durations.add_metric([name], buckets, tally.seconds)
+        return durations
+
+
+class _Links(Collector):
+    """The links of both hops, and how they ended."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def collect(self) -> Iterator[Metric]:
+        clients = self._runtime.clients
+        links = GaugeMetricFamily("hopproxy_client_links", "Open client links.", labels=["state"])
+        links.add_metric(["idle"], len(clients.idle))
+        links.add_metric(["busy"], len(clients.links) - len(clients.idle))
+        yield links
+        yield GaugeMetricFamily(
+            "hopproxy_client_links_limit", "Client links that may be open.", clients.limit
+        )
+        yield CounterMetricFamily(
+            "hopproxy_client_accepted", "Client connections accepted.", clients.accepted
+        )
+        yield from self._upstreams()
+        closes = CounterMetricFamily(
+            "hopproxy_link_closes",
+            "Links that ended, by hop, reason, and who acted first.",
+            labels=["hop", "reason", "owner"],
+        )
+        for (hop, reason), count in self._runtime.closes.counts.items():
+            closes.add_metric([hop.value, reason.label, reason.owner.value], count)
+        yield closes
+
+    def _upstreams(self) -> Iterator[Metric]:
+        of_origin = ["upstream", "origin"]
+        links = GaugeMetricFamily(
+            "hopproxy_upstream_links", "Open upstream links.", labels=[*of_origin, "state"]
+        )
+        limit = GaugeMetricFamily(
+            "hopproxy_upstream_links_limit", "Upstream links that may be open.", labels=of_origin
+        )
+        waiting = GaugeMetricFamily(
+            "hopproxy_upstream_waiting", "Requests waiting for a link.", labels=of_origin
+        )
+        reachable = GaugeMetricFamily(
+            "hopproxy_upstream_reachable", "0 after a failed dial, else 1.", labels=of_origin
+        )
+        opened = CounterMetricFamily(
+            "hopproxy_upstream_opened", "Upstream links opened.", labels=of_origin
+        )
+        reused = CounterMetricFamily(
+            "hopproxy_upstream_reused", "Requests served by an idle link.", labels=of_origin
+        )
+        now = trio.current_time()
+        for name, origin in origins(self._runtime):
+            labels = [name, origin.label]
+            links.add_metric([*labels, "idle"], len(origin.idle))
+            links.add_metric([*labels, "lent"], origin.lent)
+            links.add_metric([*labels, "dialling"], origin.dialling)
+            limit.add_metric(labels, origin.max_connections)
+            waiting.add_metric(labels, len(origin.waiters))
+            reachable.add_metric(labels, 0 if is_failed(origin, now) else 1)
+            opened.add_metric(labels, origin.opened)
+            reused.add_metric(labels, origin.reused)
+        yield from (links, limit, waiting, reachable, opened, reused)
+
+
+class _Worker(Collector):
+    """The process."""
+
+    def __init__(self, runtime: Runtime, access_log: AccessLog | None) -> None:
+        self._runtime = runtime
+        self._access_log = access_log
+        self._started = time.time() - (trio.current_time() - runtime.started)
+
+    def collect(self) -> Iterator[Metric]:
+        runtime = self._runtime
+        yield InfoMetricFamily("hopproxy_build", "Which hopproxy.", {"version": __version__})
+        yield GaugeMetricFamily(
+            "hopproxy_start_time_seconds", "When serving began, Unix time.", self._started
+        )
+        yield GaugeMetricFamily(
+            "hopproxy_draining", "1 while no more work is taken.", int(runtime.draining)
+        )
+        yield GaugeMetricFamily(
+            "hopproxy_ready",
+            "What /readyz says: 1 for 200.",
+            int(not unready(runtime, trio.current_time())),
+        )
+        dropped = self._access_log.dropped if self._access_log is not None else 0
+        yield CounterMetricFamily(
+            "hopproxy_access_log_dropped", "Log lines that were never written.", dropped
+        )

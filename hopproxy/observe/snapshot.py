@@ -1,0 +1,227 @@
+"""What a worker looks like right now, as plain rows: every link of both hops, the last closes.
+
+Nothing is kept here: a row says what a link's own attributes say.  Ages and idle times are seconds.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import trio
+
+from hopproxy import __version__
+from hopproxy.link.client import ClientLink
+from hopproxy.link.link import Link
+from hopproxy.link.upstream import UpstreamLink
+from hopproxy.pool.origin import Origin
+from hopproxy.pool.wait import Wait
+from hopproxy.runtime import Runtime
+
+Row = dict[str, Any]
+L = TypeVar("L", bound=Link)
+
+#: Links looked at between two turns of the others.
+STRIDE = 100
+#: Seconds for which a failed dial speaks against an origin that nobody has tried since.
+FAILED_FOR = 15.0
+
+
+def origins(runtime: Runtime) -> Iterator[tuple[str, Origin]]:
+    """Every origin, with the name of the upstream it belongs to."""
+    for name, application in runtime.applications.items():
+        for origin in application.balancer.members:
+            yield name, origin
+
+
+def unready(runtime: Runtime, now: float) -> str:
+    """Why no more requests should be sent here, "" while they should.
+
+    An origin that failed speaks against us only for a while: without requests nobody dials it,
+    and so nobody would learn that it is back.
+    """
+    if runtime.draining:
+        return "draining"
+    for name, application in runtime.applications.items():
+        if all(is_failed(origin, now) for origin in application.balancer.members):
+            return f"no origin of {name} can be reached"
+    return ""
+
+
+def is_failed(origin: Origin, now: float) -> bool:
+    """Whether the last dial failed, a short while ago."""
+    return origin.failed_at is not None and now - origin.failed_at < FAILED_FOR
+
+
+# -- links -----------------------------------------------------------------------------------
+
+
+async def links_of(runtime: Runtime, most: int | None = None) -> Row:
+    """Every link of both hops, or at most so many of each: the busy ones, then the youngest.
+
+    Checkpoints now and then: what has closed meanwhile is left out.
+    """
+    now = trio.current_time()
+    clients, pooled = runtime.clients, runtime.pool.links
+    partners = {link.partner: link for link in clients.links if link.partner is not None}
+    client_rows: list[Row] = []
+    for client in await _chosen(clients.links, clients.idle, most):
+        if len(client_rows) % STRIDE == 0:
+            await trio.lowlevel.checkpoint()
+        if not client.transport.closed:
+            client_rows.append(client_row(client, now))
+    idle = {link: None for _, origin in origins(runtime) for link in origin.idle}
+    upstream_rows: list[Row] = []
+    for link in await _chosen(pooled, idle, most):
+        if len(upstream_rows) % STRIDE == 0:
+            await trio.lowlevel.checkpoint()
+        if link in pooled:
+            upstream_rows.append(upstream_row(link, pooled[link], partners.get(link), now))
+    return {
+        **summary(runtime, now),
+        "origins": [origin_row(name, origin, now) for name, origin in origins(runtime)],
+        "clients": client_rows,
+        "upstreams": upstream_rows,
+    }
+
+
+async def _chosen(links: Iterable[L], idle: Iterable[L], most: int | None) -> list[L]:
+    """The links to show, in the order in which they were opened."""
+    found = list(links)
+    if most is None or len(found) <= most:
+        return found
+    await trio.lowlevel.checkpoint()
+    resting = set(idle)
+    found.sort(key=lambda link: (link in resting, -link.number))
+    return sorted(found[:most], key=lambda link: link.number)
+
+
+def client_row(link: ClientLink, now: float) -> Row:
+    """One client link.  `idle_limit` is null while it is not idle."""
+    idle = link in link.idle_links
+    state = "busy"
+    if idle:
+        state = "idle"
+    elif isinstance(link.awaits, Wait):
+        state = "waiting"
+    elif is_upgraded(link):
+        state = "upgraded"
+    row = _row(link, now, state)
+    row["idle_limit"] = round(link.transport.read_by - link.since, 3) if idle else None
+    row["coupled_to"] = link.partner.number if link.partner is not None else None
+    return row
+
+
+def upstream_row(link: UpstreamLink, origin: Origin, client: ClientLink | None, now: float) -> Row:
+    """One upstream link, lent to `client`, if to anybody."""
+    idle = link in origin.idle
+    state = "idle" if idle else "upgraded" if client and is_upgraded(client) else "busy"
+    if state == "busy" and client is None and link.private:
+        state = "private"  # between two requests of the one client it is bound to
+    row = _row(link, now, state)
+    row["origin"] = origin.label
+    row["idle_limit"] = round(link.transport.read_by - link.since, 3) if idle else None
+    row["coupled_to"] = client.number if client is not None else None
+    return row
+
+
+def is_upgraded(link: ClientLink) -> bool:
+    """Whether bytes go both ways now: coupled, and no response is awaited any more."""
+    return link.partner is not None and link.awaits is None
+
+
+def _row(link: Link, now: float, state: str) -> Row:
+    return {
+        "number": link.number,
+        "hop": link.hop.value,
+        "peer": link.peer,
+        "state": state,
+        "age": round(now - link.opened, 3),
+        "idle": round(now - link.since, 3) if state in ("idle", "private") else 0.0,
+        "requests": link.served,
+        "received": link.transport.received,
+        "sent": link.transport.sent,
+    }
+
+
+def origin_row(name: str, origin: Origin, now: float) -> Row:
+    """One origin: its share of the pool, and the limits on it."""
+    pool = origin.settings.pool
+    return {
+        "upstream": name,
+        "origin": origin.label,
+        "idle": len(origin.idle),
+        "lent": origin.lent,
+        "dialling": origin.dialling,
+        "waiting": len(origin.waiters),
+        "opened": origin.opened,
+        "reused": origin.reused,
+        "failed_ago": None if origin.failed_at is None else round(now - origin.failed_at, 3),
+        "limits": {
+            "max_connections": origin.max_connections,
+            "max_idle": origin.max_idle,
+            "queue": origin.queue_size,
+            "idle_timeout": pool.idle_timeout,
+            "max_requests": pool.max_requests,
+            "max_age": pool.max_age,
+        },
+    }
+
+
+# -- the worker ------------------------------------------------------------------------------
+
+
+def summary(runtime: Runtime, now: float) -> Row:
+    """The worker as a whole: who it is, how it is, and what it has served."""
+    tallies = runtime.tallies.values()
+    members = [origin for _, origin in origins(runtime)]
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "time": round(time.time(), 3),
+        "uptime": round(now - runtime.started, 3),
+        "draining": runtime.draining,
+        "unready": unready(runtime, now),
+        "totals": {
+            "requests": sum(sum(tally.statuses.values()) for tally in tallies),
+            "failures": sum(sum(tally.causes.values()) for tally in tallies),
+            "repeated": sum(tally.repeated for tally in tallies),
+            "received": sum(tally.received for tally in tallies),
+            "sent": sum(tally.sent for tally in tallies),
+            "accepted": runtime.clients.accepted,
+            "opened": sum(origin.opened for origin in members),
+            "reused": sum(origin.reused for origin in members),
+            "closed": sum(runtime.closes.counts.values()),
+            "clients": len(runtime.clients.links),
+            "clients_idle": len(runtime.clients.idle),
+            "upstreams": len(runtime.pool.links),
+        },
+        "limits": {
+            "max_clients": runtime.clients.limit,
+            "max_upstreams": runtime.pool.ledger.max_total,
+        },
+    }
+
+
+def closes_of(runtime: Runtime, most: int | None = None) -> Row:
+    """The last closes, newest first, and how often each reason came up."""
+    now, wall = trio.current_time(), time.time()
+    last = runtime.closes.last
+    rows = [
+        {
+            "time": round(wall - (now - record.at), 3),
+            "hop": record.hop.value,
+            "owner": record.reason.owner.value,
+            "reason": record.reason.label,
+            "peer": record.peer,
+            "age": round(record.age, 3),
+            "idle": round(record.idle, 3),
+            "requests": record.requests,
+        }
+        for record in list(reversed(last))[:most]
+    ]
+    counts = [
+        {"hop": hop.value, "owner": reason.owner.value, "reason": reason.label, "count": count}
+        for (hop, reason), count in runtime.closes.counts.items()
+    ]
+    return {"time": round(wall, 3), "closes": rows, "counts": counts}
