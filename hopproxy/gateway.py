@@ -55,6 +55,7 @@ class Gateway:
         transport = Transport(sock, runtime.watch, Hop.CLIENT)
         client = ClientLink(transport, sender, limits, clients.idle)
         clients.links[client] = None
+        clients.accepted += 1
         reason = CloseReason.STOPPED
         try:
             self._make_room()
