@@ -11,11 +11,11 @@ from hopproxy.message import Kind, field, kind_of
 #: A chunk-size line with its extensions may be this long, all trailers together that long.
 MAX_LINE = 4096
 MAX_TRAILERS = 16384
-#: Bytes of chunk lines that one body may spend beyond twice its data, so that a stream of
+#: Bytes of chunk extensions that one body may spend beyond twice its data, so that a stream of
 #: one-byte chunks with fat extensions is refused (RFC 9112 section 7.1.1).
 MAX_EXTENSIONS = 65536
 
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*((?:;[\t\x20-\x7e\x80-\xff]*)?)")
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t\x20-\x7e\x80-\xff]*|[ \t]*)")
 
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -102,7 +102,7 @@ class ChunkedReader:
 
     def _hold(self, pending: bytes) -> None:
         limit = MAX_TRAILERS if self._state is _TRAILER else MAX_LINE
-        if len(pending) > limit:
+        if len(pending) > limit + 1:  # its last byte may be the CR of its end
             raise ChunkedError("a line in the chunked coding that is too long")
         if self._state is _FOOTER and pending != b"\r":
             raise ChunkedError("a chunk that is longer than it said")
@@ -125,15 +125,18 @@ class ChunkedReader:
         if match is None or len(line) > MAX_LINE:
             raise ChunkedError("a chunk size that cannot be read")
         self._left = int(match[1], 16)
-        self._spent += len(match[2])
+        self._spent = max(0, self._spent + len(match[2]) - 2 * self._left)
         if self._spent > MAX_EXTENSIONS:
             raise ChunkedError("too many bytes in chunk extensions")
-        self._state = _DATA if self._left else _TRAILER
+        if self._left:
+            self._state = _DATA
+        else:
+            self._state, self._spent = _TRAILER, 0
 
     def _trailer(self, line: bytes) -> None:
         self._spent += len(line)
         found = field(line)
-        if found is None or self._spent > MAX_EXTENSIONS + MAX_TRAILERS:
+        if found is None or self._spent > MAX_TRAILERS:
             raise ChunkedError("a trailer that cannot be read")
         if kind_of(found.name) is Kind.ORDINARY and found.name not in _HEAD_ONLY_NAMES:
             self.trailers.append(found.line)
