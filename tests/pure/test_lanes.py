@@ -1,0 +1,151 @@
+"""Two lanes, one meaning: the plain lane and h11 read the same, and refuse the same."""
+
+import re
+
+import h11
+import pytest
+from hypothesis import given
+
+from hopproxy.errors import BadRequest, BadResponse, HopError
+from hopproxy.message import Head, RequestHead, ResponseHead
+from hopproxy.wire import plain
+from tests.pure.search import REQUESTS, RESPONSES, damaged, request, response, search
+
+#: Legal, and more than the plain lane cares to read: it brings any head to the other lane.
+ODD_LINE = b"X-Odd:y"
+
+
+def h11_reads_request(raw: bytes) -> h11.Request | None:
+    """What h11, asked without any of our own checks, takes for the request."""
+    connection = h11.Connection(h11.SERVER)
+    connection.receive_data(raw + b"\r\n\r\n")
+    try:
+        event = connection.next_event()
+    except h11.RemoteProtocolError:
+        return None
+    return event if isinstance(event, h11.Request) else None
+
+
+def h11_reads_response(raw: bytes) -> h11.Response | h11.InformationalResponse | None:
+    """The same for the response to a GET that offered to upgrade."""
+    connection = h11.Connection(h11.CLIENT)
+    fields = [("Host", "a"), ("Upgrade", "x")]
+    connection.send(h11.Request(method="GET", target="/", headers=fields))
+    connection.send(h11.EndOfMessage())
+    connection.receive_data(raw + b"\r\n\r\n")
+    try:
+        event = connection.next_event()
+    except h11.RemoteProtocolError:
+        return None
+    return event if isinstance(event, h11.Response | h11.InformationalResponse) else None
+
+
+def items(head: Head) -> list[tuple[bytes, bytes]]:
+    """(name, value) of each line, in order."""
+    return [calm(*re.split(rb":[ \t]*", line, maxsplit=1)) for line in head.lines]
+
+
+def calm(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """A coding's name in lower case, as h11 hands it over; it never goes out as it came."""
+    return name, value.lower() if name.lower() == b"transfer-encoding" else value
+
+
+def meaning(head: Head) -> list[object]:
+    """All that a head means to the floors above, its lines first."""
+    special = [(*calm(field.name, field.value), field.kind) for field in head.special]
+    shared = [items(head), special, head.minor, head.options, head.body, head.length]
+    if isinstance(head, RequestHead):
+        return [*shared, head.method, head.target, head.host, head.expects, head.upgrade]
+    assert isinstance(head, ResponseHead)
+    return [*shared, head.status, head.reason]
+
+
+@given(damaged(REQUESTS))
+@search
+def test_what_is_let_through_h11_reads_the_same(raw: bytes) -> None:
+    head = request(raw)
+    if isinstance(head, HopError):
+        return
+    event = h11_reads_request(raw)
+    assert event is not None, "refused by h11"
+    assert event.method == head.method
+    assert event.headers.raw_items() == items(head)
+    assert event.http_version == b"1.0" if head.minor == 0 else event.http_version > b"1.0"
+    if plain.read_request(raw) is not None:
+        assert (event.target, event.http_version) == (head.target, b"1.1")
+
+
+@given(damaged(RESPONSES))
+@search
+def test_what_an_origin_gets_through_h11_reads_the_same(raw: bytes) -> None:
+    head = response(raw)
+    if isinstance(head, HopError):
+        return
+    event = h11_reads_response(raw)
+    assert event is not None, "refused by h11"
+    assert (event.status_code, event.reason) == (head.status, head.reason)
+    assert event.headers.raw_items() == items(head)
+    if plain.read_response(raw) is not None:
+        assert event.http_version == b"1.1"
+
+
+@given(damaged(REQUESTS))
+@search
+def test_an_odd_line_changes_nothing_of_a_request(raw: bytes) -> None:
+    odd = raw + b"\r\n" + ODD_LINE
+    assert plain.read_request(odd) is None
+    one, other = request(raw), request(odd)
+    if isinstance(one, HopError) or isinstance(other, HopError):
+        assert isinstance(one, HopError), f"only the odd lane refuses: {other!r}"
+        assert isinstance(other, HopError), f"only the plain lane refuses: {one!r}"
+        return
+    assert other.lines.pop() == b"X-Odd: y"
+    assert meaning(other) == meaning(one)
+
+
+@given(damaged(RESPONSES))
+@search
+def test_an_odd_line_changes_nothing_of_a_response(raw: bytes) -> None:
+    odd = raw + b"\r\n" + ODD_LINE
+    assert plain.read_response(odd) is None
+    one, other = response(raw), response(odd)
+    if isinstance(one, HopError) or isinstance(other, HopError):
+        assert isinstance(one, HopError), f"only the odd lane refuses: {other!r}"
+        assert isinstance(other, HopError), f"only the plain lane refuses: {one!r}"
+        return
+    assert other.lines.pop() == b"X-Odd: y"
+    assert meaning(other) == meaning(one)
+
+
+@pytest.mark.parametrize("raw", REQUESTS)
+def test_a_head_read_again_means_the_same(raw: bytes) -> None:
+    first, again = request(raw), request(raw)
+    assert isinstance(first, RequestHead)
+    assert isinstance(again, RequestHead)
+    assert meaning(first) == meaning(again)
+
+
+@pytest.mark.parametrize(
+    "raw", [REQUESTS[0], REQUESTS[1], REQUESTS[2], REQUESTS[3], REQUESTS[5]], ids=range(5)
+)
+def test_usual_requests_take_the_plain_lane(raw: bytes) -> None:
+    assert plain.read_request(raw) is not None
+
+
+def test_a_refused_head_is_refused_again() -> None:
+    raw = b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked"
+    assert isinstance(request(raw), BadRequest)
+    assert isinstance(request(raw), BadRequest)
+    answered = raw.replace(b"GET / HTTP/1.1", b"HTTP/1.1 200 OK")
+    assert isinstance(response(answered), BadResponse)
+    assert isinstance(response(answered), BadResponse)
+
+
+def test_the_same_bytes_mean_another_body_after_head() -> None:
+    raw = b"HTTP/1.1 200 OK\r\nContent-Length: 5"
+    lengths = []
+    for method in (b"GET", b"HEAD", b"GET"):
+        head = response(raw, method)
+        assert isinstance(head, ResponseHead)
+        lengths.append(head.length)
+    assert lengths == [5, 0, 5]
