@@ -21,8 +21,8 @@ TOP = 78
 BAR = 15
 STEP = 21
 PANEL_HEAD = 40
-NAME_WIDTH = 66
-LABEL_WIDTH = 132
+NAME_WIDTH = 76
+LABEL_WIDTH = 126
 
 _STYLE = """
   .page { fill: #ffffff; stroke: #d0d7de }
