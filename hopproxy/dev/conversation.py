@@ -32,7 +32,7 @@ class Received(msgspec.Struct):
 class Conversation:
     """The server's side of one connection; `number` counts connections from 1."""
 
-    def __init__(self, stream: trio.SocketStream, number: int) -> None:
+    def __init__(self, stream: trio.abc.Stream, number: int) -> None:
         self.stream = stream
         self.number = number
         self.served = 0
@@ -74,7 +74,7 @@ class Conversation:
             if event is not h11.NEED_DATA:
                 assert not isinstance(event, type) or event is h11.PAUSED
                 return event
-            self.wire.receive_data(await self.stream.receive_some())
+            self.wire.receive_data(bytes(await self.stream.receive_some()))
 
     def persists(self) -> bool:
         """Whether another request may come; if so, ready for it."""

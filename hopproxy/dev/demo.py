@@ -59,9 +59,10 @@ class Demo:
         """Serve on a listening socket until cancelled."""
         listener.setblocking(False)
         sockets = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-        await trio.serve_listeners(self._serve, [sockets])
+        await trio.serve_listeners(self.serve, [sockets])
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        """Answer on one connection until it ends; closes it."""
         self._accepted += 1
         conversation = Conversation(stream, self._accepted)
         try:

@@ -81,8 +81,6 @@ def _words(origin: OriginAddress, request: RequestHead, error: HopError) -> dict
 def _tried(origin: OriginAddress) -> str:
     if origin.kind == "unix":
         return origin.path
-    if origin.host == "localhost":
-        return f"127.0.0.1 and ::1, port {origin.port}"
     return f"{origin.host}, port {origin.port}"
 
 

@@ -29,7 +29,7 @@ async def echo(conversation: Conversation, received: Received) -> None:
     data = conversation.wire.trailing_data[0] or await conversation.stream.receive_some()
     while data:
         try:
-            socket.receive_data(data)
+            socket.receive_data(bytes(data))
             out, ended = _answers(socket, received)
         except (RemoteProtocolError, LocalProtocolError):
             return

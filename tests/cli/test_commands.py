@@ -1,0 +1,120 @@
+"""The commands that end by themselves, and the exit codes: 0 done, 1 settings, 2 usage, 3 bind."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+import hopproxy
+from tests.cli.command import finished, write_settings
+
+
+def test_the_version_is_told() -> None:
+    ended = finished("--version")
+    assert (ended.returncode, ended.stdout) == (0, f"hopproxy {hopproxy.__version__}\n")
+
+
+def test_the_commands_are_listed_by_help() -> None:
+    ended = finished("--help")
+    assert ended.returncode == 0
+    for command in ("run", "dev", "check", "schema"):
+        assert f"\n    {command} " in ended.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["serve"],
+        ["run", "--port", "1"],
+        ["check", "--config"],
+        ["dev", "3000", "4000"],
+        ["dev", "https://localhost:3000"],
+        ["dev", "--bind", "8080:80"],
+        ["dev", "--admin", "nowhere"],
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_ends_with_2_and_says_why(arguments: list[str]) -> None:
+    ended = finished(*arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_dev_says_what_would_have_been_an_origin() -> None:
+    assert finished("dev", "https://localhost:3000").stderr == (
+        "hopproxy dev: TLS towards an origin is not supported "
+        "(use http://localhost:3000 or unix:/path)\n"
+    )
+
+
+def test_check_ends_with_0_when_all_is_well(tmp_path: Path) -> None:
+    file, _ = write_settings(tmp_path, 3000)
+    ended = finished("check", "--config", str(file))
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "valid\n", "")
+
+
+def test_check_ends_with_1_and_tells_every_problem_at_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text("upstreams:\n  app:\n    orgins: []\n    connect_timeout: soon\n")
+    ended = finished("check", "--config", str(file))
+    assert ended.returncode == 1
+    told = ended.stderr.splitlines()
+    assert [line.split(": ")[0] for line in told] == [f"{file}:3:5", f"{file}:3:5", f"{file}:4:22"]
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_file_that_is_not_there_ends_with_1(tmp_path: Path, command: str) -> None:
+    ended = finished(command, "--config", str(tmp_path / "none.yaml"))
+    assert ended.returncode == 1
+    assert "none.yaml: cannot be read: No such file or directory" in ended.stderr
+
+
+def test_a_file_that_is_no_text_ends_with_1(tmp_path: Path) -> None:
+    file = tmp_path / "binary.yaml"
+    file.write_bytes(b"\xff\xfe")
+    ended = finished("check", "--config", str(file))
+    assert (ended.returncode, ended.stderr) == (1, f"{file}: cannot be read: not UTF-8\n")
+
+
+def test_without_config_the_file_of_this_folder_is_taken(tmp_path: Path) -> None:
+    write_settings(tmp_path, 3000)
+    assert finished("check", cwd=tmp_path).stdout == "valid\n"
+
+
+def test_run_with_wrong_settings_ends_with_1_before_it_listens(tmp_path: Path) -> None:
+    file, _ = write_settings(tmp_path, 3000, "workers: many")
+    ended = finished("run", "--config", str(file))
+    assert ended.returncode == 1
+    assert f"{file}:3:10: workers:" in ended.stderr
+
+
+def test_schema_is_a_json_schema_that_knows_every_section() -> None:
+    ended = finished("schema")
+    assert ended.returncode == 0
+    schema = json.loads(ended.stdout)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert {"listeners", "client", "upstreams", "routes", "admin"} <= schema["properties"].keys()
+
+
+def test_run_ends_with_3_where_it_cannot_listen(tmp_path: Path) -> None:
+    file, url = write_settings(tmp_path, 3000)
+    port = int(url.rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", port)):
+        ended = finished("run", "--config", str(file))
+    assert ended.returncode == 3
+    assert f"cannot listen on 127.0.0.1:{port}: another process listens there" in ended.stderr
+
+
+@pytest.mark.parametrize("option", ["--bind", "--admin"])
+def test_dev_ends_with_3_where_it_was_told_to_listen_and_cannot(option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = finished("dev", option, str(port))
+    assert ended.returncode == 3
+    assert f"cannot listen on 127.0.0.1:{port}: another process listens there" in ended.stderr

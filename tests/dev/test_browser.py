@@ -1,0 +1,78 @@
+"""`hopproxy dev` as a person meets it: through a browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cli.command import Command, answering, free_port, hopproxy
+from tests.conftest import needs
+from tests.dev.browser import Browser
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    chromium = needs("chromium")
+    chromedriver = needs("chromedriver", debian="chromium-driver")
+    opened = Browser(chromium, chromedriver, tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def demo(browser: Browser) -> Iterator[Command]:
+    """`hopproxy dev` without an origin; asks for the browser first, to be skipped at once."""
+    with hopproxy("dev", "--bind", "127.0.0.1:0", "--admin", "127.0.0.1:0") as command:
+        yield command
+
+
+def test_the_page_shows_what_the_origin_received(browser: Browser, demo: Command) -> None:
+    browser.open(demo.url)
+    head = browser.text("#head")
+    place = demo.url.removeprefix("http://")
+    assert head.startswith("GET / HTTP/1.1\n")
+    assert f"Host: {place}" in head
+    assert "X-Forwarded-For: 127.0.0.1" in head
+    assert f"X-Forwarded-Host: {place}" in head
+    assert "Via: 1.1 hopproxy" in head
+    assert browser.run("return document.querySelectorAll('#head .ours').length") == 5
+    assert re.search(r"connection \d+, request \d+ on it", browser.text("#where"))
+
+
+@pytest.mark.parametrize(
+    ("what", "status", "said"),
+    [
+        ("get", "200", "upstream link"),
+        ("post", "200", "bytes: a body of this page"),
+        ("chunks", "200", "8 chunks, each passed on as it came"),
+        ("events", "stream", "6 events, then this page closed the stream"),
+        ("websocket", "101", "echo: one, two, three"),
+        ("close", "200", "yours stays open"),
+        ("drop", "502", "error=connection_terminated"),
+        ("error", "500", "the origin's own answer"),
+    ],
+)
+def test_every_button_does_what_it_says(
+    browser: Browser, demo: Command, what: str, status: str, said: str
+) -> None:
+    browser.open(demo.url)
+    browser.click(f"[data-try={what}]")
+    browser.wait_for("#summary", "1 answer")
+    assert browser.text("#results .status") == status
+    assert said in browser.text("#results .said")
+
+
+def test_the_page_of_an_origin_that_is_down_reloads_itself_when_it_is_back(
+    browser: Browser,
+) -> None:
+    port = free_port()
+    binds = ("--bind", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    with hopproxy("dev", str(port), *binds) as command:
+        browser.open(command.url + "/some/page")
+        assert f"Nothing answers at http://localhost:{port}" in browser.text("h1")
+        assert "GET /some/page" in browser.text("dl")
+        browser.wait_for("#count", "asked 1 time")  # it has asked, and it is still away
+        with answering(port, b"<title>back</title><h1>The server is back</h1>"):
+            browser.wait_for("h1", "The server is back")
