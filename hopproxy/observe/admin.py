@@ -7,6 +7,7 @@ data plane's parts, so that it still answers where those are full or draining, a
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
@@ -188,7 +189,9 @@ def _written(connection: h11.Connection, request: h11.Request | None, answer: An
     ]
     if connection.their_state is not h11.DONE:
         headers.append(("Connection", "close"))
-    out = connection.send(h11.Response(status_code=answer.status, headers=headers)) or b""
+    reason = HTTPStatus(answer.status).phrase.encode()
+    head = h11.Response(status_code=answer.status, headers=headers, reason=reason)
+    out = connection.send(head) or b""
     if request is None or request.method != b"HEAD":
         out += connection.send(h11.Data(data=answer.body)) or b""
     return out + (connection.send(h11.EndOfMessage()) or b"")

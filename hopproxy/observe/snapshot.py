@@ -71,12 +71,15 @@ async def links_of(runtime: Runtime, most: int | None = None) -> Row:
         if not client.transport.closed:
             client_rows.append(client_row(client, now))
     idle = {link: None for _, origin in origins(runtime) for link in origin.idle}
+    names = {origin: name for name, origin in origins(runtime)}
     upstream_rows: list[Row] = []
     for link in await _chosen(pooled, idle, most):
         if len(upstream_rows) % STRIDE == 0:
             await trio.lowlevel.checkpoint()
         if link in pooled:
-            upstream_rows.append(upstream_row(link, pooled[link], partners.get(link), now))
+            row = upstream_row(link, pooled[link], partners.get(link), now)
+            row["upstream"] = names.get(pooled[link], "")
+            upstream_rows.append(row)
     return {
         **summary(runtime, now),
         "origins": [origin_row(name, origin, now) for name, origin in origins(runtime)],
@@ -109,6 +112,7 @@ def client_row(link: ClientLink, now: float) -> Row:
     row = _row(link, now, state)
     row["idle_limit"] = round(link.transport.read_by - link.since, 3) if idle else None
     row["coupled_to"] = link.partner.number if link.partner is not None else None
+    row["busy"] = 0.0 if idle else round(now - link.since, 3)
     return row
 
 
@@ -122,6 +126,7 @@ def upstream_row(link: UpstreamLink, origin: Origin, client: ClientLink | None, 
     row["origin"] = origin.label
     row["idle_limit"] = round(link.transport.read_by - link.since, 3) if idle else None
     row["coupled_to"] = client.number if client is not None else None
+    row["busy"] = round(now - client.since, 3) if client is not None else 0.0
     return row
 
 
