@@ -1,0 +1,117 @@
+"""The Dockerfile does what it says, as far as this can be seen without Docker."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import PATIENCE, STEP, answering, free_port, get
+from tests.dockerfile import Image, instructions
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "Dockerfile").read_text()
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The image, built by every step of the Dockerfile."""
+    built = Image(ROOT, tmp_path_factory.mktemp("image"))
+    try:
+        built.build(TEXT)
+    except subprocess.CalledProcessError as error:
+        pytest.fail(f"{error.cmd}:\n{error.stdout}{error.stderr}")
+    return built
+
+
+class Container:
+    """A process started as `docker run` would start it."""
+
+    def __init__(self, image: Image, origin: int) -> None:
+        self.port, self.admin = free_port(), free_port()
+        self.image = image
+        self.environ = image.environment(
+            HOPPROXY_PORT=str(self.port),
+            HOPPROXY_ADMIN=f"127.0.0.1:{self.admin}",
+            HOPPROXY_ORIGIN=f"http://127.0.0.1:{origin}",
+            HOPPROXY_DRAIN_TIMEOUT="4s",
+        )
+        command = image.command("ENTRYPOINT") + image.command("CMD")
+        self.process = subprocess.Popen(
+            command,
+            env=self.environ,
+            cwd=image.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def is_healthy(self) -> bool:
+        """Whether the HEALTHCHECK's command succeeds."""
+        command = self.image.command("HEALTHCHECK")
+        return subprocess.run(command, env=self.environ, capture_output=True).returncode == 0
+
+
+@contextmanager
+def running(image: Image, origin: int) -> Iterator[Container]:
+    container = Container(image, origin)
+    limit = time.monotonic() + PATIENCE
+    try:
+        while not container.is_healthy():
+            assert container.process.poll() is None
+            assert time.monotonic() < limit, "it did not become healthy"
+            time.sleep(STEP)
+        yield container
+    finally:
+        if container.process.poll() is None:
+            container.process.kill()
+        container.process.wait(PATIENCE)
+
+
+def test_the_image_holds_every_file_of_the_package(image: Image) -> None:
+    (installed,) = image.root.glob("opt/hopproxy/lib/python*/site-packages/hopproxy")
+    kinds = ("*.py", "*.html", "py.typed")
+    ours = {
+        file.relative_to(ROOT / "hopproxy")
+        for kind in kinds
+        for file in (ROOT / "hopproxy").rglob(kind)
+    }
+    assert {file for file in ours if not (installed / file).exists()} == set()
+
+
+def test_the_image_holds_no_tests_and_no_pip(image: Image) -> None:
+    (site,) = image.root.glob("opt/hopproxy/lib/python*/site-packages")
+    assert not any((site / name).exists() for name in ("tests", "benchmarks", "pip"))
+    assert not (image.root / "src").exists()
+
+
+def test_nobody_is_root_in_it(image: Image) -> None:
+    user = image.settings["USER"].partition(":")[0]
+    assert int(user) > 0
+
+
+def test_what_it_exposes_is_where_its_settings_listen(image: Image) -> None:
+    text = image.below("/etc/hopproxy/hopproxy.yaml").read_text()
+    for port in image.settings["EXPOSE"].split():
+        assert f":-{port}}}" in text or f":{port}}}" in text
+    assert image.settings["STOPSIGNAL"] == "SIGTERM"
+
+
+def test_its_base_images_are_the_same(image: Image) -> None:
+    bases = {rest.split()[0] for name, rest in instructions(TEXT) if name == "FROM"}
+    assert len(bases) == 1, "a venv works with the Python it was made by"
+
+
+def test_it_serves_is_healthy_and_ends_within_the_drain_timeout(image: Image) -> None:
+    origin = free_port()
+    with answering(origin, b"the application"), running(image, origin) as container:
+        assert get(f"http://127.0.0.1:{container.port}")[2] == b"the application"
+        begun = time.monotonic()
+        container.process.send_signal(signal.SIGTERM)
+        assert container.process.wait(PATIENCE) == 0
+        assert time.monotonic() - begun < 4
+        assert not container.is_healthy()
