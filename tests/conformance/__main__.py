@@ -46,7 +46,9 @@ def against_target(
     """Run each case against a proxy that somebody else started."""
     proxy = Proxy(asked.target, address[1], {"": Origin(origin_port)}, address=address[0])
     for case in cases(asked.only):
-        if case.group != "base" and case.group not in asked.assume:
+        if GROUPS[case.group].private:
+            outcome = Outcome(case, "n/a", "ends the proxy's process")
+        elif case.group != "base" and case.group not in asked.assume:
             outcome = Outcome(case, "n/a", f"needs the settings of group {case.group}")
         else:
             outcome = run(case, proxy.stage(case))
@@ -77,7 +79,7 @@ def against_peer(name: str, only: str) -> Iterator[Outcome]:
 def start(name: str, group: Group, batch: Sequence[Case], directory: Path) -> Proxy:
     """Start that proxy with the group's settings."""
     if name == "hopproxy":
-        return proxies.hopproxy(group, batch, directory)
+        return proxies.hopproxy(batch, directory)
     return (proxies.nginx if name == "nginx" else proxies.haproxy)(group, directory)
 
 

@@ -32,6 +32,7 @@ class Stage:
     ours: bool = False
     pids: tuple[int, ...] = ()
     drain_signal: signal.Signals = signal.SIGTERM
+    log: Callable[[], str] = str
     trace: Trace = field(default_factory=Trace)
     clients: list[Client] = field(default_factory=list)
 
@@ -116,6 +117,13 @@ class Stage:
         assert response.status in (statuses or (502,)), f"status {response.status}"
         return response
 
+    def named(self, response: Message | None, cause: str) -> None:
+        """Expect hopproxy to name a failure's cause in Proxy-Status and in its access log."""
+        if not self.ours:
+            return
+        assert response is None or f"error={cause}" in response.value("proxy-status")
+        assert until(lambda: cause in self.log()), f"{cause} is not in the log"
+
     def close(self) -> None:
         for client in self.clients:
             client.close()
@@ -196,7 +204,7 @@ def run(case: Case, stage: Stage) -> Outcome:
     stage.origin.trace = stage.trace
     try:
         case.play(stage)
-    except (AssertionError, OSError) as broken:
+    except (AssertionError, OSError, LookupError, ValueError) as broken:
         return Outcome(case, "fail", f"{_said(broken)}; {stage.trace.summary()}", str(stage.trace))
     finally:
         stage.close()

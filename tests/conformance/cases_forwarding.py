@@ -33,7 +33,7 @@ def options_is_answered_where_max_forwards_ends(s: Stage) -> None:
     assert client.response().status in (200, 204)
 
 
-@rule(76, "RFC 9110 7.6.2 MUST", group="trace_on")
+@rule(76, "RFC 9110 7.6.2 MUST", group="other_choices")
 def trace_is_answered_where_max_forwards_ends(s: Stage) -> None:
     client = s.client()
     client.head("TRACE /here HTTP/1.1", "Max-Forwards: 0")

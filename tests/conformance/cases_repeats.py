@@ -48,7 +48,7 @@ def forwarded_from(s: Stage, source: str) -> Message:
     return link.last
 
 
-@rule(65, "hopproxy trusted_proxies", group="trusting")
+@rule(65, "hopproxy trusted_proxies", group="other_choices")
 def forwarding_fields_of_a_trusted_proxy_are_appended_to(s: Stage) -> None:
     trusted = forwarded_from(s, "127.0.0.1")
     assert trusted.values("x-forwarded-for") == ["6.6.6.6, 127.0.0.1"]
@@ -57,7 +57,7 @@ def forwarding_fields_of_a_trusted_proxy_are_appended_to(s: Stage) -> None:
     assert trusted.value("forwarded").startswith("for=6.6.6.6, for=127.0.0.1;")
 
 
-@rule(65, "hopproxy trusted_proxies", group="trusting")
+@rule(65, "hopproxy trusted_proxies", group="other_choices")
 def forwarding_fields_of_anybody_else_are_replaced(s: Stage) -> None:
     unknown = forwarded_from(s, "127.0.0.2")
     assert unknown.values("x-forwarded-for") == ["127.0.0.2"]
@@ -66,7 +66,7 @@ def forwarding_fields_of_anybody_else_are_replaced(s: Stage) -> None:
     assert unknown.value("forwarded").startswith("for=127.0.0.2;")
 
 
-@rule(74, "RFC 9110 7.6.3", group="via_off")
+@rule(74, "RFC 9110 7.6.3", group="other_choices")
 def via_off_is_silent_towards_the_client_alone(s: Stage) -> None:
     client = s.client()
     response, _ = s.exchange(client)

@@ -20,10 +20,11 @@ def proxy_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Ca
 
     def find(case: Case) -> Proxy:
         group = GROUPS[case.group]
-        key = case.id if group.private else group.name
+        key = case.id if group.private else str(group.process)
         if key not in running:
-            batch = [case] if group.private else cases(group=group.name)
-            running[key] = proxies.hopproxy(group, batch, tmp_path_factory.mktemp("proxy"))
+            shared = [each for each in cases() if GROUPS[each.group].process == group.process]
+            batch = [case] if group.private else shared
+            running[key] = proxies.hopproxy(batch, tmp_path_factory.mktemp("proxy"))
         return running[key]
 
     yield find

@@ -24,6 +24,16 @@ class Group:
     haproxy: Lines | None = ("", "")
     private: bool = False
 
+    @property
+    def upstream(self) -> Mapping[str, Any]:
+        """The part of hopproxy's settings that each upstream has for itself."""
+        return dict(self.hopproxy.get("upstream", {}))
+
+    @property
+    def process(self) -> Mapping[str, Any]:
+        """The part that groups must have in common to share a process."""
+        return {name: value for name, value in self.hopproxy.items() if name != "upstream"}
+
 
 _TABLE = (
     Group("base"),
@@ -85,7 +95,7 @@ _TABLE = (
         "short_idle",
         {"upstream": {"pool": {"idle_timeout": "2s"}}},
         ("", "keepalive_timeout 2s;"),
-        ("", "pool-purge-delay 2s"),
+        None,
     ),
     Group(
         "no_reuse_past_now",
@@ -118,10 +128,17 @@ _TABLE = (
         ("", "maxconn 4"),
     ),
     Group("few_clients", {"client": {"max_connections": 4}}, None, None),
-    Group("trusting", {"trusted_proxies": ["127.0.0.1"]}, None, None),
-    Group("via_off", {"via": "off"}, None, None),
-    Group("trace_on", {"trace": "on"}, None, None),
-    Group("underscore_drop", {"underscore_fields": "drop"}, None, None),
+    Group(
+        "other_choices",
+        {
+            "trusted_proxies": ["127.0.0.1"],
+            "via": "off",
+            "trace": "on",
+            "underscore_fields": "drop",
+        },
+        None,
+        None,
+    ),
     Group("underscore_reject", {"underscore_fields": "reject"}, None, None),
     Group("idempotency_key", {"upstream": {"retry_idempotency_key": "on"}}, None, None),
     Group(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import copy
+import importlib.metadata
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conformance.case import Case, Stage
-from tests.conformance.groups import Group
+from tests.conformance.groups import GROUPS, Group
 from tests.conformance.origin import Origin
 
 START_WITHIN = 20.0
@@ -45,7 +46,12 @@ class Proxy:
         host = case.host if case.host in self.origins else "origin.test"
         ours = self.name == "hopproxy"
         drain = DRAIN_SIGNALS.get(self.name, signal.SIGTERM)
-        return Stage((self.address, self.port), origin, host, ours, self.pids(), drain)
+        begun = len(self.printed())
+
+        def log() -> str:
+            return self.printed()[begun:]
+
+        return Stage((self.address, self.port), origin, host, ours, self.pids(), drain, log)
 
     def pids(self) -> tuple[int, ...]:
         """Return the process and its children, those that serve included."""
@@ -67,32 +73,37 @@ class Proxy:
             origin.close()
 
 
-def hopproxy(group: Group, cases: Sequence[Case], directory: Path) -> Proxy:
-    """Start hopproxy with an upstream and an origin of its own for each case."""
+def hopproxy(cases: Sequence[Case], directory: Path) -> Proxy:
+    """Start hopproxy with an upstream and an origin of its own for each case.
+
+    The groups of the cases must share their settings of the whole process.
+    """
     origins = {case.host: Origin() for case in cases}
     port = free_port()
-    settings = hopproxy_settings(group, origins, port)
+    settings = hopproxy_settings(cases, origins, port)
     config = directory / "hopproxy.yaml"
     config.write_text(json.dumps(settings, indent=1))
     command = [sys.executable, "-m", "hopproxy.cli", "run", "--config", str(config)]
     return started(Proxy("hopproxy", port, origins, directory=directory), command)
 
 
-def hopproxy_settings(group: Group, origins: Mapping[str, Origin], port: int) -> dict[str, Any]:
-    """Write the group's settings over the defaults; JSON is YAML too."""
-    overrides = copy.deepcopy(dict(group.hopproxy))
-    upstream = overrides.pop("upstream", {})
+def hopproxy_settings(
+    cases: Sequence[Case], origins: Mapping[str, Origin], port: int
+) -> dict[str, Any]:
+    """Write the groups' settings over the defaults; JSON is YAML too."""
+    upstreams = {
+        f"u{origins[case.host].port}": {
+            "origins": [f"http://127.0.0.1:{origins[case.host].port}"],
+            **GROUPS[case.group].upstream,
+        }
+        for case in cases
+    }
     return {
         "listeners": [{"bind": f"127.0.0.1:{port}"}],
-        "upstreams": {
-            f"u{origin.port}": {"origins": [f"http://127.0.0.1:{origin.port}"], **upstream}
-            for origin in origins.values()
-        },
-        "routes": [
-            {"upstream": f"u{origin.port}", "host": host} for host, origin in origins.items()
-        ],
-        "access_log": "text",
-        **overrides,
+        "upstreams": upstreams,
+        "routes": [{"upstream": f"u{o.port}", "host": host} for host, o in origins.items()],
+        "access_log": "json",
+        **GROUPS[cases[0].group].process,
     }
 
 
@@ -198,6 +209,16 @@ def started(proxy: Proxy, command: Sequence[str]) -> Proxy:
             raise NotStarted(f"{' '.join(command)}:\n{proxy.printed()}")
         time.sleep(0.02)
     return proxy
+
+
+def version(name: str) -> str:
+    """Return the name and version that a proxy gives itself."""
+    if name == "hopproxy":
+        return f"hopproxy {importlib.metadata.version('hopproxy')}"
+    path = shutil.which(name) or f"/usr/sbin/{name}"
+    done = subprocess.run([path, "-v"], capture_output=True, text=True, check=True)
+    number = re.search(r"[/ ](\d+\.\d+\.\d+)", done.stdout + done.stderr)
+    return f"{name} {number[1] if number else ''}".strip()
 
 
 def free_port() -> int:

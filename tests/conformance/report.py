@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.conformance import proxies
 from tests.conformance.case import Case, Outcome
 from tests.conformance.table import LATER
 
@@ -49,6 +50,8 @@ def write_results(path: Path, results: Mapping[str, Sequence[Outcome]]) -> None:
         "",
         *[f"- {line}" for line in summary(results).splitlines()],
         "",
+        "Measured: " + ", ".join(proxies.version(name) for name in names) + ".",
+        "",
         "| rule | behaviour | " + " | ".join(names) + " | source |",
         "|---|---|" + "---|" * (len(names) + 1),
     ]
@@ -61,7 +64,9 @@ def write_results(path: Path, results: Mapping[str, Sequence[Outcome]]) -> None:
     for name, outcomes in results.items():
         for outcome in outcomes:
             if outcome.verdict == "fail":
-                lines.append(f"- {name}, {outcome.case.id}: `{outcome.seen}`")
+                seen = outcome.seen.replace("`", "'")
+                seen = seen if len(seen) < 300 else seen[:300] + "..."
+                lines.append(f"- {name}, {outcome.case.id}: `{seen}`")
     lines += ["", "## Rules without a case yet", ""]
     lines += [f"- {number}: waits for {reason}" for number, reason in LATER.items()]
     path.write_text("\n".join(lines) + "\n")

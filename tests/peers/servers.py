@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import needs
 
 ROOT = Path(__file__).parents[2]
 APPS = "tests.peers.apps"
@@ -60,15 +61,10 @@ class Server:
             self.process.wait(3)
 
 
-def needs(program: str, *, debian: str = "", pip: str = "") -> str:
-    """Return the path of a program, or skip the test and name the package that has it."""
-    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
-    if path is None and pip and importlib.util.find_spec(program) is not None:
-        path = sys.executable
-    if path is None:
-        how = f"apt-get install {debian}" if debian else f"pip install {pip}"
-        pytest.skip(f"missing: {program} ({how})")
-    return path
+def needs_module(name: str) -> None:
+    """Skip the test, naming the package, where Python cannot import it."""
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"missing: {name} (pip install {name})")
 
 
 def nginx(directory: Path, port: int) -> list[str]:
@@ -80,14 +76,14 @@ def nginx(directory: Path, port: int) -> list[str]:
 
 
 def gunicorn(directory: Path, port: int) -> list[str]:
-    needs("gunicorn", pip="gunicorn")
+    needs_module("gunicorn")
     threads = ("-k", "gthread", "--threads", "32", "--worker-tmp-dir", str(directory))
     address = f"127.0.0.1:{port}"
     return [sys.executable, "-m", "gunicorn", *threads, "--bind", address, f"{APPS}:wsgi"]
 
 
 def uvicorn(_directory: Path, port: int) -> list[str]:
-    needs("uvicorn", pip="uvicorn")
+    needs_module("uvicorn")
     quiet = ("--no-access-log", "--log-level", "warning")
     return [sys.executable, "-m", "uvicorn", *quiet, "--port", str(port), f"{APPS}:asgi"]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import needs
 from tests.peers.load import load
-from tests.peers.servers import ORIGINS, needs, origin, sidecar
+from tests.peers.servers import ORIGINS, origin, sidecar
 
 
 @pytest.mark.parametrize("name", sorted(ORIGINS))
