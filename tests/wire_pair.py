@@ -1,0 +1,369 @@
+"""Both hops in one trio run: a worker between raw clients and scripted origins.
+
+Peers speak bytes, not HTTP objects, so a test reads like a packet trace.  They sit on Unix sockets
+unless a test is about TCP: there the kernel delivers within the system call, so that once every
+task is blocked nothing is on its way, and trio's autojump clock may jump without a race.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from hopproxy.listener import open_listener
+from hopproxy.observe.access_log import AccessLog
+from hopproxy.record import CloseReason, ExchangeRecord, Hop
+from hopproxy.runtime import Runtime
+from hopproxy.settings.schema import ClientSettings, Listener, Pool, Settings, Upstream
+from hopproxy.settings.units import Bind, OriginAddress
+from hopproxy.worker import Sockets, Worker
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 2\r\n\r\nok"
+
+
+def virtual_time(
+    test: Callable[[], Awaitable[None]],
+    *,
+    clock: None = None,
+    instruments: Sequence[trio.abc.Instrument] = (),
+) -> None:
+    """Run a test whose time jumps whenever nothing moves."""
+    trio.run(test, clock=MockClock(autojump_threshold=0), instruments=instruments)
+
+
+class Message:
+    """One message as it stood on the wire; `body` without its framing."""
+
+    def __init__(self, head: bytes, body: bytes) -> None:
+        self.start, *lines = head.split(b"\r\n")
+        self.fields = [
+            (name.lower(), value.strip())
+            for name, _, value in (line.partition(b":") for line in lines)
+        ]
+        self.body = body
+
+    @property
+    def status(self) -> int:
+        """The status code of a response."""
+        return int(self.start.split(b" ")[1])
+
+    def values(self, name: bytes) -> list[bytes]:
+        """The values of each field of this name (lower case)."""
+        return [value for found, value in self.fields if found == name]
+
+
+class Peer:
+    """The raw far end of one connection of the gateway."""
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self.sock = sock
+        self._buffer = b""
+
+    async def send(self, data: bytes) -> None:
+        """Send all of it, waiting where the gateway holds us back."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[await self.sock.send(rest) :]
+
+    async def until(self, mark: bytes) -> bytes:
+        """Everything up to and with `mark`; EOFError when the connection ends first."""
+        while mark not in self._buffer:
+            await self._more()
+        found, _, self._buffer = self._buffer.partition(mark)
+        return found + mark
+
+    async def exactly(self, count: int) -> bytes:
+        """So many bytes."""
+        while len(self._buffer) < count:
+            await self._more()
+        found, self._buffer = self._buffer[:count], self._buffer[count:]
+        return found
+
+    async def rest(self) -> bytes:
+        """Everything up to FIN.  A reset is raised as ConnectionError."""
+        while data := await self.sock.recv(65536):
+            self._buffer += data
+        found, self._buffer = self._buffer, b""
+        return found
+
+    async def _more(self) -> None:
+        data = await self.sock.recv(65536)
+        if not data:
+            raise EOFError(self._buffer)
+        self._buffer += data
+
+    async def message(self, *, bodiless: bool = False) -> Message:
+        """The next request or response; `bodiless` for the answer to HEAD."""
+        head = (await self.until(b"\r\n\r\n"))[:-4]
+        message = Message(head, b"")
+        if bodiless:
+            return message
+        if message.values(b"transfer-encoding"):
+            message.body = await self._chunks()
+        elif lengths := message.values(b"content-length"):
+            message.body = await self.exactly(int(lengths[0]))
+        return message
+
+    async def _chunks(self) -> bytes:
+        body = b""
+        while size := int(await self.until(b"\r\n"), 16):
+            body += await self.exactly(size)
+            assert await self.exactly(2) == b"\r\n"
+        await self.until(b"\r\n")
+        return body
+
+    def pending(self) -> bytes:
+        """What has arrived and was not read, without waiting."""
+        try:
+            raw = socket.socket(fileno=os.dup(self.sock.fileno()))
+            with raw:
+                return self._buffer + raw.recv(1 << 20, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return self._buffer
+
+    def finish(self) -> None:
+        """Send FIN; reading goes on."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close both ways."""
+        self.sock.close()
+
+    def reset(self) -> None:
+        """Close with RST (TCP only)."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+
+class Origin:
+    """A listening origin; the test accepts and answers by hand."""
+
+    def __init__(self, sock: socket.socket, address: OriginAddress) -> None:
+        self.address = address
+        self._sock = trio.socket.from_stdlib_socket(sock)
+        self.peers: list[Peer] = []
+
+    async def accept(self) -> Peer:
+        """The next connection of the gateway."""
+        sock, _ = await self._sock.accept()
+        self.peers.append(Peer(sock))
+        return self.peers[-1]
+
+    def waiting(self) -> bool:
+        """Whether a connection waits to be accepted."""
+        with socket.socket(fileno=os.dup(self._sock.fileno())) as raw:
+            raw.setblocking(False)
+            try:
+                accepted, _ = raw.accept()
+            except BlockingIOError:
+                return False
+        accepted.setblocking(False)
+        self.peers.append(Peer(trio.socket.from_stdlib_socket(accepted)))
+        return True
+
+    def close(self) -> None:
+        """Listen no more: who connects is refused."""
+        self._sock.close()
+
+    def end(self) -> None:
+        """Close everything."""
+        self.close()
+        for peer in self.peers:
+            peer.close()
+
+
+class Records(AccessLog):
+    """Keeps the record of each exchange."""
+
+    def __init__(self) -> None:
+        self.kept: list[ExchangeRecord] = []
+
+    def __call__(self, record: ExchangeRecord) -> None:
+        self.kept.append(record)
+
+    async def run(self) -> None:
+        await trio.sleep_forever()
+
+
+class Hops:
+    """A worker, the clients that connect to it and the origins it connects to."""
+
+    runtime: Runtime
+    worker: Worker
+
+    def __init__(self, nursery: trio.Nursery, directory: Path) -> None:
+        self._nursery = nursery
+        self._directory = directory
+        self.tcp = False
+        self.origins: list[Origin] = []
+        self.clients: list[Peer] = []
+        self.records = Records()
+        self.ended = trio.Event()
+        self._target: str | tuple[str, int] = ""
+
+    async def start(
+        self,
+        *,
+        client: dict[str, Any] | None = None,
+        upstream: dict[str, Any] | None = None,
+        pool: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> Origin:
+        """Start the worker with these settings; its first origin."""
+        if not self.origins:
+            self.add_origin()
+        app = Upstream(
+            origins=tuple(origin.address for origin in self.origins),
+            pool=Pool(**(pool or {})),
+            **(upstream or {}),
+        )
+        settings.setdefault("upstreams", {"app": app})
+        listener = open_listener(self._bind("gateway"), 128)
+        self._target = listener.getsockname()
+        self.worker = Worker(
+            Settings(
+                client=ClientSettings(**(client or {})),
+                listeners=(Listener(),),
+                **settings,
+            ),
+            Sockets([listener], None),
+            self.records,
+        )
+        self.runtime = cast("Runtime", await self._nursery.start(self._run))
+        return self.origins[0]
+
+    async def _run(self, task_status: trio.TaskStatus[Runtime]) -> None:
+        await self.worker.run(task_status)
+        self.ended.set()
+
+    def _bind(self, name: str) -> Bind:
+        if self.tcp:
+            return Bind("tcp", host="127.0.0.1", port=0)
+        return Bind("unix", path=str(self._directory / name))
+
+    def add_origin(self, backlog: int = 128) -> Origin:
+        """One more origin, before `start`."""
+        sock = open_listener(self._bind(f"origin{len(self.origins)}"), backlog)
+        if self.tcp:
+            address = OriginAddress("tcp", host="127.0.0.1", port=sock.getsockname()[1])
+        else:
+            address = OriginAddress("unix", path=sock.getsockname())
+        self.origins.append(Origin(sock, address))
+        return self.origins[-1]
+
+    async def client(self, *, receive_buffer: int = 0) -> Peer:
+        """A new client connection."""
+        family = socket.AF_INET if self.tcp else socket.AF_UNIX
+        sock = trio.socket.socket(family, socket.SOCK_STREAM)
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.clients.append(Peer(sock))
+        await sock.connect(self._target)
+        return self.clients[-1]
+
+    async def asked(self, request: bytes = GET) -> tuple[Peer, Peer]:
+        """A new client whose request has reached the origin on a new link."""
+        client = await self.client()
+        await client.send(request)
+        upstream = await self.origins[0].accept()
+        await upstream.message()
+        return client, upstream
+
+    async def pair(self) -> tuple[Peer, Peer]:
+        """A client and an upstream link with one good exchange behind them, both idle."""
+        client, upstream = await self.asked()
+        await upstream.send(OK)
+        await client.message()
+        await self.quiet()
+        return client, upstream
+
+    async def again(self, client: Peer, upstream: Peer, request: bytes = GET) -> Message:
+        """One more exchange on the same two links."""
+        await client.send(request)
+        await upstream.message()
+        await upstream.send(OK)
+        return await client.message()
+
+    async def quiet(self) -> None:
+        """Wait until nothing moves any more (and no time passes)."""
+        await wait_all_tasks_blocked(0.02 if self.tcp else 0.0)
+
+    def closes(self, hop: Hop) -> list[CloseReason]:
+        """Why the links of a hop ended, in order."""
+        return [close.reason for close in self.runtime.closes.last if close.hop is hop]
+
+    def check_ledger(self) -> None:
+        """The books agree with the links that are open."""
+        ledger, links = self.runtime.pool.ledger, self.runtime.pool.links
+        assert ledger.total == sum(share.size for share in ledger.shares)
+        assert all(min(share.lent, share.dialling) >= 0 for share in ledger.shares)
+        idle = [link for share in ledger.shares for link in share.idle]
+        assert set(idle) <= set(links)
+        assert not any(link.transport.closed for link in links)
+
+    def check_at_rest(self) -> None:
+        """No client, no link, nothing lent, dialled, or waited for."""
+        pool, clients = self.runtime.pool, self.runtime.clients
+        self.check_ledger()
+        assert not clients.links
+        assert not clients.idle
+        assert not pool.links
+        assert pool.ledger.total == 0, pool.ledger.shares
+        assert not any(share.waiters for share in pool.ledger.shares)
+        assert pool.ledger.starved() is None
+
+    async def leave(self) -> None:
+        """Every peer goes: each side closes."""
+        for peer in self.clients:
+            peer.close()
+        for origin in self.origins:
+            origin.end()
+        await self.quiet()
+
+    async def end(self) -> None:
+        """Peers go, the worker drains; nothing is left."""
+        await self.leave()
+        self.worker.stop()
+        await self.ended.wait()
+        self.check_at_rest()
+
+
+def open_files() -> set[str]:
+    """What every descriptor of this process is open on."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
+        except OSError:  # the directory itself, read a moment ago
+            continue
+    return found
+
+
+def tasks() -> set[str]:
+    """The tasks of this trio run by name and identity."""
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    found, left = set(), [root]
+    while left:
+        task = left.pop()
+        found.add(f"{task.name} {id(task):x}")
+        left += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return found
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """The same descriptors and tasks after as before."""
+    before = open_files(), tasks()
+    yield
+    assert open_files() - before[0] == set()
+    assert tasks() - before[1] == set()
