@@ -135,6 +135,8 @@ class UpstreamLink(Link):
             self.ending = CloseReason.EARLY_ANSWER
         elif self.buffer:
             self.ending = CloseReason.OVER_READ
+        elif self.transport.hung_up:  # no event will tell it again while the link is idle
+            self.ending = CloseReason.PEER_CLOSED
         else:
             self.ending = upstream_allows(head)
             if head.special:
@@ -158,8 +160,11 @@ class UpstreamLink(Link):
     # -- told by the transport ---------------------------------------------------------------
 
     def on_unawaited(self, hung_up: bool) -> None:
-        """Bytes or a FIN on a link that nobody reads: of interest only while it is idle."""
-        if self.transport.resting:
+        """Bytes or a FIN on a link that nobody reads: of interest only while it is idle.
+
+        Room to write, where that is watched too, is an event as well and no reason to end.
+        """
+        if self.transport.resting and self.transport.is_readable():
             self.keeper.on_idle_event(self, hung_up)
 
     def on_lapsed(self) -> None:

@@ -135,6 +135,7 @@ class _Epoll:
                     if transport is not None:
                         transport.on_event(bool(events & ~usual))
         finally:
+            self._transports.clear()  # cancelled, and links may still close after this
             self._epoll.close()
 
 
