@@ -14,13 +14,12 @@ from hopproxy.errors import BadRequest, BadResponse, HopError, LinkError
 from hopproxy.link.client import ClientLink
 from hopproxy.link.tunnel import Tunnel
 from hopproxy.link.upstream import UpstreamLink
-from hopproxy.message import Body, Kind, RequestHead, ResponseHead, name_of
+from hopproxy.message import Body, RequestHead, ResponseHead, name_of
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool, PrivateLink
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.hop import Underscores, response_for_client
-from hopproxy.rules.persistence import binds_connection
 from hopproxy.rules.upgrade import check_switch
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -236,8 +235,8 @@ class Carriage:
         out = self._client_head(head, chunked=False)
         record.status = head.status
         record.sent = len(content)
-        record.first_byte = self.client.transport.now()
-        self._release(head)
+        record.first_byte = now = self.client.transport.now()
+        self._release(head, now)
         return out + content
 
     async def _relay(self, head: ResponseHead) -> None:
@@ -262,7 +261,7 @@ class Carriage:
             client.write_body(data, chunked=chunked)
         if chunked:
             client.write_last_chunk(self._trailers(upstream.trailers, head.options))
-        self._release(head)
+        self._release(head, client.transport.now())
         client.unbounded = False
         await client.flush()
 
@@ -270,10 +269,7 @@ class Carriage:
         """The head for the client's hop, whose persistence is decided here."""
         request, client = self.request, self.client
         added = self.terms.via_client[head.minor]
-        for field in head.special:
-            if field.kind is Kind.DATE:
-                break
-        else:
+        if not head.dated:
             added += self.terms.date_line()
         if chunked:
             added += CHUNKED
@@ -292,19 +288,19 @@ class Carriage:
         """Trailers without those that Connection names (RFC 9110 section 7.6.1)."""
         return [line for line in lines if name_of(line) not in options] if lines else lines
 
-    def _release(self, head: ResponseHead) -> None:
+    def _release(self, head: ResponseHead, now: float) -> None:
         """The response has been read: the upstream link is free for others."""
         upstream, client = self.upstream, self.client
         upstream.end_cycle(head, self._request_sent)
         self.record.upstream_close = upstream.ending
-        if binds_connection(head):
+        if head.binds:
             upstream.private = True
         self.released = True
         client.awaits = client.partner = None
         if upstream.private and upstream.ending is None:
             client.private = PrivateLink(self.pool, self.origin, upstream)
         else:
-            self.pool.release(self.origin, upstream)
+            self.pool.release(self.origin, upstream, now)
 
     async def _tunnel(self, head: ResponseHead) -> None:
         """The protocol has been switched: bytes both ways from here on."""
@@ -322,6 +318,6 @@ class Carriage:
         await tunnel.run()
         record.sent = tunnel.carried[client]
         record.received = tunnel.carried[upstream]
-        self.verdict = tunnel.reason
+        self.verdict = record.upstream_close = tunnel.reason
         self.released = True
         self.pool.discard(self.origin, upstream, tunnel.reason)

@@ -7,7 +7,7 @@ link gives its own to the caller; neither sees the other's.
 
 from hopproxy.carriage import Carriage
 from hopproxy.errors import BadRequest, ConnectFailed, HopError, LinkError
-from hopproxy.link.client import ClientLink
+from hopproxy.link.client import ClientLink, client_gone
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import Body
 from hopproxy.pool.origin import Origin
@@ -16,7 +16,7 @@ from hopproxy.pool.wait import Wait
 from hopproxy.record import CloseReason, Hop
 from hopproxy.routing.balancer import RoundRobin
 from hopproxy.rules.forwarding import via_line
-from hopproxy.rules.hop import check_options, request_for_upstream
+from hopproxy.rules.hop import Underscores, check_options, request_for_upstream
 from hopproxy.rules.retry import IDEMPOTENT, Trace, may_repeat
 from hopproxy.settings.schema import Upstream
 
@@ -40,7 +40,8 @@ async def exchange(carriage: Carriage, application: Application, pool: Pool) -> 
     outbound = _outbound(carriage, application)
     body = b"" if request.body is Body.NONE else _body_at_hand(carriage)
     while True:
-        client.check_presence()
+        if client.transport.hung_up:  # gone before anything was sent: then nothing is
+            raise client_gone()
         record.attempts += 1
         origin, link = _lend_now(carriage, application, pool)
         if link is None:
@@ -69,7 +70,8 @@ def _outbound(carriage: Carriage, application: Application) -> bytes:
     if not request.host:
         # HTTP/1.0 without Host: upstream there must be one (RFC 9112 section 3.2).
         request.host = application.balancer.members[0].authority
-    check_options(request, terms.underscores)
+    if request.options or terms.underscores is Underscores.REJECT:
+        check_options(request, terms.underscores)
     forwarding = carriage.client.sender.block(request)
     via = via_line(request, terms.via_upstream, terms.pseudonym)
     return request_for_upstream(request, forwarding, via, terms.underscores) + b"\r\n"
@@ -93,12 +95,13 @@ def _lend_now(
 ) -> tuple[Origin, UpstreamLink | None]:
     """The origin whose turn it is, and its warmest idle link: the usual case.
 
-    The link is None where there is none, and for a repetition, which must not meet another dead one.
+    The link is None where there is none, and for a repetition: another could be dead as well.
     """
     client = carriage.client
     if client.private is not None and (own := _private(client, application, pool)) is not None:
         return own
-    origin = application.balancer.pick(client.transport.now())
+    balancer = application.balancer
+    origin = balancer.only or balancer.pick(client.transport.now())
     if carriage.record.attempts > 1:
         return origin, None
     return origin, pool.acquire_now(origin, look=carriage.request.method not in IDEMPOTENT)

@@ -84,7 +84,6 @@ class Gateway:
                 if (unread or reason is CloseReason.BODY_UNREAD) and not client.unbounded:
                     await client.linger(client.limits.linger_timeout, client.limits.linger_size)
                 return reason
-            client.since = client.transport.now()
 
     async def _exchange(self, client: ClientLink, request: RequestHead) -> CloseReason | None:
         runtime = self._runtime
@@ -108,7 +107,7 @@ class Gateway:
             record.cause = record.cause or "stopped"
             raise
         finally:
-            record.ended = client.transport.now()
+            record.ended = client.since = client.transport.now()
             runtime.tallies[record.route].add(record)
             if self._log is not None:
                 self._log(record)

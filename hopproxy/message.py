@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from enum import Enum
 
+from hopproxy.record import CloseReason
+
 
 class Kind(Enum):
     """What a field is to a gateway."""
@@ -186,10 +188,10 @@ class RequestHead(Head):
 
     `target` is in origin-form, or `*`.  `host` is the authority it is for, empty only in HTTP/1.0.
     `expects` tells that the client holds its body back for a 100; `upgrade` names the protocol of
-    an upgrade that may be honoured, None otherwise.
+    an upgrade that may be honoured, None otherwise.  `passed` tells that it came by way of others.
     """
 
-    __slots__ = ("expects", "host", "method", "rewritten", "target", "upgrade")
+    __slots__ = ("expects", "host", "method", "passed", "rewritten", "target", "upgrade")
 
     def __init__(
         self, method: bytes, target: bytes, minor: int, lines: list[bytes], special: list[Field]
@@ -204,6 +206,7 @@ class RequestHead(Head):
         self.length = 0
         self.host = b""
         self.expects = False
+        self.passed = any(field.kind is Kind.VIA for field in special)
         self.upgrade: bytes | None = None
         #: Memo of `rules.hop`: the lines last added, and what was written with them.
         self.rewritten: tuple[bytes, bytes] | None = None
@@ -212,16 +215,35 @@ class RequestHead(Head):
         return f"<RequestHead {self.method!r} {self.target!r} {self.body.name}>"
 
 
-class ResponseHead(Head):
-    """A response's status line and fields.  `reason` may be empty."""
+class KeepAliveHint:
+    """What a Keep-Alive field announces: `timeout` in seconds, `max` more requests."""
 
-    __slots__ = ("reason", "rewritten", "status")
+    __slots__ = ("max", "timeout")
+
+    def __init__(self, timeout: int | None, more: int | None) -> None:
+        self.timeout = timeout
+        self.max = more
+
+
+class ResponseHead(Head):
+    """A response's status line and fields.  `reason` may be empty.
+
+    What it says of the upstream connection is settled once, with its framing (`rules.persistence`):
+    `ending` is why that must close, None if it may stay; `hint` is its Keep-Alive field; `binds`
+    tells that the origin authenticates the connection.  `dated` tells that it has a Date.
+    """
+
+    __slots__ = ("binds", "dated", "ending", "hint", "reason", "rewritten", "status")
 
     def __init__(
         self, status: int, reason: bytes, minor: int, lines: list[bytes], special: list[Field]
     ) -> None:
         self.status = status
         self.reason = reason
+        self.dated = False
+        self.ending: CloseReason | None = None
+        self.hint: KeepAliveHint | None = None
+        self.binds = False
         self.minor = minor
         self.lines = lines
         self.special = special

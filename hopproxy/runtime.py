@@ -1,5 +1,7 @@
 """Settings made alive: the pool, the applications, the routes, and what is counted about them."""
 
+from bisect import bisect_left
+
 import trio
 
 from hopproxy.carriage import Terms
@@ -42,12 +44,7 @@ class Tally:
         self.sent += record.sent
         taken = record.ended - record.started
         self.seconds += taken
-        place = 0
-        for bound in BUCKETS:
-            if taken <= bound:
-                break
-            place += 1
-        self.buckets[place] += 1
+        self.buckets[bisect_left(BUCKETS, taken)] += 1
 
 
 class Clients:

@@ -103,30 +103,26 @@ class ClientLink(Link):
         head's first byte (nothing may be sent then), HEAD_TIMEOUT after it.
         """
         limits = self.limits
-        if self.buffer or (raw := await self._read_at_once()) is None:
-            raw = await self._read_in_pieces()
-        if raw is None:
-            return None
+        if not self.buffer:
+            # The usual case: the link is idle, then a whole head comes in one piece.
+            self.idle_links[self] = None
+            deadline = self.since + (limits.idle_timeout if self.served else limits.head_timeout)
+            try:
+                data = await self.transport.receive(deadline, CloseReason.IDLE_TIMEOUT)
+            finally:
+                del self.idle_links[self]
+            self.buffer = data
+            end = data.find(b"\r\n\r\n")
+            if end > 0 and end + 4 == len(data) <= limits.max_head_size and data[0] > 32:
+                self.buffer = b""
+                return self._read(data[:end])
+        raw = await self._read_in_pieces()
+        return None if raw is None else self._read(raw)
+
+    def _read(self, raw: bytes) -> RequestHead:
         self.served += 1
         self.since = self.transport.now()
-        return http1.read_request(raw, limits)
-
-    async def _read_at_once(self) -> bytes | None:
-        """The usual case: the link is idle, then a whole head comes in one piece."""
-        self.idle_links[self] = None
-        deadline = self.since + (
-            self.limits.idle_timeout if self.served else self.limits.head_timeout
-        )
-        try:
-            data = await self.transport.receive(deadline, CloseReason.IDLE_TIMEOUT)
-        finally:
-            self.idle_links.pop(self, None)
-        self.buffer = data
-        if data[-4:] == b"\r\n\r\n" and data[0] > 32 and len(data) <= self.limits.max_head_size:
-            end = data.find(b"\r\n\r\n")
-            self.buffer = data[end + 4 :]
-            return data[:end]
-        return None
+        return http1.read_request(raw, self.limits)
 
     async def _read_in_pieces(self) -> bytes | None:
         """A head that is in the buffer, or comes in several pieces, or never comes whole."""
@@ -196,11 +192,6 @@ class ClientLink(Link):
 
     def on_lapsed(self) -> None:
         """A client link never rests without a task."""
-
-    def check_presence(self) -> None:
-        """Raises LinkError when the client is known to have gone."""
-        if self.gone or self.transport.hung_up:
-            raise client_gone()
 
 
 def client_gone() -> LinkError:

@@ -5,9 +5,8 @@ from typing import Protocol
 from hopproxy.errors import BadResponse, LinkError
 from hopproxy.link.link import Link
 from hopproxy.link.transport import Transport
-from hopproxy.message import Body, ResponseHead
+from hopproxy.message import Body, KeepAliveHint, ResponseHead
 from hopproxy.record import CloseReason, Hop
-from hopproxy.rules.persistence import keep_alive_hint, upstream_allows
 from hopproxy.wire import http1
 
 
@@ -138,14 +137,11 @@ class UpstreamLink(Link):
         elif self.transport.hung_up:  # no event will tell it again while the link is idle
             self.ending = CloseReason.PEER_CLOSED
         else:
-            self.ending = upstream_allows(head)
-            if head.special:
-                self._take_hint(head)
+            self.ending = head.ending
+            if head.hint is not None:
+                self._take_hint(head.hint)
 
-    def _take_hint(self, head: ResponseHead) -> None:
-        hint = keep_alive_hint(head)
-        if hint is None:
-            return
+    def _take_hint(self, hint: KeepAliveHint) -> None:
         if hint.max is not None:
             self.reuses_left = hint.max
             if hint.max == 0:

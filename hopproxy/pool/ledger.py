@@ -105,7 +105,7 @@ class Ledger(Generic[L]):
         share.idle[link] = None
         if len(share.idle) > share.max_idle:
             return self._forget_coldest(share)
-        if self._starved and self.total >= self.max_total:
+        if self.total >= self.max_total and self.starved() is not None:
             return self._evict()
         return None
 
@@ -128,8 +128,7 @@ class Ledger(Generic[L]):
         """Wait for a link of this origin, behind those who came before.  Raises QueueFull."""
         # Those for whom a dial is under way, or can be started, wait for the network and not for
         # room: the queue's bound is about the others.
-        room = min(share.max_connections - share.size, self.max_total - self.total)
-        if len(share.waiters) - share.dialling - max(0, room) >= share.queue_size:
+        if len(share.waiters) - share.dialling >= share.queue_size and not self._has_room(share):
             raise QueueFull(share.queue_size)
         share.waiters.append(waiter)
 
@@ -185,7 +184,12 @@ class Ledger(Generic[L]):
 
     def starved(self) -> Share[L] | None:
         """The origin that has waited longest for room in the total; ask after each release."""
-        return next(iter(self._starved), None) if self._starved else None
+        while self._starved:
+            share = next(iter(self._starved))
+            if len(share.waiters) > share.dialling and share.size < share.max_connections:
+                return share
+            del self._starved[share]  # no longer for want of room in the total
+        return None
 
     def dialled(self, share: Share[L]) -> None:
         """A dial has brought a link: it counts as lent, and is to be given back at once."""
@@ -206,7 +210,13 @@ class Ledger(Generic[L]):
             self._starved.pop(share, None)
         return waiter
 
-    # -- eviction ----------------------------------------------------------------------------
+    # -- room and eviction -------------------------------------------------------------------
+
+    def _has_room(self, share: Share[L]) -> bool:
+        """Whether one more link could be dialled, be it in the place of an idle one."""
+        if share.size >= share.max_connections:
+            return False
+        return self.total < self.max_total or any(other.idle for other in self.shares)
 
     def _evict(self) -> L | None:
         """Forget the coldest idle link of all origins."""

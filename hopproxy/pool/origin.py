@@ -10,6 +10,7 @@ class Origin(Share[UpstreamLink]):
     """One origin: its address, its settings, its share of the pool.
 
     `failed_at` is when a dial last failed (seconds of trio's clock), None while it answers.
+    `limited` tells that its links have a limit of requests or age.
     """
 
     __slots__ = (
@@ -18,6 +19,7 @@ class Origin(Share[UpstreamLink]):
         "failed_at",
         "idle_timeout",
         "label",
+        "limited",
         "opened",
         "reused",
         "settings",
@@ -34,6 +36,7 @@ class Origin(Share[UpstreamLink]):
         )
         self.failed_at: float | None = None
         self.idle_timeout = pool.idle_timeout
+        self.limited = bool(pool.max_requests or pool.max_age)
         self.opened = 0
         self.reused = 0
 

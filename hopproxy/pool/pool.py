@@ -128,22 +128,25 @@ class Pool:
         if not self.ledger.withdraw(origin, wait):
             link = wait.take()
             if link is not None:
-                self._settle(origin, link)
+                self._settle(origin, link, trio.current_time())
 
     # -- taking back -------------------------------------------------------------------------
 
-    def release(self, origin: Origin, link: UpstreamLink) -> None:
+    def release(self, origin: Origin, link: UpstreamLink, now: float) -> None:
         """Take back a lent link: lent on, kept idle or closed, as its own verdict says.
 
         Not a checkpoint; safe in any `finally`.
         """
-        reason = link.ending or self._limit_reached(origin, link)
-        if reason is None and self.closing:
-            reason = CloseReason.DRAINING
+        reason = link.ending
+        if reason is None:
+            if self.closing:
+                reason = CloseReason.DRAINING
+            elif origin.limited or link.reuses_left is not None:
+                reason = self._limit_reached(origin, link, now)
         if reason is not None:
             self.discard(origin, link, reason)
         else:
-            self._settle(origin, link)
+            self._settle(origin, link, now)
 
     def discard(self, origin: Origin, link: UpstreamLink, reason: CloseReason) -> None:
         """Close a lent link.  Ledger first, socket last."""
@@ -151,8 +154,8 @@ class Pool:
         self._start_dials(origin)
         self._end(origin, link, reason, counted=False)
 
-    def _settle(self, origin: Origin, link: UpstreamLink) -> None:
-        now = link.since = trio.current_time()
+    def _settle(self, origin: Origin, link: UpstreamLink, now: float) -> None:
+        link.since = now
         evicted = self.ledger.give_back(origin, link)
         if link in origin.idle:
             link.transport.rest_until(self._idle_until(origin, link, now))
@@ -167,13 +170,13 @@ class Pool:
         reason = CloseReason.POOL_FULL if in_place else CloseReason.MADE_ROOM
         self._end(owner, evicted, reason, counted=False)
 
-    def _limit_reached(self, origin: Origin, link: UpstreamLink) -> CloseReason | None:
+    def _limit_reached(self, origin: Origin, link: UpstreamLink, now: float) -> CloseReason | None:
         pool = origin.settings.pool
         if pool.max_requests and link.served >= pool.max_requests:
             return CloseReason.REQUEST_LIMIT
         if link.reuses_left is not None and link.reuses_left <= 0:
             return CloseReason.HINT
-        if pool.max_age and trio.current_time() >= link.old_at:
+        if now >= link.old_at:
             return CloseReason.MAX_AGE
         return None
 
@@ -250,7 +253,7 @@ class Pool:
         else:
             origin.failed_at = None
             self.ledger.dialled(origin)
-            self._settle(origin, link)
+            self._settle(origin, link, trio.current_time())
             return
         self.ledger.drop_dial(origin)
         waiter = self.ledger.next_waiter(origin)

@@ -22,12 +22,12 @@ class RoundRobin(Generic[M]):
     def __init__(self, members: Sequence[M]) -> None:
         self.members = list(members)
         self._next = 0
+        #: The only member, for which nobody need look at the clock.
+        self.only = self.members[0] if len(self.members) == 1 else None
 
     def pick(self, now: float) -> M:
         """The next origin; one that failed lately only when all have."""
         members = self.members
-        if len(members) == 1:
-            return members[0]
         for _ in members:
             member = members[self._next % len(members)]
             self._next = (self._next + 1) % len(members)

@@ -104,10 +104,7 @@ def via_line(head: RequestHead, own: tuple[bytes, bytes], pseudonym: bytes) -> b
 
     `own` are the lines for a request that has passed nobody, by its minor version.
     """
-    for field in head.special:
-        if field.kind is Kind.VIA:
-            break
-    else:
+    if not head.passed:
         return own[head.minor]
     passed = list(list_of(head.special_value(b"via") or b""))
     if sum(entry.split()[1:2] == [pseudonym] for entry in passed) >= MAX_PASSES:

@@ -4,7 +4,7 @@ A verdict is None for "keep", or the reason to close.  What one hop says never e
 of the other: there is no function here that takes both heads.
 """
 
-from hopproxy.message import Body, Kind, RequestHead, ResponseHead, list_of
+from hopproxy.message import Body, KeepAliveHint, Kind, RequestHead, ResponseHead, list_of
 from hopproxy.record import CloseReason
 
 
@@ -37,14 +37,16 @@ def upstream_allows(head: ResponseHead) -> CloseReason | None:
     return None
 
 
-class KeepAliveHint:
-    """What a Keep-Alive field announces: `timeout` in seconds, `max` more requests."""
-
-    __slots__ = ("max", "timeout")
-
-    def __init__(self, timeout: int | None, more: int | None) -> None:
-        self.timeout = timeout
-        self.max = more
+def settle_persistence(head: ResponseHead) -> None:
+    """Note once what a response says of its connection: it is asked at every use of the head."""
+    head.ending = upstream_allows(head)
+    for field in head.special:
+        if field.kind is Kind.DATE:
+            head.dated = True
+        elif field.kind is Kind.CHALLENGE:
+            head.binds = binds_connection(head)
+        elif field.name == b"keep-alive":
+            head.hint = keep_alive_hint(head)
 
 
 def keep_alive_hint(head: ResponseHead) -> KeepAliveHint | None:

@@ -14,6 +14,7 @@ import h11
 from hopproxy.errors import BadRequest, BadResponse
 from hopproxy.message import Field, Kind, RequestHead, ResponseHead, field
 from hopproxy.rules.framing import frame_request, frame_response, read_options
+from hopproxy.rules.persistence import settle_persistence
 from hopproxy.rules.target import settle_target
 from hopproxy.rules.upgrade import settle_upgrade
 from hopproxy.wire import plain
@@ -107,19 +108,23 @@ def read_response(raw: bytes, method: bytes) -> ResponseHead:
     """The head in `raw` of the response to a `method` request.  Raises BadResponse."""
     if method == b"HEAD":  # the same bytes mean another body
         head = plain.read_response(raw) or _odd_response(raw)
-        read_options(head, BadResponse)
-        frame_response(head, method)
+        _settle_response(head, method)
         return head
     kept = _responses.get(raw)
     if kept is not None:
         return kept
     found = plain.read_response(raw)
     head = found or _odd_response(raw)
-    read_options(head, BadResponse)
-    frame_response(head, method)
+    _settle_response(head, method)
     if found is not None:
         _responses.keep(raw, found)
     return head
+
+
+def _settle_response(head: ResponseHead, method: bytes) -> None:
+    read_options(head, BadResponse)
+    frame_response(head, method)
+    settle_persistence(head)
 
 
 def check_start(start: bytes) -> None:
