@@ -36,6 +36,9 @@ _ENDS_AT_ONCE = (
     CloseReason.DRAINING,
 )
 
+#: Why a link ends while the client may well be sending a body still.
+_MORE_TO_COME = (CloseReason.BODY_UNREAD, CloseReason.BAD_REQUEST)
+
 
 class Gateway:
     """Serves client connections out of one runtime; `log` is told of every exchange."""
@@ -80,8 +83,8 @@ class Gateway:
                 return CloseReason.PEER_CLOSED
             reason = await self._exchange(client, request)
             if reason is not None:
-                unread = client.buffer or client.transport.readable
-                if (unread or reason is CloseReason.BODY_UNREAD) and not client.unbounded:
+                unread = client.buffer or client.transport.readable or reason in _MORE_TO_COME
+                if unread and not client.unbounded:
                     await client.linger(client.limits.linger_timeout, client.limits.linger_size)
                 return reason
 
@@ -206,12 +209,10 @@ class Gateway:
 
     def shed(self) -> None:
         """Let go of the longest idle client link, if there is one."""
-        clients = self._runtime.clients
-        if clients.idle:
-            longest = next(iter(clients.idle))
-            longest.transport.interrupt(
-                LinkError(Hop.CLIENT, CloseReason.MADE_ROOM, "made room for a new connection")
-            )
+        made_room = LinkError(Hop.CLIENT, CloseReason.MADE_ROOM, "made room for a new connection")
+        for longest in self._runtime.clients.idle:
+            if longest.transport.interrupt(made_room):  # else it was asked already, and is going
+                return
 
     def _close(self, client: ClientLink, reason: CloseReason) -> None:
         if client.private is not None:

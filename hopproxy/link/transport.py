@@ -114,7 +114,7 @@ class Transport:
             except OSError as error:
                 raise self.broken(error) from error
             if len(data) < size and not self.hung_up:
-                self.readable = False
+                self.readable = not data  # at FIN there is always more of it to read
             self.received += len(data)
             return data
 
