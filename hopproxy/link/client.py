@@ -103,21 +103,27 @@ class ClientLink(Link):
         head's first byte (nothing may be sent then), HEAD_TIMEOUT after it.
         """
         limits = self.limits
-        if not self.buffer:
-            # The usual case: the link is idle, then a whole head comes in one piece.
-            self.idle_links[self] = None
-            deadline = self.since + (limits.idle_timeout if self.served else limits.head_timeout)
-            try:
-                data = await self.transport.receive(deadline, CloseReason.IDLE_TIMEOUT)
-            finally:
-                del self.idle_links[self]
-            self.buffer = data
-            end = data.find(b"\r\n\r\n")
-            if end > 0 and end + 4 == len(data) <= limits.max_head_size and data[0] > 32:
-                self.buffer = b""
-                return self._read(data[:end])
-        raw = await self._read_in_pieces()
-        return None if raw is None else self._read(raw)
+        while True:
+            if not self.buffer or self.buffer == b"\r":
+                # The usual case: the link is idle, then a whole head comes in one piece.
+                self.idle_links[self] = None
+                limit = limits.idle_timeout if self.served else limits.head_timeout
+                try:
+                    data = await self.transport.receive(
+                        self.since + limit, CloseReason.IDLE_TIMEOUT
+                    )
+                finally:
+                    del self.idle_links[self]
+                if not data:
+                    return None
+                self.buffer = data = self.buffer + data
+                end = data.find(b"\r\n\r\n")
+                if end > 0 and end + 4 == len(data) <= limits.max_head_size and data[0] > 32:
+                    self.buffer = b""
+                    return self._read(data[:end])
+            raw = await self._read_in_pieces()
+            if raw is not None:
+                return self._read(raw)
 
     def _read(self, raw: bytes) -> RequestHead:
         self.served += 1
@@ -125,9 +131,12 @@ class ClientLink(Link):
         return http1.read_request(raw, self.limits)
 
     async def _read_in_pieces(self) -> bytes | None:
-        """A head that is in the buffer, or comes in several pieces, or never comes whole."""
+        """A head that is in the buffer, or comes in several pieces, or never comes whole.
+
+        None when there were empty lines only: the link is as idle as before.
+        """
         limits = self.limits
-        began = self.transport.now()
+        deadline = self.transport.now() + limits.head_timeout
         empty_lines = 0
         while True:
             while self.buffer.startswith(b"\r\n") and empty_lines < MAX_EMPTY_LINES:
@@ -137,22 +146,14 @@ class ClientLink(Link):
                 raw = self.take_head(limits.max_head_size)
             except ValueError:
                 raise self._too_large() from None
-            if raw is not None:
+            if raw is not None or self.buffer in (b"", b"\r"):
                 return raw
-            if self.buffer and self.buffer != b"\r":
-                http1.check_start(self.buffer)
-                late, deadline = CloseReason.HEAD_TIMEOUT, began + limits.head_timeout
-            elif self.transport.hung_up and not self.transport.readable:
-                return None
-            else:
-                late, deadline = CloseReason.IDLE_TIMEOUT, self.since + limits.idle_timeout
-            data = await self.transport.receive(deadline, late)
+            http1.check_start(self.buffer)
+            data = await self.transport.receive(deadline, CloseReason.HEAD_TIMEOUT)
             if not data:
-                if self.buffer.strip(b"\r\n"):
-                    raise LinkError(
-                        Hop.CLIENT, CloseReason.INCOMPLETE, "the connection ended inside a head"
-                    )
-                return None
+                raise LinkError(
+                    Hop.CLIENT, CloseReason.INCOMPLETE, "the connection ended inside a head"
+                )
             self.buffer += data
 
     def _too_large(self) -> BadRequest:
