@@ -46,7 +46,8 @@ coverage: $(VENV)/.tests
 	$(BIN)/coverage report --include=$(PURE) --show-missing --skip-covered --fail-under=100
 
 bench: $(VENV)/.tests
-	ONLY='$(ONLY)' ROUNDS='$(ROUNDS)' SECONDS='$(SECONDS)' $(BIN)/python -m benchmarks
+	ONLY='$(ONLY)' PEERS='$(PEERS)' ROUNDS='$(ROUNDS)' SECONDS='$(SECONDS)' MINUTES='$(MINUTES)' \
+		$(BIN)/python -m benchmarks
 
 reference: $(VENV)/.tests
 	$(BIN)/python -m tests.test_docs

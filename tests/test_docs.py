@@ -1,0 +1,173 @@
+"""What README.md and config/ say is so.
+
+`python -m tests.test_docs` writes the settings reference of README.md anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hopproxy.cli import DEFAULT_FILES, _parser
+from hopproxy.settings.reader import SettingsErrors, read
+from hopproxy.settings.reference import reference
+from tests.cli.command import Command, get, hopproxy
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+TEXT = README.read_text()
+BEGIN, END = "<!-- settings -->\n", "<!-- /settings -->"
+SIDECAR = ROOT / "config" / "sidecar.yaml"
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def table() -> str:
+    """The settings reference as Markdown."""
+    rows = "".join(
+        f"| `{row.path}` | {row.type} | `{row.default}` | {row.description} |\n"
+        for row in reference()
+    )
+    return f"| setting | written as | default | what it is for |\n|---|---|---|---|\n{rows}"
+
+
+def rows_under(title: str) -> list[str]:
+    """The first cells of the table whose head begins with this word."""
+    lines = TEXT.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {title} |"))
+    found: list[str] = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            return found
+        found.append(line.split("|")[1].strip())
+    return found
+
+
+@pytest.mark.parametrize("text", [b for b in blocks("yaml") if not b.startswith("# compose")])
+def test_every_settings_block_of_the_readme_loads(text: str) -> None:
+    assert read(text, file="README.md", environ={}).upstreams
+
+
+def test_the_mistakes_of_the_readme_are_told_as_it_says() -> None:
+    (site,) = (block for block in blocks("yaml") if not block.startswith("# compose"))
+    wrong = site.replace("origins: [unix", "orgins: [unix").replace(": 10s", ": 10")
+    with pytest.raises(SettingsErrors) as told:
+        read(wrong, file="site.yaml", environ={})
+    assert f"{told.value}\n" in blocks("text")
+
+
+def test_there_are_settings_and_compose_blocks() -> None:
+    assert [block.startswith("# compose") for block in blocks("yaml")] == [True, False]
+
+
+def test_the_compose_file_sets_what_the_sidecar_reads() -> None:
+    (compose,) = (yaml.safe_load(b) for b in blocks("yaml") if b.startswith("# compose"))
+    service = compose["services"]["hopproxy"]
+    known = set(re.findall(r"\$\{(\w+)", SIDECAR.read_text()))
+    assert service["environment"].keys() <= known
+    inside = service["ports"][0].split(":")[1]
+    settings = read(SIDECAR.read_text(), file="sidecar", environ=service["environment"])
+    assert str(settings.listeners[0].bind.port) == inside
+    assert [str(o) for o in settings.upstreams["app"].origins] == ["http://app:3000"]
+
+
+def test_the_variables_of_the_sidecar_are_all_told_with_their_defaults() -> None:
+    told = re.findall(r"^\| `(HOPPROXY_\w+)` \|.*\| `(.*?)` \|$", TEXT, re.MULTILINE)
+    assert sorted(told) == sorted(re.findall(r"\$\{(\w+):-(.*?)\}", SIDECAR.read_text()))
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "config").iterdir()), ids=lambda file: file.name)
+def test_every_file_of_config_loads(file: Path) -> None:
+    assert read(file.read_text(), file=file.name, environ={}).upstreams
+
+
+def test_the_settings_reference_is_what_the_code_says() -> None:
+    written = TEXT.partition(BEGIN)[2].partition(END)[0]
+    assert written == table(), "run `make reference`"
+
+
+def commands() -> Iterator[list[str]]:
+    """Every hopproxy command of README's blocks and of its table of commands."""
+    said = "".join(blocks("sh")).splitlines()
+    said += [cell.strip("`") for cell in rows_under("command")]
+    for line in said:
+        words = shlex.split(line)
+        if Path(words[0]).name == "hopproxy":
+            yield words[1:]
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_every_command_is_one(words: list[str]) -> None:
+    if words == ["--version"]:
+        with pytest.raises(SystemExit, match="0"):
+            _parser().parse_args(words)
+        return
+    assert callable(_parser().parse_args(words).command)
+
+
+def test_every_command_is_told() -> None:
+    (actions,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    assert {words[0] for words in commands()} == {*actions.choices, "--version"}
+
+
+def test_where_settings_are_looked_for_is_told() -> None:
+    for file in DEFAULT_FILES:
+        assert f"`{file}`" in TEXT
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = {line.split()[1] for line in "".join(blocks("sh")).splitlines() if "make " in line}
+    named |= set(re.findall(r"`make (\w+)`", TEXT))
+    for target in named:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_every_path_exists() -> None:
+    named = re.findall(r"\]\(([^)#:]+)\)", TEXT) + re.findall(r"`(tests/[\w/.]+)`", TEXT)
+    assert len(named) > 10
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Command]:
+    """A proxy that has answered something."""
+    with hopproxy("dev", "--bind", "127.0.0.1:0", "--admin", "127.0.0.1:0") as command:
+        get(command.url, "/received")
+        get(command.url, "/drop")
+        yield command
+
+
+def admin(command: Command) -> str:
+    return command.wait_for(r"live page: (http://[\d.:]+)")[1]
+
+
+def test_every_path_of_the_admin_listener_is_told(running: Command) -> None:
+    told = [cell.strip("`") for cell in rows_under("path")]
+    assert [get(admin(running), path)[0] for path in told] == [200] * len(told)
+    assert get(admin(running), "/none")[2].decode().split("are: ")[1].split() == told
+
+
+def test_every_metric_is_told_and_every_metric_told_is_there(running: Command) -> None:
+    exposed = get(admin(running), "/metrics")[2].decode()
+    there = set(re.findall(r"^# TYPE (hopproxy_\w+)", exposed, re.MULTILINE))
+    assert set(re.findall(r"`(hopproxy_\w+)`", TEXT)) == there
+
+
+def rewrite() -> None:
+    """Write the settings reference into README.md."""
+    before, _, rest = TEXT.partition(BEGIN)
+    README.write_text(before + BEGIN + table() + END + rest.partition(END)[2])
+
+
+if __name__ == "__main__":
+    rewrite()
