@@ -22,6 +22,9 @@ from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.hop import Underscores, response_for_client
 from hopproxy.rules.upgrade import check_switch
 
+#: Bytes of a request's body, sent while it still came in, that are kept for a repetition.
+KEPT = 65536
+
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 CLOSE = b"Connection: close\r\n"
 KEEP_ALIVE = b"Connection: keep-alive\r\n"
@@ -51,10 +54,11 @@ class Terms:
 
 
 class Carriage:
-    """One request on one upstream link.
+    """One request on one upstream link, and on another if it must be repeated.
 
     `released` once the pool has the link back; `verdict` is the client link's own, known when the
-    response's head was written.
+    response's head was written.  `kept` is what has been read of a body that was not at hand, None
+    once that is too much to be sent again.
     """
 
     __slots__ = (
@@ -63,6 +67,7 @@ class Carriage:
         "_request_sent",
         "_told_to_continue",
         "client",
+        "kept",
         "origin",
         "pool",
         "record",
@@ -81,6 +86,7 @@ class Carriage:
         self.record = record
         self.terms = terms
         self.verdict: CloseReason | None = None
+        self.kept: list[bytes] | None = None
         self._interim = 0
         self._told_to_continue = False
         self._request_sent = True
@@ -92,6 +98,7 @@ class Carriage:
         self.origin = origin
         self.upstream = upstream
         self.released = False
+        self._failure = None
 
     async def run(self, outbound: bytes, body: bytes | None) -> None:
         """Carry the request and its response; `body` is None when it is still on its way.
@@ -121,7 +128,10 @@ class Carriage:
         upstream = self.upstream
         self._request_sent = False
         await upstream.send(outbound)
-        if self.request.expects and not self.client.buffer:
+        first = self.kept is None
+        if first:
+            self.kept = []
+        if self.request.expects and first and not self.client.buffer:
             early = await self._await_continue()
             if early is not None:
                 await self._respond(early)
@@ -152,6 +162,8 @@ class Carriage:
         client, upstream, record = self.client, self.upstream, self.record
         chunked = self.request.body is Body.CHUNKED
         limit = client.limits.max_body_size
+        for data in self.kept or ():
+            upstream.write_body(data, chunked=chunked)
         while True:
             if not client.buffer:
                 await upstream.flush()
@@ -162,11 +174,18 @@ class Carriage:
             if limit and record.received > limit:
                 raise BadRequest("the body is larger than max_body_size", 413)
             upstream.write_body(data, chunked=chunked)
+            self._keep(data)
         if chunked:
             upstream.write_last_chunk(self._trailers(client.trailers, self.request.options))
         await upstream.flush()
         self._request_sent = True
         self._expect_response()
+
+    def _keep(self, data: bytes) -> None:
+        if self.kept is not None:
+            self.kept.append(data)
+            if self.record.received > KEPT:
+                self.kept = None
 
     def _expect_response(self) -> None:
         """From here on it is the origin's turn."""

@@ -171,5 +171,5 @@ def _may_repeat(carriage: Carriage, error: HopError, body: bytes | None) -> bool
         written=link.written,
         answered=link.answered,
     )
-    trace.replayable = body is not None
+    trace.replayable = body is not None or carriage.kept is not None
     return may_repeat(carriage.request, trace, carriage.origin.settings.retry_idempotency_key)
