@@ -13,12 +13,14 @@ from tests.conformance import (
     cases_repeats,
     cases_requests,
     cases_responses,
+    cases_retry,
     cases_streaming,
 )
 from tests.conformance.case import CASES, Case
 
 SECTIONS = (
     cases_pool,
+    cases_retry,
     cases_limits,
     cases_client,
     cases_fields,
