@@ -78,6 +78,7 @@ async def test_what_became_of_requests(log: Path, form: tuple[str, Read, str]) -
         failed = await client.ask("/die")
         await client.stream.send_all(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n")
         refused = await client.answer()
+        await client.stream.aclose()  # else it would linger
         await eventually(lambda: len(s.runtime.closes.last) == 3)
         seen = await scrape(s, form)
     assert seen.all("hopproxy_requests_total") == {
