@@ -5,6 +5,7 @@ holds up what it tells of: where its reader is slow or its disk is full, lines a
 counted.  Whatever a peer sent is written as printable ASCII, so that nobody can forge a line.
 """
 
+import logging
 import re
 import time
 
@@ -14,6 +15,8 @@ import trio
 from hopproxy.observe.outlet import Outlet
 from hopproxy.record import ExchangeRecord
 
+log = logging.getLogger("hopproxy")
+
 #: Seconds between two writes.
 INTERVAL = 0.1
 #: Records kept before lines are made of them: bounds what one making costs the loop.
@@ -21,7 +24,7 @@ BATCH = 128
 #: Bytes of one field from the peer that are logged.
 CLIPPED = 1024
 
-_unsafe = re.compile(rb"[^ -~]")
+_UNSAFE = re.compile(rb"[^ -~]")
 
 
 class Line(msgspec.Struct, gc=False):
@@ -54,15 +57,24 @@ class Line(msgspec.Struct, gc=False):
     upgraded: bool
 
 
+def _rfc3339(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+
+
+def _local_clock(second: int) -> str:
+    return time.strftime("%H:%M:%S.", time.localtime(second))
+
+
 class AccessLog:
     """Call it with each record; `run` writes.  `style` is json or text."""
 
     def __init__(self, style: str, fd: int) -> None:
-        self._encode = self._json if style == "json" else self._text
+        self._encode, self._clock, self._zone = self._text, _local_clock, ""
+        if style == "json":
+            self._encode, self._clock, self._zone = self._json, _rfc3339, "Z"
         self.outlet = Outlet(fd, "access log")
         self._pending: list[ExchangeRecord] = []
         self._encoder = msgspec.json.Encoder()
-        self._seen: dict[bytes, str] = {}
         self._offset = 0.0
         self._second = -1
         self._prefix = ""
@@ -102,9 +114,15 @@ class AccessLog:
         if not pending:
             return
         self._pending = []
-        self.outlet.add(self._encode(pending), len(pending))
+        try:
+            lines = self._encode(pending)
+        except Exception:  # a fault of the log must not take the worker along
+            self.outlet.dropped += len(pending)
+            log.exception("access log: %d lines could not be made", len(pending))
+            return
+        self.outlet.add(lines, len(pending))
         if self._ended:
-            self.outlet.finish()
+            self.outlet.write()
 
     # -- json --------------------------------------------------------------------------------
 
@@ -112,16 +130,16 @@ class AccessLog:
         return self._encoder.encode_lines([self._line(record) for record in records])
 
     def _line(self, record: ExchangeRecord) -> Line:
-        started, first, clean = record.started, record.first_byte, self._clean
+        started, first = record.started, record.first_byte
         detail, close = record.detail, record.upstream_close
         return Line(
             self._time(record.ended + self._offset),
             record.peer,
             record.link_number,
             record.link_request,
-            clean(record.method),
-            clean(record.host),
-            clean(record.target),
+            printable(record.method),
+            printable(record.host),
+            printable(record.target),
             record.status,
             record.received,
             record.sent,
@@ -133,18 +151,18 @@ class AccessLog:
             record.attempts > 0 and record.upstream_number > 0 and not record.fresh,
             record.attempts,
             record.cause,
-            clean(detail.encode()) if detail else "",
+            printable(detail.encode("utf-8", "replace")) if detail else "",
             close.label if close is not None else None,
             record.upgraded,
         )
 
     def _time(self, wall: float) -> str:
-        """RFC 3339, in UTC, to the millisecond."""
+        """To the millisecond; what is above that is made once a second."""
         second = int(wall)
         if second != self._second:
             self._second = second
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
-        return f"{self._prefix}{int((wall - second) * 1000):03d}Z"
+            self._prefix = self._clock(second)
+        return f"{self._prefix}{int((wall - second) * 1000):03d}{self._zone}"
 
     # -- text --------------------------------------------------------------------------------
 
@@ -153,14 +171,12 @@ class AccessLog:
 
     def _sentence(self, record: ExchangeRecord) -> str:
         """`21:30:01.123 127.0.0.1 "GET /x" 200 13B 1.5ms app #7 reused`, and what went wrong."""
-        wall = record.ended + self._offset
-        clock = time.strftime("%H:%M:%S", time.localtime(wall))
         request = "-"
         if record.method:
-            request = f"{self._clean(record.method)} {self._clean(record.target)}"
+            request = f"{printable(record.method)} {printable(record.target)}"
             request = request.replace('"', "\\x22")
         words = [
-            f"{clock}.{int(wall % 1 * 1000):03d}",
+            self._time(record.ended + self._offset),
             record.peer,
             f'"{request}"',
             f"{record.status or '-'} {record.sent}B {(record.ended - record.started) * 1000:.1f}ms",
@@ -175,25 +191,15 @@ class AccessLog:
         if record.upgraded:
             words.append("upgraded")
         if record.cause:
-            words.append(f"! {record.cause}: {self._clean(record.detail.encode())}")
+            words.append(f"! {record.cause}: {printable(record.detail.encode('utf-8', 'replace'))}")
         return " ".join(words) + "\n"
 
-    # -- what peers sent ---------------------------------------------------------------------
 
-    def _clean(self, raw: bytes) -> str:
-        """Printable ASCII; all else as \\xNN."""
-        text = self._seen.get(raw)
-        if text is None:
-            text = _printable(raw)
-            if len(raw) <= 128:  # both bounds together keep the memo below half a megabyte
-                if len(self._seen) >= 1024:
-                    self._seen.clear()
-                self._seen[raw] = text
-        return text
-
-
-def _printable(raw: bytes) -> str:
-    clipped = raw[:CLIPPED]
-    if _unsafe.search(clipped) is not None:
-        clipped = _unsafe.sub(lambda found: b"\\x%02x" % ord(found[0]), clipped)
+def printable(raw: bytes) -> str:
+    """What a peer sent, as printable ASCII; all else as \\xNN, and no more than CLIPPED bytes."""
+    if len(raw) <= CLIPPED and raw.isascii():
+        text = raw.decode("ascii")
+        if text.isprintable():
+            return text
+    clipped = _UNSAFE.sub(lambda found: b"\\x%02x" % ord(found[0]), raw[:CLIPPED])
     return clipped.decode("ascii") + ("..." if len(raw) > CLIPPED else "")

@@ -20,12 +20,13 @@ from hopproxy.record import CloseReason, ExchangeRecord
 from tests.observe.stage import eventually, stage
 
 
-def record(target: bytes = b"/", **changes: Any) -> ExchangeRecord:
+def record(target: bytes | None = b"/", **changes: Any) -> ExchangeRecord:
     """A record as the gateway leaves it."""
     made = ExchangeRecord("192.0.2.7", 3, 17, trio.current_time() - 0.25)
     made.ended = trio.current_time()
     made.first_byte = made.ended - 0.05
-    made.method, made.target, made.host = b"GET", target, b"site.test"
+    made.method, made.host = b"GET", b"site.test"
+    made.target = target  # type: ignore[assignment]
     made.status, made.sent, made.attempts, made.upstream_number = 200, 13, 1, 9
     made.route, made.origin = "app", "http://127.0.0.1:3000"
     for name, value in changes.items():
@@ -215,7 +216,9 @@ async def test_a_long_target_is_clipped(tmp_path: Path, autojump_clock: MockCloc
     assert json.loads(text)["target"] == "/" + "a" * 1023 + "..."
 
 
-async def test_the_memo_of_names_is_bounded(tmp_path: Path, autojump_clock: MockClock) -> None:
+async def test_many_lines_in_the_order_of_their_exchanges(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
     records = [record(b"/%d" % number) for number in range(5000)]
     text = await logged("json", *records, path=tmp_path / "log")
     targets = [json.loads(line)["target"] for line in text.splitlines()]
@@ -296,3 +299,18 @@ async def test_a_full_disk_hurts_nobody(
     assert log.dropped == 3
     (warning,) = caplog.messages
     assert warning == "access log: 1 lines dropped so far: No space left on device"
+
+
+async def test_a_fault_of_the_log_costs_lines_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    path = tmp_path / "log"
+    with path.open("wb") as file:
+        log = AccessLog("json", file.fileno())
+        log(record(target=None))
+        with trio.move_on_after(1):
+            await log.run()
+        log(record(b"/next"))
+    assert log.dropped == 1
+    assert caplog.messages == ["access log: 1 lines could not be made"]
+    assert json.loads(path.read_text())["target"] == "/next"
