@@ -208,8 +208,8 @@ class RequestHead(Head):
         self.expects = False
         self.passed = any(field.kind is Kind.VIA for field in special)
         self.upgrade: bytes | None = None
-        #: Memo of `rules.hop`: the lines last added, and what was written with them.
-        self.rewritten: tuple[bytes, bytes] | None = None
+        #: Memo of `rules.hop`: the lines last added, the choice last taken, what was written so.
+        self.rewritten: tuple[bytes, Enum, bytes] | None = None
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method!r} {self.target!r} {self.body.name}>"

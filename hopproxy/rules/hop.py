@@ -68,8 +68,8 @@ def request_for_upstream(
     """
     added = forwarding + via
     memo = head.rewritten
-    if memo is not None and memo[0] == added:
-        return memo[1]
+    if memo is not None and memo[0] == added and memo[1] is underscores:
+        return memo[2]
     own = _REQUEST_OWN
     if underscores is Underscores.DROP:
         own = own | {Kind.UNDERSCORE}
@@ -91,7 +91,7 @@ def request_for_upstream(
         lines.append(b"Connection: TE\r\nTE: trailers")
     lines.append(added)
     written = start + b"\r\n".join(lines)
-    head.rewritten = (added, written)
+    head.rewritten = (added, underscores, written)
     return written
 
 
