@@ -36,8 +36,13 @@ def virtual_time(
     clock: None = None,
     instruments: Sequence[trio.abc.Instrument] = (),
 ) -> None:
-    """Run a test whose time jumps whenever nothing moves."""
-    trio.run(test, clock=MockClock(autojump_threshold=0), instruments=instruments)
+    """Run a test whose time jumps whenever nothing moves; one that hangs ends after a day."""
+
+    async def within_a_day() -> None:
+        with trio.fail_after(86400):
+            await test()
+
+    trio.run(within_a_day, clock=MockClock(autojump_threshold=0), instruments=instruments)
 
 
 class Message:
@@ -270,11 +275,11 @@ class Hops:
         await sock.connect(self._target)
         return self.clients[-1]
 
-    async def asked(self, request: bytes = GET) -> tuple[Peer, Peer]:
-        """A new client whose request has reached the origin on a new link."""
+    async def asked(self, request: bytes = GET, origin: int = 0) -> tuple[Peer, Peer]:
+        """A new client whose request has reached this origin on a new link."""
         client = await self.client()
         await client.send(request)
-        upstream = await self.origins[0].accept()
+        upstream = await self.origins[origin].accept()
         await upstream.message()
         return client, upstream
 

@@ -152,6 +152,8 @@ class Ledger(Generic[L]):
             self._starved.pop(share, None)
             return False, None
         if share.size >= share.max_connections:
+            # It waits for its own links, no longer for room: others must not wait behind it.
+            self._starved.pop(share, None)
             return False, None
         evicted = None
         if self.total >= self.max_total:

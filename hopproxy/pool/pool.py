@@ -92,6 +92,9 @@ class Pool:
         if link is None:
             self._leave(origin, wait)
             raise PoolExhausted(f"no connection to {origin.label} came free in time")
+        if link.served and link.transport.is_readable():  # it died, or spoke, between two requests
+            self._end(origin, link, link.idle_verdict())
+            return await self.acquire_fresh(origin, wait)
         link.begin()
         return link
 
@@ -105,13 +108,13 @@ class Pool:
             self._end(self.links[evicted], evicted, CloseReason.MADE_ROOM, counted=False)
         if not due:
             return await self.acquire(origin, wait)
+        self.ledger.dialled(origin)  # lent from now on: no waiter may count on this dial
         try:
             link = await self._open(origin)
         except BaseException:
-            self.ledger.drop_dial(origin)
+            self.ledger.drop_lent(origin)
             self._start_dials(origin)
             raise
-        self.ledger.dialled(origin)
         link.begin()
         return link
 
@@ -235,10 +238,9 @@ class Pool:
             if due:
                 assert isinstance(turn, Origin)
                 self._nursery.start_soon(self._dial, turn)
-            elif turn is origin and self.ledger.starved() is not origin:
-                turn = self.ledger.starved()
             else:
-                return
+                following = self.ledger.starved()
+                turn = None if following is turn else following
 
     async def _dial(self, origin: Origin) -> None:
         failure: HopError
