@@ -1,0 +1,180 @@
+"""What is refused on the way from bytes to heads, on either lane (RULES: RFC 9112 sections 2-5)."""
+
+import pytest
+
+from hopproxy.errors import BadRequest, BadResponse, Denied
+from hopproxy.message import RequestHead, ResponseHead
+from hopproxy.wire import http1
+from hopproxy.wire.http1 import check_start
+from tests.pure.search import Limits, answer, get, request, response
+
+
+def both_lanes(raw: bytes) -> list[bytes]:
+    """`raw`, and the same with a line that the plain lane leaves to h11."""
+    return [raw, raw + b"\r\nX-Odd:y"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        pytest.param(b"GET / HTTP/2.0\r\nHost: a", 505, id="2.3 HTTP/2.0"),
+        pytest.param(b"GET / HTTP/0.9\r\nHost: a", 505, id="2.3 HTTP/0.9"),
+        pytest.param(b"PRI * HTTP/2.0", 505, id="2.3 HTTP/2 preface"),
+        pytest.param(b"GET / HTTP/1.10\r\nHost: a", 400, id="2.3 two digits"),
+        pytest.param(b"GET / http/1.1\r\nHost: a", 400, id="2.3 lower case"),
+        pytest.param(b"GET /\r\nHost: a", 400, id="3 no version"),
+        pytest.param(b"GET  / HTTP/1.1\r\nHost: a", 400, id="3 two spaces"),
+        pytest.param(b"GET / HTTP/1.1 \r\nHost: a", 400, id="3 space at the end"),
+        pytest.param(b"GET\t/ HTTP/1.1\r\nHost: a", 400, id="3 tab"),
+        pytest.param(b" GET / HTTP/1.1\r\nHost: a", 400, id="3 space at the start"),
+        pytest.param(b"G(T / HTTP/1.1\r\nHost: a", 400, id="3.1 method is no token"),
+        pytest.param(b"", 400, id="3 nothing"),
+        pytest.param(b"GET / HTTP/1.1\nHost: a", 400, id="2.2 bare LF"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\nX: b", 400, id="2.2 bare LF between fields"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\rX: b", 400, id="2.2 bare CR"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r", 400, id="2.2 CR at the end"),
+        pytest.param(b"GET / HTTP/1.1\r\n Host: a", 400, id="2.2 space before the first field"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nX: b\r\n c", 400, id="5.2 fold"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\n\tX: b", 400, id="5.2 fold with a tab"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost : a", 400, id="5.1 space before the colon"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\n: x", 400, id="5.1 no name"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nX", 400, id="5.1 no colon"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nX\x85: 1", 400, id="5.1 name is no token"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nX: \x00", 400, id="5.5 NUL"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x01b", 400, id="5.5 control byte"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x7fb", 400, id="5.5 DEL"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nX: \x0b", 400, id="5.5 vertical tab"),
+        pytest.param(
+            b"PUT / HTTP/1.1\r\nHost: a\r\nExpect: other", 417, id="9110 10.1.1 expectation"
+        ),
+    ],
+)
+def test_what_is_no_request_is_refused(raw: bytes, status: int) -> None:
+    for lane in both_lanes(raw):
+        refusal = request(lane)
+        assert isinstance(refusal, BadRequest)
+        assert refusal.status == status
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"HTTP/2.0 200 OK", id="HTTP/2.0"),
+        pytest.param(b"HTTP/1.1 99 X", id="two digits"),
+        pytest.param(b"HTTP/1.1 099 X", id="below 100"),
+        pytest.param(b"HTTP/1.1 600 X", id="above 599"),
+        pytest.param(b"HTTP/1.1 999 X", id="999"),
+        pytest.param(b"HTTP/1.1 2000 X", id="four digits"),
+        pytest.param(b"HTTP/1.1200 OK", id="no space"),
+        pytest.param(b"200 OK", id="no version"),
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"HTTP/1.1 200 OK\nA: 1", id="bare LF"),
+        pytest.param(b"HTTP/1.1 200 O\rK", id="bare CR"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nA: 1\r\n fold", id="fold"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nA : 1", id="space before the colon"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nA: \x02", id="control byte"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nno colon", id="no colon"),
+    ],
+)
+def test_what_is_no_response_is_refused(raw: bytes) -> None:
+    for lane in both_lanes(raw):
+        for method in (b"GET", b"HEAD"):
+            assert isinstance(response(lane, method), BadResponse)
+
+
+@pytest.mark.parametrize(
+    ("lines", "start"),
+    [
+        ([b"X: \xe9\x85 a"], b"GET / HTTP/1.1"),
+        ([b"X:"], b"GET / HTTP/1.1"),
+        ([b"X:\ty  "], b"GET / HTTP/1.1"),
+        ([], b"GET / HTTP/1.9"),
+        ([], b"a-method-of-more-than-thirty-two-bytes / HTTP/1.1"),
+    ],
+)
+def test_what_is_odd_and_legal_is_read(lines: list[bytes], start: bytes) -> None:
+    head = get(*lines, start=start)
+    assert head.minor == 1
+    assert head.method == start.split()[0]
+    assert len(head.lines) == 1 + len(lines)
+
+
+def test_a_response_may_lack_its_reason() -> None:
+    for lane in both_lanes(b"HTTP/1.1 200"):
+        head = response(lane)
+        assert isinstance(head, ResponseHead)
+        assert (head.status, head.reason) == (200, b"")
+
+
+@pytest.mark.parametrize("status", [100, 101, 103])
+def test_interim_responses_are_read_on_both_lanes(status: int) -> None:
+    for lane in both_lanes(b"HTTP/1.1 %d X" % status):
+        head = response(lane)
+        assert isinstance(head, ResponseHead)
+        assert head.status == status
+
+
+def test_limits_have_their_own_status() -> None:
+    fields = b"GET / HTTP/1.1\r\nHost: a" + b"\r\nX: 1" * 9
+    target = b"GET /" + b"x" * 49 + b" HTTP/1.1\r\nHost: a"
+    small = Limits(max_fields=10, max_target_size=50)
+    assert isinstance(request(fields, small), RequestHead)
+    assert isinstance(request(target, small), RequestHead)
+    for raw, status in ((fields + b"\r\nX: 1", 431), (target.replace(b"/x", b"/xx"), 414)):
+        for limits in (Limits(), small):  # remembered or not, the limit is the caller's own
+            read = request(raw, limits)
+            assert isinstance(read, RequestHead) is (limits != small)
+        assert isinstance(read, BadRequest)
+        assert read.status == status
+
+
+@pytest.mark.parametrize(
+    ("lines", "start", "expects"),
+    [
+        ([b"Expect: 100-continue", b"Content-Length: 5"], b"PUT / HTTP/1.1", True),
+        ([b"Expect: 100-Continue", b"Transfer-Encoding: chunked"], b"PUT / HTTP/1.1", True),
+        ([b"Expect: 100-continue"], b"PUT / HTTP/1.1", False),
+        ([b"Expect: 100-continue", b"Content-Length: 5"], b"PUT / HTTP/1.0", False),
+        ([b"Expect: other", b"Content-Length: 5"], b"PUT / HTTP/1.0", False),
+        ([b"Content-Length: 5"], b"PUT / HTTP/1.1", False),
+    ],
+)
+def test_a_body_may_be_held_back(lines: list[bytes], start: bytes, expects: bool) -> None:
+    """RFC 9110 section 10.1.1: not without a body, not in HTTP/1.0."""
+    assert get(*lines, start=start).expects is expects
+
+
+@pytest.mark.parametrize(
+    "start",
+    [b"\x16\x03\x01\x02\x00", b"{", b"<html>", b"G\x00T", b"GET\tx", b"GET / HTTP/1.1\nHost",
+     b"GET / HTTP/1.1\r\nA: b\rC", b" GET"],
+)  # fmt: skip
+def test_what_can_become_no_request_is_refused_early(start: bytes) -> None:
+    with pytest.raises(BadRequest):
+        check_start(start)
+
+
+@pytest.mark.parametrize("cut", range(len(b"GET / HTTP/1.1\r\nHost: a\r\n") + 1))
+def test_any_beginning_of_a_request_is_waited_for(cut: int) -> None:
+    check_start(b"GET / HTTP/1.1\r\nHost: a\r\n"[:cut])
+
+
+def test_connect_is_understood_and_not_served() -> None:
+    for lane in both_lanes(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443"):
+        denied = request(lane)
+        assert isinstance(denied, Denied)
+        assert denied.status == 405
+
+
+def test_remembered_heads_are_bounded() -> None:
+    """What was remembered first is forgotten, and read again all the same."""
+    first = get(b"N: 0")
+    assert get(b"N: 0") is first
+    for number in range(1, http1._Memo.HEADS + 1):
+        get(b"N: %d" % number)
+        answer(b"N: %d" % number)
+    again = get(b"N: 0")
+    assert again is not first
+    assert again.lines == first.lines
+    long = b"L: " + b"x" * http1._Memo.HEAD_SIZE
+    assert get(long) is not get(long)
