@@ -234,6 +234,13 @@ def trailer_is_dropped_for_an_http10_client(s: Stage) -> None:
     assert not seen.has("x-t")
 
 
+@rule(72, "RFC 9112 7.1.2")
+def trailer_reaches_the_origin(s: Stage) -> None:
+    seen = upload(s, "Trailer: X-T", trailers=("X-T: 1",))
+    assert seen.trailer_values("x-t") == ["1"]
+    assert not seen.has("x-t")
+
+
 @each(
     73,
     "RFC 9110 6.5.1",

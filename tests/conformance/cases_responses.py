@@ -61,9 +61,22 @@ def bare_line_feed_of_the_origin_never_passes(s: Stage, answer: bytes) -> None:
     bad_or_clean(s, answer)
 
 
+@each(107, "RFC 9112 2.2, 4", quoted(b"O\rK", b"O\x00K"))
+def bare_cr_or_nul_in_a_reason_phrase_never_passes(s: Stage, reason: bytes) -> None:
+    bad_or_clean(s, b"HTTP/1.1 200 " + reason + b"\r\nContent-Length: 2\r\n\r\nok")
+
+
 @each(107, "RFC 9110 5.5 MUST", quoted(b"a\x00b", b"a\rb"))
 def bare_cr_or_nul_of_the_origin_never_passes(s: Stage, value: bytes) -> None:
     bad_or_clean(s, SIZED + b"X-A: " + value + b"\r\n\r\nok")
+
+
+@each(108, "RFC 9112 4", quoted(b"O\x01K", b"O\x7fK"))
+def control_byte_in_a_reason_phrase_is_refused(s: Stage, reason: bytes) -> None:
+    try:
+        bad_or_clean(s, b"HTTP/1.1 200 " + reason + b"\r\nContent-Length: 2\r\n\r\nok")
+    except Malformed:
+        assert not s.ours  # kept, as in a field's value
 
 
 @each(108, "RFC 9110 5.5", quoted(b"a\x01b", b"a\x7fb"))
