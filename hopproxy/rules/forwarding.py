@@ -109,7 +109,8 @@ def via_line(head: RequestHead, own: tuple[bytes, bytes], pseudonym: bytes) -> b
     passed = list(list_of(head.special_value(b"via") or b""))
     if sum(entry.split()[1:2] == [pseudonym] for entry in passed) >= MAX_PASSES:
         raise Denied("the request has passed here before", 508, "proxy_loop_detected")
-    return b"Via: %b, 1.%d %b\r\n" % (b", ".join(passed), head.minor, pseudonym)
+    passed.append(b"1.%d %b" % (head.minor, pseudonym))
+    return b"Via: %b\r\n" % b", ".join(passed)
 
 
 def hops_left(head: RequestHead) -> int | None:
