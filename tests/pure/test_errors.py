@@ -1,0 +1,78 @@
+"""Whose fault it is, and what the client is told."""
+
+import pytest
+
+from hopproxy.errors import (
+    BadRequest,
+    BadResponse,
+    ConnectFailed,
+    Denied,
+    HopError,
+    LinkError,
+    PoolExhausted,
+)
+from hopproxy.record import CloseReason, Hop
+
+#: RFC 9209 section 2.3: the only words that Proxy-Status may use.
+ERROR_TYPES = {
+    "dns_timeout", "dns_error", "destination_not_found", "destination_unavailable",
+    "destination_ip_prohibited", "destination_ip_unroutable", "connection_refused",
+    "connection_terminated", "connection_timeout", "connection_read_timeout",
+    "connection_write_timeout", "connection_limit_reached", "tls_protocol_error",
+    "tls_certificate_error", "tls_alert_received", "http_request_error", "http_request_denied",
+    "http_response_incomplete", "http_response_header_section_size",
+    "http_response_header_size", "http_response_body_size", "http_response_trailer_section_size",
+    "http_response_trailer_size", "http_response_transfer_coding",
+    "http_response_content_coding", "http_response_timeout", "http_upgrade_failed",
+    "http_protocol_error", "proxy_internal_response", "proxy_internal_error",
+    "proxy_configuration_error", "proxy_loop_detected",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "at", "reason"),
+    [
+        (HopError("why"), None, CloseReason.INTERNAL_ERROR),
+        (BadRequest("why"), Hop.CLIENT, CloseReason.BAD_REQUEST),
+        (Denied("why"), Hop.CLIENT, CloseReason.BAD_REQUEST),
+        (BadResponse("why"), Hop.UPSTREAM, CloseReason.BAD_RESPONSE),
+        (PoolExhausted("why"), None, CloseReason.NEVER_OPENED),
+        (ConnectFailed("why"), Hop.UPSTREAM, CloseReason.NEVER_OPENED),
+    ],
+)
+def test_an_error_knows_whose_fault_it_is(
+    error: HopError, at: Hop | None, reason: CloseReason
+) -> None:
+    assert (error.at, error.reason) == (at, reason)
+    assert error.detail == str(error) == "why"
+    assert error.cause in ERROR_TYPES
+
+
+@pytest.mark.parametrize(
+    ("hop", "reason", "status", "cause"),
+    [
+        (Hop.CLIENT, CloseReason.HEAD_TIMEOUT, 408, "http_request_error"),
+        (Hop.CLIENT, CloseReason.BODY_TIMEOUT, 408, "http_request_error"),
+        (Hop.CLIENT, CloseReason.PEER_CLOSED, 499, "connection_terminated"),
+        (Hop.CLIENT, CloseReason.WRITE_TIMEOUT, 499, "connection_terminated"),
+        (Hop.CLIENT, CloseReason.INCOMPLETE, 499, "connection_terminated"),
+        (Hop.UPSTREAM, CloseReason.RESPONSE_TIMEOUT, 504, "http_response_timeout"),
+        (Hop.UPSTREAM, CloseReason.BODY_TIMEOUT, 504, "connection_read_timeout"),
+        (Hop.UPSTREAM, CloseReason.WRITE_TIMEOUT, 504, "connection_write_timeout"),
+        (Hop.UPSTREAM, CloseReason.INCOMPLETE, 502, "http_response_incomplete"),
+        (Hop.UPSTREAM, CloseReason.PEER_CLOSED, 502, "connection_terminated"),
+        (Hop.UPSTREAM, CloseReason.PEER_RESET, 502, "connection_terminated"),
+    ],
+)
+def test_a_failed_link_has_a_status(hop: Hop, reason: CloseReason, status: int, cause: str) -> None:
+    error = LinkError(hop, reason, "why")
+    assert (error.status, error.cause) == (status, cause)
+    assert (error.at, error.reason, error.detail) == (hop, reason, "why")
+
+
+@pytest.mark.parametrize("hop", Hop)
+@pytest.mark.parametrize("reason", CloseReason)
+def test_every_end_of_a_link_has_a_word_of_the_rfc(hop: Hop, reason: CloseReason) -> None:
+    error = LinkError(hop, reason, "why")
+    assert error.cause in ERROR_TYPES
+    assert 400 <= error.status <= 599

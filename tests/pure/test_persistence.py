@@ -1,0 +1,157 @@
+"""Which link outlives an exchange: each hop on its own (RFC 9112 section 9.3)."""
+
+import pytest
+
+from hopproxy.message import Body
+from hopproxy.record import CloseReason
+from hopproxy.rules.persistence import (
+    binds_connection,
+    client_asks,
+    client_can_keep,
+    keep_alive_hint,
+    upstream_allows,
+)
+from tests.pure.search import answer, get
+
+SIZED = b"Content-Length: 5"
+
+
+@pytest.mark.parametrize(
+    ("minor", "lines", "verdict"),
+    [
+        (b"1", [], None),
+        (b"1", [b"Connection: keep-alive"], None),
+        (b"1", [b"Connection: X-Foo"], None),
+        (b"1", [b"Connection: close"], CloseReason.PEER_ASKED),
+        (b"1", [b"Connection: CLOSE"], CloseReason.PEER_ASKED),
+        (b"1", [b"Connection: keep-alive, close"], CloseReason.PEER_ASKED),
+        (b"1", [b"Connection: a", b"Connection: ,Close ,"], CloseReason.PEER_ASKED),
+        (b"0", [], CloseReason.PEER_HTTP10),
+        (b"0", [b"Connection: X-Foo"], CloseReason.PEER_HTTP10),
+        (b"0", [b"Connection: Keep-Alive"], None),
+        (b"0", [b"Connection: keep-alive, close"], CloseReason.PEER_ASKED),
+        (b"0", [b"Proxy-Connection: keep-alive"], CloseReason.PEER_HTTP10),
+    ],
+)
+def test_each_peer_speaks_for_its_own_link(
+    minor: bytes, lines: list[bytes], verdict: CloseReason | None
+) -> None:
+    assert client_asks(get(*lines, start=b"GET / HTTP/1." + minor)) is verdict
+    head = answer(SIZED, *lines, start=b"HTTP/1." + minor + b" 200 OK")
+    assert upstream_allows(head) is verdict
+    assert head.ending is verdict
+
+
+@pytest.mark.parametrize(
+    ("lines", "start", "method"),
+    [
+        ([], b"HTTP/1.1 200 OK", b"GET"),
+        ([b"Connection: keep-alive"], b"HTTP/1.0 200 OK", b"GET"),
+        ([b"Connection: close"], b"HTTP/1.1 200 OK", b"POST"),
+    ],
+)
+def test_a_body_that_the_close_ends_ends_the_link(
+    lines: list[bytes], start: bytes, method: bytes
+) -> None:
+    assert answer(*lines, start=start, method=method).ending is CloseReason.CLOSE_DELIMITED
+
+
+@pytest.mark.parametrize(
+    ("start", "method"),
+    [
+        (b"HTTP/1.1 200 OK", b"HEAD"),
+        (b"HTTP/1.1 204 No Content", b"GET"),
+        (b"HTTP/1.1 304 Not Modified", b"GET"),
+    ],
+)
+def test_an_answer_without_a_body_keeps_the_link(start: bytes, method: bytes) -> None:
+    assert answer(start=start, method=method).ending is None
+
+
+@pytest.mark.parametrize(
+    ("minor", "body", "verdict"),
+    [
+        (b"1", Body.NONE, None),
+        (b"1", Body.SIZED, None),
+        (b"1", Body.CHUNKED, None),
+        (b"1", Body.UNTIL_CLOSE, None),
+        (b"0", Body.NONE, None),
+        (b"0", Body.SIZED, None),
+        (b"0", Body.CHUNKED, CloseReason.NO_LENGTH),
+        (b"0", Body.UNTIL_CLOSE, CloseReason.NO_LENGTH),
+    ],
+)
+def test_an_http10_client_knows_no_other_end(
+    minor: bytes, body: Body, verdict: CloseReason | None
+) -> None:
+    assert client_can_keep(get(start=b"GET / HTTP/1." + minor), body) is verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "timeout", "more"),
+    [
+        (b"timeout=5", 5, None),
+        (b"timeout=5, max=100", 5, 100),
+        (b"max=3,timeout=0", 0, 3),
+        (b"Timeout=5 , MAX=7", 5, 7),
+        (b'timeout="5"', 5, None),
+        (b"timeout = 5", 5, None),
+        (b"timeout=5, timeout=9", 5, None),
+        (b"timeout=x, max=3", None, 3),
+        (b"timeout=-1", None, None),
+        (b"timeout=5.5", None, None),
+        (b"timeout=\xb2", None, None),
+        (b"timeout=9999999999", None, None),
+        (b"timeout", None, None),
+        (b",", None, None),
+        (b"", None, None),
+    ],
+)
+def test_a_hint_is_read_and_garbage_ignored(
+    value: bytes, timeout: int | None, more: int | None
+) -> None:
+    head = answer(b"Keep-Alive: " + value, SIZED)
+    for hint in (head.hint, keep_alive_hint(head)):
+        assert hint is not None
+        assert (hint.timeout, hint.max) == (timeout, more)
+
+
+def test_two_lines_of_hints_are_one_list() -> None:
+    hint = answer(b"Keep-Alive: timeout=5", b"Keep-Alive: max=3", SIZED).hint
+    assert hint is not None
+    assert (hint.timeout, hint.max) == (5, 3)
+
+
+def test_without_a_hint_there_is_none() -> None:
+    assert keep_alive_hint(answer(SIZED)) is None
+    assert answer(SIZED).hint is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "binds"),
+    [
+        ([], False),
+        ([b"Date: then"], False),
+        ([b"WWW-Authenticate: Basic realm=x"], False),
+        ([b"WWW-Authenticate: NTLM"], True),
+        ([b"www-authenticate:negotiate"], True),
+        ([b"WWW-Authenticate: NTLM TlRMTVNTUAAC=="], True),
+        ([b"WWW-Authenticate: Basic realm=x, Negotiate"], True),
+        ([b"WWW-Authenticate: Basic", b"WWW-Authenticate: Negotiate x"], True),
+        ([b"WWW-Authenticate: NTLM", b"WWW-Authenticate: Basic"], True),
+        ([b"WWW-Authenticate: ,"], False),
+        ([b"WWW-Authenticate: "], False),
+        ([b"Proxy-Authenticate: NTLM"], False),
+    ],
+)
+def test_ntlm_binds_the_connection(lines: list[bytes], binds: bool) -> None:
+    """RFC 9110 section 3.3 forbids what NTLM does, so its link is one client's alone."""
+    head = answer(*lines, SIZED, start=b"HTTP/1.1 401 Unauthorized")
+    assert binds_connection(head) is binds
+    assert head.binds is binds
+
+
+@pytest.mark.parametrize("line", [b"Date: Tue, 01 Jan 2030 00:00:00 GMT", b"date:x"])
+def test_a_date_is_noticed(line: bytes) -> None:
+    assert answer(line, SIZED).dated
+    assert not answer(SIZED, b"X-Date: now").dated
