@@ -11,8 +11,6 @@ from pathlib import Path
 import trio
 
 from hopproxy import __version__
-from hopproxy.dev.settings import bind_of, origin_of
-from hopproxy.dev.start import start
 from hopproxy.gateway import Page
 from hopproxy.listener import CannotBind, open_listener
 from hopproxy.observe.access_log import AccessLog
@@ -80,6 +78,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _dev(options: argparse.Namespace) -> int:
+    # Not at the top: a sidecar need not pay for the demo and its WebSocket library.
+    from hopproxy.dev.settings import bind_of, origin_of
+    from hopproxy.dev.start import start
+
     try:
         origin = origin_of(options.origin) if options.origin else None
         site, admin = (bind_of(word) if word else None for word in (options.bind, options.admin))

@@ -30,8 +30,6 @@ def test_the_commands_are_listed_by_help() -> None:
         [],
         ["serve"],
         ["run", "--port", "1"],
-        ["check", "--config"],
-        ["dev", "3000", "4000"],
         ["dev", "https://localhost:3000"],
         ["dev", "--bind", "8080:80"],
         ["dev", "--admin", "nowhere"],
