@@ -188,9 +188,10 @@ class Carriage:
                 self.kept = None
 
     def _expect_response(self) -> None:
-        """From here on it is the origin's turn."""
-        timeout = self.origin.settings.response_timeout
-        self.upstream.transport.wait_until(self.client.transport.now() + timeout)
+        """From here on it is the origin's turn, unless it has begun to answer already."""
+        if not self.record.status:
+            timeout = self.origin.settings.response_timeout
+            self.upstream.expect_head(self.client.transport.now() + timeout)
 
     async def _await_continue(self) -> ResponseHead | None:
         """Hold the body back until the origin wants it; the response if it answers instead.

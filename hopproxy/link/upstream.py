@@ -34,6 +34,7 @@ class UpstreamLink(Link):
     """One connection to one origin.
 
     `seen` counts bytes received in this cycle and `written` bytes sent: what a retry may rest on.
+    `answer_by` bounds the wait for a head once a request that came in pieces has been sent.
     `ending` is why it must not serve again, None while it may.  `old_at` is when its
     age passes the settings'; `keep_for` (idle seconds) and `reuses_left` are the origin's own hint.
     """
@@ -41,6 +42,7 @@ class UpstreamLink(Link):
     __slots__ = (
         "_received_before",
         "_sent_before",
+        "answer_by",
         "ending",
         "idle_stamp",
         "keep_for",
@@ -61,6 +63,7 @@ class UpstreamLink(Link):
         self.limits = limits
         self.body_timeout = limits.body_timeout
         self.write_timeout = limits.write_timeout
+        self.answer_by = float("inf")
         self.ending: CloseReason | None = None
         self.private = False
         self.idle_stamp = 0
@@ -77,6 +80,7 @@ class UpstreamLink(Link):
         if self.reuses_left is not None:
             self.reuses_left -= 1
         self.transport.resting = False
+        self.answer_by = float("inf")
         self._received_before = self.transport.received
         self._sent_before = self.transport.sent
         self.ending = CloseReason.EARLY_ANSWER  # until the whole exchange has ended well
@@ -99,7 +103,8 @@ class UpstreamLink(Link):
     async def read_head(self, method: bytes, deadline: float) -> ResponseHead:
         """The next response head, interim ones included; its body is then ready to be read.
 
-        Raises BadResponse, and LinkError: RESPONSE_TIMEOUT past `deadline`, PEER_CLOSED or
+        Raises BadResponse, and LinkError: RESPONSE_TIMEOUT past `deadline` or, where that is
+        earlier, past `answer_by`, which may be set meanwhile, PEER_CLOSED or
         PEER_RESET when the origin ended the connection first.
         """
         limit = self.limits.max_head_size
@@ -111,7 +116,8 @@ class UpstreamLink(Link):
                     raise BadResponse("the response's head is larger than max_head_size") from None
                 if raw is not None:
                     break
-            data = await self.transport.receive(deadline, CloseReason.RESPONSE_TIMEOUT)
+            by = deadline if deadline < self.answer_by else self.answer_by
+            data = await self.transport.receive(by, CloseReason.RESPONSE_TIMEOUT)
             if not data:
                 raise LinkError(
                     Hop.UPSTREAM,
@@ -124,6 +130,11 @@ class UpstreamLink(Link):
         if head.body is not Body.NONE:
             self.begin_body(head)
         return head
+
+    def expect_head(self, deadline: float) -> None:
+        """Set `answer_by`, also for a `read_head` that waits already."""
+        self.answer_by = deadline
+        self.transport.wait_until(deadline)
 
     def end_cycle(self, head: ResponseHead, request_sent: bool) -> None:
         """The response has been read: settle whether the link may serve again.
