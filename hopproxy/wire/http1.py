@@ -157,8 +157,7 @@ def _odd_request(raw: bytes) -> RequestHead:
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
         raise BadRequest(str(error), error.error_status_hint) from error
-    if not isinstance(event, h11.Request):
-        raise BadRequest("a request line that cannot be read")
+    assert isinstance(event, h11.Request)  # a whole head is read or refused
     lines, special = _read_fields(event.headers.raw_items(), BadRequest)
     minor = 0 if event.http_version == b"1.0" else 1
     return RequestHead(event.method, event.target, minor, lines, special)
@@ -183,8 +182,7 @@ def _odd_response(raw: bytes) -> ResponseHead:
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
         raise BadResponse(str(error)) from error
-    if not isinstance(event, h11.Response | h11.InformationalResponse):
-        raise BadResponse("a status line that cannot be read")
+    assert isinstance(event, h11.Response | h11.InformationalResponse)
     if not 100 <= event.status_code <= 599:
         raise BadResponse(f"{event.status_code} is no status")
     lines, special = _read_fields(event.headers.raw_items(), BadResponse)
