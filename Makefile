@@ -57,7 +57,7 @@ $(VENV)/bin/python:
 		echo 'Python 3.11 or newer is needed and none is found here: install one'; \
 		echo '(Debian 12: apt-get install python3 python3-venv), or name it: make PYTHON=...'; \
 		exit 1; }
-	@'$(PYTHON)' -c '$(FIT)' || { echo '$(PYTHON) is older than Python 3.11'; exit 1; }
+	@'$(PYTHON)' -c '$(FIT)' || { echo '$(PYTHON) is no Python 3.11 or newer'; exit 1; }
 	@'$(PYTHON)' -m venv $(VENV) || { \
 		rm -rf $(VENV); \
 		echo 'no venv: on Debian and Ubuntu, apt-get install python3-venv'; exit 1; }
