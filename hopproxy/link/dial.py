@@ -16,6 +16,10 @@ _CAUSES = {
 }
 
 
+#: Seconds between two looks at the full backlog of a Unix socket.
+BACKLOG_PAUSE = 0.01
+
+
 async def dial(address: OriginAddress, timeout: float) -> socket.socket:
     """A connected, non-blocking socket.
 
@@ -76,7 +80,8 @@ async def _connect(family: socket.AddressFamily, target: tuple[str, int] | str) 
     try:
         sock.setblocking(False)
         try:
-            sock.connect(target)
+            while not _accepted(sock, target):  # noqa: ASYNC110 - no event tells of room
+                await trio.sleep(BACKLOG_PAUSE)
         except BlockingIOError:
             await trio.lowlevel.wait_writable(sock)
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -86,3 +91,14 @@ async def _connect(family: socket.AddressFamily, target: tuple[str, int] | str) 
         sock.close()
         raise
     return sock
+
+
+def _accepted(sock: socket.socket, target: tuple[str, int] | str) -> bool:
+    """Begin to connect; False where a Unix listener has no room for now."""
+    try:
+        sock.connect(target)
+    except BlockingIOError as error:
+        if error.errno == errno.EAGAIN and sock.family is socket.AF_UNIX:
+            return False
+        raise
+    return True
