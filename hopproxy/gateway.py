@@ -52,10 +52,15 @@ class Gateway:
         """Serve one accepted connection until it ends.  Leaves nothing behind, cancelled or not."""
         runtime = self._runtime
         limits = runtime.settings.client
-        tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
+        try:
+            tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
+            transport = Transport(sock, runtime.watch, Hop.CLIENT)
+        except OSError as error:
+            sock.close()
+            log.warning("a connection from %s cannot be served: %s", address or "unix", error)
+            return
         sender = Sender(address, b"http", runtime.settings.trusted_proxies)
         clients = runtime.clients
-        transport = Transport(sock, runtime.watch, Hop.CLIENT)
         client = ClientLink(transport, sender, limits, clients.idle)
         clients.links[client] = None
         clients.accepted += 1

@@ -10,6 +10,7 @@ entry for each transport, at or before its nearest deadline; when an entry comes
 yet due is put back.  Moving a deadline later, as nearly every request does, costs nothing.
 """
 
+import errno
 import heapq
 import math
 import select
@@ -49,7 +50,7 @@ class Watch:
             await self._keep_time()
 
     def add(self, transport: Watched) -> None:
-        """Begin to watch a transport's socket."""
+        """Begin to watch a transport's socket.  Raises OSError when the kernel takes no more."""
         self._readiness.add(transport)
 
     def add_writing(self, transport: Watched) -> None:
@@ -113,8 +114,10 @@ class _Epoll:
         self._transports: dict[int, Watched] = {}
 
     def add(self, transport: Watched) -> None:
-        self._transports[transport.fd] = transport
+        if self._epoll.closed:
+            raise OSError(errno.EBADF, "the watch has ended")
         self._epoll.register(transport.fd, self._READ | self._EDGE)
+        self._transports[transport.fd] = transport
 
     def add_writing(self, transport: Watched) -> None:
         self._epoll.modify(transport.fd, self._READ | self._OUT | self._EDGE)

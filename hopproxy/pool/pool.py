@@ -266,8 +266,13 @@ class Pool:
     async def _open(self, origin: Origin) -> UpstreamLink:
         settings = origin.settings
         sock = await dial(origin.address, settings.connect_timeout)
-        tune(sock, nodelay=settings.tcp_nodelay, keepalive=settings.tcp_keepalive)
-        transport = Transport(sock, self._watch, Hop.UPSTREAM)
+        try:
+            tune(sock, nodelay=settings.tcp_nodelay, keepalive=settings.tcp_keepalive)
+            transport = Transport(sock, self._watch, Hop.UPSTREAM)
+        except OSError as error:
+            sock.close()
+            detail = f"the connection to {origin.label} cannot be used: {error.strerror}"
+            raise ConnectFailed(detail, 503, "proxy_internal_error") from error
         link = UpstreamLink(transport, origin.label, self, settings)
         origin.opened += 1
         if settings.pool.max_age:
