@@ -18,6 +18,9 @@ from hopproxy.settings.schema import Settings
 
 log = logging.getLogger("hopproxy")
 
+#: Seconds between two looks, while draining, for client links that have become idle.
+SWEEP = 0.25
+
 
 class Sockets:
     """What a worker was given to listen on."""
@@ -60,8 +63,11 @@ class Worker:
             if self._sockets.admin is not None:
                 base.start_soon(Admin(runtime, self._access_log).run, self._sockets.admin)
             task_status.started(runtime)
-            await self._serve(runtime, base)
-            runtime.pool.close_idle(CloseReason.DRAINING)
+            try:
+                await self._serve(runtime, base)
+            finally:  # cancelled from outside as well
+                self._sockets.close_clients()
+                runtime.pool.close_idle(CloseReason.DRAINING)
             base.cancel_scope.cancel()
 
     async def _serve(self, runtime: Runtime, base: trio.Nursery) -> None:
@@ -81,12 +87,20 @@ class Worker:
             cut = connections.cancel_scope
             cut.deadline = trio.current_time() + self._settings.drain_timeout
             base.start_soon(self._cut_at_second_stop, cut)
+            base.start_soon(self._end_idle, runtime)
         if cut.cancelled_caught:
             log.warning("connections that did not end in time were cut")
 
     async def _cut_at_second_stop(self, scope: trio.CancelScope) -> None:
         await self._stop_now.wait()
         scope.cancel()
+
+    @staticmethod
+    async def _end_idle(runtime: Runtime) -> None:
+        """A response that had begun before the drain said nothing of a close: end its link too."""
+        while True:
+            await trio.sleep(SWEEP)
+            interrupt_idle(runtime)
 
     def stop(self) -> None:
         """Drain; the second time, stop at once."""
