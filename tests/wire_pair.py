@@ -247,8 +247,13 @@ class Hops:
         return self.origins[0]
 
     async def _run(self, task_status: trio.TaskStatus[Runtime]) -> None:
-        await self.worker.run(task_status)
+        with trio.CancelScope() as self._scope:
+            await self.worker.run(task_status)
         self.ended.set()
+
+    def cancel(self) -> None:
+        """Cancel the worker from outside, as no signal does."""
+        self._scope.cancel()
 
     def _bind(self, name: str) -> Bind:
         if self.tcp:
