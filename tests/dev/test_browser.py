@@ -41,6 +41,12 @@ def test_the_page_shows_what_the_origin_received(browser: Browser, demo: Command
     assert re.search(r"connection \d+, request \d+ on it", browser.text("#where"))
 
 
+def test_the_page_leads_to_the_live_page(browser: Browser, demo: Command) -> None:
+    browser.open(demo.url)
+    live = browser.run("return document.querySelector('#live').href")
+    assert live == demo.wait_for(r"live page: (http://[\d.:]+)")[1] + "/"
+
+
 @pytest.mark.parametrize(
     ("what", "status", "said"),
     [
