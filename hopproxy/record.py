@@ -6,6 +6,7 @@ acted first.  Records travel up; observers read them, no room below knows who lo
 
 from collections import deque
 from enum import Enum
+from typing import NamedTuple
 
 
 class Hop(Enum):
@@ -66,13 +67,46 @@ class CloseReason(Enum):
     POOL_FULL = ("pool_full", Owner.US)  # max_idle
     PRIVATE = ("private", Owner.US)  # NTLM made it one client's, and that client has left
     HINT = ("hint", Owner.US)  # Keep-Alive said that it will not be kept long enough
+    LEARNED = ("learned", Owner.US)  # the origin was seen to close at this age or count
     ORIGIN_REMOVED = ("origin_removed", Owner.US)
 
 
-class CloseRecord:
-    """One ended link."""
+class Source(Enum):
+    """Where a limit comes from."""
 
-    __slots__ = ("age", "at", "hop", "idle", "peer", "reason", "requests")
+    SETTING = "setting"
+    HINT = "hint"
+    LEARNED = "learned"
+
+
+class Limit(NamedTuple):
+    """A limit on a link, in seconds or in requests, and where it comes from."""
+
+    value: float
+    source: Source
+
+
+#: The setting that a reason speaks of, where it is not of the reason's own name.
+_SPEAKS_OF = {
+    CloseReason.PEER_CLOSED: "idle_timeout",
+    CloseReason.PEER_RESET: "idle_timeout",
+    CloseReason.UNSOLICITED: "idle_timeout",
+    CloseReason.REQUEST_LIMIT: "max_requests",
+    CloseReason.MADE_ROOM: "max_connections",
+    CloseReason.POOL_FULL: "max_idle",
+}
+
+
+def setting_behind(reason: CloseReason, settings: object) -> Limit | None:
+    """The limit that applied to a link that ended so, out of the settings of its hop."""
+    value = getattr(settings, _SPEAKS_OF.get(reason, reason.label), None)
+    return None if value is None else Limit(value, Source.SETTING)
+
+
+class CloseRecord:
+    """One ended link.  `limit` is what bounded it in the state it was in, None if nothing did."""
+
+    __slots__ = ("age", "at", "hop", "idle", "limit", "peer", "reason", "requests")
 
     def __init__(
         self,
@@ -88,6 +122,7 @@ class CloseRecord:
         self.reason = reason
         self.at, self.age, self.idle = times
         self.requests = requests
+        self.limit: Limit | None = None
 
 
 class Closes:

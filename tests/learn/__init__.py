@@ -1,0 +1,1 @@
+"""What is learned of origins, and what follows from it."""
