@@ -213,6 +213,7 @@ class Hops:
         self.clients: list[Peer] = []
         self.records = Records()
         self.ended = trio.Event()
+        self.scope = trio.CancelScope()
         self._target: str | tuple[str, int] = ""
 
     async def start(
@@ -247,13 +248,13 @@ class Hops:
         return self.origins[0]
 
     async def _run(self, task_status: trio.TaskStatus[Runtime]) -> None:
-        with trio.CancelScope() as self._scope:
+        with self.scope:
             await self.worker.run(task_status)
         self.ended.set()
 
     def cancel(self) -> None:
         """Cancel the worker from outside, as no signal does."""
-        self._scope.cancel()
+        self.scope.cancel()
 
     def _bind(self, name: str) -> Bind:
         if self.tcp:

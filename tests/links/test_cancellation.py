@@ -1,0 +1,211 @@
+"""Whoever is cancelled, wherever it stands: the books stay right and the others are served."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+
+import pytest
+import trio
+
+from hopproxy.errors import HopError
+from hopproxy.gateway import Gateway
+from hopproxy.pool.wait import Wait
+from tests.cancel_everywhere import Scenario, Victim, everywhere
+from tests.wire_pair import GET, OK, Hops, Origin, Peer
+
+SEEDS = [1, 2]
+UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+#: What a peer meets when the other side was cancelled.
+GONE = (EOFError, OSError)
+
+
+async def answer(origin: Origin, nursery: trio.Nursery) -> None:
+    """Answer every request of every connection of this origin, for ever."""
+    while True:
+        nursery.start_soon(answer_on, await origin.accept())
+
+
+async def answer_on(upstream: Peer) -> None:
+    """Answer every request on this connection, until it ends."""
+    with suppress(*GONE):
+        while True:
+            await upstream.message()
+            await upstream.send(OK)
+
+
+async def served(hops: Hops, victim: Victim, nursery: trio.Nursery) -> Peer:
+    """A client whose connection is served in the victim's scope."""
+    near, far = socket.socketpair()
+    gateway = Gateway(hops.runtime, hops.records)
+
+    async def serve() -> None:
+        with victim.scope:
+            await gateway.serve(near, "")
+
+    nursery.start_soon(serve)
+    client = Peer(trio.socket.from_stdlib_socket(far))
+    hops.clients.append(client)
+    return client
+
+
+async def check_after(hops: Hops) -> None:
+    """Nothing is held by the victim, and another client is served as ever."""
+    await hops.quiet()
+    hops.check_ledger()
+    for share in hops.runtime.pool.ledger.shares:
+        assert (share.lent, share.dialling, len(share.waiters)) == (0, 0, 0)
+    client = await hops.client()
+    await client.send(GET)
+    with trio.fail_after(1):
+        assert (await client.message()).body == b"ok"
+
+
+async def three_callers_of_one_link(hops: Hops, victim: Victim) -> None:
+    origin = await hops.start(pool={"max_connections": 1, "queue_timeout": 50.0})
+    pool = hops.runtime.pool
+    [share] = hops.runtime.applications["app"].balancer.members
+    done = []
+
+    async def call(number: int) -> None:
+        link = pool.acquire_now(share) or await pool.acquire(share, Wait())
+        try:
+            await trio.sleep(1)
+            link.ending = None
+        finally:
+            pool.release(share, link, trio.current_time())
+        done.append(number)
+
+    async def cancelled_call() -> None:
+        with victim.scope:
+            await call(1)
+
+    async with trio.open_nursery() as answering:
+        answering.start_soon(answer, origin, answering)
+        victim.arm()
+        with trio.fail_after(20):
+            async with trio.open_nursery() as callers:
+                callers.start_soon(call, 0)
+                callers.start_soon(cancelled_call)
+                callers.start_soon(call, 2)
+        assert {0, 2} <= set(done)
+        await check_after(hops)
+        answering.cancel_scope.cancel()
+
+
+async def get_twice(hops: Hops, victim: Victim) -> None:
+    origin = await hops.start(pool={"max_connections": 1})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer, origin, nursery)
+        client = await served(hops, victim, nursery)
+        victim.arm()
+        with suppress(*GONE):
+            for _ in range(2):
+                await client.send(GET)
+                await client.message()
+        victim.disarm()
+        client.close()
+        await check_after(hops)
+        nursery.cancel_scope.cancel()
+
+
+async def post_with_its_body_on_its_way(hops: Hops, victim: Victim) -> None:
+    origin = await hops.start(pool={"max_connections": 1})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer, origin, nursery)
+        client = await served(hops, victim, nursery)
+        victim.arm()
+        with suppress(*GONE):
+            await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for piece in (b"3\r\nabc\r\n", b"3\r\nde", b"f\r\n0\r\n\r\n"):
+                await trio.sleep(1)
+                await client.send(piece)
+            assert (await client.message()).body == b"ok"
+        victim.disarm()
+        client.close()
+        await check_after(hops)
+        nursery.cancel_scope.cancel()
+
+
+async def repetition(hops: Hops, victim: Victim) -> None:
+    origin = await hops.start(pool={"max_connections": 1})
+    async with trio.open_nursery() as nursery:
+        client = await served(hops, victim, nursery)
+        await client.send(GET)
+        upstream = await origin.accept()
+        await upstream.message()
+        await upstream.send(OK)
+        await client.message()
+        await hops.quiet()
+        nursery.start_soon(answer, origin, nursery)
+        victim.arm()
+        with suppress(*GONE):
+            await client.send(GET)
+            await upstream.message()
+            upstream.close()
+            assert (await client.message()).body == b"ok"
+        victim.disarm()
+        client.close()
+        await check_after(hops)
+        nursery.cancel_scope.cancel()
+
+
+async def tunnel(hops: Hops, victim: Victim) -> None:
+    origin = await hops.start(pool={"max_connections": 1})
+    async with trio.open_nursery() as nursery:
+        client = await served(hops, victim, nursery)
+        victim.arm()
+        with suppress(*GONE):
+            await client.send(UPGRADE)
+            with trio.move_on_after(1):  # the victim may have gone before it dialled
+                upstream = await origin.accept()
+                await upstream.message()
+                await upstream.send(SWITCH)
+                await client.message()
+                await client.send(b"ping")
+                assert await upstream.exactly(4) == b"ping"
+                upstream.finish()
+                assert await client.rest() == b""
+        victim.disarm()
+        client.close()
+        for peer in origin.peers:  # one that was dialled for the victim is idle, and nobody answers
+            peer.close()
+        await hops.quiet()
+        nursery.start_soon(answer, origin, nursery)
+        await check_after(hops)
+        nursery.cancel_scope.cancel()
+
+
+async def drain(hops: Hops, victim: Victim) -> None:
+    """The victim is the worker itself, as when the whole process is told to end."""
+    hops.scope = victim.scope
+    await hops.start()
+    client, upstream = await hops.asked()
+    await hops.client()
+    victim.arm()
+    hops.worker.stop()
+    with suppress(*GONE):
+        await trio.sleep(1)
+        await upstream.send(OK)
+        await client.message()
+    with suppress(HopError):
+        await hops.ended.wait()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        three_callers_of_one_link,
+        get_twice,
+        post_with_its_body_on_its_way,
+        repetition,
+        tunnel,
+        drain,
+    ],
+)
+def test_a_party_cancelled_at_any_step_leaves_nothing_and_hurts_nobody(
+    scenario: Scenario, seed: int
+) -> None:
+    assert everywhere(scenario, seed) > 10, "too few steps: the victim did nothing"
