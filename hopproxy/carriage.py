@@ -21,6 +21,7 @@ from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.hop import Underscores, response_for_client
 from hopproxy.rules.upgrade import check_switch
+from hopproxy.wire.chunked import LAST_CHUNK, chunk
 
 #: Bytes of a request's body, sent while it still came in, that are kept for a repetition.
 KEPT = 65536
@@ -57,8 +58,9 @@ class Carriage:
     """One request on one upstream link, and on another if it must be repeated.
 
     `released` once the pool has the link back; `verdict` is the client link's own, known when the
-    response's head was written.  `kept` is what has been read of a body that was not at hand, None
-    once that is too much to be sent again.
+    response's head was written.  `outbound` is the head for upstream, `body` what goes with it,
+    None when it is still on its way; `kept` is then what has been read of it, None once that is too
+    much to be sent again.
     """
 
     __slots__ = (
@@ -66,9 +68,14 @@ class Carriage:
         "_interim",
         "_request_sent",
         "_told_to_continue",
+        "application",
+        "body",
         "client",
+        "failed",
+        "head",
         "kept",
         "origin",
+        "outbound",
         "pool",
         "record",
         "released",
@@ -86,6 +93,11 @@ class Carriage:
         self.record = record
         self.terms = terms
         self.verdict: CloseReason | None = None
+        self.released = True
+        self.outbound = b""
+        self.body: bytes | None = b""
+        self.failed: Exception | None = None
+        self.head: ResponseHead | None = None
         self.kept: list[bytes] | None = None
         self._interim = 0
         self._told_to_continue = False
@@ -97,30 +109,40 @@ class Carriage:
         self.pool = pool
         self.origin = origin
         self.upstream = upstream
+        self.client.partner = upstream
         self.released = False
+        record = self.record
+        record.attempts += 1
+        record.origin = origin.label
+        record.upstream_number = upstream.number
+        record.fresh = upstream.served == 1
         self._failure = None
 
-    async def run(self, outbound: bytes, body: bytes | None) -> None:
-        """Carry the request and its response; `body` is None when it is still on its way.
+    async def run(self) -> None:
+        """Carry the request and its response.
 
         Raises HopError; the upstream link is the caller's to discard unless `released`.
         """
-        upstream, client = self.upstream, self.client
-        client.awaits = upstream.transport
-        if body is None:
-            await self._duplex(outbound)
+        upstream = self.upstream
+        self.client.awaits = upstream.transport
+        if self.body is None:
+            await self._duplex(self.outbound)
             return
-        if not upstream.push(outbound + body if body else outbound):
-            await upstream.flush()
-        deadline = client.transport.now() + self.origin.settings.response_timeout
-        head = await upstream.read_head(self.request.method, deadline)
-        if head.status < 200:
-            head = await self._after_interim(head, deadline)
-        whole = self._whole(head)  # as `_respond`, which this saves from being awaited
-        if whole is None:
-            await self._relay(head)
-        elif not client.push(whole):
-            await client.flush()
+        upstream.push(self.outbound + self.body if self.body else self.outbound)
+        await self.resume()
+
+    async def resume(self) -> None:
+        """Take up a carriage whose request is on its way; `failed` and `head` say how far it is."""
+        if self.failed is not None:
+            error, self.failed = self.failed, None
+            raise error
+        if self.record.status == 0:
+            await self.upstream.flush()
+            deadline = self.client.transport.now() + self.origin.settings.response_timeout
+            head = self.head or await self.upstream.read_head(self.request.method, deadline)
+            self.head = None
+            await self._respond(await self._after_interim(head, deadline))
+        await self.client.flush()
 
     # -- towards the origin ------------------------------------------------------------------
 
@@ -236,27 +258,33 @@ class Carriage:
 
     async def _respond(self, head: ResponseHead) -> None:
         """Pass the final response (or a 101 and what follows it) on."""
-        whole = self._whole(head)
+        whole = self.whole(head)
         if whole is None:
             await self._relay(head)
         else:
             await self.client.send(whole)
 
-    def _whole(self, head: ResponseHead) -> bytes | None:
+    def whole(self, head: ResponseHead) -> bytes | None:
         """The response in one piece if it is at hand, the upstream link given back; else None."""
         body = head.body
         upstream, record = self.upstream, self.record
+        chunked = False
         if body is Body.NONE and head.status != 101:
             content = b""
         elif body is Body.SIZED and len(upstream.buffer) >= head.length:
             content = upstream.take_sized_body()
+        elif body is Body.CHUNKED and (taken := upstream.take_chunked_body()) is not None:
+            content = taken
+            chunked = self.request.minor == 1
         else:
             return None
-        out = self._client_head(head, chunked=False)
+        out = self._client_head(head, chunked=chunked)
         record.status = head.status
         record.sent = len(content)
         record.first_byte = now = self.client.transport.now()
         self._release(head, now)
+        if chunked:
+            return out + (chunk(content) if content else b"") + LAST_CHUNK
         return out + content
 
     async def _relay(self, head: ResponseHead) -> None:

@@ -30,41 +30,45 @@ class Application:
         self.balancer = RoundRobin(origins)
 
 
-async def exchange(carriage: Carriage, application: Application, pool: Pool) -> CloseReason | None:
+async def exchange(
+    carriage: Carriage, application: Application, pool: Pool, *, begun: bool = False
+) -> CloseReason | None:
     """Answer a request from `application`; None to keep the client link, or why not.
 
-    Raises HopError: before `record.status` is set it can be answered, after it the client's
-    response is cut.  Whatever happens, no upstream link stays lent to this exchange.
+    `begun` tells that the first attempt is under way already.  Raises HopError: before
+    `record.status` is set it can be answered, after it the client's response is cut.  Whatever
+    happens, no upstream link stays lent to this exchange.
     """
-    client, request, record = carriage.client, carriage.request, carriage.record
-    outbound = _outbound(carriage, application)
-    body = b"" if request.body is Body.NONE else _body_at_hand(carriage)
+    client, request = carriage.client, carriage.request
+    if not begun:
+        carriage.outbound = outbound_head(carriage, application)
+        carriage.body = b"" if request.body is Body.NONE else _body_at_hand(carriage)
     while True:
-        if client.transport.hung_up:  # gone before anything was sent: then nothing is
-            raise client_gone()
-        record.attempts += 1
-        origin, link = _lend_now(carriage, application, pool)
-        if link is None:
-            origin, link = await _lend(carriage, application, pool, origin)
-        record.origin = origin.label
-        record.upstream_number = link.number
-        record.fresh = link.served == 1
-        client.partner = link
-        carriage.lend(pool, origin, link)
         try:
-            await carriage.run(outbound, body)
+            if begun:
+                await carriage.resume()
+            else:
+                if client.transport.hung_up:  # gone before anything was sent: then nothing is
+                    raise client_gone()
+                origin, link = _lend_now(carriage, application, pool)
+                if link is None:
+                    origin, link = await _lend(carriage, application, pool, origin)
+                carriage.lend(pool, origin, link)
+                await carriage.run()
         except HopError as error:
-            _discard(carriage, error)
-            if not _may_repeat(carriage, error, body):
+            lent = not carriage.released
+            discard(carriage, error)
+            if not lent or not _may_repeat(carriage, error):
                 raise
+            begun = False
         except BaseException:
-            _discard(carriage, None)
+            discard(carriage, None)
             raise
         else:
             return carriage.verdict
 
 
-def _outbound(carriage: Carriage, application: Application) -> bytes:
+def outbound_head(carriage: Carriage, application: Application) -> bytes:
     """The request's head for the upstream hop: written once, for every attempt."""
     request, terms = carriage.request, carriage.terms
     if not request.host:
@@ -102,7 +106,7 @@ def _lend_now(
         return own
     balancer = application.balancer
     origin = balancer.only or balancer.pick(client.transport.now())
-    if carriage.record.attempts > 1:
+    if carriage.record.attempts:
         return origin, None
     return origin, pool.acquire_now(origin, look=carriage.request.method not in IDEMPOTENT)
 
@@ -116,7 +120,7 @@ async def _lend(
     while True:
         client.awaits = wait = Wait()
         try:
-            if carriage.record.attempts > 1:
+            if carriage.record.attempts:
                 return origin, await pool.acquire_fresh(origin, wait)
             return origin, pool.acquire_now(origin) or await pool.acquire(origin, wait)
         except ConnectFailed:
@@ -145,8 +149,8 @@ def _private(
     return origin, link
 
 
-def _discard(carriage: Carriage, error: HopError | None) -> None:
-    """An attempt failed: its link is closed unless it was given back before."""
+def discard(carriage: Carriage, error: HopError | None) -> None:
+    """An attempt failed or was cancelled: its link is closed unless it was given back before."""
     carriage.client.partner = carriage.client.awaits = None
     if carriage.released:
         return
@@ -158,7 +162,7 @@ def _discard(carriage: Carriage, error: HopError | None) -> None:
     carriage.pool.discard(carriage.origin, carriage.upstream, reason)
 
 
-def _may_repeat(carriage: Carriage, error: HopError, body: bytes | None) -> bool:
+def _may_repeat(carriage: Carriage, error: HopError) -> bool:
     """Whether the failed attempt may be followed by another."""
     record, link = carriage.record, carriage.upstream
     if not isinstance(error, LinkError) or error.at is not Hop.UPSTREAM or record.status:
@@ -171,5 +175,5 @@ def _may_repeat(carriage: Carriage, error: HopError, body: bytes | None) -> bool
         written=link.written,
         answered=link.answered,
     )
-    trace.replayable = body is not None or carriage.kept is not None
+    trace.replayable = carriage.body is not None or carriage.kept is not None
     return may_repeat(carriage.request, trace, carriage.origin.settings.retry_idempotency_key)

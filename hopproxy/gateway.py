@@ -9,6 +9,7 @@ import trio
 from hopproxy.carriage import Carriage
 from hopproxy.errors import BadRequest, Denied, HopError, LinkError
 from hopproxy.exchange import exchange
+from hopproxy.express import COUNTED, Express
 from hopproxy.link.client import ClientLink
 from hopproxy.link.transport import Transport, tune
 from hopproxy.message import Body, RequestHead, ResponseHead
@@ -23,9 +24,6 @@ log = logging.getLogger("hopproxy")
 Log = Callable[[ExchangeRecord], None]
 #: Makes the body of an answer of our own richer for those who would read it in a browser.
 Page = Callable[[RequestHead | None, HopError], tuple[ResponseHead, bytes] | None]
-
-#: Methods whose forwarding Max-Forwards may bound.
-_COUNTED = frozenset({b"TRACE", b"OPTIONS"})
 
 #: Why a link ends although its message was sound, or before one was read.
 _ENDS_AT_ONCE = (
@@ -79,26 +77,37 @@ class Gateway:
 
     async def _requests(self, client: ClientLink) -> CloseReason:
         """Request after request; why the link is to be closed."""
+        express = Express(client, self._runtime, self._log)
         while True:
             try:
-                request = await client.read_head()
+                carriage = await express.run()
+                request = carriage.request if carriage else await client.read_head()
             except HopError as error:
                 return await self._refuse(client, None, error)
             if request is None:
                 return CloseReason.PEER_CLOSED
-            reason = await self._exchange(client, request)
+            reason = await self._exchange(client, request, carriage)
             if reason is not None:
                 unread = client.buffer or client.transport.readable or reason in _MORE_TO_COME
                 if unread and not client.unbounded:
                     await client.linger(client.limits.linger_timeout, client.limits.linger_size)
                 return reason
 
-    async def _exchange(self, client: ClientLink, request: RequestHead) -> CloseReason | None:
+    async def _exchange(
+        self, client: ClientLink, request: RequestHead, carriage: Carriage | None
+    ) -> CloseReason | None:
+        """One exchange, from its beginning or from where the express lane has left it."""
         runtime = self._runtime
-        record = ExchangeRecord(client.peer, client.number, client.served, client.since)
-        record.method, record.target, record.host = request.method, request.target, request.host
+        if carriage is not None:
+            record = carriage.record
+        else:
+            record = ExchangeRecord(client.peer, client.number, client.served, client.since)
+            record.method, record.target, record.host = request.method, request.target, request.host
         try:
-            if request.method in _COUNTED and (own := self._last_hop(request)) is not None:
+            if carriage is not None:
+                begun = runtime.applications[record.route]
+                reason = await exchange(carriage, begun, runtime.pool, begun=True)
+            elif request.method in COUNTED and (own := self._last_hop(request)) is not None:
                 reason = await self._send_own(client, request, record, own)
             else:
                 application = runtime.table.find(request.host, request.target)

@@ -7,7 +7,7 @@ from hopproxy.errors import BadRequest, BadResponse, LinkError
 from hopproxy.link.transport import Transport
 from hopproxy.message import Body, Head
 from hopproxy.record import CloseReason, Hop
-from hopproxy.wire.chunked import ChunkedError, ChunkedReader, chunk, last_chunk
+from hopproxy.wire.chunked import LAST_CHUNK, ChunkedError, ChunkedReader, chunk, last_chunk
 
 #: Empty lines before a head are ignored (RFC 9112 section 2.2), but not for ever.
 MAX_EMPTY_LINES = 8
@@ -100,6 +100,21 @@ class Link:
             return buffer
         self.buffer = buffer[left:]
         return buffer[:left]
+
+    def take_chunked_body(self) -> bytes | None:
+        """The whole of a chunked body without trailers if it is at hand; else nothing is taken."""
+        if not self.buffer.endswith(LAST_CHUNK):
+            return None
+        trial = ChunkedReader()
+        try:
+            content, rest = trial.feed(self.buffer)
+        except ChunkedError:
+            return None  # `read_body` will meet it again, and say so
+        if not trial.done or trial.trailers or rest:
+            return None
+        self.body = Body.NONE
+        self.buffer = b""
+        return content
 
     async def read_body(self) -> bytes:
         """The next bytes of the body, b"" at its end.

@@ -9,6 +9,7 @@ import math
 import select
 import socket
 import struct
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -48,6 +49,7 @@ class Transport:
         "_writer",
         "_writing",
         "closed",
+        "express",
         "fd",
         "hop",
         "hung_up",
@@ -74,6 +76,8 @@ class Transport:
         self.fd = sock.fileno()
         self.owner: Owner | None = None
         self.closed = False
+        #: Called at the next event in place of waking the task that is parked with `park_for`.
+        self.express: Callable[[], None] | None = None
         self.readable = False
         self.hung_up = False
         self.resting = False
@@ -117,6 +121,48 @@ class Transport:
                 self.readable = not data  # at FIN there is always more of it to read
             self.received += len(data)
             return data
+
+    def receive_now(self, size: int = RECEIVE_SIZE) -> bytes | None:
+        """What is at hand, b"" at a FIN, None if nothing is.  Raises LinkError."""
+        try:
+            data = self._socket.recv(size)
+        except BlockingIOError:
+            self.readable = self.hung_up = False
+            return None
+        except OSError as error:
+            raise self.broken(error) from error
+        if len(data) < size and not self.hung_up:
+            self.readable = False
+        self.received += len(data)
+        return data
+
+    def park_for(
+        self,
+        task: trio.lowlevel.Task,
+        express: Callable[[], None],
+        deadline: float,
+        late: CloseReason,
+    ) -> None:
+        """`task` is parked on behalf of this transport: `express` is called at the next event.
+
+        `interrupt`, and `late` past `deadline`, wake the task; `take_error` then says why.
+        """
+        self._reader = task
+        self.express = express
+        self.read_by = deadline
+        self.late = late
+        if deadline < self.timer_at:
+            self._watch.wake_at(self, deadline)
+
+    def unpark(self) -> None:
+        """Undo `park_for`, without waking the task."""
+        self._reader = None
+        self.express = None
+
+    def take_error(self) -> Exception | None:
+        """What woke the task that was parked with `park_for`, None if nothing went wrong."""
+        error, self._error = self._error, None
+        return error
 
     def send_now(self, data: bytes | memoryview) -> int:
         """Send what the kernel takes at once; how many bytes that were.  Raises LinkError."""
@@ -178,6 +224,9 @@ class Transport:
         self.readable = True
         if hung_up:
             self.hung_up = True
+        if self.express is not None:
+            self.express()
+            return
         writer = self._writer
         if writer is not None:
             self._writer = None
@@ -214,7 +263,7 @@ class Transport:
         if reader is None:
             return False
         self._error = error
-        self._reader = None
+        self._reader = self.express = None
         reschedule(reader)
         return True
 

@@ -107,16 +107,12 @@ class UpstreamLink(Link):
         earlier, past `answer_by`, which may be set meanwhile, PEER_CLOSED or
         PEER_RESET when the origin ended the connection first.
         """
-        limit = self.limits.max_head_size
         while True:
             if self.buffer:
-                try:
-                    raw = self.take_head(limit)
-                except ValueError:
-                    raise BadResponse("the response's head is larger than max_head_size") from None
-                if raw is not None:
-                    break
-            by = deadline if deadline < self.answer_by else self.answer_by
+                head = self.next_head(method)
+                if head is not None:
+                    return head
+            by = min(self.answer_by, deadline)
             data = await self.transport.receive(by, CloseReason.RESPONSE_TIMEOUT)
             if not data:
                 raise LinkError(
@@ -126,6 +122,15 @@ class UpstreamLink(Link):
                     + ("inside the response's head" if self.answered else "before it answered"),
                 )
             self.buffer = self.buffer + data if self.buffer else data
+
+    def next_head(self, method: bytes) -> ResponseHead | None:
+        """The head that is in the buffer, None if it is not whole.  Raises BadResponse."""
+        try:
+            raw = self.take_head(self.limits.max_head_size)
+        except ValueError:
+            raise BadResponse("the response's head is larger than max_head_size") from None
+        if raw is None:
+            return None
         head = http1.read_response(raw, method)
         if head.body is not Body.NONE:
             self.begin_body(head)
@@ -146,7 +151,7 @@ class UpstreamLink(Link):
         elif self.buffer:
             self.ending = CloseReason.OVER_READ
         elif self.transport.hung_up:  # no event will tell it again while the link is idle
-            self.ending = CloseReason.PEER_CLOSED
+            self.ending = head.ending or CloseReason.PEER_CLOSED
         else:
             self.ending = head.ending
             if head.hint is not None:

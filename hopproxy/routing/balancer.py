@@ -25,6 +25,13 @@ class RoundRobin(Generic[M]):
         #: The only member, for which nobody need look at the clock.
         self.only = self.members[0] if len(self.members) == 1 else None
 
+    def look(self, now: float) -> M:
+        """Who would be picked, without taking the turn."""
+        turn = self._next
+        member = self.pick(now)
+        self._next = turn
+        return member
+
     def pick(self, now: float) -> M:
         """The next origin; one that failed lately only when all have."""
         members = self.members

@@ -35,6 +35,7 @@ _BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _VERSION = re.compile(rb" HTTP/([0-9])\.([0-9])\Z")
 _STATUS_VERSION = re.compile(rb"HTTP/([0-9])\.([0-9]) ")
 _LENGTH = re.compile(rb"(?i:content-length)[ \t]*:")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: |\Z)")
 
 
@@ -185,6 +186,8 @@ def _odd_response(raw: bytes) -> ResponseHead:
     assert isinstance(event, h11.Response | h11.InformationalResponse)
     if not 100 <= event.status_code <= 599:
         raise BadResponse(f"{event.status_code} is no status")
+    if _CONTROL.search(event.reason):
+        raise BadResponse("a control byte in the reason phrase")
     lines, special = _read_fields(event.headers.raw_items(), BadResponse)
     minor = 0 if event.http_version == b"1.0" else 1
     return ResponseHead(event.status_code, event.reason, minor, lines, special)

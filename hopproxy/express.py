@@ -1,0 +1,240 @@
+"""The express lane of a client link: whole, plain exchanges carried from event to event.
+
+On a persistent connection most exchanges are alike: a head comes in one piece, an idle upstream
+link is at hand, the response comes in one piece.  Such an exchange needs no decision that waits, so
+its two steps run straight from the watch's events, while the link's task stays parked.  It is the
+same code that the task would run (`exchange`, `Carriage`), only nobody is woken for it: switching
+tasks costs more than the work between.
+
+At the first thing that is not plain (a body still on its way, an interim response, an error, a
+connection to be closed, a link to be waited for) the task is woken and takes up the carriage as it
+stands.  The lane decides nothing of its own and never waits.
+"""
+
+from collections.abc import Callable
+
+from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
+
+from hopproxy.carriage import Carriage
+from hopproxy.errors import HopError, LinkError
+from hopproxy.exchange import discard, outbound_head
+from hopproxy.link.client import ClientLink
+from hopproxy.link.upstream import UpstreamLink
+from hopproxy.message import Body, RequestHead
+from hopproxy.record import CloseReason, ExchangeRecord
+from hopproxy.rules.retry import IDEMPOTENT
+from hopproxy.runtime import Runtime
+from hopproxy.wire import http1
+
+#: Methods that the gateway may have to answer itself (Max-Forwards, TRACE).
+COUNTED = frozenset({b"TRACE", b"OPTIONS"})
+
+
+class Express:
+    """The lane of one client link.  `log` is told of every exchange that ends on it."""
+
+    __slots__ = (
+        "_carriage",
+        "_client",
+        "_error",
+        "_log",
+        "_runtime",
+        "_task",
+    )
+
+    def __init__(
+        self,
+        client: ClientLink,
+        runtime: Runtime,
+        log: Callable[[ExchangeRecord], None] | None,
+    ) -> None:
+        self._client = client
+        self._runtime = runtime
+        self._log = log
+        self._carriage: Carriage | None = None
+        self._error: Exception | None = None
+
+    async def run(self) -> Carriage | None:
+        """Carry what is plain until something is not.
+
+        Returns a carriage that is under way, to be resumed; or None when the link has bytes (or a
+        FIN) to be read in the ordinary way.  Raises LinkError as `ClientLink.read_head` does.
+        Cancelled, it leaves nothing lent.
+        """
+        client = self._client
+        if client.buffer or client.transport.readable or client.private is not None:
+            return None
+        self._task = current_task()
+        self._await_request()
+        try:
+            await wait_task_rescheduled(self._abort)
+        except BaseException:
+            self._leave()
+            raise
+        client.idle_links.pop(client, None)
+        error = self._error or client.transport.take_error()
+        self._error = None
+        carriage, self._carriage = self._carriage, None
+        if carriage is None:
+            if error is not None:
+                raise error
+            return None
+        carriage.failed = carriage.upstream.transport.take_error() or carriage.failed or error
+        return carriage
+
+    def _leave(self) -> None:
+        """Cancelled: nothing stays lent, nothing stays armed."""
+        self._client.idle_links.pop(self._client, None)
+        if self._carriage is not None:
+            discard(self._carriage, None)
+            self._carriage = None
+
+    def _abort(self, _: object) -> Abort:
+        self._disarm()
+        return Abort.SUCCEEDED
+
+    def _disarm(self) -> None:
+        self._client.transport.unpark()
+        if self._carriage is not None and not self._carriage.released:
+            self._carriage.upstream.transport.unpark()
+
+    def _wake(self) -> None:
+        self._disarm()
+        reschedule(self._task)
+
+    # -- the client's event: a request -------------------------------------------------------
+
+    def _await_request(self) -> None:
+        client = self._client
+        client.idle_links[client] = None
+        limits = client.limits
+        deadline = client.since + (limits.idle_timeout if client.served else limits.head_timeout)
+        client.transport.park_for(self._task, self._on_request, deadline, CloseReason.IDLE_TIMEOUT)
+
+    def _on_request(self) -> None:
+        client = self._client
+        try:
+            data = client.transport.receive_now()
+            if data is None:
+                return
+            client.buffer = data
+            if not self._begin(data):
+                self._wake()
+        except Exception as error:  # the watch must not fall with one link: its task raises this
+            self._error = error
+            self._wake()
+
+    def _begin(self, data: bytes) -> bool:
+        """Send a plain request on its way; False leaves it, unread, to the task."""
+        client, runtime = self._client, self._runtime
+        end = data.find(b"\r\n\r\n")
+        if end <= 0 or data[0] <= 32 or end + 4 > client.limits.max_head_size:
+            return False
+        try:
+            request = http1.read_request(data[:end], client.limits)
+            application = runtime.table.find(request.host, request.target)
+            if application is None or not self._is_plain(request, len(data) - end - 4):
+                return False
+            record = ExchangeRecord(client.peer, client.number, client.served + 1, 0.0)
+            carriage = Carriage(client, request, record, runtime.terms)
+            carriage.outbound = outbound_head(carriage, application)
+        except HopError:
+            return False
+        now = client.transport.now()
+        balancer = application.balancer
+        origin = balancer.only or balancer.look(now)
+        link = runtime.pool.acquire_now(origin, look=request.method not in IDEMPOTENT)
+        if link is None:
+            return False
+        if balancer.only is None:
+            balancer.pick(now)
+        del client.idle_links[client]
+        client.transport.unpark()
+        client.served += 1
+        client.since = record.started = now
+        record.method, record.target, record.host = request.method, request.target, request.host
+        record.route = application.name
+        client.buffer = b""
+        if request.body is Body.SIZED:
+            carriage.body = data[end + 4 :]
+            record.received = request.length
+        carriage.lend(runtime.pool, origin, link)
+        self._send(carriage, link, now)
+        return True
+
+    def _is_plain(self, request: RequestHead, rest: int) -> bool:
+        """Whether the request is here whole, with nothing behind it, and is not ours to answer."""
+        if request.method in COUNTED or self._client.transport.hung_up:
+            return False
+        if request.body is Body.NONE:
+            return rest == 0
+        limit = self._client.limits.max_body_size
+        if request.body is not Body.SIZED or (limit and request.length > limit):
+            return False
+        return rest == request.length
+
+    def _send(self, carriage: Carriage, link: UpstreamLink, now: float) -> None:
+        self._carriage = carriage
+        transport = link.transport
+        self._client.awaits = transport
+        try:
+            whole = link.push(carriage.outbound + (carriage.body or b""))
+        except LinkError as error:
+            carriage.failed = error
+            self._wake()
+            return
+        if not whole:
+            self._wake()
+            return
+        deadline = now + carriage.origin.settings.response_timeout
+        transport.park_for(self._task, self._on_response, deadline, CloseReason.RESPONSE_TIMEOUT)
+
+    # -- the upstream's event: a response ----------------------------------------------------
+
+    def _on_response(self) -> None:
+        carriage = self._carriage
+        assert carriage is not None
+        try:
+            if not self._respond(carriage):
+                self._wake()
+        except HopError as error:
+            carriage.failed = error
+            self._wake()
+        except Exception as error:  # as in `_on_request`
+            self._error = error
+            self._wake()
+
+    def _respond(self, carriage: Carriage) -> bool:
+        """Pass a plain response on; False leaves what has come of it to the task."""
+        link, client = carriage.upstream, self._client
+        data = link.transport.receive_now()
+        if data is None:
+            return True  # not for us: it stays parked
+        if not data:
+            return False  # a FIN, which stays to be read again
+        link.buffer = link.buffer + data if link.buffer else data
+        head = link.next_head(carriage.request.method)
+        carriage.head = head
+        if head is None or head.status < 200:
+            return False
+        link.transport.unpark()
+        whole = carriage.whole(head)
+        if whole is None:
+            return False
+        carriage.head = None
+        if not client.push(whole) or carriage.verdict is not None or client.private is not None:
+            return False
+        self._end(carriage.record)
+        return True
+
+    def _end(self, record: ExchangeRecord) -> None:
+        """One exchange is over; wait for the next request."""
+        client, runtime = self._client, self._runtime
+        record.ended = client.since = client.transport.now()
+        runtime.tallies[record.route].add(record)
+        if self._log is not None:
+            self._log(record)
+        self._carriage = None
+        self._await_request()
+        if client.transport.readable:  # bytes came meanwhile: the task looks, in its turn
+            self._wake()
