@@ -27,7 +27,17 @@ BindWord = Annotated[Bind, Meta(extra={"unit": words.BIND})]
 OriginWord = Annotated[OriginAddress, Meta(extra={"unit": words.ORIGIN})]
 NetworkWord = Annotated[Network, Meta(extra={"unit": words.NETWORK})]
 HostWord = Annotated[str, Meta(extra={"unit": words.HOST})]
+Share = Annotated[float, Meta(extra={"unit": words.SHARE})]
 PathWord = Annotated[str, Meta(extra={"unit": words.PATH})]
+#: Servers and balancers whose idle limits `check` knows.
+Server = Literal[
+    "gunicorn", "uvicorn", "hypercorn", "aiohttp", "node", "fastify", "bun", "puma", "jetty",
+    "kestrel", "apache", "nginx", "varnish", "caddy", "traefik", "envoy",
+]  # fmt: skip
+Balancer = Literal[
+    "aws-alb", "aws-nlb", "gcp", "gae", "nginx", "caddy", "traefik", "go", "envoy", "varnish",
+    "aiohttp", "hopproxy",
+]  # fmt: skip
 
 
 def about(description: str) -> Meta:
@@ -58,6 +68,9 @@ class ClientSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_connections: Annotated[
         Positive, about("Client connections; past it the longest idle one makes room.")
     ] = 4096
+    balancer: Annotated[
+        Balancer | None, about("What stands in front; absent: unknown. `check` compares timeouts.")
+    ] = None
     max_head_size: Annotated[HeadSize, about("Bytes of a request's head.")] = 32 * KiB
     max_fields: Annotated[Positive, about("Field lines of a request's head.")] = 128
     max_target_size: Annotated[TargetSize, about("Bytes of a request's target.")] = 8 * KiB
@@ -84,6 +97,13 @@ class Pool(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_age: Annotated[Seconds, about("Age past which a connection is retired; 0: none.")] = 0.0
     queue: Annotated[Count, about("Requests that may wait for a connection; 0: none.")] = 1024
     queue_timeout: Annotated[Timeout, about("Longest wait for a connection.")] = 5.0
+    learn: Annotated[bool, about("Retire connections before the origin is seen to close them.")] = (
+        True
+    )
+    young_share: Annotated[
+        Share,
+        about("How much of the idle limit a request that cannot be sent again may find used up."),
+    ] = 0.5
 
 
 class Upstream(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -110,6 +130,12 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = False
     tcp_nodelay: Annotated[bool, about("Send small writes at once (TCP_NODELAY).")] = True
     tcp_keepalive: Annotated[Seconds, about("Idle time before TCP probes; 0: off.")] = 60.0
+    tcp_user_timeout: Annotated[
+        Seconds, about("Data unacknowledged for so long breaks the connection; 0: as the system.")
+    ] = 30.0
+    server: Annotated[
+        Server | None, about("What the origins run; absent: unknown. `check` compares timeouts.")
+    ] = None
     pool: Annotated[Pool, about("The connections kept towards each origin.")] = Pool()
 
 

@@ -45,6 +45,18 @@ def parse_switch(text: str) -> bool:
     return _SWITCHES[text.lower()]
 
 
+def parse_share(text: str) -> float:
+    """A part of the whole: `50%` is 0.5.  Raises Misread."""
+    if not re.fullmatch(r"[0-9]{1,3}%", text) or int(text[:-1]) > 100:
+        raise Misread(f"`{text}` is not a share", "write it from 0% to 100%")
+    return int(text[:-1]) / 100
+
+
+def format_share(share: float) -> str:
+    """As `parse_share` reads it."""
+    return f"{round(share * 100)}%"
+
+
 def parse_host(text: str) -> str:
     """A host to route by, lower-cased: exact, or `*.suffix`.  Raises Misread."""
     host = text.lower()
@@ -100,6 +112,7 @@ SWITCH = Unit(
     lambda value: "on" if value else "off",
     "boolean",
 )
+SHARE = Unit("share", parse_share, r"[0-9]{1,3}%", format_share)
 TOKEN = Unit("name", parse_token, _TOKEN)
 BIND = Unit("address", parse_bind, r"unix:/.+|.+:[0-9]+")
 ORIGIN = Unit("origin", parse_origin, r"[Hh][Tt][Tt][Pp]://.+|unix:/.+")

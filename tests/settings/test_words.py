@@ -107,3 +107,15 @@ def test_count_comes_back_from_its_own_text(count: int) -> None:
 @given(st.booleans())
 def test_switch_comes_back_from_its_own_text(switch: bool) -> None:
     assert words.SWITCH.parse(words.SWITCH.write(switch)) is switch
+
+
+@pytest.mark.parametrize(("text", "share"), [("0%", 0.0), ("7%", 0.07), ("50%", 0.5), ("100%", 1)])
+def test_a_share_is_read_and_written_back(text: str, share: float) -> None:
+    assert words.SHARE.parse(text) == share
+    assert words.SHARE.write(share) == text
+
+
+@pytest.mark.parametrize("text", ["", "%", "50", "0.5", "101%", "-1%", "5 %", "1000%"])
+def test_what_is_no_share(text: str) -> None:
+    with pytest.raises(Misread, match="from 0% to 100%"):
+        words.SHARE.parse(text)
