@@ -1,15 +1,14 @@
 """Both hops in one trio run: a worker between raw clients and scripted origins.
 
-Peers speak bytes, not HTTP objects, so a test reads like a packet trace.  They sit on Unix sockets
-unless a test is about TCP: there the kernel delivers within the system call, so that once every
-task is blocked nothing is on its way, and trio's autojump clock may jump without a race.
+Peers sit on Unix sockets unless a test is about TCP: there the kernel delivers within the system
+call, so that once every task is blocked nothing is on its way, and trio's autojump clock may jump
+without a race.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import struct
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,12 +21,10 @@ from hopproxy.listener import open_listener
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.runtime import Runtime
-from hopproxy.settings.schema import ClientSettings, Listener, Pool, Settings, Upstream
+from hopproxy.settings.schema import ClientSettings, Listener, Pool, Route, Settings, Upstream
 from hopproxy.settings.units import Bind, OriginAddress
 from hopproxy.worker import Sockets, Worker
-
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 2\r\n\r\nok"
+from tests.raw_peers import GET, OK, Message, Origin, Peer
 
 
 def virtual_time(
@@ -43,147 +40,6 @@ def virtual_time(
             await test()
 
     trio.run(within_a_day, clock=MockClock(autojump_threshold=0), instruments=instruments)
-
-
-class Message:
-    """One message as it stood on the wire; `body` without its framing."""
-
-    def __init__(self, head: bytes, body: bytes) -> None:
-        self.start, *lines = head.split(b"\r\n")
-        self.fields = [
-            (name.lower(), value.strip())
-            for name, _, value in (line.partition(b":") for line in lines)
-        ]
-        self.body = body
-
-    @property
-    def status(self) -> int:
-        """The status code of a response."""
-        return int(self.start.split(b" ")[1])
-
-    def values(self, name: bytes) -> list[bytes]:
-        """The values of each field of this name (lower case)."""
-        return [value for found, value in self.fields if found == name]
-
-
-class Peer:
-    """The raw far end of one connection of the gateway."""
-
-    def __init__(self, sock: trio.socket.SocketType) -> None:
-        self.sock = sock
-        self._buffer = b""
-
-    async def send(self, data: bytes) -> None:
-        """Send all of it, waiting where the gateway holds us back."""
-        rest = memoryview(data)
-        while rest:
-            rest = rest[await self.sock.send(rest) :]
-
-    async def until(self, mark: bytes) -> bytes:
-        """Everything up to and with `mark`; EOFError when the connection ends first."""
-        while mark not in self._buffer:
-            await self._more()
-        found, _, self._buffer = self._buffer.partition(mark)
-        return found + mark
-
-    async def exactly(self, count: int) -> bytes:
-        """So many bytes."""
-        while len(self._buffer) < count:
-            await self._more()
-        found, self._buffer = self._buffer[:count], self._buffer[count:]
-        return found
-
-    async def rest(self) -> bytes:
-        """Everything up to FIN.  A reset is raised as ConnectionError."""
-        while data := await self.sock.recv(65536):
-            self._buffer += data
-        found, self._buffer = self._buffer, b""
-        return found
-
-    async def _more(self) -> None:
-        data = await self.sock.recv(65536)
-        if not data:
-            raise EOFError(self._buffer)
-        self._buffer += data
-
-    async def message(self, *, bodiless: bool = False) -> Message:
-        """The next request or response; `bodiless` for the answer to HEAD."""
-        head = (await self.until(b"\r\n\r\n"))[:-4]
-        message = Message(head, b"")
-        if bodiless:
-            return message
-        if message.values(b"transfer-encoding"):
-            message.body = await self._chunks()
-        elif lengths := message.values(b"content-length"):
-            message.body = await self.exactly(int(lengths[0]))
-        return message
-
-    async def _chunks(self) -> bytes:
-        body = b""
-        while size := int(await self.until(b"\r\n"), 16):
-            body += await self.exactly(size)
-            assert await self.exactly(2) == b"\r\n"
-        await self.until(b"\r\n")
-        return body
-
-    def pending(self) -> bytes:
-        """What has arrived and was not read, without waiting."""
-        try:
-            raw = socket.socket(fileno=os.dup(self.sock.fileno()))
-            with raw:
-                return self._buffer + raw.recv(1 << 20, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return self._buffer
-
-    def finish(self) -> None:
-        """Send FIN; reading goes on."""
-        self.sock.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        """Close both ways."""
-        self.sock.close()
-
-    def reset(self) -> None:
-        """Close with RST (TCP only)."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
-
-
-class Origin:
-    """A listening origin; the test accepts and answers by hand."""
-
-    def __init__(self, sock: socket.socket, address: OriginAddress) -> None:
-        self.address = address
-        self._sock = trio.socket.from_stdlib_socket(sock)
-        self.peers: list[Peer] = []
-
-    async def accept(self) -> Peer:
-        """The next connection of the gateway."""
-        sock, _ = await self._sock.accept()
-        self.peers.append(Peer(sock))
-        return self.peers[-1]
-
-    def waiting(self) -> bool:
-        """Whether a connection waits to be accepted."""
-        with socket.socket(fileno=os.dup(self._sock.fileno())) as raw:
-            raw.setblocking(False)
-            try:
-                accepted, _ = raw.accept()
-            except BlockingIOError:
-                return False
-        accepted.setblocking(False)
-        self.peers.append(Peer(trio.socket.from_stdlib_socket(accepted)))
-        return True
-
-    def close(self) -> None:
-        """Listen no more: who connects is refused."""
-        self._sock.close()
-
-    def end(self) -> None:
-        """Close everything."""
-        self.close()
-        for peer in self.peers:
-            peer.close()
 
 
 class Records(AccessLog):
@@ -346,6 +202,18 @@ class Hops:
         self.worker.stop()
         await self.ended.wait()
         self.check_at_rest()
+
+
+async def two_upstreams(hops: Hops, limit: int, pool: Pool) -> None:
+    """Two applications, one origin each, under one total limit: /a and /b."""
+    upstreams = {
+        name: Upstream(origins=(hops.add_origin().address,), pool=pool) for name in ("a", "b")
+    }
+    await hops.start(
+        upstreams=upstreams,
+        routes=tuple(Route(upstream=name, path=f"/{name}") for name in ("a", "b")),
+        max_upstream_connections=limit,
+    )
 
 
 def open_files() -> set[str]:

@@ -12,7 +12,8 @@ from hopproxy.errors import HopError
 from hopproxy.gateway import Gateway
 from hopproxy.pool.wait import Wait
 from tests.cancel_everywhere import Scenario, Victim, everywhere
-from tests.wire_pair import GET, OK, Hops, Origin, Peer
+from tests.raw_peers import GET, OK, Origin, Peer
+from tests.wire_pair import Hops
 
 SEEDS = [1, 2]
 UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"

@@ -6,7 +6,8 @@ import pytest
 import trio
 
 from hopproxy.record import CloseReason, Hop
-from tests.wire_pair import GET, OK, Hops, Peer
+from tests.raw_peers import GET, OK, Peer
+from tests.wire_pair import Hops
 
 CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40)
 

@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from hopproxy.record import CloseReason, Hop
-from tests.wire_pair import GET, OK, Hops
+from tests.raw_peers import GET, OK
+from tests.wire_pair import Hops
 
 
 async def _fill(port: int) -> list[trio.socket.SocketType]:

@@ -6,7 +6,8 @@ import pytest
 import trio
 
 from hopproxy.record import CloseReason, Hop
-from tests.wire_pair import GET, OK, Hops
+from tests.raw_peers import GET, OK
+from tests.wire_pair import Hops
 
 
 async def test_idle_links_of_both_hops_end_at_once(hops: Hops) -> None:

@@ -7,7 +7,8 @@ import trio
 
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.schema import Pool, Route, Upstream
-from tests.wire_pair import GET, OK, Hops, Peer
+from tests.raw_peers import GET, OK, Peer, get
+from tests.wire_pair import Hops, two_upstreams
 
 
 async def busy(hops: Hops, count: int) -> list[tuple[Peer, Peer]]:
@@ -24,22 +25,6 @@ async def queued(hops: Hops, count: int) -> list[Peer]:
         await hops.quiet()
         clients.append(client)
     return clients
-
-
-async def two_upstreams(hops: Hops, limit: int, pool: Pool) -> None:
-    """Two applications, one origin each, under one total limit: /a and /b."""
-    upstreams = {
-        name: Upstream(origins=(hops.add_origin().address,), pool=pool) for name in ("a", "b")
-    }
-    await hops.start(
-        upstreams=upstreams,
-        routes=tuple(Route(upstream=name, path=f"/{name}") for name in ("a", "b")),
-        max_upstream_connections=limit,
-    )
-
-
-def get(path: bytes) -> bytes:
-    return b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path
 
 
 async def test_the_link_released_last_is_lent_first(hops: Hops) -> None:

@@ -6,7 +6,8 @@ import pytest
 import trio
 
 from hopproxy.record import CloseReason, Hop
-from tests.wire_pair import GET, OK, Hops, Peer
+from tests.raw_peers import GET, OK, Peer
+from tests.wire_pair import Hops
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b"
 
