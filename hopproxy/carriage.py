@@ -346,6 +346,8 @@ class Carriage:
         self.released = True
         client.awaits = client.partner = None
         if upstream.private and upstream.ending is None:
+            if client.private is not None:  # bound by an origin of another application
+                client.private.end()
             client.private = PrivateLink(self.pool, self.origin, upstream)
         else:
             self.pool.release(self.origin, upstream, now)
