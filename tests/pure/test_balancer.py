@@ -46,3 +46,11 @@ def test_of_several_origins_none_is_the_only_one() -> None:
 def test_the_origins_can_be_looked_at() -> None:
     members = [Member(), Member()]
     assert RoundRobin(members).members == members
+
+
+def test_a_look_takes_no_turn() -> None:
+    members = [Member(), Member(10.0), Member()]
+    turn = RoundRobin(members)
+    for expected in (0, 2, 0):
+        assert turn.look(10.0) is turn.look(10.0) is members[expected]
+        assert turn.pick(10.0) is members[expected]

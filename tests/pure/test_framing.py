@@ -4,6 +4,8 @@ The judges read what we would send for whatever we understood, with another mess
 same body, and the next message begins where ours ends.
 """
 
+import re
+
 import h11
 import httptools
 import pytest
@@ -28,6 +30,9 @@ from tests.pure.search import (
 
 FOLLOWER = b"GET /follower HTTP/1.1\r\nHost: f\r\n\r\n"
 ANSWER_BEHIND = b"HTTP/1.1 204 No Content\r\n\r\n"
+
+#: What never leaves in a head: controls but tab, and CR or LF alone.
+CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n)")
 
 BODIES = st.sampled_from(
     [b"", b"hello", b"5\r\nhello\r\n0\r\n\r\n", b"5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n",
@@ -211,6 +216,7 @@ def test_any_reader_of_our_request_finds_what_we_understood(raw: bytes, rest: by
         return
     body, framed = found
     sent = request_for_upstream(head, b"", b"Via: 1.1 hopproxy\r\n", Underscores.SHADOW)
+    assert not CONTROL.search(sent)
     sent += b"\r\n" + framed
     if head.upgrade is None:  # behind an upgrade, h11 waits for the verdict before it reads on
         read, left = h11_bodies(h11.Connection(h11.SERVER), sent + FOLLOWER)
@@ -237,7 +243,9 @@ def test_any_reader_of_our_response_finds_what_we_understood(
     body, framed = found
     chunked = head.body in (Body.CHUNKED, Body.UNTIL_CLOSE)
     added = b"Transfer-Encoding: chunked\r\n" if chunked else b""
-    sent = response_for_client(head, added) + b"\r\n" + framed
+    sent = response_for_client(head, added)
+    assert not CONTROL.search(sent)
+    sent += b"\r\n" + framed
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method=method, target="/", headers=[("Host", "a")]))
     client.send(h11.EndOfMessage())

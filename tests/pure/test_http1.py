@@ -74,6 +74,8 @@ def test_what_is_no_request_is_refused(raw: bytes, status: int) -> None:
         pytest.param(b"HTTP/1.1 200 OK\r\nA : 1", id="space before the colon"),
         pytest.param(b"HTTP/1.1 200 OK\r\nA: \x02", id="control byte"),
         pytest.param(b"HTTP/1.1 200 OK\r\nno colon", id="no colon"),
+        pytest.param(b"HTTP/1.1 200 O\x01K", id="control byte in the reason"),
+        pytest.param(b"HTTP/1.1 200 O\x7fK", id="DEL in the reason"),
     ],
 )
 def test_what_is_no_response_is_refused(raw: bytes) -> None:
