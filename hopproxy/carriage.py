@@ -5,53 +5,26 @@ take no task, no nursery and no scope.  A body still on its way is sent by a sec
 response may come before it ends.
 """
 
-import time
-from email.utils import formatdate
-
 import trio
 
-from hopproxy.errors import BadRequest, BadResponse, HopError, LinkError
+from hopproxy.errors import BadResponse, HopError, LinkError
 from hopproxy.link.client import ClientLink
 from hopproxy.link.tunnel import Tunnel
 from hopproxy.link.upstream import UpstreamLink
-from hopproxy.message import Body, RequestHead, ResponseHead, name_of
+from hopproxy.message import Body, RequestHead, ResponseHead
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool, PrivateLink
-from hopproxy.record import CloseReason, ExchangeRecord, Hop
+from hopproxy.record import CloseReason, ExchangeRecord
 from hopproxy.rules.answer import CONTINUE
-from hopproxy.rules.hop import Underscores, response_for_client
+from hopproxy.rules.hop import end_to_end_trailers, response_for_client
 from hopproxy.rules.upgrade import check_switch
+from hopproxy.terms import Terms
+from hopproxy.upload import Upload
 from hopproxy.wire.chunked import LAST_CHUNK, chunk
-
-#: Bytes of a request's body, sent while it still came in, that are kept for a repetition.
-KEPT = 65536
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 CLOSE = b"Connection: close\r\n"
 KEEP_ALIVE = b"Connection: keep-alive\r\n"
-
-
-class Terms:
-    """What holds for every exchange of a worker: our name, what we write, whether we drain."""
-
-    def __init__(self, pseudonym: bytes, *, via: bool, underscores: Underscores) -> None:
-        self.pseudonym = pseudonym
-        self.underscores = underscores
-        self.draining = False
-        lines = b"Via: 1.0 %b\r\n" % pseudonym, b"Via: 1.1 %b\r\n" % pseudonym
-        #: Our Via line by the minor version a message came with: for upstream, for clients.
-        self.via_upstream = lines
-        self.via_client = lines if via else (b"", b"")
-        self._date = b""
-        self._date_at = 0
-
-    def date_line(self) -> bytes:
-        """Date, for a response whose origin sent none (RFC 9110 section 6.6.1)."""
-        now = int(time.time())
-        if now != self._date_at:
-            self._date_at = now
-            self._date = b"Date: " + formatdate(now, usegmt=True).encode() + b"\r\n"
-        return self._date
 
 
 class Carriage:
@@ -59,21 +32,17 @@ class Carriage:
 
     `released` once the pool has the link back; `verdict` is the client link's own, known when the
     response's head was written.  `outbound` is the head for upstream, `body` what goes with it,
-    None when it is still on its way; `kept` is then what has been read of it, None once that is too
-    much to be sent again.
+    None when it is still on its way: then `upload` sends it.
     """
 
     __slots__ = (
-        "_failure",
         "_interim",
-        "_request_sent",
         "_told_to_continue",
         "application",
         "body",
         "client",
         "failed",
         "head",
-        "kept",
         "origin",
         "outbound",
         "pool",
@@ -81,6 +50,7 @@ class Carriage:
         "released",
         "request",
         "terms",
+        "upload",
         "upstream",
         "verdict",
     )
@@ -98,11 +68,9 @@ class Carriage:
         self.body: bytes | None = b""
         self.failed: Exception | None = None
         self.head: ResponseHead | None = None
-        self.kept: list[bytes] | None = None
+        self.upload: Upload | None = None
         self._interim = 0
         self._told_to_continue = False
-        self._request_sent = True
-        self._failure: HopError | None = None
 
     def lend(self, pool: Pool, origin: Origin, upstream: UpstreamLink) -> None:
         """The link that this attempt goes by."""
@@ -116,7 +84,6 @@ class Carriage:
         record.origin = origin.label
         record.upstream_number = upstream.number
         record.fresh = upstream.served == 1
-        self._failure = None
 
     async def run(self) -> None:
         """Carry the request and its response.
@@ -148,72 +115,27 @@ class Carriage:
 
     async def _duplex(self, outbound: bytes) -> None:
         upstream = self.upstream
-        self._request_sent = False
+        first = self.upload is None
+        upload = self.upload = self.upload or Upload(self.client, self.request, self.record)
+        upload.done = False
         await upstream.send(outbound)
-        first = self.kept is None
-        if first:
-            self.kept = []
         if self.request.expects and first and not self.client.buffer:
             early = await self._await_continue()
             if early is not None:
                 await self._respond(early)
                 return
+        failure: HopError | None = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._upload, nursery.cancel_scope)
+            nursery.start_soon(upload.run, upstream, nursery.cancel_scope)
             try:
-                head = await self.upstream.read_head(self.request.method, float("inf"))
+                head = await upstream.read_head(self.request.method, float("inf"))
                 await self._respond(await self._after_interim(head, float("inf")))
             except HopError as error:  # caught inside, raised outside: no exception groups
-                self._failure = self._failure or error
+                failure = error
             nursery.cancel_scope.cancel()  # answered: nobody reads the rest of the body
-        if self._failure is not None:
-            raise self._failure
-
-    async def _upload(self, both: trio.CancelScope) -> None:
-        try:
-            await self._send_body()
-        except HopError as error:
-            # An origin that stops reading may well have answered: its response is the better news.
-            if error.at is Hop.UPSTREAM and error.reason is not CloseReason.WRITE_TIMEOUT:
-                self._expect_response()
-                return
-            self._failure = error
-            both.cancel()
-
-    async def _send_body(self) -> None:
-        client, upstream, record = self.client, self.upstream, self.record
-        chunked = self.request.body is Body.CHUNKED
-        limit = client.limits.max_body_size
-        for data in self.kept or ():
-            upstream.write_body(data, chunked=chunked)
-        while True:
-            if not client.buffer:
-                await upstream.flush()
-            data = await client.read_body()
-            if not data:
-                break
-            record.received += len(data)
-            if limit and record.received > limit:
-                raise BadRequest("the body is larger than max_body_size", 413)
-            upstream.write_body(data, chunked=chunked)
-            self._keep(data)
-        if chunked:
-            upstream.write_last_chunk(self._trailers(client.trailers, self.request.options))
-        await upstream.flush()
-        self._request_sent = True
-        self._expect_response()
-
-    def _keep(self, data: bytes) -> None:
-        if self.kept is not None:
-            self.kept.append(data)
-            if self.record.received > KEPT:
-                self.kept = None
-
-    def _expect_response(self) -> None:
-        """From here on it is the origin's turn, unless it has begun to answer already."""
-        if not self.record.status:
-            timeout = self.origin.settings.response_timeout
-            self.upstream.expect_head(self.client.transport.now() + timeout)
+        failure = upload.failure or failure
+        if failure is not None:
+            raise failure
 
     async def _await_continue(self) -> ResponseHead | None:
         """Hold the body back until the origin wants it; the response if it answers instead.
@@ -308,7 +230,7 @@ class Carriage:
             record.sent += len(data)
             client.write_body(data, chunked=chunked)
         if chunked:
-            client.write_last_chunk(self._trailers(upstream.trailers, head.options))
+            client.write_last_chunk(end_to_end_trailers(upstream.trailers, head.options))
         self._release(head, client.transport.now())
         client.unbounded = False
         await client.flush()
@@ -331,15 +253,10 @@ class Carriage:
         self.verdict = reason
         return response_for_client(head, added) + b"\r\n"
 
-    @staticmethod
-    def _trailers(lines: list[bytes], options: frozenset[bytes]) -> list[bytes]:
-        """Trailers without those that Connection names (RFC 9110 section 7.6.1)."""
-        return [line for line in lines if name_of(line) not in options] if lines else lines
-
     def _release(self, head: ResponseHead, now: float) -> None:
         """The response has been read: the upstream link is free for others."""
         upstream, client = self.upstream, self.client
-        upstream.end_cycle(head, self._request_sent)
+        upstream.end_cycle(head, self.upload is None or self.upload.done)
         self.record.upstream_close = upstream.ending
         if head.binds:
             upstream.private = True

@@ -175,5 +175,7 @@ def _may_repeat(carriage: Carriage, error: HopError) -> bool:
         written=link.written,
         answered=link.answered,
     )
-    trace.replayable = carriage.body is not None or carriage.kept is not None
+    trace.replayable = carriage.body is not None or (
+        carriage.upload is not None and carriage.upload.kept is not None
+    )
     return may_repeat(carriage.request, trace, carriage.origin.settings.retry_idempotency_key)

@@ -4,7 +4,6 @@ from bisect import bisect_left
 
 import trio
 
-from hopproxy.carriage import Terms
 from hopproxy.exchange import Application
 from hopproxy.link.client import ClientLink
 from hopproxy.link.watch import Watch
@@ -13,6 +12,7 @@ from hopproxy.record import Closes, ExchangeRecord
 from hopproxy.routing.table import Table
 from hopproxy.rules.hop import Underscores
 from hopproxy.settings.schema import Route, Settings
+from hopproxy.terms import Terms
 
 #: Upper bounds of the duration histogram, in seconds.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -91,10 +91,3 @@ class Runtime:
     def drain(self) -> None:
         """Keep no connection from now on: each response says close, idle links of both hops end."""
         self.terms.draining = True
-
-    def is_ready(self) -> bool:
-        """Whether requests can be served: not draining, and no application without an origin."""
-        return not self.draining and all(
-            any(origin.failed_at is None for origin in application.balancer.members)
-            for application in self.applications.values()
-        )

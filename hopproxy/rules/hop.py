@@ -128,6 +128,11 @@ def end_to_end(head: Head, own: frozenset[Kind]) -> list[bytes]:
     return lines
 
 
+def end_to_end_trailers(lines: list[bytes], options: frozenset[bytes]) -> list[bytes]:
+    """Trailers without those that Connection names (RFC 9110 section 7.6.1)."""
+    return [line for line in lines if name_of(line) not in options] if lines else lines
+
+
 def without_length(lines: list[bytes]) -> list[bytes]:
     """`lines` without Content-Length, for a message that can have no body (1xx, 204)."""
     return [line for line in lines if name_of(line) != b"content-length"]
