@@ -79,7 +79,9 @@ class Express:
             if error is not None:
                 raise error
             return None
-        carriage.failed = carriage.upstream.transport.take_error() or carriage.failed or error
+        if not carriage.released:  # else the link may be another's by now, and so may its error
+            error = carriage.upstream.transport.take_error() or error
+        carriage.failed = carriage.failed or error
         return carriage
 
     def _leave(self) -> None:
