@@ -11,7 +11,7 @@ from hopproxy.errors import BadRequest, Denied, HopError, LinkError
 from hopproxy.exchange import exchange
 from hopproxy.express import COUNTED, Express
 from hopproxy.link.client import ClientLink
-from hopproxy.link.transport import Transport, tune
+from hopproxy.link.transport import Transport
 from hopproxy.message import Body, RequestHead, ResponseHead
 from hopproxy.record import CloseReason, CloseRecord, ExchangeRecord, Hop
 from hopproxy.rules.answer import answer_to, last_hop_answer
@@ -51,7 +51,6 @@ class Gateway:
         runtime = self._runtime
         limits = runtime.settings.client
         try:
-            tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
             transport = Transport(sock, runtime.watch, Hop.CLIENT)
         except OSError as error:
             sock.close()

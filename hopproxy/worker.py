@@ -8,6 +8,7 @@ from collections.abc import Callable
 import trio
 
 from hopproxy.gateway import Gateway, Page, interrupt_idle
+from hopproxy.link.transport import tune
 from hopproxy.link.watch import Watch
 from hopproxy.listener import accept
 from hopproxy.observe.access_log import AccessLog
@@ -72,6 +73,9 @@ class Worker:
 
     async def _serve(self, runtime: Runtime, base: trio.Nursery) -> None:
         gateway = Gateway(runtime, self._access_log, self._page)
+        limits = self._settings.client
+        for sock in self._sockets.clients:  # what is accepted inherits it: no call for each
+            tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as acceptors:
                 for sock in self._sockets.clients:

@@ -1,6 +1,7 @@
 """Opening a connection to an origin: every address it has, within one bound."""
 
 import errno
+import os
 import socket
 
 import trio
@@ -32,7 +33,7 @@ async def dial(address: OriginAddress, timeout: float) -> socket.socket:
             try:
                 return await _connect(family, target)
             except OSError as error:
-                failure = _failed(address, error)
+                failure = failure or _failed(address, error)
         raise failure or ConnectFailed(f"{address} has no address", 502, "dns_error")
     raise ConnectFailed(f"{address} did not accept a connection in time", 504, "connection_timeout")
 
@@ -55,6 +56,12 @@ async def _resolve(
     numeric = _numeric(address.host)
     if numeric is not None:
         return [(numeric, (address.host, address.port))]
+    if address.host == "localhost":
+        # Servers listen on one of the two or on both (RFC 6761 section 6.3: never ask a resolver).
+        return [
+            (socket.AF_INET, ("127.0.0.1", address.port)),
+            (socket.AF_INET6, ("::1", address.port)),
+        ]
     try:
         found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -86,7 +93,7 @@ async def _connect(family: socket.AddressFamily, target: tuple[str, int] | str) 
             await trio.lowlevel.wait_writable(sock)
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if number:
-                raise OSError(number, errno.errorcode.get(number, "error")) from None
+                raise OSError(number, os.strerror(number)) from None
     except BaseException:
         sock.close()
         raise

@@ -107,7 +107,7 @@ class _Epoll:
     _EDGE = getattr(select, "EPOLLET", 0)
     _OUT = getattr(select, "EPOLLOUT", 0)
     _USUAL = getattr(select, "EPOLLIN", 0) | _OUT
-    BATCH = 512
+    BATCH = 128
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -123,8 +123,8 @@ class _Epoll:
         self._epoll.modify(transport.fd, self._READ | self._OUT | self._EDGE)
 
     def remove(self, transport: Watched) -> None:
-        if self._transports.pop(transport.fd, None) is not None:
-            self._epoll.unregister(transport.fd)
+        # Closing the descriptor, which follows, takes it out of the epoll: no call for that.
+        self._transports.pop(transport.fd, None)
 
     async def run(self) -> None:
         find = self._transports.get
