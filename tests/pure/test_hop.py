@@ -9,6 +9,7 @@ from hopproxy.message import PROTECTED, RequestHead, name_of
 from hopproxy.rules.hop import (
     Underscores,
     check_options,
+    end_to_end_trailers,
     request_for_upstream,
     response_for_client,
 )
@@ -219,3 +220,10 @@ def test_what_connection_names_goes_and_nothing_else(
         assert refused
     else:
         assert not refused
+
+
+def test_connection_names_trailers_too() -> None:
+    lines = [b"X-Hop: 1", b"x-own: 2", b"X-Own: 3"]
+    assert end_to_end_trailers(lines, get(b"Connection: X-OWN, close").options) == lines[:1]
+    assert end_to_end_trailers(lines, get().options) == lines
+    assert end_to_end_trailers([], get(b"Connection: X-Own").options) == []
