@@ -21,6 +21,8 @@ from hopproxy.record import CloseReason, Hop
 
 #: Bytes asked of one `recv`.
 RECEIVE_SIZE = 65536
+#: Receives in a row that need no wait before the others get a turn.
+TURN = 16
 
 
 class Owner(Protocol):
@@ -45,6 +47,7 @@ class Transport:
         "_poll",
         "_reader",
         "_socket",
+        "_streak",
         "_watch",
         "_writer",
         "_writing",
@@ -90,18 +93,26 @@ class Transport:
         self._writer: trio.lowlevel.Task | None = None
         self._error: Exception | None = None
         self._writing = False
+        self._streak = 0
         watch.add(self)
 
     # -- waiting -----------------------------------------------------------------------------
 
     async def receive(self, deadline: float, late: CloseReason, size: int = RECEIVE_SIZE) -> bytes:
-        """The next bytes, b"" at the peer's FIN.  A checkpoint only if nothing is at hand.
+        """The next bytes, b"" at the peer's FIN.  A checkpoint only if nothing is at hand, or at
+        the end of a turn: a peer that is always ahead of us must not starve the others.
 
         Raises LinkError: `late` past `deadline` (trio's clock), PEER_RESET, or what `interrupt`
         was given.
         """
+        if self.readable:
+            self._streak += 1
+            if self._streak >= TURN:
+                self._streak = 0
+                await trio.lowlevel.checkpoint()
         while True:
             if not self.readable:
+                self._streak = 0
                 self.read_by = deadline
                 self.late = late
                 if deadline < self.timer_at:

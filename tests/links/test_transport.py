@@ -202,3 +202,21 @@ async def test_a_watch_that_has_ended_lets_links_close_and_takes_no_more() -> No
     near, far = socket.socketpair()
     with near, far, pytest.raises(OSError, match="watch has ended"):
         Transport(near, watch, Hop.CLIENT)
+
+
+async def test_a_peer_that_is_always_ahead_does_not_starve_the_others(pair: Pair) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    pair.far.send(bytes(1000))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        for _ in range(1000):
+            assert await pair.transport.receive(math.inf, LATE, 1) == b"\0"
+        nursery.cancel_scope.cancel()
+    assert turns >= 50
