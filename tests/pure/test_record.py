@@ -1,6 +1,20 @@
 """What is kept of links that have ended."""
 
-from hopproxy.record import CloseReason, CloseRecord, Closes, ExchangeRecord, Hop, Owner
+from typing import NamedTuple
+
+import pytest
+
+from hopproxy.record import (
+    CloseReason,
+    CloseRecord,
+    Closes,
+    ExchangeRecord,
+    Hop,
+    Limit,
+    Owner,
+    Source,
+    setting_behind,
+)
 
 
 def closed(hop: Hop, reason: CloseReason, requests: int = 0) -> CloseRecord:
@@ -59,3 +73,31 @@ def test_an_exchange_begins_with_nothing_known() -> None:
         1.5,
     )
     assert (record.status, record.attempts, record.upstream_close, record.cause) == (0, 0, None, "")
+
+
+class PoolSettings(NamedTuple):
+    """The settings of a hop, as little of them as is asked for."""
+
+    idle_timeout: float = 60.0
+    max_requests: int = 100
+    max_idle: int = 8
+    max_age: float = 900.0
+
+
+@pytest.mark.parametrize(
+    ("reason", "value"),
+    [
+        (CloseReason.IDLE_TIMEOUT, 60.0),
+        (CloseReason.PEER_CLOSED, 60.0),
+        (CloseReason.REQUEST_LIMIT, 100),
+        (CloseReason.POOL_FULL, 8),
+        (CloseReason.MAX_AGE, 900.0),
+    ],
+)
+def test_a_close_names_the_setting_behind_it(reason: CloseReason, value: float) -> None:
+    assert setting_behind(reason, PoolSettings()) == Limit(value, Source.SETTING)
+
+
+@pytest.mark.parametrize("reason", [CloseReason.PEER_ASKED, CloseReason.BAD_REQUEST])
+def test_a_close_that_no_setting_speaks_of_names_none(reason: CloseReason) -> None:
+    assert setting_behind(reason, PoolSettings()) is None
