@@ -83,7 +83,10 @@ class Carriage:
         record.attempts += 1
         record.origin = origin.label
         record.upstream_number = upstream.number
+        upstream.idled = self.client.since - upstream.since
         record.fresh = upstream.served == 1
+        if record.fresh:
+            record.unused = upstream.unused
 
     async def run(self) -> None:
         """Carry the request and its response.
@@ -265,6 +268,7 @@ class Carriage:
         if upstream.private and upstream.ending is None:
             if client.private is not None:  # bound by an origin of another application
                 client.private.end()
+            upstream.since = now
             client.private = PrivateLink(self.pool, self.origin, upstream)
         else:
             self.pool.release(self.origin, upstream, now)

@@ -17,8 +17,9 @@ from hopproxy.record import CloseReason, Hop
 from hopproxy.routing.balancer import RoundRobin
 from hopproxy.rules.forwarding import via_line
 from hopproxy.rules.hop import Underscores, check_options, request_for_upstream
-from hopproxy.rules.retry import IDEMPOTENT, Trace, may_repeat
+from hopproxy.rules.retry import Trace, is_idempotent, may_repeat
 from hopproxy.settings.schema import Upstream
+from hopproxy.upload import KEPT
 
 
 class Application:
@@ -108,7 +109,15 @@ def _lend_now(
     origin = balancer.only or balancer.pick(client.transport.now())
     if carriage.record.attempts:
         return origin, None
-    return origin, pool.acquire_now(origin, look=carriage.request.method not in IDEMPOTENT)
+    return origin, pool.acquire_now(origin, look=not _repeatable(carriage, origin))
+
+
+def _repeatable(carriage: Carriage, origin: Origin) -> bool:
+    """Whether the request could be sent once more, should its link turn out to be dead."""
+    request = carriage.request
+    if carriage.body is None and request.length > KEPT:
+        return False
+    return is_idempotent(request, origin.settings.retry_idempotency_key)
 
 
 async def _lend(
@@ -122,7 +131,9 @@ async def _lend(
         try:
             if carriage.record.attempts:
                 return origin, await pool.acquire_fresh(origin, wait)
-            return origin, pool.acquire_now(origin) or await pool.acquire(origin, wait)
+            if unreached and (link := pool.acquire_now(origin)) is not None:
+                return origin, link
+            return origin, await pool.acquire(origin, wait)
         except ConnectFailed:
             unreached += 1
             if unreached >= len(balancer.members):
@@ -159,7 +170,9 @@ def discard(carriage: Carriage, error: HopError | None) -> None:
     if error is not None:
         reason = error.reason if error.at is Hop.UPSTREAM else CloseReason.CLIENT_GONE
     carriage.record.upstream_close = reason
-    carriage.pool.discard(carriage.origin, carriage.upstream, reason)
+    ended = carriage.pool.discard(carriage.origin, carriage.upstream, reason)
+    if error is not None and error.at is Hop.UPSTREAM:
+        carriage.record.suffered = ended
 
 
 def _may_repeat(carriage: Carriage, error: HopError) -> bool:

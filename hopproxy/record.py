@@ -103,6 +103,44 @@ def setting_behind(reason: CloseReason, settings: object) -> Limit | None:
     return None if value is None else Limit(value, Source.SETTING)
 
 
+class Unused(Enum):
+    """Why a request was given a fresh link although the pool had held others for its origin."""
+
+    ALL_BUSY = "all_busy"
+    REPETITION = "repetition"  # another idle link could be as dead as the first
+    METHOD = "method"  # it cannot be sent again, and no idle link was young enough
+    PRIVATE = "private"  # NTLM has bound every lent one to its client
+    OLD_BY_SETTING = "old_by_setting"
+    OLD_BY_HINT = "old_by_hint"
+    OLD_BY_LEARNING = "old_by_learning"
+    MAX_AGE = "max_age"
+    REQUEST_LIMIT = "request_limit"
+    OVER_READ = "over_read"
+    CLOSED_BY_ORIGIN = "closed_by_origin"
+    MADE_ROOM = "made_room"
+    FAILED = "failed"  # the last one ended under its request
+
+
+#: Where the pool is empty: what the end of its last link says.
+UNUSED_AFTER = {
+    CloseReason.IDLE_TIMEOUT: Unused.OLD_BY_SETTING,
+    CloseReason.HINT: Unused.OLD_BY_HINT,
+    CloseReason.LEARNED: Unused.OLD_BY_LEARNING,
+    CloseReason.MAX_AGE: Unused.MAX_AGE,
+    CloseReason.REQUEST_LIMIT: Unused.REQUEST_LIMIT,
+    CloseReason.OVER_READ: Unused.OVER_READ,
+    CloseReason.UNSOLICITED: Unused.OVER_READ,
+    CloseReason.PRIVATE: Unused.PRIVATE,
+    CloseReason.PEER_CLOSED: Unused.CLOSED_BY_ORIGIN,
+    CloseReason.PEER_RESET: Unused.CLOSED_BY_ORIGIN,
+    CloseReason.PEER_ASKED: Unused.CLOSED_BY_ORIGIN,
+    CloseReason.PEER_HTTP10: Unused.CLOSED_BY_ORIGIN,
+    CloseReason.CLOSE_DELIMITED: Unused.CLOSED_BY_ORIGIN,
+    CloseReason.POOL_FULL: Unused.MADE_ROOM,
+    CloseReason.MADE_ROOM: Unused.MADE_ROOM,
+}
+
+
 class CloseRecord:
     """One ended link.  `limit` is what bounded it in the state it was in, None if nothing did."""
 
@@ -145,7 +183,8 @@ class ExchangeRecord:
     """One request and its response, as the access log and the counters see them.
 
     Times are seconds of the process clock; sizes are body bytes, as carried, framing excluded.
-    `status` is what the client was sent, 0 when no response began.
+    `status` is what the client was sent, 0 when no response began.  `suffered` is the last upstream
+    link that ended under it, `unused` why its link was a fresh one.
     """
 
     first_byte = 0.0
@@ -163,6 +202,8 @@ class ExchangeRecord:
     upgraded = False
     upstream_number = 0
     upstream_close: CloseReason | None = None
+    unused: Unused | None = None
+    suffered: CloseRecord | None = None
     cause = ""
     detail = ""
 

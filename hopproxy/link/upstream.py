@@ -6,7 +6,7 @@ from hopproxy.errors import BadResponse, LinkError
 from hopproxy.link.link import Link
 from hopproxy.link.transport import Transport
 from hopproxy.message import Body, KeepAliveHint, ResponseHead
-from hopproxy.record import CloseReason, Hop
+from hopproxy.record import CloseReason, Hop, Unused
 from hopproxy.wire import http1
 
 
@@ -28,6 +28,7 @@ class Keeper(Protocol):
 
     def on_idle_event(self, link: "UpstreamLink", hung_up: bool) -> None: ...
     def on_idle_lapsed(self, link: "UpstreamLink") -> None: ...
+    def on_hint(self, link: "UpstreamLink", timeout: float) -> None: ...
 
 
 class UpstreamLink(Link):
@@ -37,6 +38,8 @@ class UpstreamLink(Link):
     `answer_by` bounds the wait for a head once a request that came in pieces has been sent.
     `ending` is why it must not serve again, None while it may.  `old_at` is when its
     age passes the settings'; `keep_for` (idle seconds) and `reuses_left` are the origin's own hint.
+    `idled` is for how long it had been idle when it was lent, below 0 if it had not, and `unused`
+    why it was opened although there were others.
     """
 
     __slots__ = (
@@ -44,7 +47,9 @@ class UpstreamLink(Link):
         "_sent_before",
         "answer_by",
         "ending",
+        "hinted",
         "idle_stamp",
+        "idled",
         "keep_for",
         "keeper",
         "limits",
@@ -52,6 +57,7 @@ class UpstreamLink(Link):
         "origin",
         "private",
         "reuses_left",
+        "unused",
     )
 
     def __init__(
@@ -67,6 +73,9 @@ class UpstreamLink(Link):
         self.ending: CloseReason | None = None
         self.private = False
         self.idle_stamp = 0
+        self.idled = -1.0
+        self.unused: Unused | None = None
+        self.hinted: int | None = None
         self.keep_for = float("inf")
         self.old_at = float("inf")
         self.reuses_left: int | None = None
@@ -163,11 +172,11 @@ class UpstreamLink(Link):
             if hint.max == 0:
                 self.ending = self.ending or CloseReason.HINT
         if hint.timeout is not None:
-            # One second, or a tenth, before the origin does: its clock started before ours.
-            usable = hint.timeout - max(1.0, hint.timeout / 10)
-            if usable <= 0:
+            if hint.timeout != self.hinted:
+                self.hinted = hint.timeout
+                self.keeper.on_hint(self, hint.timeout)
+            if self.keep_for <= 0:
                 self.ending = self.ending or CloseReason.HINT
-            self.keep_for = usable
 
     # -- told by the transport ---------------------------------------------------------------
 

@@ -1,7 +1,12 @@
-"""One origin, as the pool knows it."""
+"""One origin, as the pool knows it: its share, its limits, and how long it keeps idle links."""
 
+from collections.abc import Mapping
+
+from hopproxy.link.tcp import unacknowledged
 from hopproxy.link.upstream import UpstreamLink
+from hopproxy.pool.idle_timeout import SAFE, IdleTimeout
 from hopproxy.pool.ledger import Share
+from hopproxy.record import UNUSED_AFTER, CloseReason, Limit, Source, Unused, setting_behind
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import OriginAddress
 
@@ -10,22 +15,31 @@ class Origin(Share[UpstreamLink]):
     """One origin: its address, its settings, its share of the pool.
 
     `failed_at` is when a dial last failed (seconds of trio's clock), None while it answers.
-    `limited` tells that its links have a limit of requests or age.
+    `limited` tells that its links have a limit of requests or age, or are not to be kept.  What
+    `learned` comes to stands in plain attributes, for those who look at every request: `limit` and
+    its value `idle_timeout`, `young`, `proven`, and `counted` (requests after which it closes).
     """
 
     __slots__ = (
         "address",
         "authority",
+        "counted",
         "failed_at",
         "idle_timeout",
         "label",
+        "last_end",
+        "learned",
+        "limit",
         "limited",
         "opened",
+        "proven",
         "reused",
         "settings",
+        "unused",
+        "young",
     )
 
-    def __init__(self, address: OriginAddress, settings: Upstream) -> None:
+    def __init__(self, address: OriginAddress, settings: Upstream, learned: IdleTimeout) -> None:
         pool = settings.pool
         super().__init__(pool.max_connections, pool.max_idle, pool.queue)
         self.address = address
@@ -35,9 +49,140 @@ class Origin(Share[UpstreamLink]):
             self.label.removeprefix("http://").encode() if address.host else b"localhost"
         )
         self.failed_at: float | None = None
-        self.idle_timeout = pool.idle_timeout
-        self.limited = bool(pool.max_requests or pool.max_age)
+        self.learned = learned
+        learned.setting = pool.idle_timeout
+        learned.learns = pool.learn
+        self.refresh(0.0)
         self.opened = 0
         self.reused = 0
+        self.last_end: CloseReason | None = None
+        #: How often a fresh link was opened although there had been others, by reason.
+        self.unused: dict[Unused, int] = {}
 
     __hash__ = object.__hash__
+
+    def refresh(self, now: float) -> None:
+        """Take over what `learned` has come to."""
+        learned, pool = self.learned, self.settings.pool
+        self.limit = learned.limit(now)
+        self.idle_timeout = self.limit.value
+        self.young = learned.young(now, pool.young_share)
+        self.counted = learned.requests(now)
+        self.proven = learned.proven
+        self.limited = bool(
+            pool.max_requests or pool.max_age or self.counted or self.idle_timeout <= 0
+        )
+
+    def limit_reached(self, link: UpstreamLink, now: float) -> CloseReason | None:
+        """Why a link that has just served must not serve again, None if it may."""
+        pool = self.settings.pool
+        if pool.max_requests and link.served >= pool.max_requests:
+            return CloseReason.REQUEST_LIMIT
+        if link.reuses_left is not None and link.reuses_left <= 0:
+            return CloseReason.HINT
+        if now >= link.old_at:
+            return CloseReason.MAX_AGE
+        if self.counted and link.served >= self.counted:
+            return CloseReason.LEARNED
+        if self.idle_timeout <= 0 and not self.waiters:
+            return CloseReason.HINT if self.limit.source is Source.HINT else CloseReason.LEARNED
+        return None
+
+    def idle_limit(self, link: UpstreamLink) -> Limit:
+        """How long this link may be idle."""
+        if link.keep_for < self.idle_timeout:
+            return Limit(link.keep_for, Source.HINT)
+        return self.limit
+
+    def idle_until(self, link: UpstreamLink, now: float) -> float:
+        """When a link that is idle from `now` is retired."""
+        return min(now + min(self.idle_timeout, link.keep_for), link.old_at)
+
+    def lapsed(self, link: UpstreamLink, now: float) -> CloseReason:
+        """Why an idle link is retired now."""
+        return CloseReason.MAX_AGE if now >= link.old_at else _LAPSED[self.idle_limit(link).source]
+
+    def limit_on(self, link: UpstreamLink, reason: CloseReason) -> Limit | None:
+        """The limit that applied to a link that ended so."""
+        if reason is CloseReason.HINT and link.reuses_left is not None and link.reuses_left <= 0:
+            return Limit(link.served, Source.HINT)
+        if reason is CloseReason.LEARNED and self.counted and link.served >= self.counted:
+            return Limit(self.counted, Source.LEARNED)
+        if reason in _OF_IDLENESS:
+            begun = link.served == 1 and not link.answered
+            return None if begun else self.idle_limit(link)
+        return setting_behind(reason, self.settings.pool) or setting_behind(reason, self.settings)
+
+    # -- learning ----------------------------------------------------------------------------
+
+    def saw_close(self, link: UpstreamLink, age: float, now: float) -> None:
+        """The origin closed a link idle for `age`: the others may have to go sooner."""
+        before = self.idle_timeout
+        # A request that died with the link was one too many, and not the last one served.
+        served = link.served if link.answered else max(0, link.served - 1)
+        self.learned.closed_idle(age, served, now)
+        self.refresh(now)
+        if self.idle_timeout < before:
+            for other in self.idle:
+                other.transport.rest_until(self.idle_until(other, other.since))
+
+    def died_idle(self, link: UpstreamLink, reason: CloseReason, now: float) -> bool:
+        """Whether a link that failed under a request had been dead before: closed, or forgotten.
+
+        A process that falls over a request tells nothing of idleness: only an answer that never
+        began, on a link that had been idle for a while, and failed at once or without an ACK.
+        """
+        if reason not in _DEATHS or link.idled < SAFE or not link.reused or link.answered:
+            return False
+        if reason is CloseReason.RESPONSE_TIMEOUT:
+            return unacknowledged(link.transport.fd) > 0
+        silence = now - link.since - link.idled
+        return silence <= SAFE or 0 < self.settings.tcp_user_timeout <= silence
+
+    # -- lending -----------------------------------------------------------------------------
+
+    def has_young(self, now: float) -> bool:
+        """Whether the warmest idle link may carry a request that cannot be sent again."""
+        for link in reversed(self.idle):
+            own = link.keep_for * self.settings.pool.young_share
+            return now - link.since <= min(self.young, own)
+        return False
+
+    def why_unused(self, links: Mapping[UpstreamLink, "Origin"]) -> Unused | None:
+        """Why none of the links there are (all of them in `links`), or were last, will do."""
+        if self.idle:
+            return Unused.METHOD
+        if self.lent:
+            own = (link for link, owner in links.items() if owner is self)
+            return Unused.PRIVATE if all(link.private for link in own) else Unused.ALL_BUSY
+        ended = self.last_end
+        return None if ended is None else UNUSED_AFTER.get(ended, Unused.FAILED)
+
+    def begin(self, link: UpstreamLink, why: Unused | None) -> UpstreamLink:
+        """A link begins to serve; if it is a fresh one, note `why` it had to be."""
+        link.begin()
+        if why is not None and not link.reused:
+            link.unused = why
+            self.unused[why] = self.unused.get(why, 0) + 1
+        return link
+
+
+#: How a link ends that was dead, or forgotten on the way, before its request was sent.
+_DEATHS = (CloseReason.PEER_CLOSED, CloseReason.PEER_RESET, CloseReason.RESPONSE_TIMEOUT)
+
+#: Why a link is retired, by where its idle limit comes from.
+_LAPSED = {
+    Source.SETTING: CloseReason.IDLE_TIMEOUT,
+    Source.HINT: CloseReason.HINT,
+    Source.LEARNED: CloseReason.LEARNED,
+}
+
+#: Reasons that an idle limit, ours or the origin's, has to do with.
+_OF_IDLENESS = (
+    CloseReason.PEER_CLOSED,
+    CloseReason.PEER_RESET,
+    CloseReason.UNSOLICITED,
+    CloseReason.IDLE_TIMEOUT,
+    CloseReason.HINT,
+    CloseReason.LEARNED,
+)

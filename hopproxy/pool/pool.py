@@ -6,13 +6,15 @@ import trio
 
 from hopproxy.errors import ConnectFailed, HopError, PoolExhausted
 from hopproxy.link.dial import dial
+from hopproxy.link.tcp import break_after, round_trip
 from hopproxy.link.transport import Transport, tune
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
+from hopproxy.pool.idle_timeout import IdleTimeout, usable
 from hopproxy.pool.ledger import Ledger, QueueFull, Share
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.wait import Wait
-from hopproxy.record import CloseReason, CloseRecord, Closes, Hop
+from hopproxy.record import CloseReason, CloseRecord, Closes, Hop, Unused
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import OriginAddress
 
@@ -43,14 +45,16 @@ class Pool:
         self._nursery = nursery
         self._closes = closes
         self._random = random.Random()
+        self._learned: dict[OriginAddress, IdleTimeout] = {}
         self.ledger: Ledger[UpstreamLink] = Ledger(max_total)
         #: Every open link, whatever it does: for those who look.
         self.links: dict[UpstreamLink, Origin] = {}
         self.closing = False
 
     def add(self, address: OriginAddress, settings: Upstream) -> Origin:
-        """Begin to serve an origin."""
-        origin = Origin(address, settings)
+        """Begin to serve an origin; what was learned of its address before is known still."""
+        learned = self._learned.setdefault(address, IdleTimeout(settings.pool.idle_timeout))
+        origin = Origin(address, settings, learned)
         self.ledger.add(origin)
         return origin
 
@@ -58,16 +62,26 @@ class Pool:
         """Lend the warmest idle link that is still alive; None when there is none.
 
         The watch has told of every death up to the last batch of events.  `look` asks the kernel
-        once more, for a request that could not be sent again.
+        once more, for a request that could not be sent again; such a one takes young links only.
         """
+        if look and not origin.has_young(self._watch.now()):
+            return None
         while (link := self.ledger.take_idle(origin)) is not None:
             transport = link.transport
             if not ((look or transport.readable) and transport.is_readable()):
                 origin.reused += 1
                 link.begin()
                 return link
-            self._end(origin, link, link.idle_verdict())
+            self._end_dead(origin, link)
         return None
+
+    def _end_dead(self, origin: Origin, link: UpstreamLink) -> None:
+        """A link that was just lent turns out to be dead."""
+        now = self._watch.now()
+        reason = link.idle_verdict()
+        self._end(origin, link, reason)
+        if reason is not CloseReason.UNSOLICITED:
+            origin.saw_close(link, now - link.since, now)
 
     async def acquire(self, origin: Origin, wait: Wait) -> UpstreamLink:
         """Lend the first link that is released or dialled, in turn with those who wait already.
@@ -75,6 +89,9 @@ class Pool:
         A checkpoint.  A cancelled or interrupted caller holds nothing.  Raises PoolExhausted when
         the queue is full or `queue_timeout` is over, ConnectFailed when a dial failed.
         """
+        why = origin.why_unused(self.links)
+        if origin.idle:  # none of them will do for this caller
+            return await self.acquire_fresh(origin, wait, why)
         try:
             self.ledger.enqueue(origin, wait)
         except QueueFull:
@@ -93,12 +110,13 @@ class Pool:
             self._leave(origin, wait)
             raise PoolExhausted(f"no connection to {origin.label} came free in time")
         if link.served and link.transport.is_readable():  # it died, or spoke, between two requests
-            self._end(origin, link, link.idle_verdict())
+            self._end_dead(origin, link)
             return await self.acquire_fresh(origin, wait)
-        link.begin()
-        return link
+        return origin.begin(link, why)
 
-    async def acquire_fresh(self, origin: Origin, wait: Wait) -> UpstreamLink:
+    async def acquire_fresh(
+        self, origin: Origin, wait: Wait, why: Unused | None = Unused.REPETITION
+    ) -> UpstreamLink:
         """Dial a link for this caller alone: a repetition must not meet another stale one.
 
         A checkpoint.  Falls back to `acquire` where every link of the origin is lent.
@@ -115,8 +133,7 @@ class Pool:
             self.ledger.drop_lent(origin)
             self._start_dials(origin)
             raise
-        link.begin()
-        return link
+        return origin.begin(link, why)
 
     async def _wait(self, origin: Origin, wait: Wait) -> None:
         with trio.move_on_after(origin.settings.pool.queue_timeout) as patience:
@@ -140,28 +157,36 @@ class Pool:
 
         Not a checkpoint; safe in any `finally`.
         """
+        if link.idled > origin.proven:
+            origin.learned.reused_well(link.idled)
+            origin.refresh(now)
         reason = link.ending
         if reason is None:
             if self.closing:
                 reason = CloseReason.DRAINING
             elif origin.limited or link.reuses_left is not None:
-                reason = self._limit_reached(origin, link, now)
+                reason = origin.limit_reached(link, now)
+        elif reason is CloseReason.PEER_CLOSED:  # its FIN came right behind the response
+            origin.saw_close(link, 0.0, now)
         if reason is not None:
             self.discard(origin, link, reason)
         else:
             self._settle(origin, link, now)
 
-    def discard(self, origin: Origin, link: UpstreamLink, reason: CloseReason) -> None:
-        """Close a lent link.  Ledger first, socket last."""
+    def discard(self, origin: Origin, link: UpstreamLink, reason: CloseReason) -> CloseRecord:
+        """Close a lent link; what is on record of it.  Ledger first, socket last."""
+        now = self._watch.now()
+        if origin.died_idle(link, reason, now):
+            origin.saw_close(link, link.idled, now)
         self.ledger.drop_lent(origin)
         self._start_dials(origin)
-        self._end(origin, link, reason, counted=False)
+        return self._end(origin, link, reason, counted=False)
 
     def _settle(self, origin: Origin, link: UpstreamLink, now: float) -> None:
         link.since = now
         evicted = self.ledger.give_back(origin, link)
         if link in origin.idle:
-            link.transport.rest_until(self._idle_until(origin, link, now))
+            link.transport.rest_until(origin.idle_until(link, now))
         if evicted is not None:
             self._end_evicted(evicted, full=origin)
         if self.ledger.starved() is not None:
@@ -173,33 +198,21 @@ class Pool:
         reason = CloseReason.POOL_FULL if in_place else CloseReason.MADE_ROOM
         self._end(owner, evicted, reason, counted=False)
 
-    def _limit_reached(self, origin: Origin, link: UpstreamLink, now: float) -> CloseReason | None:
-        pool = origin.settings.pool
-        if pool.max_requests and link.served >= pool.max_requests:
-            return CloseReason.REQUEST_LIMIT
-        if link.reuses_left is not None and link.reuses_left <= 0:
-            return CloseReason.HINT
-        if now >= link.old_at:
-            return CloseReason.MAX_AGE
-        return None
-
-    def _idle_until(self, origin: Origin, link: UpstreamLink, now: float) -> float:
-        return min(now + min(origin.idle_timeout, link.keep_for), link.old_at)
-
     # -- idle links --------------------------------------------------------------------------
 
     def on_idle_event(self, link: UpstreamLink, hung_up: bool) -> None:
         """An idle link became readable: whatever came, it will not serve again."""
-        self._drop_idle(link, link.idle_verdict())
+        origin, now = self.links[link], self._watch.now()
+        reason = link.idle_verdict()
+        self._drop_idle(link, reason)
+        if hung_up or reason is not CloseReason.UNSOLICITED:
+            origin.saw_close(link, now - link.since, now)
 
     def on_idle_lapsed(self, link: UpstreamLink) -> None:
         """An idle link's time is up: we close it before the origin does."""
-        reason = CloseReason.IDLE_TIMEOUT
-        if trio.current_time() >= link.old_at:
-            reason = CloseReason.MAX_AGE
-        elif link.keep_for < self.links[link].settings.pool.idle_timeout:
-            reason = CloseReason.HINT
-        self._drop_idle(link, reason)
+        origin, now = self.links[link], self._watch.now()
+        self._drop_idle(link, origin.lapsed(link, now))
+        origin.refresh(now)
 
     def _drop_idle(self, link: UpstreamLink, reason: CloseReason) -> None:
         origin = self.links[link]
@@ -216,15 +229,28 @@ class Pool:
 
     def _end(
         self, origin: Origin, link: UpstreamLink, reason: CloseReason, *, counted: bool = True
-    ) -> None:
+    ) -> CloseRecord:
         """Close the socket and write the record; `counted` while the ledger still has it lent."""
         if counted:
             self.ledger.drop_lent(origin)
         del self.links[link]
-        now = trio.current_time()
-        link.close(reason)
+        now = self._watch.now()
         times = (now, now - link.opened, now - link.since)
-        self._closes.add(CloseRecord(Hop.UPSTREAM, origin.label, reason, times, link.served))
+        record = CloseRecord(Hop.UPSTREAM, origin.label, reason, times, link.served)
+        record.limit = origin.limit_on(link, reason)
+        origin.last_end = reason
+        link.close(reason)
+        self._closes.add(record)
+        return record
+
+    # -- learning ----------------------------------------------------------------------------
+
+    def on_hint(self, link: UpstreamLink, timeout: float) -> None:
+        """An origin's response names how long it will keep this link idle."""
+        origin = self.links[link]
+        link.keep_for = usable(timeout, origin.learned.rtt)
+        origin.learned.hinted(timeout)
+        origin.refresh(self._watch.now())
 
     # -- dialling ----------------------------------------------------------------------------
 
@@ -265,15 +291,24 @@ class Pool:
 
     async def _open(self, origin: Origin) -> UpstreamLink:
         settings = origin.settings
-        sock = await dial(origin.address, settings.connect_timeout)
+        try:
+            sock = await dial(origin.address, settings.connect_timeout)
+        except ConnectFailed as error:
+            if error.cause == "connection_refused":  # gone, and to come back as another process
+                origin.learned.restarted()
+                origin.refresh(self._watch.now())
+            raise
         try:
             tune(sock, nodelay=settings.tcp_nodelay, keepalive=settings.tcp_keepalive)
+            break_after(sock, settings.tcp_user_timeout)
             transport = Transport(sock, self._watch, Hop.UPSTREAM)
         except OSError as error:
             sock.close()
             detail = f"the connection to {origin.label} cannot be used: {error.strerror}"
             raise ConnectFailed(detail, 503, "proxy_internal_error") from error
         link = UpstreamLink(transport, origin.label, self, settings)
+        origin.learned.rtt = round_trip(sock)
+        origin.refresh(link.opened)
         origin.opened += 1
         if settings.pool.max_age:
             # Up to a tenth younger, so that links opened together do not all end together.

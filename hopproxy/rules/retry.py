@@ -36,6 +36,11 @@ def may_repeat(head: RequestHead, trace: Trace, idempotency_key: bool = False) -
         return False
     if not trace.replayable:
         return False
-    if trace.written == 0 or head.method in IDEMPOTENT:
+    return trace.written == 0 or is_idempotent(head, idempotency_key)
+
+
+def is_idempotent(head: RequestHead, idempotency_key: bool) -> bool:
+    """Whether to do it twice is to do it once: by its method, or by its key."""
+    if head.method in IDEMPOTENT:
         return True
     return idempotency_key and bool(head.values(b"idempotency-key"))
