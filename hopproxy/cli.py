@@ -133,15 +133,15 @@ def serve(settings: Settings, page: Page | None = None) -> int:
     style = settings.access_log
     access_log = None if style == "off" else AccessLog(style, sys.stdout.fileno())
     worker = Worker(settings, Sockets(clients, admin), access_log, page)
-    for listener in settings.listeners:
-        log.info("listening on %s", listener.bind)
-    trio.run(_serve, worker)
+    trio.run(_serve, worker, settings)
     return DONE
 
 
-async def _serve(worker: Worker) -> None:
+async def _serve(worker: Worker, settings: Settings) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(worker.obey_signals, _no_reload)
+        await nursery.start(worker.obey_signals, _no_reload)
+        for listener in settings.listeners:  # told once a signal is obeyed, not only a client
+            log.info("listening on %s", listener.bind)
         await worker.run()
         nursery.cancel_scope.cancel()
 

@@ -112,9 +112,14 @@ class Worker:
             self._stop_now.set()
         self._stop.set()
 
-    async def obey_signals(self, reload: Callable[[], None]) -> None:
-        """SIGTERM and SIGINT stop, SIGHUP reloads.  Runs until cancelled."""
+    async def obey_signals(
+        self,
+        reload: Callable[[], None],
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """SIGTERM and SIGINT stop, SIGHUP reloads.  Runs until cancelled; started once it hears."""
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
             async for number in signals:
                 if number == signal.SIGHUP:
                     reload()

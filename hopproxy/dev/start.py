@@ -3,6 +3,8 @@
 import logging
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 
 import trio
 
@@ -37,8 +39,8 @@ def start(origin: OriginAddress | None, site: Bind | None, admin: Bind | None) -
     )
     live_page = url(admin_bind)
     demo = None if demo_socket is None else (Demo(live_page), demo_socket)
-    _tell(origin, (site, site_bind), (admin, admin_bind), demo=demo is not None)
-    trio.run(_serve, worker, demo)
+    tell = partial(_tell, origin, (site, site_bind), (admin, admin_bind), demo=demo is not None)
+    trio.run(_serve, worker, demo, tell)
 
 
 def _tell(
@@ -64,9 +66,12 @@ def url(bind: Bind) -> str:
     return str(OriginAddress("tcp", host, bind.port))
 
 
-async def _serve(worker: Worker, demo: tuple[Demo, socket.socket] | None) -> None:
+async def _serve(
+    worker: Worker, demo: tuple[Demo, socket.socket] | None, tell: Callable[[], None]
+) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(worker.obey_signals, _nothing_to_reload)
+        await nursery.start(worker.obey_signals, _nothing_to_reload)
+        tell()
         if demo is not None:
             nursery.start_soon(demo[0].run, demo[1])
         await worker.run()
