@@ -130,16 +130,23 @@ async def _lend(
         client.awaits = wait = Wait()
         try:
             if carriage.record.attempts:
-                return origin, await pool.acquire_fresh(origin, wait)
-            if unreached and (link := pool.acquire_now(origin)) is not None:
-                return origin, link
-            return origin, await pool.acquire(origin, wait)
+                link = await pool.acquire_fresh(origin, wait)
+            else:
+                idle = pool.acquire_now(origin) if unreached else None
+                link = idle or await pool.acquire(origin, wait)
         except ConnectFailed:
             unreached += 1
             if unreached >= len(balancer.members):
                 raise
+        else:
+            if not client.gone:
+                return origin, link
+            link.ending = None  # nothing has been sent on it: it is as good as before
+            pool.release(origin, link, client.transport.now())
         finally:
             client.awaits = None
+        if client.gone:
+            raise client_gone()
         origin = balancer.pick(client.transport.now())
 
 
