@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 import trio
 
@@ -135,3 +137,44 @@ async def test_a_long_body_on_its_way_is_not_repeated(hops: Hops) -> None:
     upstream.close()
     assert (await client.message()).status == 502
     assert not origin.waiting()
+
+
+async def test_a_client_that_leaves_during_the_dial_is_not_repeated(hops: Hops) -> None:
+    origin = hops.add_origin(backlog=0)
+    await hops.start()
+    client, upstream = await hops.pair()
+    filler = trio.socket.socket(socket.AF_UNIX)
+    await filler.connect(origin.address.path)  # the backlog is full: the next dial has to wait
+    await client.send(GET)
+    await upstream.message()
+    upstream.close()
+    await hops.quiet()
+    client.close()
+    await hops.quiet()
+    filler.close()
+    await (await origin.accept()).rest()
+    fresh = await origin.accept()
+    await trio.sleep(1)
+    assert fresh.pending() == b"", "nothing is sent for a client that has gone"
+    assert hops.records.kept[-1].status == 499
+
+
+async def test_a_client_that_leaves_during_its_first_dial_leaves_the_link_to_others(
+    hops: Hops,
+) -> None:
+    origin = hops.add_origin(backlog=0)
+    await hops.start()
+    filler = trio.socket.socket(socket.AF_UNIX)
+    await filler.connect(origin.address.path)
+    client = await hops.client()
+    await client.send(GET)
+    await hops.quiet()
+    client.close()
+    await hops.quiet()
+    filler.close()
+    await (await origin.accept()).rest()
+    upstream = await origin.accept()
+    await trio.sleep(1)
+    assert upstream.pending() == b""
+    other = await hops.client()
+    assert (await hops.again(other, upstream)).body == b"ok"
