@@ -13,7 +13,7 @@ from hopproxy.express import COUNTED, Express
 from hopproxy.link.client import ClientLink
 from hopproxy.link.transport import Transport
 from hopproxy.message import Body, RequestHead, ResponseHead
-from hopproxy.record import CloseReason, CloseRecord, ExchangeRecord, Hop
+from hopproxy.record import CloseReason, CloseRecord, ExchangeRecord, Hop, setting_behind
 from hopproxy.rules.answer import answer_to, last_hop_answer
 from hopproxy.rules.forwarding import Sender, hops_left
 from hopproxy.rules.hop import response_for_client
@@ -233,11 +233,11 @@ class Gateway:
         now = client.transport.now()
         client.close(reason, reset=client.unbounded)
         times = (now, now - client.opened, now - client.since)
-        self._runtime.closes.add(
-            CloseRecord(
-                Hop.CLIENT, client.peer, client.close_reason or reason, times, client.served
-            )
-        )
+        reason = client.close_reason or reason
+        record = CloseRecord(Hop.CLIENT, client.peer, reason, times, client.served)
+        if not client.gone:  # who leaves under its own request was not idle
+            record.limit = setting_behind(reason, client.limits)
+        self._runtime.closes.add(record)
 
 
 def interrupt_idle(runtime: Runtime) -> None:

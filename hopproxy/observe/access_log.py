@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from hopproxy.observe.outlet import Outlet
-from hopproxy.record import ExchangeRecord
+from hopproxy.record import CloseRecord, ExchangeRecord, Limit
 
 log = logging.getLogger("hopproxy")
 
@@ -27,11 +27,24 @@ CLIPPED = 1024
 _UNSAFE = re.compile(rb"[^ -~]")
 
 
+class Suffered(msgspec.Struct, gc=False):
+    """The upstream link that ended under an exchange, repeated or not; `limit` as in `/closes`."""
+
+    owner: str
+    reason: str
+    age: float
+    idle: float
+    requests: int
+    limit: float | None
+    limit_from: str | None
+
+
 class Line(msgspec.Struct, gc=False):
     """One exchange, as the JSON log writes it.
 
     `time` is when it ended.  Sizes are body bytes, `first_byte_ms` is null where no response
     began; `upstream_close` is why the upstream link served no more, null where it was kept.
+    `unused` is why a fresh link was opened although there had been others.
     """
 
     time: str
@@ -55,6 +68,8 @@ class Line(msgspec.Struct, gc=False):
     detail: str
     upstream_close: str | None
     upgraded: bool
+    unused: str | None
+    suffered: Suffered | None
 
 
 def _rfc3339(second: int) -> str:
@@ -154,6 +169,8 @@ class AccessLog:
             printable(detail.encode("utf-8", "replace")) if detail else "",
             close.label if close is not None else None,
             record.upgraded,
+            record.unused.value if record.unused is not None else None,
+            _suffered(record.suffered) if record.suffered is not None else None,
         )
 
     def _time(self, wall: float) -> str:
@@ -183,16 +200,39 @@ class AccessLog:
         ]
         if record.upstream_number:
             use = "new" if record.fresh else "reused"
+            if record.unused is not None:
+                use += f"({record.unused.value})"
             words.append(f"{record.route} #{record.upstream_number} {use}")
             if record.attempts > 1:
                 words.append(f"after {record.attempts - 1} failed")
             if record.upstream_close is not None:
                 words.append(f"closed:{record.upstream_close.label}")
+            if record.suffered is not None and record.suffered.limit is not None:
+                words.append(_told(record.suffered, record.suffered.limit))
         if record.upgraded:
             words.append("upgraded")
         if record.cause:
             words.append(f"! {record.cause}: {printable(record.detail.encode('utf-8', 'replace'))}")
         return " ".join(words) + "\n"
+
+
+def _suffered(close: CloseRecord) -> Suffered:
+    limit = close.limit
+    return Suffered(
+        close.reason.owner.value,
+        close.reason.label,
+        round(close.age, 3),
+        round(close.idle, 3),
+        close.requests,
+        round(limit.value, 3) if limit is not None else None,
+        limit.source.value if limit is not None else None,
+    )
+
+
+def _told(close: CloseRecord, limit: Limit) -> str:
+    """`lost:peer_closed(idle 5.0s of 60s by setting)`."""
+    of = f"{limit.value:g}s by {limit.source.value}"
+    return f"lost:{close.reason.label}(idle {close.idle:.1f}s of {of})"
 
 
 def printable(raw: bytes) -> str:

@@ -143,6 +143,16 @@ class _Links(Collector):
         reused = CounterMetricFamily(
             "hopproxy_upstream_reused", "Requests served by an idle link.", labels=of_origin
         )
+        unused = CounterMetricFamily(
+            "hopproxy_upstream_unused",
+            "Upstream links opened although there had been others, by why those would not do.",
+            labels=[*of_origin, "reason"],
+        )
+        limits = GaugeMetricFamily(
+            "hopproxy_upstream_idle_limit_seconds",
+            "The idle age at which an upstream link is retired, and what sets it.",
+            labels=[*of_origin, "from"],
+        )
         now = trio.current_time()
         for name, origin in origins(self._runtime):
             labels = [name, origin.label]
@@ -154,7 +164,11 @@ class _Links(Collector):
             reachable.add_metric(labels, 0 if is_failed(origin, now) else 1)
             opened.add_metric(labels, origin.opened)
             reused.add_metric(labels, origin.reused)
-        yield from (links, limit, waiting, reachable, opened, reused)
+            for why, count in origin.unused.items():
+                unused.add_metric([*labels, why.value], count)
+            found = origin.learned.limit(now)
+            limits.add_metric([*labels, found.source.value], found.value)
+        yield from (links, limit, waiting, reachable, opened, reused, unused, limits)
 
 
 class _Worker(Collector):

@@ -162,6 +162,8 @@ def origin_row(name: str, origin: Origin, now: float) -> Row:
         "opened": origin.opened,
         "reused": origin.reused,
         "failed_ago": None if origin.failed_at is None else round(now - origin.failed_at, 3),
+        "unused": {why.value: count for why, count in origin.unused.items()},
+        "learned": learned_row(origin, now),
         "limits": {
             "max_connections": origin.max_connections,
             "max_idle": origin.max_idle,
@@ -170,6 +172,25 @@ def origin_row(name: str, origin: Origin, now: float) -> Row:
             "max_requests": pool.max_requests,
             "max_age": pool.max_age,
         },
+    }
+
+
+def learned_row(origin: Origin, now: float) -> Row:
+    """What is known of an origin's own limits: `closes_idle_at` was seen, `idle_limit` follows.
+
+    `young` is the idle age up to which a link takes requests that cannot be sent again.
+    """
+    learned = origin.learned
+    limit = learned.limit(now)
+    return {
+        "idle_limit": round(limit.value, 3),
+        "limit_from": limit.source.value,
+        "young": round(origin.young, 3),
+        "hint": learned.hint,
+        "closes_idle_at": None if learned.seen is None else round(learned.seen, 3),
+        "certain": learned.certain,
+        "closes_after": learned.requests(now),
+        "proven": round(learned.proven, 3),
     }
 
 
@@ -222,6 +243,8 @@ def closes_of(runtime: Runtime, most: int | None = None) -> Row:
             "age": round(record.age, 3),
             "idle": round(record.idle, 3),
             "requests": record.requests,
+            "limit": round(record.limit.value, 3) if record.limit is not None else None,
+            "limit_from": record.limit.source.value if record.limit is not None else None,
         }
         for record in list(reversed(last))[:most]
     ]

@@ -85,6 +85,8 @@ async def test_every_field_of_an_exchange(tmp_path: Path) -> None:
         "detail": "",
         "upstream_close": None,
         "upgraded": False,
+        "unused": None,
+        "suffered": None,
     }
     assert (second["method"], second["client_request"], second["reused"]) == ("POST", 2, True)
     assert (second["client_link"], second["upstream_link"]) == (link["number"], upstream["number"])
@@ -105,6 +107,8 @@ async def test_a_stale_link_a_retry_and_a_failure(tmp_path: Path) -> None:
     assert failed["cause"] == "connection_terminated"
     assert "before it answered" in failed["detail"]
     assert failed["upstream_close"] == "peer_closed"
+    assert failed["unused"] == "repetition"
+    assert (failed["suffered"]["owner"], failed["suffered"]["reason"]) == ("peer", "peer_closed")
 
 
 async def test_bodies_are_counted_both_ways(tmp_path: Path) -> None:
@@ -155,8 +159,9 @@ async def test_text_is_a_line_for_people(tmp_path: Path) -> None:
         stamp + r'"GET /close" 200 13B \d+\.\dms app #\d+ reused closed:peer_asked', second
     )
     assert re.fullmatch(
-        stamp + r'"GET /die" 502 \d+B \d+\.\dms app #\d+ new closed:peer_closed '
-        r"! connection_terminated: the origin closed the connection before it answered",
+        stamp
+        + r'"GET /die" 502 \d+B \d+\.\dms app #\d+ new\(closed_by_origin\) '
+        r"closed:peer_closed ! connection_terminated: the origin closed the connection before it answered",
         third,
     )
 

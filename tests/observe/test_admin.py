@@ -95,6 +95,17 @@ async def test_both_hops_of_a_request_under_way(log: Path) -> None:
         "opened": 1,
         "reused": 1,
         "failed_ago": None,
+        "unused": {},
+        "learned": {
+            "idle_limit": 30.0,
+            "limit_from": "setting",
+            "young": 1.0,
+            "hint": None,
+            "closes_idle_at": None,
+            "certain": False,
+            "closes_after": None,
+            "proven": 1.0,
+        },
         "limits": {
             "max_connections": 7,
             "max_idle": 64,
