@@ -159,9 +159,9 @@ async def test_text_is_a_line_for_people(tmp_path: Path) -> None:
         stamp + r'"GET /close" 200 13B \d+\.\dms app #\d+ reused closed:peer_asked', second
     )
     assert re.fullmatch(
-        stamp
-        + r'"GET /die" 502 \d+B \d+\.\dms app #\d+ new\(closed_by_origin\) '
-        r"closed:peer_closed ! connection_terminated: the origin closed the connection before it answered",
+        stamp + r'"GET /die" 502 \d+B \d+\.\dms app #\d+ new\(closed_by_origin\) '
+        r"closed:peer_closed ! connection_terminated: "
+        r"the origin closed the connection before it answered",
         third,
     )
 
