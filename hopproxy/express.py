@@ -40,6 +40,7 @@ class Express:
         "_log",
         "_runtime",
         "_task",
+        "_verdict",
     )
 
     def __init__(
@@ -53,13 +54,15 @@ class Express:
         self._log = log
         self._carriage: Carriage | None = None
         self._error: Exception | None = None
+        self._verdict: CloseReason | None = None
 
-    async def run(self) -> Carriage | None:
+    async def run(self) -> Carriage | CloseReason | None:
         """Carry what is plain until something is not.
 
-        Returns a carriage that is under way, to be resumed; or None when the link has bytes (or a
-        FIN) to be read in the ordinary way.  Raises LinkError as `ClientLink.read_head` does.
-        Cancelled, it leaves nothing lent.
+        Returns a carriage that is under way, to be resumed; why the link is to be closed after an
+        exchange that has ended; or None when the link has bytes (or a FIN) to be read in the
+        ordinary way.  Raises LinkError as `ClientLink.read_head` does.  Cancelled, it leaves
+        nothing lent.
         """
         client = self._client
         if client.buffer or client.transport.readable or client.private is not None:
@@ -78,7 +81,7 @@ class Express:
         if carriage is None:
             if error is not None:
                 raise error
-            return None
+            return self._verdict
         if not carriage.released:  # else the link may be another's by now, and so may its error
             error = carriage.upstream.transport.take_error() or error
         carriage.failed = carriage.failed or error
@@ -224,19 +227,21 @@ class Express:
         if whole is None:
             return False
         carriage.head = None
-        if not client.push(whole) or carriage.verdict is not None or client.private is not None:
+        if not client.push(whole) or client.private is not None:
             return False
         self._end(carriage.record)
-        return True
+        self._carriage = None
+        if carriage.verdict is not None:
+            self._verdict = carriage.verdict
+            return False
+        self._await_request()
+        # Bytes that came meanwhile are for the task, in its turn.
+        return not client.transport.readable
 
     def _end(self, record: ExchangeRecord) -> None:
-        """One exchange is over; wait for the next request."""
+        """One exchange is over."""
         client, runtime = self._client, self._runtime
         record.ended = client.since = client.transport.now()
         runtime.tallies[record.route].add(record)
         if self._log is not None:
             self._log(record)
-        self._carriage = None
-        self._await_request()
-        if client.transport.readable:  # bytes came meanwhile: the task looks, in its turn
-            self._wake()

@@ -25,6 +25,9 @@ Log = Callable[[ExchangeRecord], None]
 #: Makes the body of an answer of our own richer for those who would read it in a browser.
 Page = Callable[[RequestHead | None, HopError], tuple[ResponseHead, bytes] | None]
 
+#: Addresses whose senders are remembered.
+SENDERS = 1024
+
 #: Why a link ends although its message was sound, or before one was read.
 _ENDS_AT_ONCE = (
     CloseReason.IDLE_TIMEOUT,
@@ -45,6 +48,7 @@ class Gateway:
         self._runtime = runtime
         self._log = log
         self._page = page
+        self._senders: dict[str, Sender] = {}
 
     async def serve(self, sock: socket.socket, address: str) -> None:
         """Serve one accepted connection until it ends.  Leaves nothing behind, cancelled or not."""
@@ -56,7 +60,7 @@ class Gateway:
             sock.close()
             log.warning("a connection from %s cannot be served: %s", address or "unix", error)
             return
-        sender = Sender(address, b"http", runtime.settings.trusted_proxies)
+        sender = self._sender(address)
         clients = runtime.clients
         client = ClientLink(transport, sender, limits, clients.idle)
         clients.links[client] = None
@@ -74,18 +78,34 @@ class Gateway:
             del clients.links[client]
             self._close(client, reason)
 
+    def _sender(self, address: str) -> Sender:
+        """Who sends from this address: what upstream is told is the same for all its links."""
+        sender = self._senders.get(address)
+        if sender is None:
+            if len(self._senders) >= SENDERS:
+                self._senders.clear()
+            trusted = self._runtime.settings.trusted_proxies
+            sender = self._senders[address] = Sender(address, b"http", trusted)
+        return sender
+
     async def _requests(self, client: ClientLink) -> CloseReason:
         """Request after request; why the link is to be closed."""
         express = Express(client, self._runtime, self._log)
         while True:
             try:
-                carriage = await express.run()
-                request = carriage.request if carriage else await client.read_head()
+                carried = await express.run()
+                request = await client.read_head() if carried is None else None
             except HopError as error:
                 return await self._refuse(client, None, error)
-            if request is None:
+            reason: CloseReason | None
+            if isinstance(carried, CloseReason):
+                reason = carried
+            elif carried is not None:
+                reason = await self._exchange(client, carried.request, carried)
+            elif request is not None:
+                reason = await self._exchange(client, request, None)
+            else:
                 return CloseReason.PEER_CLOSED
-            reason = await self._exchange(client, request, carriage)
             if reason is not None:
                 unread = client.buffer or client.transport.readable or reason in _MORE_TO_COME
                 if unread and not client.unbounded:

@@ -210,7 +210,8 @@ class Link:
         Closing on unread bytes would reset the connection and so destroy the answer on its way
         (RFC 9112 section 9.6).  Sends FIN first.
         """
-        self.transport.shut_down()
+        if not self.transport.hung_up:  # else it has sent FIN itself: closing is enough
+            self.transport.shut_down()
         self.buffer = b""
         deadline = self.transport.now() + seconds
         while size > 0:
