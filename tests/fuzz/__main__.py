@@ -1,0 +1,36 @@
+"""python -m tests.fuzz --seconds N --seed S: both layers at once, each in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from tests.fuzz.search import FINDINGS, search_pure, search_whole
+
+
+def main() -> int:
+    """Search, and say what was done; 1 if anything was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=("pure", "whole"))
+    options = parser.parse_args()
+    searches = {"pure": search_pure, "whole": search_whole}
+    chosen = [options.only] if options.only else list(searches)
+    with ProcessPoolExecutor(len(chosen), mp_context=get_context("spawn")) as processes:
+        running = [
+            processes.submit(searches[name], options.seconds, options.seed) for name in chosen
+        ]
+        results = [one.result() for one in running]
+    for result in results:
+        print(result)
+    if any(result.kinds for result in results):
+        print(f"the failing inputs are in {FINDINGS.parent.name}/{FINDINGS.name}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

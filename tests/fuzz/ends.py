@@ -1,0 +1,57 @@
+"""The far ends of the gateway's sockets, and which request went out on which of them."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import NamedTuple
+
+from hopproxy.record import ExchangeRecord
+from tests.fuzz.corpus import FIN
+
+
+class End:
+    """The far end of one socket: what came, what was said, and whether the gateway has ended it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.came = b""
+        self.said = b""
+        self.left = False  # we have sent FIN
+        self.ended = False
+        self.answered = 0  # bytes of requests that have had their reply
+        self.switched = False
+        self.link_number = 0  # of the gateway's link to this client
+
+    def take(self) -> bool:
+        """Read what is there; True if anything was."""
+        before = len(self.came), self.ended
+        while not self.ended:
+            try:
+                data = self.sock.recv(65536)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            self.came += data
+            self.ended = not data
+        return (len(self.came), self.ended) != before
+
+    def say(self, data: bytes) -> None:
+        """Send, or FIN; a gateway that has gone hears nothing."""
+        with suppress(OSError):
+            if data == FIN:
+                self.sock.shutdown(socket.SHUT_WR)
+                self.left = True
+            elif not self.left:
+                self.sock.send(data)
+                self.said += data
+
+
+class Attempt(NamedTuple):
+    """One request on one upstream link; `said_before` is what the origin had said there by then."""
+
+    end: End
+    record: ExchangeRecord
+    said_before: int

@@ -1,0 +1,135 @@
+"""One run on the whole path, judged: both wires against what there was to understand."""
+
+from __future__ import annotations
+
+from hopproxy.message import Body, RequestHead, ResponseHead
+from hopproxy.record import ExchangeRecord
+from tests.fuzz import judges, meant, reference
+from tests.fuzz.ends import Attempt, End
+from tests.fuzz.h11_reader import Disagreement, Seen, strict_end
+from tests.fuzz.reference import Meant
+
+#: The responses read on behalf of one exchange, by its record's number on the client link.
+Answers = dict[int, list[Meant[ResponseHead]]]
+
+
+def judge(client: End, attempts: list[Attempt], records: list[ExchangeRecord]) -> None:
+    """Raise Disagreement unless both wires say what was understood, and no more."""
+    first = client.link_number
+    mine = [record for record in records if record.link_number == first]
+    for record in records:
+        if record.cause == "proxy_internal_error":
+            raise Disagreement(f"a fault of our own: {record.detail}")
+    wanted = reference.requests(client.said)
+    answers: Answers = {}
+    for end in {id(attempt.end): attempt.end for attempt in attempts}.values():
+        on_it = [attempt for attempt in attempts if attempt.end is end]
+        _judge_upstream(end, on_it, wanted, first, answers)
+    _judge_client(client, mine, answers)
+
+
+def _judge_upstream(
+    end: End,
+    attempts: list[Attempt],
+    wanted: list[Meant[RequestHead]],
+    first: int,
+    answers: Answers,
+) -> None:
+    """The requests on one upstream connection; notes in `answers` what there was to read there."""
+    sent, read = end.came, 0
+    for at, (_, record, said_before) in enumerate(attempts):
+        if said_before != read:
+            raise Disagreement(f"a link serves again, its origin had said {end.said[read:]!r} more")
+        if record.link_number != first:
+            break  # the prober's; what follows is not ours
+        if record.link_request > len(wanted):
+            raise Disagreement(f"request {record.link_request} goes out, but only {wanted!r} came")
+        request = wanted[record.link_request - 1]
+        sent = _judge_request(sent, request, last=at == len(attempts) - 1)
+        found = reference.responses(end.said[read:], request.head.method, ended=end.left)
+        answers[record.link_request] = found
+        if not found or not found[-1].whole or found[-1].head.status == 101:
+            break
+        read = len(end.said) - len(found[-1].rest)
+
+
+def _judge_request(sent: bytes, request: Meant[RequestHead], *, last: bool) -> bytes:
+    """The next request on a wire; what follows it there."""
+    size = sent.find(b"\r\n\r\n") + 4
+    if size < 4:
+        if last:
+            return b""
+        raise Disagreement(f"a request meant, on the wire there is {sent!r}")
+    if request.head.upgrade is not None:
+        rest = sent[size:]  # it has no body: what follows may be another protocol
+        sent = sent[:size]
+    else:
+        rest = b""
+    reading = judges.requests(sent)
+    if not reading.messages:
+        raise Disagreement(f"a request meant, a reader sees {reading!r}")
+    seen = reading.messages[0]
+    meant.check_request(request.head, seen)
+    if not request.body.startswith(seen.body) or (seen.whole and seen.body != request.body):
+        raise Disagreement(f"the body {request.body!r} arrived as {seen.body!r}")
+    if seen.whole and not request.whole:
+        raise Disagreement(f"a request whose end never came looks whole: {seen!r}")
+    if seen.whole and request.trailers and len(seen.trailers) > len(request.trailers):
+        raise Disagreement(f"the trailers {request.trailers!r} arrived as {seen.trailers!r}")
+    if last and len(reading.messages) > 1:
+        raise Disagreement(f"one request meant, a reader sees {reading!r}")
+    if not last and not seen.whole:
+        raise Disagreement(f"the link served on after an unfinished request: {reading!r}")
+    return rest or sent[strict_end(sent) :]
+
+
+# -- towards the client ----------------------------------------------------------------------
+
+
+def _judge_client(client: End, records: list[ExchangeRecord], answers: Answers) -> None:
+    answered = [record for record in records if record.status not in (0, 499)]
+    methods = [record.method or b"GET" for record in answered]
+    reading = judges.responses(client.came, methods, ended=True)
+    finals = [seen for seen in reading.messages if not seen.interim]
+    switched = bool(finals) and finals[-1].start[0] == b"101"
+    if reading.rest and not switched and len(finals) == len(answered):
+        raise Disagreement(f"{reading.rest!r} behind the last answer")
+    if not client.left and len(finals) != len(answered):
+        raise Disagreement(f"{len(answered)} answers meant, a reader sees {finals!r}")
+    for seen, record in zip(finals, answered, strict=False):
+        _judge_answer(record, answers.get(record.link_request, []), seen)
+    allowed = [b"%d" % one.head.status for found in answers.values() for one in found]
+    for seen in reading.messages:
+        if seen.interim and seen.start[0] not in [*allowed, b"100"]:
+            raise Disagreement(f"an interim response from nowhere: {seen!r}")
+
+
+def _judge_answer(record: ExchangeRecord, found: list[Meant[ResponseHead]], seen: Seen) -> None:
+    if int(seen.start[0]) != record.status:
+        raise Disagreement(f"the log says {record.status}, the client was sent {seen!r}")
+    if not record.first_byte:
+        _judge_own(record, seen)
+        return
+    final = found[-1]
+    meant.check_response(final.head, seen)
+    if record.status == 101:
+        return
+    if not final.body.startswith(seen.body):
+        raise Disagreement(f"of the body {final.body!r} arrived {seen.body!r}")
+    if not record.cause:
+        if not seen.whole or seen.body != final.body or not final.whole:
+            raise Disagreement(f"the response {final!r} arrived as {seen!r}")
+        return
+    delimited = any(n in (b"content-length", b"transfer-encoding") for n, _ in seen.fields)
+    bodiless = final.head.body is Body.NONE
+    if seen.whole and delimited and not bodiless and not final.whole:
+        raise Disagreement(f"a response that was cut ({record.cause}) looks whole: {seen!r}")
+
+
+def _judge_own(record: ExchangeRecord, seen: Seen) -> None:
+    """An answer that the gateway made itself: whole, as logged, with its cause."""
+    if not seen.whole or (record.method != b"HEAD" and len(seen.body) != record.sent):
+        raise Disagreement(f"logged {record.sent} bytes of our own, a reader sees {seen!r}")
+    named = [value for name, value in seen.fields if name == b"proxy-status"]
+    if record.cause and not (len(named) == 1 and record.cause.encode() in named[0]):
+        raise Disagreement(f"the cause {record.cause} is not told: {seen!r}")

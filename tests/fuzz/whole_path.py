@@ -1,0 +1,232 @@
+"""The whole path in lockstep: client bytes, an in-process gateway on socket pairs, origin bytes.
+
+No wait is real: the far ends act once every task is blocked, and time is a clock that is pushed.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from hopproxy.carriage import Carriage
+from hopproxy.gateway import Gateway
+from hopproxy.link.dial import dial
+from hopproxy.link.link import Link
+from hopproxy.link.upstream import UpstreamLink
+from hopproxy.link.watch import Watch
+from hopproxy.pool import pool as pool_room
+from hopproxy.pool.origin import Origin
+from hopproxy.pool.pool import Pool
+from hopproxy.record import CloseReason, ExchangeRecord
+from hopproxy.runtime import Runtime
+from hopproxy.settings.schema import ClientSettings, Settings, Upstream
+from hopproxy.settings.units import OriginAddress
+from tests.fuzz import verdict
+from tests.fuzz.corpus import FIN, Case
+from tests.fuzz.ends import Attempt, End
+from tests.fuzz.h11_reader import Disagreement, strict_end
+
+SETTINGS = Settings(
+    client=ClientSettings(idle_timeout=20, head_timeout=5, body_timeout=5, linger_timeout=2),
+    upstreams={
+        "app": Upstream(
+            origins=(OriginAddress("unix", path="/fuzz"),), tunnel_timeout=20, body_timeout=5
+        )
+    },
+)
+#: Longer than any timeout above and any default, so that one push ends whatever waits.
+PUSH = 100.0
+MOST_PUSHES = 12
+PROBE = b"GET /probe HTTP/1.1\r\nHost: probe\r\n\r\n"
+PROBED = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 7\r\n\r\nprobed!"
+
+
+class Stage:
+    """The gateway, and the ends that it was given in one run."""
+
+    def __init__(self, nursery: trio.Nursery, runtime: Runtime, clock: MockClock) -> None:
+        self._nursery = nursery
+        self.runtime = runtime
+        self.clock = clock
+        self.attempts: list[Attempt] = []
+        self.records: list[ExchangeRecord] = []
+        self.clients: list[End] = []
+        self.origins: list[End] = []
+        self._by_fd: dict[int, End] = {}
+        self._gateway = Gateway(runtime, self.records.append)
+        self._replies: list[tuple[bytes, ...]] = []
+        self._serving = 0
+
+    async def dial(self, address: OriginAddress, timeout: float) -> socket.socket:
+        """In the place of `link.dial.dial`."""
+        await trio.lowlevel.checkpoint()
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        self.origins.append(End(far))
+        self._by_fd[near.fileno()] = self.origins[-1]
+        return near
+
+    def note(self, carriage: Carriage) -> None:
+        """A request goes out on a link."""
+        end = self._by_fd[carriage.upstream.transport.fd]
+        self.attempts.append(Attempt(end, carriage.record, len(end.said)))
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Dial and note in the place of, and beside, what hopproxy does."""
+        lend = Carriage.lend
+
+        def noted(carriage: Carriage, pool: Pool, origin: Origin, upstream: UpstreamLink) -> None:
+            lend(carriage, pool, origin, upstream)
+            self.note(carriage)
+
+        places: list[tuple[Any, str, Any, Any]] = [
+            (pool_room, "dial", dial, self.dial),
+            (Carriage, "lend", lend, noted),
+        ]
+        for owner, name, _, ours in places:
+            setattr(owner, name, ours)
+        try:
+            yield
+        finally:
+            for owner, name, theirs, _ in places:
+                setattr(owner, name, theirs)
+
+    async def _serve(self, sock: socket.socket) -> None:
+        self._serving += 1
+        try:
+            await self._gateway.serve(sock, "192.0.2.7")
+        finally:
+            self._serving -= 1
+
+    def connect(self) -> End:
+        """A new client."""
+        near, far = socket.socketpair()
+        self._nursery.start_soon(self._serve, near)
+        end = End(far)
+        end.link_number = Link._last_number + 1
+        self.clients.append(end)
+        return end
+
+    # -- one run -----------------------------------------------------------------------------
+
+    async def run(self, case: Case) -> None:
+        """Play a case, judge it, and leave nothing.  Raises Disagreement."""
+        self._clear(case)
+        try:
+            await self._play(case)
+        finally:
+            for end in (*self.clients, *self.origins):
+                end.sock.close()
+
+    async def _play(self, case: Case) -> None:
+        client = self.connect()
+        for piece in case.client:
+            client.say(piece)
+            await self._settle(client)
+        if FIN not in case.client[-1:]:
+            await self._pass_time(client)
+        client.say(FIN)
+        await self._settle(client)
+        prober = self.connect()
+        prober.say(PROBE)
+        await self._settle(prober)
+        prober.say(FIN)
+        await self._end()
+        verdict.judge(client, self.attempts, self.records)
+        if b"\r\n\r\nprobed!" not in prober.came or not prober.came.startswith(b"HTTP/1.1 200 "):
+            raise Disagreement(f"the next client was answered {prober.came!r}")
+
+    def _clear(self, case: Case) -> None:
+        self.attempts.clear()
+        self.records.clear()
+        self.clients.clear()
+        self.origins.clear()
+        self._replies = list(case.replies)
+
+    async def _settle(self, client: End) -> None:
+        """Let the gateway act and the origins answer until nothing moves."""
+        moved = True
+        while moved:
+            await wait_all_tasks_blocked()
+            moved = client.take()
+            for origin in self.origins:
+                if origin.take():
+                    moved = True
+                    await self._answer(origin)
+
+    async def _pass_time(self, client: End) -> None:
+        for _ in range(3):
+            if client.ended:
+                return
+            self.clock.jump(PUSH)
+            await self._settle(client)
+
+    async def _answer(self, origin: End) -> None:
+        """One reply for each request that has come whole."""
+        while not origin.switched:
+            size = strict_end(origin.came[origin.answered :])
+            if not size:
+                return
+            request = origin.came[origin.answered :][:size]
+            origin.answered += size
+            if request.startswith(b"GET /probe "):
+                origin.say(PROBED)
+                return
+            pieces = self._replies.pop(0) if self._replies else (FIN,)
+            for at, piece in enumerate(pieces):
+                if at and piece != FIN:
+                    await wait_all_tasks_blocked()
+                origin.switched = origin.switched or b" 101 " in piece[:16]
+                origin.say(piece)
+
+    async def _end(self) -> None:
+        """Every end goes, time passes; whoever still serves then hangs."""
+        for _ in range(MOST_PUSHES):
+            for end in (*self.clients, *self.origins):
+                end.take()
+            await wait_all_tasks_blocked()
+            if not self._serving:
+                break
+            self.clock.jump(PUSH)
+            for end in self.origins:
+                end.say(FIN)
+        for end in (*self.clients, *self.origins):
+            end.take()
+        if self._serving:
+            raise Hang(f"{self._serving} clients are still served")
+        pool = self.runtime.pool
+        pool.close_idle(CloseReason.STOPPED)
+        pool.closing = False
+        await wait_all_tasks_blocked()
+        if pool.links or pool.ledger.total or self.runtime.clients.links:
+            raise Leak(f"left: {pool.links}, {pool.ledger.shares}")
+
+
+class Hang(AssertionError):
+    """A client is served although everybody has left and all time has passed."""
+
+
+class Leak(AssertionError):
+    """A link or a slot is left."""
+
+
+@asynccontextmanager
+async def stage() -> AsyncIterator[Stage]:
+    """A gateway; run it under `MockClock()`."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    async with trio.open_nursery() as nursery:
+        watch = Watch()
+        nursery.start_soon(watch.run)
+        made = Stage(nursery, Runtime(SETTINGS, watch, nursery), clock)
+        with made.in_place():
+            try:
+                yield made
+            finally:
+                nursery.cancel_scope.cancel()

@@ -1,0 +1,307 @@
+"""Clients of every kind, good and bad; each knows what must come back, and checks it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from itertools import count
+
+import trio
+
+from tests.raw_peers import Message, Peer
+from tests.soak.origin import FAULTS, Origin, content
+
+#: Seconds that any one scenario may take.
+PATIENCE = 20.0
+
+CUT = "cut"
+WHOLE = frozenset({"200"})
+
+#: What may come of a request that meets a fault, by the fault; "cut" is a response that is seen to
+#: be incomplete.  A request that may be repeated has 200 beside 502: it was, if its link was old.
+ALLOWED: dict[str, frozenset[str]] = {
+    "none": WHOLE,
+    "hang": frozenset({"504"}),
+    "reset": frozenset({"502", "200"}),
+    "close": frozenset({"502", "200"}),
+    "dribble": WHOLE,
+    "garbage": frozenset({"502"}),
+    "head-cut": frozenset({"502"}),
+    "body-cut": frozenset({CUT}),
+    "chunk-cut": frozenset({CUT}),
+    "trailer-cut": frozenset({CUT}),
+    "idle-close": WHOLE,
+    "idle-408": WHOLE,
+    "poison": WHOLE,
+    "early": frozenset({"413"}),
+    "interim": WHOLE,
+    "until-close": WHOLE,
+    "chunked": WHOLE,
+    "refuse": frozenset({"502"}),
+}
+#: What may come besides while an origin is being restarted.
+UNDER_RESTART = frozenset({"200", "502", "503", "504", CUT})
+
+Scenario = Callable[["Crowd", random.Random], Awaitable[None]]
+
+
+class Crowd:
+    """All clients of one run: where they connect, what they count."""
+
+    def __init__(self, port: int, origin: Origin) -> None:
+        self.port = port
+        self.origin = origin
+        self.answers: Counter[str] = Counter()
+        self.clients: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self.stale_posts = 0
+        self.crossings = 0
+        self.number = count(1)
+
+    async def connect(self) -> Peer:
+        """A new connection."""
+        sock = trio.socket.socket()
+        await sock.connect(("127.0.0.1", self.port))
+        return Peer(sock)
+
+    async def work(self, chance: random.Random, until: float) -> None:
+        """Play one scenario after the other."""
+        names = list(SCENARIOS)
+        weights = [SCENARIOS[name][1] for name in names]
+        while trio.current_time() < until:
+            name = chance.choices(names, weights)[0]
+            self.clients[name] += 1
+            try:
+                with trio.fail_after(PATIENCE):
+                    await SCENARIOS[name][0](self, chance)
+            except trio.TooSlowError:
+                self.wrong.append(f"{name}: no end in {PATIENCE} s")
+            except (OSError, EOFError) as error:
+                self.note_broken(name, error)
+
+    def note_broken(self, name: str, error: Exception) -> None:
+        """A connection ended where it should not, unless an origin was away."""
+        if not self.restarting(trio.current_time() - 1.0):
+            self.wrong.append(f"{name}: {error!r}"[:200])
+
+    def restarting(self, since: float) -> bool:
+        """Whether an origin was away at any moment since then."""
+        return any(ended > since for _, ended in self.origin.restarts)
+
+    # -- one request -------------------------------------------------------------------------
+
+    async def ask(self, peer: Peer, fault: str, size: int, *, method: bytes = b"GET") -> bool:
+        """Send and check one request; whether the connection can be used again."""
+        number = next(self.number)
+        head = b"%b /%b/%d/%d HTTP/1.1\r\nHost: a\r\n" % (method, fault.encode(), number, size)
+        began = trio.current_time()
+        self.asked[fault] += 1
+        body = content(number, size) if method == b"POST" else b""
+        if body:
+            head += b"Content-Length: %d\r\n" % size
+        await peer.send(head + b"\r\n" + body)
+        return await self.check(peer, fault, (number, size), began, method=method)
+
+    async def check(
+        self, peer: Peer, fault: str, asked: tuple[int, int], began: float, *, method: bytes
+    ) -> bool:
+        """Read the answer to a request and hold it against what may come of it."""
+        number, size = asked
+        try:
+            message = await final(peer, bodiless=method == b"HEAD")
+            seen = str(message.status)
+        except (EOFError, ConnectionResetError):
+            message, seen = None, CUT
+        self.answers[seen] += 1
+        allowed = ALLOWED[fault]
+        if self.restarting(began):
+            allowed |= UNDER_RESTART
+        if method == b"POST" and seen == "502" and seen not in allowed:
+            self.stale_posts += 1  # a pooled link died under it, and it must not be sent again
+            return message is not None and not message.values(b"connection")
+        if seen == "408":
+            self.crossings += 1  # held against those that the origins know of
+        elif seen not in allowed:
+            self.wrong.append(
+                f"{method.decode()} {fault} {number}: {seen}, allowed {sorted(allowed)}"
+            )
+        elif message is not None and seen == "200":
+            self._check_body(message, number, 0 if method == b"HEAD" else size, fault)
+        return message is not None and b"close" not in message.values(b"connection")
+
+    def _check_body(self, message: Message, number: int, size: int, fault: str) -> None:
+        if message.body != content(number, size):
+            self.wrong.append(f"{fault} {number}: {len(message.body)} bytes, not its {size}")
+
+
+async def final(peer: Peer, *, bodiless: bool = False) -> Message:
+    """The next final response."""
+    while (message := await peer.message(bodiless=bodiless)).status in (100, 103):
+        pass
+    return message
+
+
+# -- scenarios ---------------------------------------------------------------------------------
+
+
+async def _keep_alive(crowd: Crowd, chance: random.Random) -> None:
+    peer = await crowd.connect()
+    try:
+        for _ in range(chance.randint(1, 12)):
+            method = chance.choice((b"GET", b"GET", b"GET", b"HEAD", b"POST"))
+            if not await crowd.ask(peer, "none", chance.choice((0, 13, 900, 40000)), method=method):
+                break
+    finally:
+        peer.close()
+
+
+async def _faulty(crowd: Crowd, chance: random.Random) -> None:
+    fault = chance.choice((*FAULTS, "refuse"))
+    method = chance.choice((b"GET", b"POST"))
+    peer = await crowd.connect()
+    try:
+        if not await crowd.ask(peer, "none", 13):
+            return
+        await crowd.ask(peer, fault, chance.choice((200, 3000)), method=method)
+    finally:
+        peer.close()
+
+
+async def _pipeline(crowd: Crowd, chance: random.Random) -> None:
+    peer = await crowd.connect()
+    began = trio.current_time()
+    numbers = [next(crowd.number) for _ in range(chance.randint(2, 6))]
+    asked = [b"GET /none/%d/100 HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in numbers]
+    try:
+        await peer.send(b"".join(asked))
+        for number in numbers:
+            crowd.asked["none"] += 1
+            if not await crowd.check(peer, "none", (number, 100), began, method=b"GET"):
+                return
+    finally:
+        peer.close()
+
+
+async def _upload(crowd: Crowd, chance: random.Random) -> None:
+    """A large body, chunked or not, in pieces and with pauses."""
+    peer = await crowd.connect()
+    number, size = next(crowd.number), chance.choice((5000, 70000, 700000))
+    chunked = chance.random() < 0.5
+    framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % size
+    began = trio.current_time()
+    try:
+        start = b"POST /none/%d/%d HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % (number, size, framing)
+        await peer.send(start)
+        crowd.asked["none"] += 1
+        body = content(number, size)
+        for at in range(0, size, 30000):
+            part = body[at : at + 30000]
+            await peer.send(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+            if chance.random() < 0.2:
+                await trio.sleep(0.003)
+        if chunked:
+            await peer.send(b"0\r\n\r\n")
+        await crowd.check(peer, "none", (number, size), began, method=b"POST")
+    finally:
+        peer.close()
+
+
+async def _slow_reader(crowd: Crowd, chance: random.Random) -> None:
+    """A large download that is taken in sips."""
+    peer = await crowd.connect()
+    number, size, began = next(crowd.number), 400000, trio.current_time()
+    try:
+        await peer.send(b"GET /none/%d/%d HTTP/1.1\r\nHost: a\r\n\r\n" % (number, size))
+        crowd.asked["none"] += 1
+        while len(peer._buffer) < size:  # the head makes up for the last sip
+            await trio.sleep(0.02)
+            await peer._more()
+        await crowd.check(peer, "none", (number, size), began, method=b"GET")
+    finally:
+        peer.close()
+
+
+async def _upgrade(crowd: Crowd, chance: random.Random) -> None:
+    peer = await crowd.connect()
+    number, began = next(crowd.number), trio.current_time()
+    try:
+        await peer.send(
+            b"GET /upgrade/%d/0 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+            % number
+        )
+        message = await peer.message(bodiless=True)
+        crowd.answers[str(message.status)] += 1
+        if message.status != 101:
+            if not crowd.restarting(began):
+                crowd.wrong.append(f"upgrade {number}: {message.status}")
+            return
+        data = content(number, 50000)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peer.send, data)
+            if await peer.exactly(len(data)) != data:
+                crowd.wrong.append(f"upgrade {number}: other bytes came back")
+        peer.finish()
+        await peer.rest()
+    finally:
+        peer.close()
+
+
+async def _abort(crowd: Crowd, chance: random.Random) -> None:
+    """Leave in the middle: of a head, an upload, a response, a wait."""
+    peer = await crowd.connect()
+    number = next(crowd.number)
+    start = {
+        "head": b"GET /none/%d/0 HTTP/1.1\r\nHo" % number,
+        "upload": b"POST /none/%d/9000 HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\nhalf"
+        % number,
+        "response": b"GET /none/%d/900000 HTTP/1.1\r\nHost: a\r\n\r\n" % number,
+        "wait": b"GET /hang/%d/0 HTTP/1.1\r\nHost: a\r\n\r\n" % number,
+    }
+    where = chance.choice(list(start))
+    crowd.asked[f"abort in {where}"] += 1
+    await peer.send(start[where])
+    await trio.sleep(chance.choice((0.0, 0.005, 0.03)))
+    if chance.random() < 0.5:
+        peer.reset()
+    else:
+        peer.close()
+
+
+async def _nonsense(crowd: Crowd, chance: random.Random) -> None:
+    """What must be refused, by its status, and with the connection ended."""
+    sent, status = chance.choice(REFUSED)
+    peer = await crowd.connect()
+    try:
+        crowd.asked["nonsense"] += 1
+        await peer.send(sent)
+        message = await final(peer)
+        crowd.answers[str(message.status)] += 1
+        closes = message.values(b"connection") == [b"close"]
+        if message.status != status or not closes or await peer.rest():
+            crowd.wrong.append(f"{sent[:60]!r}: {message.start!r}, close: {closes}")
+    finally:
+        peer.close()
+
+
+REFUSED = (
+    (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+    (b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    (b"\x16\x03\x01\x02\x00\x01\x00", 400),
+    (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40000 + b"\r\n\r\n", 431),
+    (b"GET / HTTP/1.1\r\nHost: a\r\n", 408),
+)
+
+#: By name: what is played, and how often.
+SCENARIOS: dict[str, tuple[Scenario, int]] = {
+    "keep-alive": (_keep_alive, 50),
+    "faulty origin": (_faulty, 40),
+    "pipeline": (_pipeline, 10),
+    "upload": (_upload, 8),
+    "slow reader": (_slow_reader, 3),
+    "upgrade": (_upgrade, 4),
+    "abort": (_abort, 10),
+    "nonsense": (_nonsense, 5),
+}

@@ -1,0 +1,98 @@
+"""The hopproxy process of a soak: its settings, and what it holds, seen from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.cli.command import free_port, hopproxy
+
+SETTINGS = """\
+listeners: [{{bind: "127.0.0.1:{port}"}}]
+admin: {{bind: "127.0.0.1:{admin}"}}
+client: {{head_timeout: {head_timeout}, idle_timeout: 5s, body_timeout: 3s, write_timeout: 5s,
+  linger_timeout: 1s}}
+upstreams:
+  app:
+    origins: [{origins}]
+    connect_timeout: 1s
+    response_timeout: 1500ms
+    body_timeout: 2s
+    pool: {{max_connections: 48, idle_timeout: 2s, queue_timeout: 4s}}
+  gone: {{origins: ["http://127.0.0.1:{gone}"], connect_timeout: 1s}}
+routes: [{{upstream: gone, path: /refuse}}, {{upstream: app}}]
+"""
+
+
+class Held(NamedTuple):
+    """What a process holds at one moment."""
+
+    descriptors: int
+    memory: int
+    clients: int
+    upstreams: int
+    lent: int
+    waiting: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.descriptors} descriptors, {self.memory >> 20} MiB, "
+            f"{self.clients} client links, {self.upstreams} upstream links, {self.lent} lent or dialled, {self.waiting} waiting"
+        )
+
+
+class Proxy:
+    """A running process."""
+
+    def __init__(self, pid: int, port: int, admin: int) -> None:
+        self.pid = pid
+        self.port = port
+        self._admin = admin
+
+    def links(self) -> dict[str, Any]:
+        """What /links says."""
+        url = f"http://127.0.0.1:{self._admin}/links"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def held(self) -> Held:
+        """What it holds now."""
+        seen = self.links()
+        origins = seen["origins"]
+        resident = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return Held(
+            len(os.listdir(f"/proc/{self.pid}/fd")),
+            resident * os.sysconf("SC_PAGE_SIZE"),
+            len(seen["clients"]),
+            len(seen["upstreams"]),
+            sum(origin["lent"] + origin["dialling"] for origin in origins),
+            sum(origin["waiting"] for origin in origins),
+        )
+
+
+@contextmanager
+def running(folder: Path, ports: list[int], head_timeout: str = "2s") -> Iterator[Proxy]:
+    """A hopproxy in front of these origins."""
+    port, admin, gone = free_port(), free_port(), free_port()
+    file = folder / "soak.yaml"
+    file.write_text(
+        SETTINGS.format(
+            port=port,
+            admin=admin,
+            gone=gone,
+            head_timeout=head_timeout,
+            origins=", ".join(f'"http://127.0.0.1:{one}"' for one in ports),
+        )
+    )
+    with hopproxy("run", "--config", str(file), until="listening on") as command:
+        yield Proxy(command.process.pid, port, admin)
+        said = command.said
+        assert command.stop() == 0, command.said
+    faults = [line for line in said.splitlines() if "Traceback" in line or "fault in" in line]
+    assert not faults, said[-4000:]
