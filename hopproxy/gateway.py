@@ -38,7 +38,7 @@ _ENDS_AT_ONCE = (
 )
 
 #: Why a link ends while the client may well be sending a body still.
-_MORE_TO_COME = (CloseReason.BODY_UNREAD, CloseReason.BAD_REQUEST)
+_MORE_TO_COME = (CloseReason.BODY_UNREAD, CloseReason.BODY_TIMEOUT, CloseReason.BAD_REQUEST)
 
 
 class Gateway:
@@ -189,7 +189,7 @@ class Gateway:
         """Send the answer to a failed exchange; the client link's verdict."""
         page = self._page(request, error) if self._page is not None else None
         own = page or answer_to(error, self._runtime.terms.pseudonym)
-        if request is None or isinstance(error, BadRequest) or error.status == 405:
+        if request is None or isinstance(error, BadRequest) or error.status in (405, 408):
             client.ending = error.reason
         return await self._send_own(client, request, record, own)
 

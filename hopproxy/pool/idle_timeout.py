@@ -172,7 +172,7 @@ class IdleTimeout:
             best = Limit(usable(self.hint, self.rtt), Source.HINT)
         if self.seen is not None:
             time = AGAIN if self.certain else ONCE
-            relaxed = self.seen * 2 ** min((now - self._seen_at) / time, 40.0)
+            relaxed = self.seen * 2 ** max(0.0, min((now - self._seen_at) / time, 40.0))
             if self._keep(relaxed) >= self.setting:
                 self.seen = None  # relaxed so far that it says nothing any more
             elif self._keep(relaxed) < best.value:

@@ -166,21 +166,23 @@ class Pool:
                 reason = CloseReason.DRAINING
             elif origin.limited or link.reuses_left is not None:
                 reason = origin.limit_reached(link, now)
-        elif reason is CloseReason.PEER_CLOSED:  # its FIN came right behind the response
-            origin.saw_close(link, 0.0, now)
         if reason is not None:
             self.discard(origin, link, reason)
+            if reason is CloseReason.PEER_CLOSED:  # its FIN came right behind the response
+                origin.saw_close(link, 0.0, now)
         else:
             self._settle(origin, link, now)
 
     def discard(self, origin: Origin, link: UpstreamLink, reason: CloseReason) -> CloseRecord:
         """Close a lent link; what is on record of it.  Ledger first, socket last."""
         now = self._watch.now()
-        if origin.died_idle(link, reason, now):
-            origin.saw_close(link, link.idled, now)
+        dead = origin.died_idle(link, reason, now)
         self.ledger.drop_lent(origin)
         self._start_dials(origin)
-        return self._end(origin, link, reason, counted=False)
+        record = self._end(origin, link, reason, counted=False)
+        if dead:
+            origin.saw_close(link, link.idled, now)
+        return record
 
     def _settle(self, origin: Origin, link: UpstreamLink, now: float) -> None:
         link.since = now

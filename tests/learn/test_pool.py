@@ -1,0 +1,335 @@
+"""The pool goes by what it has learned: scripted origins under virtual time."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from hopproxy.record import CloseReason, Hop, Limit, Source, Unused
+from hopproxy.runtime import Runtime
+from tests.raw_peers import GET, OK, Message, Peer
+from tests.wire_pair import Hops
+
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
+
+
+def hinting(hint: bytes) -> bytes:
+    return OK.replace(b"\r\n\r\n", b"\r\nKeep-Alive: %b\r\n\r\n" % hint)
+
+
+class Mortal:
+    """An origin that closes each connection which has been idle for `limit`, and counts POSTs."""
+
+    def __init__(self, hops: Hops, limit: float, *, answer: bytes = OK) -> None:
+        self.origin = hops.origins[0]
+        self.limit = limit
+        self.answer = answer
+        self.accepted = self.requests = self.lost = 0
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            while True:
+                peer = await self.origin.accept()
+                self.accepted += 1
+                nursery.start_soon(self._serve, peer)
+
+    async def _serve(self, peer: Peer) -> None:
+        while True:
+            with trio.move_on_after(self.limit) as idle:
+                try:
+                    await peer.message()
+                except EOFError:
+                    return
+            if idle.cancelled_caught:
+                peer.close()
+                return
+            self.requests += 1
+            await peer.send(self.answer)
+
+
+async def asked(client: Peer, request: bytes = GET) -> Message:
+    await client.send(request)
+    return await client.message()
+
+
+def learned(runtime: Runtime) -> Limit:
+    (origin,) = (share for share in runtime.applications["app"].balancer.members)
+    return origin.limit
+
+
+async def test_requests_at_the_limit_of_an_origin_after_it_was_learned(hops: Hops) -> None:
+    await hops.start(client={"idle_timeout": 600.0})
+    origin = Mortal(hops, 2.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(origin.run)
+        client = await hops.client()
+        for _ in range(2):
+            assert (await asked(client)).status == 200
+            await trio.sleep(4)
+        limit = learned(hops.runtime)
+        assert limit.source is Source.LEARNED
+        assert 1.0 <= limit.value < 1.2
+        ended = len(hops.closes(Hop.UPSTREAM))
+        for number in range(60):
+            await trio.sleep(2 + (number % 11 - 5) / 100)
+            assert (await asked(client, POST if number % 2 else GET)).status == 200
+        nursery.cancel_scope.cancel()
+    assert origin.requests == 62
+    closes = hops.closes(Hop.UPSTREAM)[ended:]
+    assert closes.count(CloseReason.PEER_CLOSED) <= 1  # what was seen once is asked again
+    assert closes.count(CloseReason.LEARNED) > 50
+    assert all(record.attempts == 1 for record in hops.records.kept)
+
+
+async def test_links_that_are_idle_already_go_by_what_is_learned_meanwhile(hops: Hops) -> None:
+    await hops.start(pool={"idle_timeout": 50.0})
+    _, first = await hops.pair()
+    await trio.sleep(1)
+    client = await hops.client()
+    async with trio.open_nursery() as nursery:  # both lent at once: two links
+        busy, _ = hops.clients[0], None
+        await busy.send(GET)
+        await first.message()
+        await client.send(GET)
+        second = await hops.origins[0].accept()
+        await second.message()
+        await second.send(OK)
+        await client.message()
+        await trio.sleep(1)
+        await first.send(OK)
+        await busy.message()
+        await hops.quiet()
+        nursery.cancel_scope.cancel()
+    await trio.sleep(4)
+    second.close()  # idle for 5 s; the first for 4 s, and it has no more than these 4 s now
+    began = trio.current_time()
+    assert await first.rest() == b""
+    assert trio.current_time() - began < 0.1
+    assert hops.closes(Hop.UPSTREAM) == [CloseReason.PEER_CLOSED, CloseReason.LEARNED]
+
+
+async def test_a_limit_seen_twice_to_be_short_ends_pooling(hops: Hops) -> None:
+    await hops.start(client={"idle_timeout": 600.0})
+    origin = Mortal(hops, 0.6)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(origin.run)
+        for _ in range(3):
+            clients = [await hops.client() for _ in range(2)]
+            for client in clients:
+                await asked(client)
+            await trio.sleep(40)  # relaxes past it: seen again
+        assert learned(hops.runtime) == (0.0, Source.LEARNED)
+        before = origin.accepted
+        client = await hops.client()
+        for _ in range(3):
+            assert (await asked(client)).status == 200
+        assert origin.accepted == before + 3
+        nursery.cancel_scope.cancel()
+
+
+async def test_learning_switched_off_changes_nothing(hops: Hops) -> None:
+    await hops.start(pool={"learn": False})
+    _, upstream = await hops.pair()
+    await trio.sleep(2)
+    upstream.close()
+    await hops.quiet()
+    assert learned(hops.runtime) == (60.0, Source.SETTING)
+
+
+# -- hints -----------------------------------------------------------------------------------
+
+
+async def test_a_hint_of_two_seconds_holds_from_the_first_socket_on(hops: Hops) -> None:
+    await hops.start(client={"idle_timeout": 600.0})
+    client, first = await hops.asked()
+    await first.send(hinting(b"timeout=2"))
+    await client.message()
+    began = trio.current_time()
+    assert await first.rest() == b""
+    assert trio.current_time() - began == pytest.approx(1.0)
+    await trio.sleep(1.0)
+    await client.send(GET)
+    second = await hops.origins[0].accept()
+    await second.message()
+    await second.send(OK)  # says nothing, yet the origin has: its links are all alike
+    await client.message()
+    began = trio.current_time()
+    assert await second.rest() == b""
+    assert trio.current_time() - began == pytest.approx(1.0)
+    assert hops.closes(Hop.UPSTREAM) == [CloseReason.HINT, CloseReason.HINT]
+    assert hops.records.kept[1].unused is Unused.OLD_BY_HINT
+
+
+@pytest.mark.parametrize("hint", [b"timeout=0", b"timeout=1", b"max=5, timeout=1"])
+async def test_what_leaves_no_time_is_not_pooled(hops: Hops, hint: bytes) -> None:
+    await hops.start()
+    client, upstream = await hops.asked()
+    await upstream.send(hinting(hint))
+    await client.message()
+    assert await upstream.rest() == b""
+    assert hops.closes(Hop.UPSTREAM) == [CloseReason.HINT]
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        b"timeout=-1",
+        b"timeout=abc",
+        b"timeout",
+        b"timeout=1.5",
+        b"=5",
+        b",,;",
+        b"timeout=99999999999",
+    ],
+)
+async def test_garbage_is_ignored(hops: Hops, hint: bytes) -> None:
+    await hops.start(pool={"idle_timeout": 30.0})
+    client, upstream = await hops.asked()
+    await upstream.send(hinting(hint))
+    await client.message()
+    await hops.quiet()
+    assert learned(hops.runtime) == (30.0, Source.SETTING)
+    assert hops.closes(Hop.UPSTREAM) == []
+
+
+# -- which socket for which request ----------------------------------------------------------
+
+
+async def test_a_post_takes_a_young_link_only_and_a_get_any(hops: Hops) -> None:
+    await hops.start(client={"idle_timeout": 600.0})
+    client, upstream = await hops.asked()
+    await upstream.send(hinting(b"timeout=11"))
+    await client.message()
+    await trio.sleep(4.9)  # of 9.9 s that the hint leaves, half is 4.95 s
+    assert (await hops.again(client, upstream, POST)).status == 200
+    await trio.sleep(5.1)
+    assert (await hops.again(client, upstream, GET)).status == 200
+    await trio.sleep(5.1)
+    await client.send(POST)
+    fresh = await hops.origins[0].accept()
+    assert (await fresh.message()).body == b"hi"
+    await fresh.send(OK)
+    assert (await client.message()).status == 200
+    record = hops.records.kept[-1]
+    assert (record.fresh, record.unused) == (True, Unused.METHOD)
+    assert hops.runtime.applications["app"].balancer.members[0].unused == {Unused.METHOD: 1}
+
+
+async def test_the_share_is_a_setting(hops: Hops) -> None:
+    await hops.start(client={"idle_timeout": 600.0}, pool={"young_share": 0.0})
+    client, _ = await hops.pair()
+    await trio.sleep(0.1)
+    await client.send(POST)
+    fresh = await hops.origins[0].accept()
+    await fresh.message()
+    await fresh.send(OK)
+    await client.message()
+
+
+async def test_a_post_to_a_full_pool_of_old_links_gets_the_place_of_the_oldest(hops: Hops) -> None:
+    await hops.start(client={"idle_timeout": 600.0}, pool={"max_connections": 1, "queue": 0})
+    client, old = await hops.pair()
+    await trio.sleep(30)
+    await client.send(POST)
+    assert await old.rest() == b""
+    fresh = await hops.origins[0].accept()
+    await fresh.message()
+    await fresh.send(OK)
+    assert (await client.message()).status == 200
+    assert hops.closes(Hop.UPSTREAM) == [CloseReason.MADE_ROOM]
+
+
+async def test_a_post_with_a_key_that_may_be_repeated_takes_any_link(hops: Hops) -> None:
+    await hops.start(client={"idle_timeout": 600.0}, upstream={"retry_idempotency_key": True})
+    client, upstream = await hops.pair()
+    await trio.sleep(30)
+    keyed = POST.replace(b"Host: a", b"Host: a\r\nIdempotency-Key: k")
+    assert (await hops.again(client, upstream, keyed)).status == 200
+
+
+async def test_what_a_reuse_has_proven_is_young_for_a_post(hops: Hops) -> None:
+    await hops.start(client={"idle_timeout": 600.0})
+    client, upstream = await hops.pair()
+    await trio.sleep(20)
+    await hops.again(client, upstream, GET)
+    await trio.sleep(19)
+    assert (await hops.again(client, upstream, POST)).status == 200
+
+
+# -- deaths under a request ------------------------------------------------------------------
+
+
+async def test_a_link_that_died_under_its_request_was_idle_for_too_long(hops: Hops) -> None:
+    await hops.start(client={"idle_timeout": 600.0})
+    client, stale = await hops.pair()
+    await trio.sleep(20)
+    await client.send(GET)
+    await stale.message()
+    stale.close()
+    fresh = await hops.origins[0].accept()
+    await fresh.message()
+    await fresh.send(OK)
+    assert (await client.message()).status == 200
+    assert learned(hops.runtime) == (18.0, Source.LEARNED)
+    record = hops.records.kept[-1]
+    assert (record.attempts, record.unused) == (2, Unused.REPETITION)
+    assert record.suffered is not None
+    assert record.suffered.reason is CloseReason.PEER_CLOSED
+    assert record.suffered.idle == pytest.approx(20)
+    assert record.suffered.limit == (60.0, Source.SETTING)
+
+
+async def test_a_process_that_falls_over_a_request_teaches_nothing(hops: Hops) -> None:
+    await hops.start(client={"idle_timeout": 600.0})
+    client, upstream = await hops.pair()
+    await trio.sleep(20)
+    await client.send(GET)
+    await upstream.message()
+    await trio.sleep(10)
+    upstream.close()
+    fresh = await hops.origins[0].accept()
+    await fresh.message()
+    await fresh.send(OK)
+    await client.message()
+    assert learned(hops.runtime).source is Source.SETTING
+
+
+async def test_a_count_without_a_word_is_learned(hops: Hops) -> None:
+    await hops.start(client={"idle_timeout": 600.0})
+    for _ in range(3):
+        client, upstream = await hops.pair()
+        await hops.again(client, upstream)
+        upstream.close()
+        await hops.quiet()
+    client, upstream = await hops.pair()
+    await hops.again(client, upstream)
+    assert await upstream.rest() == b""
+    assert hops.closes(Hop.UPSTREAM) == [CloseReason.PEER_CLOSED] * 3 + [CloseReason.LEARNED]
+    assert list(hops.runtime.closes.last)[-1].limit == (2, Source.LEARNED)
+
+
+async def test_an_origin_that_refuses_is_another_one_when_it_is_back(tcp_hops: Hops) -> None:
+    hops = tcp_hops
+    await hops.start(client={"idle_timeout": 600.0})
+    client, upstream = await hops.pair()
+    await trio.sleep(5)
+    upstream.close()
+    await hops.quiet()
+    assert learned(hops.runtime).source is Source.LEARNED
+    hops.origins[0].close()
+    await client.send(GET)
+    assert (await client.message()).status == 502
+    assert learned(hops.runtime) == (60.0, Source.SETTING)
+
+
+async def test_what_was_learned_outlives_the_settings(hops: Hops) -> None:
+    await hops.start()
+    _, upstream = await hops.pair()
+    await trio.sleep(5)
+    upstream.close()
+    await hops.quiet()
+    runtime = hops.runtime
+    (before,) = runtime.applications["app"].balancer.members
+    again = runtime.pool.add(before.address, before.settings)
+    assert again.limit == (4.0, Source.LEARNED)
+    runtime.pool.ledger.shares.remove(again)
