@@ -8,7 +8,7 @@ from collections.abc import Callable
 import trio
 
 from hopproxy.gateway import Gateway, Page, interrupt_idle
-from hopproxy.link.transport import tune
+from hopproxy.link.tcp import tune
 from hopproxy.link.watch import Watch
 from hopproxy.listener import accept
 from hopproxy.observe.access_log import AccessLog

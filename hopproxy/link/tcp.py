@@ -13,6 +13,20 @@ _INFO = getattr(socket, "TCP_INFO", None)
 _UNACKED, _RTT, _INFO_SIZE = 24, 68, 104
 
 
+def tune(sock: socket.socket, *, nodelay: bool, keepalive: float) -> None:
+    """Set TCP_NODELAY and TCP keep-alive (first probe after `keepalive` seconds, 0: none)."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    with contextlib.suppress(OSError):  # it may be gone already: the first read will tell
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(nodelay))
+        if keepalive:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if hasattr(socket, "TCP_KEEPIDLE"):
+                idle = max(1, int(keepalive))
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle // 4))
+
+
 def break_after(sock: socket.socket, seconds: float) -> None:
     """Break the connection once data has been unacknowledged for so long; 0: as the system does.
 

@@ -99,11 +99,9 @@ class Transport:
     # -- waiting -----------------------------------------------------------------------------
 
     async def receive(self, deadline: float, late: CloseReason, size: int = RECEIVE_SIZE) -> bytes:
-        """The next bytes, b"" at the peer's FIN.  A checkpoint only if nothing is at hand, or at
-        the end of a turn: a peer that is always ahead of us must not starve the others.
+        """The next bytes, b"" at FIN.  A checkpoint if nothing is at hand, and after each `TURN`.
 
-        Raises LinkError: `late` past `deadline` (trio's clock), PEER_RESET, or what `interrupt`
-        was given.
+        Raises LinkError: `late` past `deadline`, PEER_RESET, or what `interrupt` was given.
         """
         if self.readable:
             self._streak += 1
@@ -121,17 +119,9 @@ class Transport:
                 await wait_task_rescheduled(self._abort_reading)
                 if self._error is not None:
                     self._raise()
-            try:
-                data = self._socket.recv(size)
-            except BlockingIOError:
-                self.readable = self.hung_up = False
-                continue
-            except OSError as error:
-                raise self.broken(error) from error
-            if len(data) < size and not self.hung_up:
-                self.readable = not data  # at FIN there is always more of it to read
-            self.received += len(data)
-            return data
+            data = self.receive_now(size)
+            if data is not None:
+                return data
 
     def receive_now(self, size: int = RECEIVE_SIZE) -> bytes | None:
         """What is at hand, b"" at a FIN, None if nothing is.  Raises LinkError."""
@@ -143,7 +133,7 @@ class Transport:
         except OSError as error:
             raise self.broken(error) from error
         if len(data) < size and not self.hung_up:
-            self.readable = False
+            self.readable = not data  # at FIN there is always more of it to read
         self.received += len(data)
         return data
 
@@ -291,11 +281,6 @@ class Transport:
         if deadline < self.timer_at:
             self._watch.wake_at(self, deadline)
 
-    @property
-    def awaited(self) -> bool:
-        """Whether a task waits to receive here."""
-        return self._reader is not None
-
     # -- ending ------------------------------------------------------------------------------
 
     def is_readable(self) -> bool:
@@ -343,17 +328,3 @@ class Transport:
 
 def _closed_here() -> OSError:
     return OSError("closed on this side")
-
-
-def tune(sock: socket.socket, *, nodelay: bool, keepalive: float) -> None:
-    """Set TCP_NODELAY and TCP keep-alive (first probe after `keepalive` seconds, 0: none)."""
-    if sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    with contextlib.suppress(OSError):  # it may be gone already: the first read will tell
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(nodelay))
-        if keepalive:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if hasattr(socket, "TCP_KEEPIDLE"):
-                idle = max(1, int(keepalive))
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle // 4))

@@ -6,8 +6,8 @@ import trio
 
 from hopproxy.errors import ConnectFailed, HopError, PoolExhausted
 from hopproxy.link.dial import dial
-from hopproxy.link.tcp import break_after, round_trip
-from hopproxy.link.transport import Transport, tune
+from hopproxy.link.tcp import break_after, round_trip, tune
+from hopproxy.link.transport import Transport
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.idle_timeout import IdleTimeout, usable

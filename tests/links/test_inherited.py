@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from hopproxy.link.transport import tune
+from hopproxy.link.tcp import tune
 from hopproxy.listener import open_listener
 from hopproxy.settings.units import Bind
 
