@@ -34,7 +34,7 @@ run: $(VENV)/.runs
 test: $(VENV)/.tests
 	$(BIN)/python -m pytest
 
-check: lint coverage
+check: lint test coverage
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .
@@ -42,7 +42,7 @@ lint: $(VENV)/.tests
 	$(BIN)/mypy
 
 coverage: $(VENV)/.tests
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -q tests/pure tests/settings tests/learn
 	$(BIN)/coverage report --include=$(PURE) --show-missing --skip-covered --fail-under=100
 
 bench: $(VENV)/.tests
