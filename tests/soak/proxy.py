@@ -42,7 +42,8 @@ class Held(NamedTuple):
     def __str__(self) -> str:
         return (
             f"{self.descriptors} descriptors, {self.memory >> 20} MiB, "
-            f"{self.clients} client links, {self.upstreams} upstream links, {self.lent} lent or dialled, {self.waiting} waiting"
+            f"{self.clients} client links, {self.upstreams} upstream links, "
+            f"{self.lent} lent or dialled, {self.waiting} waiting"
         )
 
 
