@@ -4,7 +4,7 @@ The Structs of the schema say what is read where; nothing here names a setting. 
 cannot be read leaves its default behind, so that the rest is still judged.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import assert_never
 
 from msgspec.structs import replace
@@ -26,7 +26,7 @@ from hopproxy.settings.schema import (
 )
 from hopproxy.settings.units import Misread
 
-__all__ = ["Problem", "SettingsErrors", "read"]
+__all__ = ["Problem", "SettingsErrors", "places", "read"]
 
 
 class SettingsErrors(Exception):
@@ -53,6 +53,15 @@ def read(text: str, *, file: str, environ: Mapping[str, str]) -> Settings:
     return settings
 
 
+def places(text: str, *, file: str, environ: Mapping[str, str]) -> Callable[[str], Place]:
+    """Where each setting of a valid `text` is written, or else the nearest that would hold it."""
+    document = place.place(text, file=file, environ=environ)
+    assert document.tree is not None
+    reading = _Reading(document)
+    reading.settings(document.tree)
+    return reading.place_of
+
+
 class _Reading:
     """One walk along the tree and the schema together."""
 
@@ -67,7 +76,7 @@ class _Reading:
         broken = [problem.path for problem in self._document.problems]
         for path, message, hint, rests_on in contradictions(settings):
             if not any(_touch(one, other) for one in (path, *rests_on) for other in broken):
-                self._document.complain(self._place_of(path), path, message, hint)
+                self._document.complain(self.place_of(path), path, message, hint)
         return settings
 
     def _read(self, tree: Tree, shape: Shape, path: str) -> object:
@@ -172,7 +181,7 @@ class _Reading:
         self._document.complain(tree.place, path, message, hint)
         return _Unread()
 
-    def _place_of(self, path: str) -> Place:
+    def place_of(self, path: str) -> Place:
         """Where `path` is written, or else the nearest that holds it."""
         while path not in self._places:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]

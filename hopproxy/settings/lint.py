@@ -1,0 +1,123 @@
+"""Settings that are valid and yet likely to lose requests: each hop's idle limits side by side.
+
+On every hop the end that connects must let go before the end that accepts: a request sent on a
+connection that the accepting end has just given up is lost.  So `pool.idle_timeout` has to be
+shorter than the origin's own limit, and `client.idle_timeout` longer than the limit of the pool
+of whatever connects to us.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from hopproxy.pool.idle_timeout import usable
+from hopproxy.settings.schema import Balancer, Pool, Server, Settings, Upstream
+from hopproxy.settings.units import format_duration
+
+#: Seconds for which each server, as it is delivered, keeps an idle connection.
+SERVERS: dict[Server, float] = {
+    "gunicorn": 2.0,
+    "uvicorn": 5.0,
+    "hypercorn": 5.0,
+    "aiohttp": 3630.0,
+    "node": 5.0,
+    "fastify": 72.0,
+    "bun": 10.0,
+    "puma": 20.0,
+    "jetty": 30.0,
+    "kestrel": 130.0,
+    "apache": 5.0,
+    "nginx": 75.0,
+    "varnish": 5.0,
+    "caddy": 300.0,
+    "traefik": 180.0,
+    "envoy": 3600.0,
+}
+
+#: Seconds for which the pool of each balancer, as it is delivered, keeps a connection to us.
+BALANCERS: dict[Balancer, float] = {
+    "aws-alb": 60.0,
+    "gcp": 610.0,
+    "gae": 650.0,
+    "nginx": 60.0,
+    "caddy": 120.0,
+    "traefik": 90.0,
+    "go": 90.0,
+    "envoy": 3600.0,
+    "varnish": 60.0,
+    "aiohttp": 15.0,
+    "hopproxy": Pool().idle_timeout,
+}
+
+#: Seconds after which those who only pass packets on forget a connection without a word.
+FLOWS: dict[Balancer, float] = {"aws-nlb": 350.0}
+
+
+class Risk(NamedTuple):
+    """What is risky about the setting at `path`, and what would be safe."""
+
+    path: str
+    message: str
+    hint: str
+
+
+def risks(settings: Settings) -> Iterator[Risk]:
+    """Every risk that shows in `settings` alone."""
+    for name, upstream in settings.upstreams.items():
+        if upstream.server is not None:
+            keeps = SERVERS[upstream.server]
+            yield from against_origin(name, upstream, keeps, f"{upstream.server} by default")
+    yield from _against_balancer(settings)
+
+
+def against_origin(name: str, upstream: Upstream, keeps: float, who: str) -> Iterator[Risk]:
+    """The pool against an origin that keeps idle connections for `keeps` seconds."""
+    pool, path = upstream.pool, f"upstreams.{name}.pool.idle_timeout"
+    safe = usable(keeps)
+    if pool.idle_timeout <= safe or pool.max_idle == 0:
+        return
+    written = format_duration(pool.idle_timeout)
+    message = f"{written} is longer than {who} keeps a connection ({format_duration(keeps)})"
+    if pool.idle_timeout <= keeps:
+        message = f"{written} leaves no margin to the {format_duration(keeps)} of {who}"
+    elif pool.idle_timeout <= 2 * keeps:
+        message += "; the rule is applied backwards: here the origin accepts, and we must let go"
+    if pool.learn:
+        message += "; until that is learned, a request may meet a closed connection"
+    yield Risk(path, message, _write_pool(safe))
+
+
+def _write_pool(safe: float) -> str:
+    return f"write {format_duration(safe)} or less" if safe else "write max_idle: 0"
+
+
+def _against_balancer(settings: Settings) -> Iterator[Risk]:
+    client, balancer = settings.client, settings.client.balancer
+    path = "client.idle_timeout"
+    if balancer in FLOWS:
+        forgets = FLOWS[balancer]
+        silent = client.tcp_keepalive == 0 or client.tcp_keepalive >= forgets
+        if client.idle_timeout >= forgets and silent:
+            yield Risk(
+                path,
+                f"{format_duration(client.idle_timeout)} is longer than {balancer} remembers a "
+                f"silent connection ({format_duration(forgets)})",
+                "write less, or tcp_keepalive: 60s",
+            )
+    elif balancer is not None:
+        keeps = BALANCERS[balancer]
+        if usable(client.idle_timeout) >= keeps:
+            return
+        written = format_duration(client.idle_timeout)
+        message = f"{written} is not longer, by a margin, than {balancer} keeps its connections"
+        message += f" to us ({format_duration(keeps)})"
+        if keeps / 2 <= client.idle_timeout <= keeps:
+            message += "; the rule is applied backwards: here we accept, and must wait longer"
+        yield Risk(path, message, f"write {format_duration(_outlasting(keeps))} or more")
+
+
+def _outlasting(keeps: float) -> float:
+    """The shortest whole number of seconds that outlasts `keeps` by the margin."""
+    longer = float(int(keeps) + 1)
+    while usable(longer) < keeps:
+        longer += 1
+    return longer

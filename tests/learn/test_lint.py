@@ -1,0 +1,104 @@
+"""Timeouts that are valid and risky: what `check` says of them, and of those that are not."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from hopproxy.pool.idle_timeout import usable
+from hopproxy.settings.lint import BALANCERS, FLOWS, SERVERS, Risk, risks
+from hopproxy.settings.reader import places, read
+from hopproxy.settings.schema import Balancer, Server
+
+APP = "upstreams:\n  app:\n    origins: [http://127.0.0.1:1]\n"
+
+
+def found(text: str) -> list[Risk]:
+    return list(risks(read(text, file="a", environ={})))
+
+
+def test_every_server_and_balancer_has_its_limit() -> None:
+    assert tuple(SERVERS) == get_args(Server)
+    assert set(BALANCERS) | set(FLOWS) == set(get_args(Balancer))
+
+
+def test_without_hints_nothing_is_said() -> None:
+    assert found(APP) == []
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_default_against_each_server(server: Server) -> None:
+    risky = found(f"{APP}    server: {server}\n")
+    assert bool(risky) == (usable(SERVERS[server]) < 60.0)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_what_is_proposed_is_safe(server: Server) -> None:
+    limit = usable(SERVERS[server])
+    assert found(f"{APP}    server: {server}\n    pool: {{idle_timeout: {limit:g}s}}\n") == []
+
+
+def test_a_pool_that_outlasts_its_origin() -> None:
+    (risk,) = found(f"{APP}    server: gunicorn\n    pool: {{learn: off}}\n")
+    assert risk.path == "upstreams.app.pool.idle_timeout"
+    assert risk.message == "60s is longer than gunicorn by default keeps a connection (2s)"
+    assert risk.hint == "write 1s or less"
+
+
+def test_learning_only_leaves_the_time_until_it_has_learned() -> None:
+    (risk,) = found(f"{APP}    server: apache\n")
+    assert "until that is learned" in risk.message
+
+
+def test_the_rule_applied_backwards_towards_the_origin() -> None:
+    (risk,) = found(f"{APP}    server: node\n    pool: {{idle_timeout: 6s, learn: off}}\n")
+    assert "the rule is applied backwards: here the origin accepts" in risk.message
+    assert risk.hint == "write 4s or less"
+
+
+def test_no_margin() -> None:
+    (risk,) = found(f"{APP}    server: node\n    pool: {{idle_timeout: 5s, learn: off}}\n")
+    assert risk.message == "5s leaves no margin to the 5s of node by default"
+
+
+def test_a_pool_that_keeps_nothing_has_no_race() -> None:
+    assert found(f"{APP}    server: node\n    pool: {{max_idle: 0}}\n") == []
+
+
+@pytest.mark.parametrize("balancer", BALANCERS)
+def test_what_is_proposed_to_clients_is_safe(balancer: Balancer) -> None:
+    (risk,) = found(f"client: {{balancer: {balancer}, idle_timeout: 1s}}\n{APP}")
+    longer = risk.hint.removeprefix("write ").removesuffix(" or more")
+    assert found(f"client: {{balancer: {balancer}, idle_timeout: {longer}}}\n{APP}") == []
+
+
+def test_a_client_limit_shorter_than_the_balancer_keeps() -> None:
+    (risk,) = found(f"client: {{balancer: gcp}}\n{APP}")
+    assert risk.path == "client.idle_timeout"
+    assert risk.message == (
+        "75s is not longer, by a margin, than gcp keeps its connections to us (610s)"
+    )
+    assert risk.hint == "write 678s or more"
+
+
+def test_the_rule_applied_backwards_towards_the_balancer() -> None:
+    (risk,) = found(f"client: {{balancer: aws-alb, idle_timeout: 55s}}\n{APP}")
+    assert "the rule is applied backwards: here we accept" in risk.message
+    assert found(f"client: {{balancer: aws-alb}}\n{APP}") == []
+
+
+def test_a_flow_that_is_forgotten() -> None:
+    long = "client: {balancer: aws-nlb, idle_timeout: 400s, tcp_keepalive: %s}\n" + APP
+    (risk,) = found(long % "0s")
+    assert "longer than aws-nlb remembers a silent connection" in risk.message
+    assert found(long % "60s") == []
+
+
+def test_a_risk_has_the_place_of_its_setting_or_of_what_would_hold_it() -> None:
+    text = f"{APP}    server: node\n    pool:\n      idle_timeout: 9s\n"
+    where = places(text, file="a", environ={})
+    assert (where("upstreams.app.pool.idle_timeout").line, where("client.idle_timeout").line) == (
+        6,
+        1,
+    )
