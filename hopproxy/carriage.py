@@ -41,6 +41,7 @@ class Carriage:
         "application",
         "body",
         "client",
+        "deadline",
         "failed",
         "head",
         "origin",
@@ -66,6 +67,7 @@ class Carriage:
         self.released = True
         self.outbound = b""
         self.body: bytes | None = b""
+        self.deadline = 0.0  # of the response's head, where the express lane waited for it
         self.failed: Exception | None = None
         self.head: ResponseHead | None = None
         self.upload: Upload | None = None
@@ -79,6 +81,7 @@ class Carriage:
         self.upstream = upstream
         self.client.partner = upstream
         self.released = False
+        self.deadline = 0.0
         record = self.record
         record.attempts += 1
         record.origin = origin.label
@@ -108,7 +111,8 @@ class Carriage:
             raise error
         if self.record.status == 0:
             await self.upstream.flush()
-            deadline = self.client.transport.now() + self.origin.settings.response_timeout
+            now = self.client.transport.now()
+            deadline = self.deadline or now + self.origin.settings.response_timeout
             head = self.head or await self.upstream.read_head(self.request.method, deadline)
             self.head = None
             await self._respond(await self._after_interim(head, deadline))

@@ -1,23 +1,28 @@
-"""The commands: run, dev, check, schema."""
+"""The commands: run, dev, check, probe, schema."""
 
 import argparse
+import gc
 import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from hopproxy import __version__
+from hopproxy.errors import HopError
 from hopproxy.gateway import Page
 from hopproxy.listener import CannotBind, open_listener
 from hopproxy.observe.access_log import AccessLog
-from hopproxy.settings.reader import SettingsErrors, read
+from hopproxy.settings.lint import risks
+from hopproxy.settings.reader import SettingsErrors, places, read
 from hopproxy.settings.reference import json_schema
 from hopproxy.settings.schema import Settings
-from hopproxy.settings.units import Misread
+from hopproxy.settings.units import Misread, parse_duration
+from hopproxy.settings.words import parse_path
 from hopproxy.worker import Sockets, Worker
 
 DONE, BAD_CONFIGURATION, BAD_USAGE, COULD_NOT_BIND = 0, 1, 2, 3
@@ -66,7 +71,14 @@ def _parser() -> argparse.ArgumentParser:
     dev.set_defaults(command=_dev)
     check = commands.add_parser("check", help="tell every problem of a settings file")
     check.add_argument("--config", metavar="FILE", help="default: " + ", then ".join(DEFAULT_FILES))
+    check.add_argument("--probe", action="store_true", help="ask the origins for their limits")
     check.set_defaults(command=_check)
+    probe = commands.add_parser("probe", help="measure how an origin treats idle connections")
+    probe.add_argument("origin", metavar="ORIGIN", help="3000, localhost:3000, unix:/x")
+    probe.add_argument("--max", metavar="TIME", default="90s", help="longest wait; default: 90s")
+    probe.add_argument("--requests", metavar="N", type=int, default=120, help="default: 120")
+    probe.add_argument("--path", metavar="PATH", default="/", help="what to GET; default: /")
+    probe.set_defaults(command=_probe)
     schema = commands.add_parser("schema", help="print the JSON Schema of the settings")
     schema.set_defaults(command=_schema)
     return parser
@@ -95,8 +107,37 @@ def _dev(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    _read(options.config)
+    file, text, settings = _read_text(options.config)
+    found = list(risks(settings))
+    if options.probe:
+        from hopproxy.probe.run import probed_risks
+
+        found += trio.run(probed_risks, settings)
+    if found:
+        place_of = places(text, file=file, environ=os.environ)
+        for path, message, hint in found:
+            at = place_of(path)
+            print(f"{file}:{at.line}:{at.column}: warning: {path}: {message} ({hint})")
     print("valid")
+    return DONE
+
+
+def _probe(options: argparse.Namespace) -> int:
+    # Not at the top, as in `_dev`.
+    from hopproxy.dev.settings import origin_of
+    from hopproxy.probe.asker import Target
+    from hopproxy.probe.run import probe
+
+    try:
+        target = Target(origin_of(options.origin), parse_path(options.path))
+        most = parse_duration(options.max)
+    except Misread as misread:
+        raise Failure(f"hopproxy probe: {misread}", BAD_USAGE) from misread
+    try:
+        findings = trio.run(partial(probe, target, most=most, requests=options.requests))
+    except HopError as error:
+        raise Failure(f"hopproxy probe: {error.detail}", BAD_CONFIGURATION) from error
+    print(f"{findings.table()}\n{findings.settings()}", end="")
     return DONE
 
 
@@ -106,6 +147,11 @@ def _schema(_: argparse.Namespace) -> int:
 
 
 def _read(named: str | None) -> Settings:
+    return _read_text(named)[2]
+
+
+def _read_text(named: str | None) -> tuple[str, str, Settings]:
+    """(file, its text, its settings)."""
     files = [named] if named else [file for file in DEFAULT_FILES if Path(file).exists()]
     if not files:
         raise Failure(
@@ -118,7 +164,7 @@ def _read(named: str | None) -> Settings:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise Failure(f"{files[0]}: cannot be read: {reason}", BAD_CONFIGURATION) from error
     try:
-        return read(text, file=files[0], environ=os.environ)
+        return files[0], text, read(text, file=files[0], environ=os.environ)
     except SettingsErrors as errors:
         raise Failure(str(errors), BAD_CONFIGURATION) from errors
 
@@ -133,8 +179,21 @@ def serve(settings: Settings, page: Page | None = None) -> int:
     style = settings.access_log
     access_log = None if style == "off" else AccessLog(style, sys.stdout.fileno())
     worker = Worker(settings, Sockets(clients, admin), access_log, page)
+    if settings.workers != 1:
+        log.warning("workers: %s: this version serves with one process", settings.workers)
+    settle_memory()
     trio.run(_serve, worker, settings)
     return DONE
+
+
+def settle_memory() -> None:
+    """Tell the collector that what is loaded stays, and that an exchange leaves no cycles.
+
+    Its passes over ten thousand idle links would cost more than what they could find.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 async def _serve(worker: Worker, settings: Settings) -> None:

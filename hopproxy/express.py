@@ -191,7 +191,7 @@ class Express:
         if not whole:
             self._wake()
             return
-        deadline = now + carriage.origin.settings.response_timeout
+        deadline = carriage.deadline = now + carriage.origin.settings.response_timeout
         transport.park_for(self._task, self._on_response, deadline, CloseReason.RESPONSE_TIMEOUT)
 
     # -- the upstream's event: a response ----------------------------------------------------

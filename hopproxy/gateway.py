@@ -67,7 +67,6 @@ class Gateway:
         clients.accepted += 1
         reason = CloseReason.STOPPED
         try:
-            self._make_room()
             reason = await self._requests(client)
         except trio.Cancelled:
             raise
@@ -233,12 +232,6 @@ class Gateway:
         return last_hop_answer(request) if hops_left(request) == 0 else None
 
     # -- ending ------------------------------------------------------------------------------
-
-    def _make_room(self) -> None:
-        """Past `max_connections` the longest idle client link goes."""
-        clients = self._runtime.clients
-        if len(clients.links) > clients.limit:
-            self.shed()
 
     def shed(self) -> None:
         """Let go of the longest idle client link, if there is one."""

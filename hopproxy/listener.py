@@ -5,6 +5,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -15,6 +16,8 @@ from hopproxy.settings.units import Bind
 BATCH = 64
 #: Seconds to wait when no file descriptor is left; closing ones need time to end.
 PAUSE = 0.1
+#: Seconds to wait where all connections that may be open are busy.
+FULL_PAUSE = 0.01
 
 Serve = Callable[[socket.socket, str], Awaitable[None]]
 
@@ -72,15 +75,27 @@ def _explained(error: OSError) -> str:
 
 
 async def accept(
-    listener: socket.socket, serve: Serve, nursery: trio.Nursery, make_room: Callable[[], None]
+    listener: socket.socket,
+    serve: Serve,
+    nursery: trio.Nursery,
+    make_room: Callable[[], None],
+    limit: int = sys.maxsize,
 ) -> None:
-    """Accept for ever, each connection served in `nursery`.
+    """Accept for ever, each connection served in `nursery`, which holds at most `limit`.
 
-    Without a file descriptor left it calls `make_room` and pauses: it neither ends nor spins.
+    Past that, and without a file descriptor left, it calls `make_room`; while nobody goes, new
+    connections wait in the kernel's queue.  It neither ends nor spins.
     """
     while True:
         await trio.lowlevel.wait_readable(listener)
-        for _ in range(BATCH):
+        if len(nursery.child_tasks) >= limit:
+            make_room()
+            for _ in range(2):  # trio shuffles those it runs in one turn: after two he has gone
+                await trio.lowlevel.checkpoint()
+            if len(nursery.child_tasks) >= limit:
+                await trio.sleep(FULL_PAUSE)
+                continue
+        for _ in range(min(BATCH, limit - len(nursery.child_tasks))):
             try:
                 sock, address = listener.accept()
             except BlockingIOError:

@@ -79,7 +79,14 @@ class Worker:
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as acceptors:
                 for sock in self._sockets.clients:
-                    acceptors.start_soon(accept, sock, gateway.serve, connections, gateway.shed)
+                    acceptors.start_soon(
+                        accept,
+                        sock,
+                        gateway.serve,
+                        connections,
+                        gateway.shed,
+                        limits.max_connections,
+                    )
                 await self._stop.wait()
                 acceptors.cancel_scope.cancel()
             self._sockets.close_clients()

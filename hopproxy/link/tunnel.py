@@ -18,6 +18,8 @@ class Tunnel:
         self._client = client
         self._upstream = upstream
         self._idle_timeout = idle_timeout
+        # A side that reads nothing is silent: that, and no shorter limit, ends a tunnel.
+        client.write_timeout = upstream.write_timeout = idle_timeout
         self._last = trio.current_time()
         self.carried = {client: 0, upstream: 0}
         self.reason = CloseReason.TUNNEL_ENDED

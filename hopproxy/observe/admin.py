@@ -17,7 +17,6 @@ import trio
 
 from hopproxy.listener import accept
 from hopproxy.observe.access_log import AccessLog
-from hopproxy.observe.metrics import Metrics
 from hopproxy.observe.page import HTML, POLICY
 from hopproxy.observe.snapshot import closes_of, links_of, unready
 from hopproxy.runtime import Runtime
@@ -55,7 +54,8 @@ class Admin:
 
     def __init__(self, runtime: Runtime, access_log: AccessLog | None) -> None:
         self._runtime = runtime
-        self._metrics = Metrics(runtime, access_log)
+        self._access_log = access_log
+        self._expose: Callable[[str], tuple[bytes, str]] | None = None
         self._open: dict[trio.CancelScope, None] = {}
         self._answers: dict[str, Callable[[Query], Awaitable[Answer]]] = {
             "/": self._page,
@@ -153,7 +153,12 @@ class Admin:
         return Answer(200, "application/json", msgspec.json.encode(rows))
 
     async def _exposition(self, query: Query) -> Answer:
-        body, content_type = self._metrics.exposition(query.accept)
+        if self._expose is None:
+            # Loaded when first asked for: it is a tenth of the start, and many never ask.
+            from hopproxy.observe.metrics import Metrics
+
+            self._expose = Metrics(self._runtime, self._access_log).exposition
+        body, content_type = self._expose(query.accept)
         return Answer(200, content_type, body)
 
 

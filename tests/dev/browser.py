@@ -34,10 +34,19 @@ class Browser:
     """One window.  `close` ends the browser and its driver."""
 
     def __init__(self, chromium: str, chromedriver: str, profile: Path) -> None:
-        self._driver = subprocess.Popen(
-            [chromedriver, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        self._base = f"http://127.0.0.1:{self._port()}/session"
+        for _ in range(3):  # it may lose the port that it chose before it listens there
+            self._driver = subprocess.Popen(
+                [chromedriver, "--port=0"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            port = self._port()
+            if port is not None:
+                break
+            self._end()
+        assert port is not None, "chromedriver did not start"
+        self._base = f"http://127.0.0.1:{port}/session"
         options = {"binary": chromium, "args": [*FLAGS, f"--user-data-dir={profile}"]}
         wanted = {"browserName": "chrome", "goog:chromeOptions": options}
         try:
@@ -47,13 +56,13 @@ class Browser:
             raise
         self._base += "/" + made["sessionId"]
 
-    def _port(self) -> int:
+    def _port(self) -> int | None:
         assert self._driver.stdout is not None
         for line in self._driver.stdout:
             found = re.search(r"started successfully on port (\d+)", line)
             if found:
                 return int(found[1])
-        raise AssertionError("chromedriver did not start")
+        return None
 
     def open(self, url: str) -> None:
         """Load a page; returns when it has been loaded."""

@@ -283,6 +283,7 @@ async def test_a_busy_client_does_not_make_room(hops: Hops) -> None:
     busy, upstream = await hops.asked()
     await hops.client()
     await hops.quiet()
+    assert len(hops.runtime.clients.links) == 1  # the new one waits in the kernel's queue
     await upstream.send(OK)
     assert (await busy.message()).body == b"ok"
 

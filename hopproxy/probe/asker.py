@@ -1,0 +1,124 @@
+"""One connection to an origin, asked one request at a time: how `probe` speaks."""
+
+from typing import NamedTuple, Self
+
+import trio
+
+from hopproxy import __version__
+from hopproxy.errors import HopError, LinkError
+from hopproxy.link.dial import dial
+from hopproxy.link.transport import Transport
+from hopproxy.link.upstream import UpstreamLink
+from hopproxy.link.watch import Watch
+from hopproxy.message import ResponseHead
+from hopproxy.record import CloseReason, Hop
+from hopproxy.settings.schema import Upstream
+from hopproxy.settings.units import OriginAddress
+
+#: What an origin may read in its log of who asked.
+USER_AGENT = f"hopproxy-probe/{__version__}"
+#: Seconds for an answer, and for a connection.
+PATIENCE = 5.0
+
+
+class Target:
+    """What is probed: an origin, and the target of the requests."""
+
+    def __init__(self, address: OriginAddress, path: str = "/") -> None:
+        self.address = address
+        self.path = path
+        self.limits = Upstream(origins=(address,), body_timeout=PATIENCE, write_timeout=PATIENCE)
+        self.host = str(address).removeprefix("http://") if address.host else "localhost"
+
+    def request(self, method: str = "GET", *fields: str, minor: int = 1) -> bytes:
+        """A request's head."""
+        lines = [f"{method} {self.path} HTTP/1.{minor}", f"Host: {self.host}"]
+        return "\r\n".join([*lines, f"User-Agent: {USER_AGENT}", *fields, "", ""]).encode()
+
+
+class Ending(NamedTuple):
+    """How a silent connection ended: FIN, RST or bytes, "" when it had not; after how long."""
+
+    how: str
+    after: float
+
+
+class Asker:
+    """A connection.  Use it as an asynchronous context; it closes the socket."""
+
+    link: UpstreamLink
+
+    def __init__(self, target: Target, watch: Watch) -> None:
+        self._target = target
+        self._watch = watch
+
+    async def __aenter__(self) -> Self:
+        sock = await dial(self._target.address, PATIENCE)
+        transport = Transport(sock, self._watch, Hop.UPSTREAM)
+        self.link = UpstreamLink(transport, str(self._target.address), self, self._target.limits)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.link.close(CloseReason.STOPPED)
+
+    async def get(self) -> ResponseHead:
+        """GET and its whole response.  Raises HopError."""
+        return await self.ask(self._target.request())
+
+    async def ask(self, request: bytes, method: bytes = b"GET") -> ResponseHead:
+        """Send a request, read its final response whole.  Raises HopError."""
+        await self.send(request)
+        return await self.answer(method)
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes.  Raises LinkError."""
+        await self.link.send(data)
+
+    async def head(self, method: bytes, patience: float = PATIENCE) -> ResponseHead | None:
+        """The next head, an interim one included; None when none came in time.  Raises HopError."""
+        try:
+            return await self.link.read_head(method, trio.current_time() + patience)
+        except LinkError as error:
+            if error.reason is CloseReason.RESPONSE_TIMEOUT:
+                return None
+            raise
+
+    async def answer(self, method: bytes = b"GET") -> ResponseHead:
+        """The final response, its body read.  Raises HopError."""
+        head = await self.link.read_head(method, trio.current_time() + PATIENCE)
+        while head.status < 200:
+            head = await self.link.read_head(method, trio.current_time() + PATIENCE)
+        while await self.link.read_body():
+            pass
+        return head
+
+    async def ending(self, patience: float) -> Ending:
+        """Say nothing until the origin ends the connection, or for so long."""
+        began = trio.current_time()
+        try:
+            if self.link.buffer:
+                return Ending("bytes", 0.0)
+            data = await self.link.transport.receive(began + patience, CloseReason.IDLE_TIMEOUT)
+            how = "bytes" if data else "FIN"
+        except LinkError as error:
+            how = "" if error.reason is CloseReason.IDLE_TIMEOUT else "RST"
+        return Ending(how, trio.current_time() - began)
+
+    async def is_alive(self) -> bool:
+        """Whether the connection still answers."""
+        try:
+            await self.get()
+        except HopError:
+            return False
+        return True
+
+    # -- told by the link --------------------------------------------------------------------
+
+    def on_idle_event(self, link: UpstreamLink, hung_up: bool) -> None:
+        """Of no interest: `ending` looks for itself."""
+
+    def on_idle_lapsed(self, link: UpstreamLink) -> None:
+        """No link of ours rests."""
+
+    def on_hint(self, link: UpstreamLink, timeout: float) -> None:
+        """The head has it too."""

@@ -1,0 +1,126 @@
+"""What an origin does with its connections, each habit found by a few harmless requests.
+
+Only GET and OPTIONS are sent, one connection at a time.
+"""
+
+from typing import NamedTuple
+
+from hopproxy.errors import HopError, LinkError
+from hopproxy.link.watch import Watch
+from hopproxy.message import ResponseHead
+from hopproxy.probe.asker import Asker, Target
+from hopproxy.record import CloseReason
+from hopproxy.settings.schema import Server
+
+#: Seconds in which an origin that wants to say or end something does it.
+SOON = 1.0
+
+#: What a Server (or X-Powered-By) field begins with, or has as a word.
+_KNOWN: dict[str, Server] = {
+    "gunicorn": "gunicorn",
+    "uvicorn": "uvicorn",
+    "hypercorn": "hypercorn",
+    "aiohttp": "aiohttp",
+    "express": "node",
+    "next.js": "node",
+    "jetty": "jetty",
+    "kestrel": "kestrel",
+    "apache": "apache",
+    "nginx": "nginx",
+    "varnish": "varnish",
+    "caddy": "caddy",
+    "envoy": "envoy",
+}
+
+
+class First(NamedTuple):
+    """What the first response tells: the server, its own hint, and whether it keeps connections."""
+
+    status: int
+    named: str
+    server: Server | None
+    hint: str
+    keeps: bool
+
+
+async def first(target: Target, watch: Watch) -> First:
+    """Ask once.  Raises HopError."""
+    async with Asker(target, watch) as asker:
+        head = await asker.get()
+    named = _value(head, b"server") or _value(head, b"x-powered-by")
+    server = next((known for word, known in _KNOWN.items() if word in named.lower()), None)
+    return First(head.status, named, server, _value(head, b"keep-alive"), head.ending is None)
+
+
+def _value(head: ResponseHead, name: bytes) -> str:
+    for line in head.lines:
+        found, _, value = line.partition(b":")
+        if found.strip().lower() == name:
+            return value.strip().decode("latin-1")
+    return (head.special_value(name) or b"").decode("latin-1")
+
+
+async def request_limit(target: Target, watch: Watch, most: int) -> tuple[int | None, str]:
+    """(requests one connection serves, how that is told); None when it serves `most`."""
+    served = 0
+    try:
+        async with Asker(target, watch) as asker:
+            while served < most:
+                head = await asker.get()
+                served += 1
+                if head.ending is CloseReason.PEER_ASKED:
+                    return served, "Connection: close"
+                if asker.link.transport.hung_up:
+                    return served, "FIN"
+    except LinkError as error:
+        return served, "RST" if error.reason is CloseReason.PEER_RESET else "FIN"
+    return None, ""
+
+
+async def http10(target: Target, watch: Watch) -> str:
+    """HTTP/1.0 with `Connection: keep-alive`: is the connection kept, and said to be?"""
+    async with Asker(target, watch) as asker:
+        head = await asker.ask(target.request("GET", "Connection: keep-alive", minor=0))
+        ending = await asker.ending(SOON)
+        said = "keep-alive" if b"keep-alive" in head.options else "no keep-alive"
+        done = f"closed ({ending.how})" if ending.how else "kept"
+        return f"answers HTTP/1.{head.minor}, says {said}, {done}"
+
+
+async def continues(target: Target, watch: Watch) -> str:
+    """`Expect: 100-continue` with the body held back."""
+    async with Asker(target, watch) as asker:
+        await asker.send(target.request("OPTIONS", "Content-Length: 2", "Expect: 100-continue"))
+        head = await asker.head(b"OPTIONS", SOON)
+        if head is None:
+            return "says nothing: wants the body first"
+        if head.status == 100:
+            await asker.send(b"hi")
+            final = await asker.answer(b"OPTIONS")
+            return f"100 Continue, then {final.status}"
+        return f"answers {head.status} without waiting for the body"
+
+
+async def early(target: Target, watch: Watch) -> str:
+    """A body that is announced and does not come whole."""
+    async with Asker(target, watch) as asker:
+        await asker.send(target.request("OPTIONS", "Content-Length: 4096") + b"half")
+        head = await asker.head(b"OPTIONS", SOON)
+        if head is None:
+            return "reads the whole body before it answers"
+        while await asker.link.read_body():
+            pass
+        ending = await asker.ending(SOON)
+        return f"answers {head.status} early, {'closes' if ending.how else 'keeps reading'}"
+
+
+async def pipelining(target: Target, watch: Watch) -> str:
+    """Two requests in one packet."""
+    async with Asker(target, watch) as asker:
+        await asker.send(target.request() * 2)
+        await asker.answer()
+        try:
+            await asker.answer()
+        except HopError:
+            return "drops the second request"
+        return "answers both"

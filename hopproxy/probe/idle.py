@@ -1,0 +1,113 @@
+"""How long an origin keeps an idle connection.
+
+Most origins say so by closing: a few connections, opened one after another since some look at the
+clock only now and then, are watched until they end.  Some keep silent, or a box between forgets the
+flow: a connection that has not ended is asked again at the end, and when it does not answer, the
+age at which they die is searched by halves, several connections at a time.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import trio
+
+from hopproxy.errors import HopError
+from hopproxy.link.watch import Watch
+from hopproxy.probe.asker import Asker, Ending, Target
+
+#: Connections that are watched, and seconds between their beginnings.
+WATCHED, APART = 3, 0.37
+#: Connections that a silent limit is searched with at a time, and how close it is found.
+SEARCHED, CLOSE_ENOUGH = 4, 0.4
+
+Tell = Callable[[str], None]
+
+
+class IdleLimit(NamedTuple):
+    """`seconds` is None when connections outlive the longest wait; `how` they end, or "silent".
+
+    `latest` is the longest that one was kept: origins that look now and then vary.
+    """
+
+    seconds: float | None
+    latest: float | None
+    how: str
+
+
+class IdleWatch:
+    """Measures one origin, for no longer than `most` seconds at a time."""
+
+    def __init__(self, target: Target, watch: Watch, most: float, tell: Tell) -> None:
+        self._target = target
+        self._watch = watch
+        self._most = most
+        self._tell = tell
+        self._endings: list[Ending] = []
+        self._alive = 0
+
+    async def measure(self) -> IdleLimit:
+        """The idle limit.  Raises HopError when the origin cannot be asked at all."""
+        failures: list[HopError] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._report)
+            async with trio.open_nursery() as watched:
+                for number in range(WATCHED):
+                    watched.start_soon(self._one, number * APART, failures)
+            nursery.cancel_scope.cancel()
+        if failures and not self._endings:
+            raise failures[0]
+        ended = [ending for ending in self._endings if ending.how]
+        if ended:
+            ages = [ending.after for ending in ended]
+            return IdleLimit(min(ages), max(ages), ended[0].how)
+        if self._alive:
+            return IdleLimit(None, None, "")
+        return await self._search()
+
+    async def _one(self, delay: float, failures: list[HopError]) -> None:
+        await trio.sleep(delay)
+        try:
+            async with Asker(self._target, self._watch) as asker:
+                await asker.get()
+                ending = await asker.ending(self._most)
+                if not ending.how:
+                    self._alive += await asker.is_alive()
+        except HopError as error:
+            failures.append(error)
+        else:
+            self._endings.append(ending)
+
+    async def _report(self) -> None:
+        began = trio.current_time()
+        while True:
+            gone = trio.current_time() - began
+            ended = f"{len(self._endings)} of {WATCHED} ended"
+            self._tell(f"idle limit: {gone:.0f} s of at most {self._most:g} s, {ended}")
+            await trio.sleep(1)
+
+    async def _search(self) -> IdleLimit:
+        """Connections that end without a word: at which age do they no longer answer?"""
+        lives, dies = 0.0, self._most
+        while dies - lives > CLOSE_ENOUGH:
+            self._tell(f"idle limit: silent, between {lives:.1f} s and {dies:.1f} s")
+            step = (dies - lives) / (SEARCHED + 1)
+            ages = [lives + step * (number + 1) for number in range(SEARCHED)]
+            lived: dict[float, bool] = {}
+            async with trio.open_nursery() as nursery:
+                for age in ages:
+                    nursery.start_soon(self._lives, age, lived)
+            for age in ages:
+                if not lived[age]:
+                    dies = age
+                    break
+                lives = age
+        return IdleLimit(lives, dies, "silent")
+
+    async def _lives(self, age: float, lived: dict[float, bool]) -> None:
+        try:
+            async with Asker(self._target, self._watch) as asker:
+                await asker.get()
+                await trio.sleep(age)
+                lived[age] = await asker.is_alive()
+        except HopError:
+            lived[age] = False

@@ -1,0 +1,68 @@
+"""What was found out about an origin: a table for people, and a block of settings for the proxy."""
+
+import math
+
+from hopproxy.pool.idle_timeout import usable
+from hopproxy.probe.habits import First
+from hopproxy.probe.idle import IdleLimit
+from hopproxy.settings.units import OriginAddress, format_duration
+
+
+class Findings:
+    """All that `probe` has measured; habits as (name, what was seen)."""
+
+    def __init__(self, address: OriginAddress, most: float, first: First, idle: IdleLimit) -> None:
+        self.address = address
+        self.most = most
+        self.first = first
+        self.idle = idle
+        self.requests: int | None = None
+        self.habits: list[tuple[str, str]] = []
+
+    def table(self) -> str:
+        """One line for each finding."""
+        first = self.first
+        kind = f" (known as {first.server})" if first.server else ""
+        rows = [
+            ("origin", str(self.address)),
+            ("server", (first.named or "does not say") + kind),
+            ("idle limit", self._idle()),
+            ("Keep-Alive", first.hint or "no hint"),
+            *self.habits,
+        ]
+        width = max(len(name) for name, _ in rows)
+        return "".join(f"{name:<{width}}  {seen}\n" for name, seen in rows)
+
+    def _idle(self) -> str:
+        idle = self.idle
+        if not self.first.keeps:
+            return "closes after each response"
+        if idle.seconds is None or idle.latest is None:
+            return f"more than {self.most:g} s"
+        if idle.how == "silent":
+            return f"{idle.seconds:.1f} s: no longer answers, and does not close"
+        spread = f" to {idle.latest:.1f} s" if idle.latest - idle.seconds > 0.2 else ""
+        return f"{idle.seconds:.1f} s{spread}, then {idle.how}"
+
+    def settings(self) -> str:
+        """A settings file that suits this origin."""
+        pool: list[str] = []
+        if not self.first.keeps:
+            pool.append("max_idle: 0            # it closes after each response")
+        elif self.idle.seconds is not None:
+            pool += self._pool(self.idle.seconds)
+        if self.requests is not None and self.first.keeps:
+            pool.append(f"max_requests: {self.requests}")
+        lines = ["upstreams:", "  app:", f'    origins: ["{self.address}"]']
+        if self.first.server is not None:
+            lines.append(f"    server: {self.first.server}")
+        if pool:
+            lines += ["    pool:", *("      " + line for line in pool)]
+        return "\n".join(lines) + "\n"
+
+    @staticmethod
+    def _pool(seconds: float) -> list[str]:
+        kept = math.floor(usable(round(seconds, 1)) * 10) / 10
+        if kept <= 0:
+            return [f"max_idle: 0            # it closes after {seconds:.1f} s"]
+        return [f"idle_timeout: {format_duration(kept)}       # it closes after {seconds:.1f} s"]

@@ -1,0 +1,124 @@
+"""`hopproxy probe` and `hopproxy check --probe`: ask origins what they do with connections."""
+
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+
+import trio
+
+from hopproxy.errors import HopError
+from hopproxy.link.watch import Watch
+from hopproxy.probe import habits
+from hopproxy.probe.asker import Target
+from hopproxy.probe.idle import IdleLimit, IdleWatch, Tell
+from hopproxy.probe.report import Findings
+from hopproxy.settings.lint import Risk, against_origin
+from hopproxy.settings.schema import Settings
+from hopproxy.settings.units import OriginAddress
+
+#: Seconds waited for an origin to close, and requests sent on one connection, unless told.
+MOST, REQUESTS = 90.0, 120
+
+Habit = Callable[[Target, Watch], Awaitable[str]]
+
+_HABITS: list[tuple[str, Habit]] = [
+    ("HTTP/1.0", habits.http10),
+    ("100-continue", habits.continues),
+    ("early answer", habits.early),
+    ("pipelining", habits.pipelining),
+]
+
+
+def progress(text: str) -> None:
+    """Show what is being waited for, in one line that is written over."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+async def probe(
+    target: Target, *, most: float = MOST, requests: int = REQUESTS, tell: Tell = progress
+) -> Findings:
+    """Measure one origin.  Raises HopError when it cannot be reached or does not speak HTTP."""
+    async with trio.open_nursery() as nursery:
+        watch = Watch()
+        nursery.start_soon(watch.run)
+        try:
+            return await _probe(target, watch, (most, requests), tell)
+        finally:
+            tell("")
+            nursery.cancel_scope.cancel()
+
+
+async def _probe(target: Target, watch: Watch, bounds: tuple[float, int], tell: Tell) -> Findings:
+    most, requests = bounds
+    findings = Findings(target.address, most, await habits.first(target, watch), _NO_LIMIT)
+    found: list[IdleLimit] = []
+    async with trio.open_nursery() as nursery:
+        if findings.first.keeps:
+            nursery.start_soon(_measure, IdleWatch(target, watch, most, tell), found)
+        findings.requests, how = await habits.request_limit(target, watch, requests)
+        served = f"at least {requests}"
+        if findings.requests is not None:
+            served = f"{findings.requests}, then {how}"
+        findings.habits.append(("requests", served))
+        for name, habit in _HABITS:
+            findings.habits.append((name, await _seen(partial(habit, target, watch))))
+    if found:
+        findings.idle = found[0]
+    return findings
+
+
+_NO_LIMIT = IdleLimit(None, None, "")
+
+
+async def _seen(habit: Callable[[], Awaitable[str]]) -> str:
+    try:
+        return await habit()
+    except HopError as error:
+        return f"fails: {error.detail}"
+
+
+async def _measure(idle: IdleWatch, found: list[IdleLimit]) -> None:
+    try:
+        found.append(await idle.measure())
+    except HopError:
+        return  # it answered a moment ago: the table says what else was seen
+
+
+# -- check --probe ---------------------------------------------------------------------------
+
+
+async def probed_risks(settings: Settings) -> list[Risk]:
+    """What the origins' own limits make of the settings; each is watched as long as it matters."""
+    found: list[Risk] = []
+    async with trio.open_nursery() as base:
+        watch = Watch()
+        base.start_soon(watch.run)
+        async with trio.open_nursery() as nursery:
+            for name, address in _origins(settings):
+                nursery.start_soon(_risks_of, settings, (name, address), watch, found)
+        base.cancel_scope.cancel()
+    progress("")
+    return sorted(found)
+
+
+def _origins(settings: Settings) -> Iterator[tuple[str, OriginAddress]]:
+    for name, upstream in settings.upstreams.items():
+        for address in upstream.origins:
+            yield name, address
+
+
+async def _risks_of(
+    settings: Settings, origin: tuple[str, OriginAddress], watch: Watch, found: list[Risk]
+) -> None:
+    name, address = origin
+    upstream = settings.upstreams[name]
+    most = upstream.pool.idle_timeout * 1.2 + 2
+    try:
+        idle = await IdleWatch(Target(address), watch, most, progress).measure()
+    except HopError as error:
+        path = f"upstreams.{name}.origins"
+        found.append(Risk(path, f"{address} could not be asked: {error.detail}", "is it running?"))
+        return
+    if idle.seconds is not None:
+        found += against_origin(name, upstream, round(idle.seconds, 1), f"{address}, as measured,")
