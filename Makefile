@@ -20,12 +20,17 @@ PYTHON ?= $(shell for name in $(NAMES); do \
 PURE = $(shell sed -n 's/^| [123] [^|]*|\([^|]*\)|.*/\1/p' hopproxy/DESIGN.md \
 	| grep -o '`[^`]*`' | tr -d '`' | sed 's,^,hopproxy/,' | paste -s -d ,)
 
-.PHONY: help run test check lint coverage bench reference clean
+# What a search or a soak takes when nothing else is said.
+SEED ?= 1
+
+.PHONY: help run test check lint coverage bench fuzz soak reference clean
 
 help:
 	@sed -n '3,4p;6,7p' Makefile | sed 's/^# *//'
 	@echo 'make check   what .ci/run asks for: style, types, all tests, coverage'
 	@echo 'make bench   hopproxy beside its peers; ONLY=plain,one ROUNDS=5 SECONDS=3'
+	@echo 'make fuzz    search both wires for what two readers see differently; SECONDS=600 SEED=1'
+	@echo 'make soak    a real process under faults of both ends; MINUTES=10 SEED=1'
 	@echo 'make reference   write the settings reference of README.md anew'
 
 run: $(VENV)/.runs
@@ -48,6 +53,12 @@ coverage: $(VENV)/.tests
 bench: $(VENV)/.tests
 	ONLY='$(ONLY)' PEERS='$(PEERS)' ROUNDS='$(ROUNDS)' SECONDS='$(SECONDS)' MINUTES='$(MINUTES)' \
 		$(BIN)/python -m benchmarks
+
+fuzz: $(VENV)/.tests
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) --seed $(SEED)
+
+soak: $(VENV)/.tests
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) --seed $(SEED)
 
 reference: $(VENV)/.tests
 	$(BIN)/python -m tests.test_docs

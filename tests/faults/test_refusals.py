@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.metrics import Metrics
@@ -27,7 +28,7 @@ def get(*lines: bytes, start: bytes = b"GET / HTTP/1.1") -> bytes:
     return b"\r\n".join([start, b"Host: a", *lines, b"", b""])
 
 
-def refused(name: str, sent: bytes, status: int, reason: str, cause: str = REQUEST) -> object:
+def refused(name: str, sent: bytes, status: int, reason: str, cause: str = REQUEST) -> ParameterSet:
     """A row of the table."""
     return pytest.param(sent, status, cause, reason, id=name)
 
