@@ -74,6 +74,8 @@ async def request_limit(target: Target, watch: Watch, most: int) -> tuple[int | 
                     return served, "FIN"
     except LinkError as error:
         return served, "RST" if error.reason is CloseReason.PEER_RESET else "FIN"
+    except HopError as error:
+        return served, error.detail
     return None, ""
 
 

@@ -39,14 +39,20 @@ async def probe(
     target: Target, *, most: float = MOST, requests: int = REQUESTS, tell: Tell = progress
 ) -> Findings:
     """Measure one origin.  Raises HopError when it cannot be reached or does not speak HTTP."""
+    findings: Findings | HopError
     async with trio.open_nursery() as nursery:
         watch = Watch()
         nursery.start_soon(watch.run)
         try:
-            return await _probe(target, watch, (most, requests), tell)
+            findings = await _probe(target, watch, (most, requests), tell)
+        except HopError as error:  # caught inside, raised outside: no exception groups
+            findings = error
         finally:
             tell("")
-            nursery.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
+    if isinstance(findings, HopError):
+        raise findings
+    return findings
 
 
 async def _probe(target: Target, watch: Watch, bounds: tuple[float, int], tell: Tell) -> Findings:

@@ -1,0 +1,80 @@
+"""`probe` and `check --probe` as commands, against a real origin."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import finished
+from tests.learn.servers import Running, nginx, origin
+from tests.peers.servers import free_port
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """nginx, that gives idle connections up after 1.6 seconds."""
+    directory = tmp_path_factory.mktemp("probe") / "origin"
+    with origin(partial(nginx, limit="1600ms"), directory) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def probed(short: Running) -> subprocess.CompletedProcess[str]:
+    """What the probe of it has printed."""
+    return finished("probe", str(short.port), "--max", "5s")
+
+
+def test_the_idle_limit_is_found(probed: subprocess.CompletedProcess[str]) -> None:
+    assert (probed.returncode, probed.stderr) == (0, "")
+    (line,) = (line for line in probed.stdout.splitlines() if line.startswith("idle limit"))
+    assert abs(float(line.split()[2]) - 1.6) < 0.5
+    assert "then FIN" in line
+    assert "known as nginx" in probed.stdout
+
+
+def test_its_settings_pass_check_without_a_warning_even_when_it_asks_again(
+    probed: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "probed.yaml"
+    file.write_text(probed.stdout[probed.stdout.index("upstreams:") :])
+    ended = finished("check", "--config", str(file), "--probe")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "valid\n", "")
+
+
+def test_check_warns_at_the_place_and_is_content_all_the_same(
+    short: Running, tmp_path: Path
+) -> None:
+    file = tmp_path / "risky.yaml"
+    file.write_text(
+        f"upstreams:\n  app:\n    origins: [http://127.0.0.1:{short.port}]\n"
+        "    server: gunicorn\n    pool:\n      idle_timeout: 3s\n      learn: off\n"
+    )
+    ended = finished("check", "--config", str(file), "--probe")
+    assert ended.returncode == 0
+    by_table, by_probe, valid = ended.stdout.splitlines()
+    for line in (by_table, by_probe):
+        assert line.startswith(
+            f"{file}:6:21: warning: upstreams.app.pool.idle_timeout: 3s is longer"
+        )
+    assert "gunicorn by default" in by_table
+    assert "as measured" in by_probe
+    assert valid == "valid"
+
+
+def test_an_origin_that_is_not_there() -> None:
+    ended = finished("probe", str(free_port()))
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "cannot be reached" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["https://a"], ["3000", "--max", "5"], ["3000", "--path", "x"]], ids=" ".join
+)
+def test_bad_usage(arguments: list[str]) -> None:
+    ended = finished("probe", *arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("hopproxy probe: ")
