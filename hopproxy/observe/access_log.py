@@ -8,6 +8,7 @@ counted.  Whatever a peer sent is written as printable ASCII, so that nobody can
 import logging
 import re
 import time
+from functools import lru_cache
 
 import msgspec
 import trio
@@ -64,12 +65,12 @@ class Line(msgspec.Struct, gc=False):
     upstream_link: int
     reused: bool
     attempts: int
-    cause: str
-    detail: str
-    upstream_close: str | None
-    upgraded: bool
-    unused: str | None
-    suffered: Suffered | None
+    cause: str = ""
+    detail: str = ""
+    upstream_close: str | None = None
+    upgraded: bool = False
+    unused: str | None = None
+    suffered: Suffered | None = None
 
 
 def _rfc3339(second: int) -> str:
@@ -145,33 +146,41 @@ class AccessLog:
         return self._encoder.encode_lines([self._line(record) for record in records])
 
     def _line(self, record: ExchangeRecord) -> Line:
-        started, first = record.started, record.first_byte
-        detail, close = record.detail, record.upstream_close
-        return Line(
-            self._time(record.ended + self._offset),
+        started, ended, first = record.started, record.ended, record.first_byte
+        number = record.upstream_number
+        line = Line(
+            self._time(ended + self._offset),
             record.peer,
             record.link_number,
             record.link_request,
-            printable(record.method),
-            printable(record.host),
+            _usual(record.method),
+            _usual(record.host),
             printable(record.target),
             record.status,
             record.received,
             record.sent,
-            int((record.ended - started) * 1e6) / 1000,
+            int((ended - started) * 1e6) / 1000,
             int((first - started) * 1e6) / 1000 if first else None,
             record.route,
             record.origin,
-            record.upstream_number,
-            record.attempts > 0 and record.upstream_number > 0 and not record.fresh,
+            number,
+            number > 0 and not record.fresh,
             record.attempts,
-            record.cause,
-            printable(detail.encode("utf-8", "replace")) if detail else "",
-            close.label if close is not None else None,
-            record.upgraded,
-            record.unused.value if record.unused is not None else None,
-            _suffered(record.suffered) if record.suffered is not None else None,
         )
+        if record.cause or record.upstream_close or record.upgraded or record.unused:
+            self._add_rare(line, record)
+        return line
+
+    @staticmethod
+    def _add_rare(line: Line, record: ExchangeRecord) -> None:
+        """What most lines have nothing to say of."""
+        line.cause = record.cause
+        line.detail = printable(record.detail.encode("utf-8", "replace"))
+        close = record.upstream_close
+        line.upstream_close = close.label if close is not None else None
+        line.upgraded = record.upgraded
+        line.unused = record.unused.value if record.unused is not None else None
+        line.suffered = _suffered(record.suffered) if record.suffered is not None else None
 
     def _time(self, wall: float) -> str:
         """To the millisecond; what is above that is made once a second."""
@@ -233,6 +242,12 @@ def _told(close: CloseRecord, limit: Limit) -> str:
     """`lost:peer_closed(idle 5.0s of 60s by setting)`."""
     of = f"{limit.value:g}s by {limit.source.value}"
     return f"lost:{close.reason.label}(idle {close.idle:.1f}s of {of})"
+
+
+@lru_cache(512)
+def _usual(raw: bytes) -> str:
+    """As `printable`, for what comes again and again."""
+    return printable(raw)
 
 
 def printable(raw: bytes) -> str:
