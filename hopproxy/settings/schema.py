@@ -158,7 +158,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
-        about("Processes sharing every listener; `auto`: one for each CPU."),
+        about("Processes sharing every listener; `auto`: one for each CPU. For now one serves."),
     ] = 1
     drain_timeout: Annotated[Seconds, about("How long a stopping process lets exchanges end.")] = (
         30.0

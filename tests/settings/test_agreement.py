@@ -51,7 +51,9 @@ def test_contradiction_has_a_place_and_a_hint(text: str, problem: str) -> None:
 
 
 def test_idle_connections_are_connections() -> None:
-    text = "upstreams:\n  a:\n    origins: ['http://a']\n    pool: {max_connections: 3, max_idle: 5}\n"
+    text = (
+        "upstreams:\n  a:\n    origins: ['http://a']\n    pool: {max_connections: 3, max_idle: 5}\n"
+    )
     with pytest.raises(SettingsErrors) as caught:
         read(text, file="a", environ={})
     assert str(caught.value) == (
@@ -61,7 +63,9 @@ def test_idle_connections_are_connections() -> None:
 
 
 def test_max_idle_that_is_not_written_follows_max_connections() -> None:
-    read("upstreams: {a: {origins: ['http://a'], pool: {max_connections: 3}}}", file="a", environ={})
+    read(
+        "upstreams: {a: {origins: ['http://a'], pool: {max_connections: 3}}}", file="a", environ={}
+    )
 
 
 def test_origin_is_listed_once() -> None:

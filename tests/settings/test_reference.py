@@ -40,7 +40,7 @@ def test_reference_has_each_setting_once() -> None:
             "workers",
             "number or auto",
             "1",
-            "Processes sharing every listener; `auto`: one for each CPU.",
+            "Processes sharing every listener; `auto`: one for each CPU. For now one serves.",
         ),
         Row("listeners[].bind", "address", "127.0.0.1:8080", "Address to accept clients on."),
         Row("client.idle_timeout", "duration", "75s", "Longest wait for the next request."),
