@@ -34,12 +34,16 @@ _KNOWN: dict[str, Server] = {
 
 
 class First(NamedTuple):
-    """What the first response tells: the server, its own hint, and whether it keeps connections."""
+    """What the first response tells: the server, its hint, and whether it keeps connections.
+
+    `promised` is the idle time of the hint, in seconds.
+    """
 
     status: int
     named: str
     server: Server | None
     hint: str
+    promised: float | None
     keeps: bool
 
 
@@ -49,7 +53,9 @@ async def first(target: Target, watch: Watch) -> First:
         head = await asker.get()
     named = _value(head, b"server") or _value(head, b"x-powered-by")
     server = next((known for word, known in _KNOWN.items() if word in named.lower()), None)
-    return First(head.status, named, server, _value(head, b"keep-alive"), head.ending is None)
+    promised = head.hint.timeout if head.hint is not None else None
+    hint = _value(head, b"keep-alive")
+    return First(head.status, named, server, hint, promised, head.ending is None)
 
 
 def _value(head: ResponseHead, name: bytes) -> str:

@@ -2,9 +2,10 @@
 
 import math
 
-from hopproxy.pool.idle_timeout import usable
+from hopproxy.pool.idle_timeout import alike, usable
 from hopproxy.probe.habits import First
 from hopproxy.probe.idle import IdleLimit
+from hopproxy.settings.lint import SERVERS
 from hopproxy.settings.units import OriginAddress, format_duration
 
 
@@ -50,15 +51,32 @@ class Findings:
         if not self.first.keeps:
             pool.append("max_idle: 0            # it closes after each response")
         elif self.idle.seconds is not None:
-            pool += self._pool(self.idle.seconds)
+            pool += self._pool(self._shortest(self.idle.seconds))
         if self.requests is not None and self.first.keeps:
             pool.append(f"max_requests: {self.requests}")
         lines = ["upstreams:", "  app:", f'    origins: ["{self.address}"]']
-        if self.first.server is not None:
+        if self._is_as_delivered():
             lines.append(f"    server: {self.first.server}")
         if pool:
             lines += ["    pool:", *("      " + line for line in pool)]
         return "\n".join(lines) + "\n"
+
+    def _is_as_delivered(self) -> bool:
+        """Whether the server is known, and keeps connections for as long as it is known to."""
+        if self.first.server is None:
+            return False
+        known = SERVERS[self.first.server]
+        return (
+            known > self.most
+            if self.idle.seconds is None
+            else alike(self.idle.seconds + 0.1, known)
+        )
+
+    def _shortest(self, seconds: float) -> float:
+        """The limit to go by: an origin that looks now and then was seen to close too late."""
+        if self.first.server is not None and self._is_as_delivered():
+            seconds = min(seconds, SERVERS[self.first.server])
+        return seconds if self.first.promised is None else min(seconds, self.first.promised)
 
     @staticmethod
     def _pool(seconds: float) -> list[str]:

@@ -137,7 +137,15 @@ async def test_it_is_gentle(peers: Hops) -> None:
         ({"limit": 0.8}, "max_idle: 0 "),
         ({"requests": 1}, "max_idle: 0 "),
         ({"limit": 75.0, "requests": 50}, "max_requests: 50"),
-        ({"limit": 2.0, "fields": "\r\nServer: gunicorn"}, "server: gunicorn"),
+        (
+            {"limit": 2.6, "fields": "\r\nServer: gunicorn"},
+            "server: gunicorn\n    pool:\n      idle_timeout: 1s",
+        ),
+        (
+            {"limit": 30.0, "fields": "\r\nServer: gunicorn"},
+            "]\n    pool:\n      idle_timeout: 27s",
+        ),
+        ({"limit": 6.0, "fields": "\r\nKeep-Alive: timeout=5"}, "idle_timeout: 4s"),
         ({"silent": True, "limit": 20.0}, "idle_timeout: 1"),
     ],
 )
