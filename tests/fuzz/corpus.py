@@ -145,4 +145,29 @@ def seeds() -> list[Case]:
     post = b"POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
     found += [Case((post, b"he", b"llo"), ((OK[:20], OK[20:]),)), Case((post, b"he"), ((OK,),))]
     found.append(Case((b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", ask), ((OK[:-5],), (OK,))))
+    return found + _on_old_links(ask)
+
+
+def _on_old_links(ask: bytes) -> list[Case]:
+    """What happens on links that have served before: repetitions, deaths, hints, early leavers."""
+    put = b"PUT /r HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+    post = put.replace(b"PUT", b"POST", 1)
+    slow = post[:-5], b"he", b"llo"
+    expects = b"POST /e HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+    chunks = CLIENT[3]
+    again = [
+        (ask, ask),
+        (ask, put),
+        (ask, post),
+        (ask, *slow),
+        (ask, chunks),
+        (ask, expects, b"hello"),
+    ]
+    found = [Case(client, ((OK,), (FIN,), (OK,), (OK,))) for client in again]
+    found += [Case(client, ((OK,), (OK[:4], FIN), (OK,), (OK,))) for client in again]
+    found += [Case((*client, FIN), ((OK,), (OK[:30],), (OK,))) for client in again]
+    found += [Case((ask, ask, ask, ask), ((OK,), (reply,), (OK,), (OK,))) for reply in ORIGIN]
+    found.append(Case((ask, ask), ((OK, OK), (OK,), (OK,))))
+    found.append(Case((expects, b"hello"), ((ORIGIN[-1],), (OK,))))
+    found.append(Case((expects, b"hello", ask), ((b"HTTP/1.1 100 Continue\r\n\r\n", OK), (OK,))))
     return found

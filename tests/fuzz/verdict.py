@@ -89,7 +89,9 @@ def _judge_request(sent: bytes, request: Meant[RequestHead], *, last: bool) -> b
 def _judge_client(client: End, records: list[ExchangeRecord], answers: Answers) -> None:
     answered = [record for record in records if record.status not in (0, 499)]
     methods = [record.method or b"GET" for record in answered]
-    reading = judges.responses(client.came, methods, ended=True)
+    left = [record.method for record in records if record.status == 499]
+    # Who has left may have been sent interim responses before.
+    reading = judges.responses(client.came, methods + left[:1], ended=True)
     finals = [seen for seen in reading.messages if not seen.interim]
     switched = bool(finals) and finals[-1].start[0] == b"101"
     if reading.rest and not switched and len(finals) == len(answered):
