@@ -238,9 +238,9 @@ async def _upgrade(crowd: Crowd, chance: random.Random) -> None:
                 crowd.wrong.append(f"upgrade {number}: {message.status}")
             return
         data = content(number, 50000)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(peer.send, data)
-            if await peer.exactly(len(data)) != data:
+        for at in range(0, len(data), 10000):
+            await peer.send(data[at : at + 10000])
+            if await peer.exactly(10000) != data[at : at + 10000]:
                 crowd.wrong.append(f"upgrade {number}: other bytes came back")
         peer.finish()
         await peer.rest()
