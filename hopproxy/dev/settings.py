@@ -56,6 +56,7 @@ def dev_settings(origin: OriginAddress, site: Bind, admin: Bind) -> Settings:
                 response_timeout=PATIENCE,
                 body_timeout=PATIENCE,
                 tunnel_timeout=TUNNEL,
+                tcp_user_timeout=0.0,  # a breakpoint reads nothing either
             )
         },
         admin=Admin(bind=admin),

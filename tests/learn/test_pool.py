@@ -333,3 +333,65 @@ async def test_what_was_learned_outlives_the_settings(hops: Hops) -> None:
     again = runtime.pool.add(before.address, before.settings)
     assert again.limit == (4.0, Source.LEARNED)
     runtime.pool.ledger.shares.remove(again)
+
+
+async def test_a_put_too_large_to_be_kept_takes_a_young_link_only(hops: Hops) -> None:
+    await hops.start(client={"idle_timeout": 600.0})
+    client, _ = await hops.pair()
+    await trio.sleep(20)
+    await client.send(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nbegun")
+    fresh = await hops.origins[0].accept()
+    assert (await fresh.until(b"\r\n\r\n")).startswith(b"PUT / ")
+    await client.send(bytes(99995))
+    assert await fresh.exactly(100000)
+    await fresh.send(OK)
+    assert (await client.message()).status == 200
+    await hops.quiet()
+    assert hops.records.kept[-1].unused is Unused.METHOD
+
+
+async def test_all_busy_is_told(hops: Hops) -> None:
+    await hops.start()
+    await hops.asked()
+    _, upstream = await hops.asked()
+    await upstream.send(OK)
+    await hops.quiet()
+    assert hops.records.kept[-1].unused is Unused.ALL_BUSY
+
+
+@pytest.mark.parametrize(
+    ("settings", "ended", "why"),
+    [
+        ({"max_requests": 1}, 0, Unused.REQUEST_LIMIT),
+        ({"idle_timeout": 5.0}, 6, Unused.OLD_BY_SETTING),
+        ({"max_age": 5.0}, 6, Unused.MAX_AGE),
+        ({"max_idle": 0}, 0, Unused.MADE_ROOM),
+    ],
+)
+async def test_why_the_last_link_was_not_there(
+    hops: Hops, settings: dict[str, float], ended: float, why: Unused
+) -> None:
+    await hops.start(pool=settings)
+    await hops.pair()
+    await trio.sleep(ended)
+    await hops.pair()
+    assert [record.unused for record in hops.records.kept] == [None, why]
+
+
+async def test_a_link_that_said_too_much_is_told_of(hops: Hops) -> None:
+    await hops.start()
+    _, upstream = await hops.asked()
+    await upstream.send(OK + b"HTTP/1.1 200 OK\r\n\r\n")
+    await hops.quiet()
+    await hops.pair()
+    assert hops.records.kept[-1].unused is Unused.OVER_READ
+
+
+async def test_a_link_that_ntlm_has_bound_is_told_of(hops: Hops) -> None:
+    await hops.start()
+    _, upstream = await hops.asked()
+    bound = b"HTTP/1.1 401 No\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n"
+    await upstream.send(bound)
+    await hops.quiet()
+    await hops.pair()
+    assert hops.records.kept[-1].unused is Unused.PRIVATE
