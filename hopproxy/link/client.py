@@ -137,18 +137,19 @@ class ClientLink(Link):
         """
         limits = self.limits
         deadline = self.transport.now() + limits.head_timeout
-        empty_lines = 0
+        empty_lines = read = 0
         while True:
             while self.buffer.startswith(b"\r\n") and empty_lines < MAX_EMPTY_LINES:
                 self.buffer = self.buffer[2:]
                 empty_lines += 1
             try:
-                raw = self.take_head(limits.max_head_size)
+                raw = self.take_head(limits.max_head_size, read)
             except ValueError:
                 raise self._too_large() from None
             if raw is not None or self.buffer in (b"", b"\r"):
                 return raw
-            http1.check_start(self.buffer)
+            http1.check_start(self.buffer, read)
+            read = len(self.buffer)
             data = await self.transport.receive(deadline, CloseReason.HEAD_TIMEOUT)
             if not data:
                 raise LinkError(

@@ -59,13 +59,14 @@ class Link:
 
     # -- in ----------------------------------------------------------------------------------
 
-    def take_head(self, limit: int) -> bytes | None:
+    def take_head(self, limit: int, read: int = 0) -> bytes | None:
         """A whole head out of the buffer, without its empty line; None when it is not whole yet.
 
-        Raises ValueError when it is, or can only become, larger than `limit` bytes.
+        `read` bytes are known to have no empty line among them.  Raises ValueError when the head
+        is, or can only become, larger than `limit` bytes.
         """
         buffer = self.buffer
-        end = buffer.find(b"\r\n\r\n")
+        end = buffer.find(b"\r\n\r\n", max(0, read - 3))
         if end < 0:
             if len(buffer) > limit:
                 raise ValueError(limit)

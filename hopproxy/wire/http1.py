@@ -36,6 +36,8 @@ _VERSION = re.compile(rb" HTTP/([0-9])\.([0-9])\Z")
 _STATUS_VERSION = re.compile(rb"HTTP/([0-9])\.([0-9]) ")
 _LENGTH = re.compile(rb"(?i:content-length)[ \t]*:")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+#: So much of a first line is enough to tell that no method begins it.
+_METHOD_SIZE = 64
 _START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: |\Z)")
 
 
@@ -128,15 +130,18 @@ def _settle_response(head: ResponseHead, method: bytes) -> None:
     settle_persistence(head)
 
 
-def check_start(start: bytes) -> None:
+def check_start(start: bytes, read: int = 0) -> None:
     """Refuse early what no request begins with, such as a TLS ClientHello on a plain port.
 
-    `start` is an unfinished head: raises BadRequest as soon as it cannot become one.
+    `start` is an unfinished head, of which `read` bytes were checked before: raises BadRequest as
+    soon as it cannot become one.
     """
-    line = start.partition(b"\r\n")[0]
-    if not _START.match(line) and line:
-        raise BadRequest("this is no HTTP/1.1 request")
-    bare = _BARE_LINE_END.search(start)
+    if read < _METHOD_SIZE:
+        line = start[:_METHOD_SIZE].partition(b"\r\n")[0]
+        if not _START.match(line) and line:
+            raise BadRequest("this is no HTTP/1.1 request")
+    # A head may come byte by byte: to look at all of it each time would cost the square of it.
+    bare = _BARE_LINE_END.search(start, max(0, read - 1))
     if bare is not None and not (bare[0] == b"\r" and bare.end() == len(start)):
         raise BadRequest("a line that does not end with CRLF")
 

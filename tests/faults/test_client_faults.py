@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 
+from hopproxy.errors import BadRequest
 from hopproxy.record import CloseReason, Hop
+from hopproxy.wire import http1
 from tests.raw_peers import GET, OK, Peer
 from tests.wire_pair import Hops
 
@@ -123,3 +125,38 @@ async def _push(peer: Peer, data: bytes) -> None:
         await peer.send(data)
     except OSError:
         return
+
+
+async def test_what_was_looked_at_of_a_head_is_not_looked_at_again(
+    hops: Hops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head that comes byte by byte must not cost the square of its length."""
+    looked_at = 0
+    check = http1.check_start
+
+    def counted(start: bytes, read: int = 0) -> None:
+        nonlocal looked_at
+        looked_at += len(start) - read
+        check(start, read)
+
+    monkeypatch.setattr(http1, "check_start", counted)
+    await hops.start(client=LIMITS)
+    client = await hops.client()
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 300 + b"\r\n\r\n"
+    for at in range(len(head)):
+        await client.send(head[at : at + 1])
+        await hops.quiet()
+    upstream = await hops.origins[0].accept()
+    await upstream.message()
+    await upstream.send(OK)
+    assert (await client.message()).status == 200
+    assert looked_at <= 2 * len(head)
+
+
+@pytest.mark.parametrize("read", [0, 18, 19, 20])
+def test_a_bare_line_end_is_found_where_two_pieces_meet(read: int) -> None:
+    start = b"GET / HTTP/1.1\r\nX: \rb"
+    with pytest.raises(BadRequest, match="CRLF"):
+        http1.check_start(start, read)
+    http1.check_start(start[:20], 19)  # its last byte may be the first of a CRLF
+    http1.check_start(b"GET / HTTP/1.1\r\n", 15)
