@@ -132,7 +132,8 @@ async def _lend(
             if carriage.record.attempts:
                 link = await pool.acquire_fresh(origin, wait)
             else:
-                idle = pool.acquire_now(origin) if unreached else None
+                look = not _repeatable(carriage, origin)
+                idle = pool.acquire_now(origin, look=look) if unreached else None
                 link = idle or await pool.acquire(origin, wait)
         except ConnectFailed:
             unreached += 1

@@ -52,7 +52,8 @@ class IdleTimeout:
 
     `setting` is the longest idle time the settings allow, `hint` the shortest the origin has
     named, `seen` the idle age at which it was seen to close and `certain` whether more than once.
-    `proven` is the oldest age at which a reuse went well (never below SAFE), `rtt` the round trip.
+    `proven` is the oldest age at which a link was seen to live (never below SAFE), `rtt` the round
+    trip.
     """
 
     __slots__ = (
@@ -108,6 +109,10 @@ class IdleTimeout:
         if self.seen is not None and not self.certain and age > self.seen:
             self.seen = None
         self.proven = max(self.proven, age)
+
+    def outlived(self, age: float) -> None:
+        """We closed a link idle for `age`: the origin had not."""
+        self.reused_well(age)
 
     def closed_idle(self, age: float, requests: int, now: float) -> None:
         """The origin closed a link that had been idle for `age` and had served `requests`."""

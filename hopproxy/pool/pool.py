@@ -214,6 +214,8 @@ class Pool:
         """An idle link's time is up: we close it before the origin does."""
         origin, now = self.links[link], self._watch.now()
         self._drop_idle(link, origin.lapsed(link, now))
+        if link.served:
+            origin.learned.outlived(now - link.since)
         origin.refresh(now)
 
     def _drop_idle(self, link: UpstreamLink, reason: CloseReason) -> None:

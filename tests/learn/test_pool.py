@@ -395,3 +395,12 @@ async def test_a_link_that_ntlm_has_bound_is_told_of(hops: Hops) -> None:
     await hops.quiet()
     await hops.pair()
     assert hops.records.kept[-1].unused is Unused.PRIVATE
+
+
+async def test_an_origin_that_outlives_our_limit_is_trusted_with_a_post(hops: Hops) -> None:
+    await hops.start(client={"idle_timeout": 600.0}, pool={"idle_timeout": 30.0})
+    client, _ = await hops.pair()
+    await trio.sleep(31)
+    client, upstream = await hops.pair()
+    await trio.sleep(14)
+    assert (await hops.again(client, upstream, POST)).status == 200
