@@ -8,12 +8,12 @@ response may come before it ends.
 import trio
 
 from hopproxy.errors import BadResponse, HopError, LinkError
-from hopproxy.link.client import ClientLink
+from hopproxy.link.client import ClientLink, client_gone
 from hopproxy.link.tunnel import Tunnel
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import Body, RequestHead, ResponseHead
 from hopproxy.pool.origin import Origin
-from hopproxy.pool.pool import Pool, PrivateLink
+from hopproxy.pool.pool import Pool
 from hopproxy.record import CloseReason, ExchangeRecord
 from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.hop import end_to_end_trailers, response_for_client
@@ -25,6 +25,21 @@ from hopproxy.wire.chunked import LAST_CHUNK, chunk
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 CLOSE = b"Connection: close\r\n"
 KEEP_ALIVE = b"Connection: keep-alive\r\n"
+
+
+class PrivateLink:
+    """A link that stays lent to one client: the origin authenticates it, not its requests."""
+
+    __slots__ = ("_pool", "link", "origin")
+
+    def __init__(self, pool: Pool, origin: Origin, link: UpstreamLink) -> None:
+        self._pool = pool
+        self.origin = origin
+        self.link = link
+
+    def end(self) -> None:
+        """The client has left."""
+        self._pool.discard(self.origin, self.link, CloseReason.PRIVATE)
 
 
 class Carriage:
@@ -113,10 +128,16 @@ class Carriage:
             await self.upstream.flush()
             now = self.client.transport.now()
             deadline = self.deadline or now + self.origin.settings.response_timeout
-            head = self.head or await self.upstream.read_head(self.request.method, deadline)
+            head = self.head or await self._read_head(deadline)
             self.head = None
             await self._respond(await self._after_interim(head, deadline))
         await self.client.flush()
+        self.client.unbounded = False
+
+    async def _read_head(self, deadline: float) -> ResponseHead:
+        if self.client.gone:  # told in the same batch of events as what woke us
+            raise client_gone()
+        return await self.upstream.read_head(self.request.method, deadline)
 
     # -- towards the origin ------------------------------------------------------------------
 
@@ -135,7 +156,7 @@ class Carriage:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(upload.run, upstream, nursery.cancel_scope)
             try:
-                head = await upstream.read_head(self.request.method, float("inf"))
+                head = await self._read_head(float("inf"))
                 await self._respond(await self._after_interim(head, float("inf")))
             except HopError as error:  # caught inside, raised outside: no exception groups
                 failure = error
@@ -153,7 +174,7 @@ class Carriage:
         deadline = self.client.transport.now() + self.origin.settings.continue_timeout
         try:
             while True:
-                head = await self.upstream.read_head(self.request.method, deadline)
+                head = await self._read_head(deadline)
                 if head.status >= 200 or await self._pass_interim(head):
                     return head
                 if head.status == 100:
@@ -170,7 +191,7 @@ class Carriage:
     async def _after_interim(self, head: ResponseHead, deadline: float) -> ResponseHead:
         """The final head (or 101), interim ones before it passed on."""
         while head.status < 200 and not await self._pass_interim(head):
-            head = await self.upstream.read_head(self.request.method, deadline)
+            head = await self._read_head(deadline)
         return head
 
     async def _pass_interim(self, head: ResponseHead) -> bool:
@@ -192,6 +213,7 @@ class Carriage:
             await self._relay(head)
         else:
             await self.client.send(whole)
+            self.client.unbounded = False
 
     def whole(self, head: ResponseHead) -> bytes | None:
         """The response in one piece if it is at hand, the upstream link given back; else None."""
@@ -208,6 +230,7 @@ class Carriage:
         else:
             return None
         out = self._client_head(head, chunked=chunked)
+        self.client.unbounded = body is Body.CHUNKED and not chunked
         record.status = head.status
         record.sent = len(content)
         record.first_byte = now = self.client.transport.now()
@@ -224,23 +247,27 @@ class Carriage:
         client, upstream, record = self.client, self.upstream, self.record
         delimited = head.body is Body.SIZED
         chunked = self.request.minor == 1 and not delimited
+        data = upstream.take_at_hand()  # broken from the start: then nothing has begun
         client.write(self._client_head(head, chunked=chunked))
         record.status = head.status
         record.first_byte = client.transport.now()
         client.unbounded = not chunked and not delimited
         while True:
+            if data:
+                record.sent += len(data)
+                client.write_body(data, chunked=chunked)
             if not upstream.buffer:
                 await client.flush()
+            if client.gone:
+                raise client_gone()
             data = await upstream.read_body()
             if not data:
                 break
-            record.sent += len(data)
-            client.write_body(data, chunked=chunked)
         if chunked:
             client.write_last_chunk(end_to_end_trailers(upstream.trailers, head.options))
         self._release(head, client.transport.now())
-        client.unbounded = False
         await client.flush()
+        client.unbounded = False
 
     def _client_head(self, head: ResponseHead, *, chunked: bool) -> bytes:
         """The head for the client's hop, whose persistence is decided here."""

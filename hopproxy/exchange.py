@@ -5,13 +5,13 @@ the request out and its response back.  The upstream link gives its verdict to t
 link gives its own to the caller; neither sees the other's.
 """
 
-from hopproxy.carriage import Carriage
+from hopproxy.carriage import Carriage, PrivateLink
 from hopproxy.errors import BadRequest, ConnectFailed, HopError, LinkError
 from hopproxy.link.client import ClientLink, client_gone
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import Body
 from hopproxy.pool.origin import Origin
-from hopproxy.pool.pool import Pool, PrivateLink
+from hopproxy.pool.pool import Pool
 from hopproxy.pool.wait import Wait
 from hopproxy.record import CloseReason, Hop
 from hopproxy.routing.balancer import RoundRobin
@@ -125,7 +125,7 @@ async def _lend(
 ) -> tuple[Origin, UpstreamLink]:
     """A link to this origin, or to the next that can be reached: waited for, or dialled."""
     balancer, client = application.balancer, carriage.client
-    unreached = 0
+    unreached: list[Origin] = []
     while True:
         client.awaits = wait = Wait()
         try:
@@ -136,8 +136,9 @@ async def _lend(
                 idle = pool.acquire_now(origin, look=look) if unreached else None
                 link = idle or await pool.acquire(origin, wait)
         except ConnectFailed:
-            unreached += 1
-            if unreached >= len(balancer.members):
+            unreached.append(origin)
+            untried = [member for member in balancer.members if member not in unreached]
+            if not untried:
                 raise
         else:
             if not client.gone:
@@ -149,6 +150,8 @@ async def _lend(
         if client.gone:
             raise client_gone()
         origin = balancer.pick(client.transport.now())
+        if origin in unreached:
+            origin = untried[0]
 
 
 def _private(

@@ -229,6 +229,7 @@ class Express:
         carriage.head = None
         if not client.push(whole) or client.private is not None:
             return False
+        client.unbounded = False
         self._end(carriage.record)
         self._carriage = None
         if carriage.verdict is not None:

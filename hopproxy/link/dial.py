@@ -64,9 +64,10 @@ async def _resolve(
         ]
     try:
         found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no host name"
         raise ConnectFailed(
-            f"the name of {address} cannot be resolved: {error.strerror}", 502, "dns_error"
+            f"the name of {address} cannot be resolved: {reason}", 502, "dns_error"
         ) from error
     return [(family, (str(target[0]), int(target[1]))) for family, _, _, _, target in found]
 

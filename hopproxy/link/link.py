@@ -117,6 +117,14 @@ class Link:
         self.buffer = b""
         return content
 
+    def take_at_hand(self) -> bytes:
+        """What of the body is in the buffer, b"" if nothing is.  Raises as `read_body`."""
+        data = self.buffer
+        if not data or self.body is Body.NONE:
+            return b""
+        self.buffer = b""
+        return self._body_of(data)
+
     async def read_body(self) -> bytes:
         """The next bytes of the body, b"" at its end.
 

@@ -7,6 +7,8 @@ import contextlib
 import socket
 import struct
 
+#: What the kernel takes at most: seconds of TCP_KEEPIDLE, milliseconds of TCP_USER_TIMEOUT.
+_MOST_KEEPALIVE, _MOST_MILLISECONDS = 32767, 2**31 - 1
 _ANY = socket.AF_INET  # of no consequence where options of TCP are asked
 _INFO = getattr(socket, "TCP_INFO", None)
 #: Offsets into `struct tcp_info` (linux/tcp.h): both fields stand where they stood since 2.6.
@@ -19,10 +21,12 @@ def tune(sock: socket.socket, *, nodelay: bool, keepalive: float) -> None:
         return
     with contextlib.suppress(OSError):  # it may be gone already: the first read will tell
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(nodelay))
+        # Urgent data is read in its turn: `recv` would stop short at its mark, and no event follow.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         if keepalive:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if hasattr(socket, "TCP_KEEPIDLE"):
-                idle = max(1, int(keepalive))
+                idle = min(max(1, int(keepalive)), _MOST_KEEPALIVE)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle // 4))
 
@@ -37,7 +41,7 @@ def break_after(sock: socket.socket, seconds: float) -> None:
         return
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         with contextlib.suppress(OSError):  # it may be gone already: the first read will tell
-            milliseconds = max(1, int(seconds * 1000))
+            milliseconds = min(max(1, int(seconds * 1000)), _MOST_MILLISECONDS)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 

@@ -185,9 +185,13 @@ class Transport:
         if not self._writing:
             self._writing = True
             self._watch.add_writing(self)
+        deadline = self.now() + patience
         while rest:
-            await self._wait_writable(self.now() + patience)
-            rest = rest[self.send_now(rest) :]
+            await self._wait_writable(deadline)
+            count = self.send_now(rest)
+            if count:  # an event alone is no progress: the peer may just have said something
+                rest = rest[count:]
+                deadline = self.now() + patience
 
     def broken(self, error: Exception) -> LinkError:
         """The connection was reset under us, or lost on the way."""
@@ -277,9 +281,7 @@ class Transport:
     def rest_until(self, deadline: float) -> None:
         """No task waits here now; `owner.on_lapsed` is called at `deadline`."""
         self.resting = True
-        self.read_by = deadline
-        if deadline < self.timer_at:
-            self._watch.wake_at(self, deadline)
+        self.wait_until(deadline)
 
     # -- ending ------------------------------------------------------------------------------
 
@@ -319,12 +321,8 @@ class Transport:
                 )
         self._socket.close()
         if self._reader is not None:
-            self.interrupt(self.broken(_closed_here()))
+            self.interrupt(self.broken(OSError("closed on this side")))
         if self._writer is not None:
-            self._error = self.broken(_closed_here())
+            self._error = self.broken(OSError("closed on this side"))
             writer, self._writer = self._writer, None
             reschedule(writer)
-
-
-def _closed_here() -> OSError:
-    return OSError("closed on this side")

@@ -47,6 +47,7 @@ class UpstreamLink(Link):
         "_sent_before",
         "answer_by",
         "ending",
+        "has_rested",
         "hinted",
         "idle_stamp",
         "idled",
@@ -72,6 +73,7 @@ class UpstreamLink(Link):
         self.answer_by = float("inf")
         self.ending: CloseReason | None = None
         self.private = False
+        self.has_rested = False
         self.idle_stamp = 0
         self.idled = -1.0
         self.unused: Unused | None = None
@@ -96,8 +98,8 @@ class UpstreamLink(Link):
 
     @property
     def reused(self) -> bool:
-        """Whether the request under way is not the first on this link."""
-        return self.served > 1
+        """Whether the link may have died before this request: it has served, or has been idle."""
+        return self.served > 1 or self.has_rested
 
     @property
     def answered(self) -> bool:

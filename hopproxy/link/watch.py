@@ -23,6 +23,8 @@ class Watched(Protocol):
     """What the watch needs of a transport."""
 
     fd: int
+    closed: bool
+    readable: bool
     timer_at: float  # when its live heap entry comes up, inf without one
 
     def on_event(self, hung_up: bool) -> None:
@@ -133,10 +135,15 @@ class _Epoll:
         try:
             while True:
                 await wait_readable(fd)
-                for ready, events in poll(0, batch):
-                    transport = find(ready)
+                events = [(find(ready), mask) for ready, mask in poll(0, batch)]
+                # First all that is readable is known, then it is acted on: a request that came
+                # together with stray bytes of an idle upstream link must not go out on that link.
+                for transport, _ in events:
                     if transport is not None:
-                        transport.on_event(bool(events & ~usual))
+                        transport.readable = True
+                for transport, mask in events:
+                    if transport is not None and not transport.closed:
+                        transport.on_event(bool(mask & ~usual))
         finally:
             self._transports.clear()  # cancelled, and links may still close after this
             self._epoll.close()

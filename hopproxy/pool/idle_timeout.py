@@ -131,7 +131,12 @@ class IdleTimeout:
         before, times = self._counts
         times = times + 1 if requests == before else 1
         self._counts = (requests, times)
-        if times >= COUNTED and (self._requests is None or requests <= self._requests):
+        # A count of one would end all reuse, and with it every chance to see that it was chance.
+        if (
+            requests > 1
+            and times >= COUNTED
+            and (self._requests is None or requests <= self._requests)
+        ):
             self._requests = requests
             self._requests_at = now
 

@@ -1,5 +1,6 @@
 """Lends upstream links and takes them back: the ledger decides, this waits, dials and closes."""
 
+import logging
 import random
 
 import trio
@@ -18,20 +19,7 @@ from hopproxy.record import CloseReason, CloseRecord, Closes, Hop, Unused
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import OriginAddress
 
-
-class PrivateLink:
-    """A link that stays lent to one client: the origin authenticates it, not its requests."""
-
-    __slots__ = ("_pool", "link", "origin")
-
-    def __init__(self, pool: "Pool", origin: Origin, link: UpstreamLink) -> None:
-        self._pool = pool
-        self.origin = origin
-        self.link = link
-
-    def end(self) -> None:
-        """The client has left."""
-        self._pool.discard(self.origin, self.link, CloseReason.PRIVATE)
+log = logging.getLogger("hopproxy")
 
 
 class Pool:
@@ -129,10 +117,13 @@ class Pool:
         self.ledger.dialled(origin)  # lent from now on: no waiter may count on this dial
         try:
             link = await self._open(origin)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, ConnectFailed):
+                origin.failed_at = self._watch.now()
             self.ledger.drop_lent(origin)
             self._start_dials(origin)
             raise
+        origin.failed_at = None
         return origin.begin(link, why)
 
     async def _wait(self, origin: Origin, wait: Wait) -> None:
@@ -188,6 +179,7 @@ class Pool:
         link.since = now
         evicted = self.ledger.give_back(origin, link)
         if link in origin.idle:
+            link.has_rested = True
             link.transport.rest_until(origin.idle_until(link, now))
         if evicted is not None:
             self._end_evicted(evicted, full=origin)
@@ -279,6 +271,9 @@ class Pool:
         except ConnectFailed as error:
             failure = error
             origin.failed_at = trio.current_time()
+        except Exception:  # a fault of ours must not take the worker along
+            log.exception("a connection to %s failed through a fault in hopproxy", origin.label)
+            failure = ConnectFailed("a fault in hopproxy", 500, "proxy_internal_error")
         except BaseException:
             self.ledger.drop_dial(origin)
             raise
@@ -306,8 +301,10 @@ class Pool:
             tune(sock, nodelay=settings.tcp_nodelay, keepalive=settings.tcp_keepalive)
             break_after(sock, settings.tcp_user_timeout)
             transport = Transport(sock, self._watch, Hop.UPSTREAM)
-        except OSError as error:
+        except BaseException as error:
             sock.close()
+            if not isinstance(error, OSError):
+                raise
             detail = f"the connection to {origin.label} cannot be used: {error.strerror}"
             raise ConnectFailed(detail, 503, "proxy_internal_error") from error
         link = UpstreamLink(transport, origin.label, self, settings)

@@ -75,6 +75,8 @@ def request_for_upstream(
         own = own | {Kind.UNDERSCORE}
     elif underscores is Underscores.KEEP:
         own = own - {Kind.SHADOW}
+    if head.minor == 0:  # an expectation of HTTP/1.0 has no meaning (RFC 9110 section 10.1.1)
+        own = own | {Kind.EXPECT}
     lines = end_to_end(head, own)
     left = hops_left(head)
     if left is not None:

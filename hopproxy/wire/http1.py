@@ -76,6 +76,9 @@ def read_request(raw: bytes, limits: HeadLimits) -> RequestHead:
     """
     head = _requests.get(raw)
     if head is None:
+        # In a large head they are counted before thousands of them are read in vain.
+        if len(raw) > _requests.HEAD_SIZE and raw.count(b"\r\n") > limits.max_fields:
+            raise BadRequest("the head has more fields than max_fields", 431)
         head = plain.read_request(raw)
         if head is not None:
             read_request_fields(head)

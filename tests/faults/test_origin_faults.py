@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
+import trio.testing
 
 from hopproxy.listener import open_listener
 from hopproxy.record import CloseReason, Hop
@@ -38,6 +39,12 @@ async def dribbling_a_head(peer: Peer) -> None:
             await trio.sleep(1)
     except OSError:  # the gateway has had enough
         peer.close()
+
+
+async def breaking_a_later_chunk(peer: Peer) -> None:
+    await peer.send(CHUNKED + b"4\r\nfour\r\n")
+    await trio.testing.wait_all_tasks_blocked()
+    await peer.send(b"zz\r\n")
 
 
 #: What it does before a response has begun: (what, status, cause, why the link ends).
@@ -77,6 +84,13 @@ BEFORE = [
         CloseReason.BAD_RESPONSE,
         id="two lengths",
     ),
+    pytest.param(
+        saying(CHUNKED + b"4\r\nfour\r\nzz\r\n", fin=False),
+        502,
+        "http_protocol_error",
+        CloseReason.BAD_RESPONSE,
+        id="a chunk that is broken before anything could be passed on",
+    ),
 ]
 
 #: What it does once a response has begun: the client must see that it is not whole.
@@ -89,7 +103,7 @@ INSIDE = [
     pytest.param(saying(CHUNKED + b"4\r\nfour\r\n"), id="between two chunks"),
     pytest.param(saying(CHUNKED + b"4\r\nfour\r\n0\r\nX-Sum: "), id="in a trailer"),
     pytest.param(saying(CHUNKED + b"4\r\nfour\r\n", fin=False), id="stalls in a body"),
-    pytest.param(saying(CHUNKED + b"4\r\nfour\r\nzz\r\n", fin=False), id="a broken chunk"),
+    pytest.param(breaking_a_later_chunk, id="a broken chunk"),
 ]
 
 
