@@ -145,6 +145,7 @@ async def test_what_is_understood_and_denied_keeps_the_link(
         assert answer.values(b"connection") == []
         assert cause.encode() in answer.values(b"proxy-status")[0]
     await hops.quiet()  # an exchange is counted once its answer is on its way
+    await hops.quiet()  # an exchange is counted once its answer is out
     exposed = Metrics(hops.runtime, None).exposition("")[0].decode()
     assert any(
         f'cause="{cause}"' in line and line.endswith(" 2.0") for line in exposed.splitlines()
