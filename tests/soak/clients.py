@@ -164,7 +164,10 @@ async def _faulty(crowd: Crowd, chance: random.Random) -> None:
     try:
         if not await crowd.ask(peer, "none", 13):
             return
-        await crowd.ask(peer, fault, chance.choice((200, 3000)), method=method)
+        with trio.move_on_after(PATIENCE / 2) as patience:
+            await crowd.ask(peer, fault, chance.choice((200, 3000)), method=method)
+        if patience.cancelled_caught:
+            crowd.wrong.append(f"{method.decode()} {fault}: no end in {PATIENCE / 2} s")
     finally:
         peer.close()
 
@@ -215,8 +218,9 @@ async def _slow_reader(crowd: Crowd, chance: random.Random) -> None:
     try:
         await peer.send(b"GET /none/%d/%d HTTP/1.1\r\nHost: a\r\n\r\n" % (number, size))
         crowd.asked["none"] += 1
-        while len(peer._buffer) < size:  # the head makes up for the last sip
-            await trio.sleep(0.02)
+        await peer._more()
+        while len(peer._buffer) < size and peer._buffer.startswith(b"HTTP/1.1 200 "):
+            await trio.sleep(0.02)  # the head makes up for the last sip
             await peer._more()
         await crowd.check(peer, "none", (number, size), began, method=b"GET")
     finally:
@@ -234,7 +238,9 @@ async def _upgrade(crowd: Crowd, chance: random.Random) -> None:
         message = await peer.message(bodiless=True)
         crowd.answers[str(message.status)] += 1
         if message.status != 101:
-            if not crowd.restarting(began):
+            if message.status == 408:
+                crowd.crossings += 1
+            elif not crowd.restarting(began):
                 crowd.wrong.append(f"upgrade {number}: {message.status}")
             return
         data = content(number, 50000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,18 +81,21 @@ class Proxy:
 @contextmanager
 def running(folder: Path, ports: list[int], head_timeout: str = "2s") -> Iterator[Proxy]:
     """A hopproxy in front of these origins."""
-    port, admin, gone = free_port(), free_port(), free_port()
+    port, admin = free_port(), free_port()
     file = folder / "soak.yaml"
+    # Bound and never listened on: who connects is refused, and nobody else can take the port.
+    absent = socket.socket()
+    absent.bind(("127.0.0.1", 0))
     file.write_text(
         SETTINGS.format(
             port=port,
             admin=admin,
-            gone=gone,
+            gone=absent.getsockname()[1],
             head_timeout=head_timeout,
             origins=", ".join(f'"http://127.0.0.1:{one}"' for one in ports),
         )
     )
-    with hopproxy("run", "--config", str(file), until="listening on") as command:
+    with absent, hopproxy("run", "--config", str(file), until="listening on") as command:
         yield Proxy(command.process.pid, port, admin)
         said = command.said
         assert command.stop() == 0, command.said
