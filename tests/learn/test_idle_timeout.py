@@ -54,6 +54,21 @@ def test_of_several_hints_the_shortest_counts_until_a_restart() -> None:
     assert learner.limit(0.0) == (60.0, Source.SETTING)
 
 
+def test_the_shortest_of_hint_and_close_counts() -> None:
+    learner, now = seen(30.0)
+    learner.hinted(5.0)
+    assert learner.limit(now) == (4.0, Source.HINT)
+    learner.closed_idle(3.0, 1, now)
+    assert learner.limit(now) == (2.0, Source.LEARNED)
+
+
+def test_a_single_request_each_time_is_no_count() -> None:
+    learner = IdleTimeout(60.0)
+    for now in range(5):
+        learner.closed_idle(0.0, 1, now * 10.0)
+    assert learner.requests(50.0) is None
+
+
 def test_the_first_close_is_believed() -> None:
     learner, now = seen(5.0)
     assert learner.limit(now) == (4.0, Source.LEARNED)
