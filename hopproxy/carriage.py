@@ -112,7 +112,7 @@ class Carriage:
         Raises HopError; the upstream link is the caller's to discard unless `released`.
         """
         upstream = self.upstream
-        self.client.awaits = upstream.transport
+        self.client.awaits = upstream
         if self.body is None:
             await self._duplex(self.outbound)
             return

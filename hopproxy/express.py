@@ -181,7 +181,7 @@ class Express:
     def _send(self, carriage: Carriage, link: UpstreamLink, now: float) -> None:
         self._carriage = carriage
         transport = link.transport
-        self._client.awaits = transport
+        self._client.awaits = link
         try:
             whole = link.push(carriage.outbound + (carriage.body or b""))
         except LinkError as error:

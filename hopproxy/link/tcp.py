@@ -21,7 +21,7 @@ def tune(sock: socket.socket, *, nodelay: bool, keepalive: float) -> None:
         return
     with contextlib.suppress(OSError):  # it may be gone already: the first read will tell
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(nodelay))
-        # Urgent data is read in its turn: `recv` would stop short at its mark, and no event follow.
+        # Urgent data is read in its turn, as the byte that it is.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         if keepalive:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -65,6 +65,7 @@ class Transport:
         "resting",
         "sent",
         "timer_at",
+        "urgent",
         "write_by",
     )
 
@@ -83,6 +84,7 @@ class Transport:
         self.express: Callable[[], None] | None = None
         self.readable = False
         self.hung_up = False
+        self.urgent = False  # urgent data has come: `recv` may stop short at its mark
         self.resting = False
         self.sent = 0
         self.received = 0
@@ -132,7 +134,7 @@ class Transport:
             return None
         except OSError as error:
             raise self.broken(error) from error
-        if len(data) < size and not self.hung_up:
+        if len(data) < size and not (self.hung_up or self.urgent):
             self.readable = not data  # at FIN there is always more of it to read
         self.received += len(data)
         return data

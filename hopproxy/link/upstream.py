@@ -45,6 +45,7 @@ class UpstreamLink(Link):
     __slots__ = (
         "_received_before",
         "_sent_before",
+        "abandoned",
         "answer_by",
         "ending",
         "has_rested",
@@ -72,6 +73,7 @@ class UpstreamLink(Link):
         self.write_timeout = limits.write_timeout
         self.answer_by = float("inf")
         self.ending: CloseReason | None = None
+        self.abandoned: Exception | None = None
         self.private = False
         self.has_rested = False
         self.idle_stamp = 0
@@ -92,6 +94,7 @@ class UpstreamLink(Link):
             self.reuses_left -= 1
         self.transport.resting = False
         self.answer_by = float("inf")
+        self.abandoned = None
         self._received_before = self.transport.received
         self._sent_before = self.transport.sent
         self.ending = CloseReason.EARLY_ANSWER  # until the whole exchange has ended well
@@ -123,6 +126,8 @@ class UpstreamLink(Link):
                 head = self.next_head(method)
                 if head is not None:
                     return head
+            if self.abandoned is not None:
+                raise self.abandoned
             by = min(self.answer_by, deadline)
             data = await self.transport.receive(by, CloseReason.RESPONSE_TIMEOUT)
             if not data:
@@ -151,6 +156,12 @@ class UpstreamLink(Link):
         """Set `answer_by`, also for a `read_head` that waits already."""
         self.answer_by = deadline
         self.transport.wait_until(deadline)
+
+    def interrupt(self, error: Exception) -> bool:
+        """Nobody wants the response any more: `error` ends the wait for it, begun or to come."""
+        if not self.transport.interrupt(error):
+            self.abandoned = error
+        return True
 
     def end_cycle(self, head: ResponseHead, request_sent: bool) -> None:
         """The response has been read: settle whether the link may serve again.

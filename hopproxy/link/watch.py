@@ -25,6 +25,7 @@ class Watched(Protocol):
     fd: int
     closed: bool
     readable: bool
+    urgent: bool
     timer_at: float  # when its live heap entry comes up, inf without one
 
     def on_event(self, hung_up: bool) -> None:
@@ -105,10 +106,11 @@ class Watch:
 class _Epoll:
     """Linux: one edge-triggered epoll, itself waited for by one task."""
 
-    _READ = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLRDHUP", 0)
+    _URGENT = getattr(select, "EPOLLPRI", 0)
+    _READ = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLRDHUP", 0) | _URGENT
     _EDGE = getattr(select, "EPOLLET", 0)
     _OUT = getattr(select, "EPOLLOUT", 0)
-    _USUAL = getattr(select, "EPOLLIN", 0) | _OUT
+    _USUAL = getattr(select, "EPOLLIN", 0) | _OUT | _URGENT
     BATCH = 128
 
     def __init__(self) -> None:
@@ -131,6 +133,7 @@ class _Epoll:
     async def run(self) -> None:
         find = self._transports.get
         poll, usual, batch = self._epoll.poll, self._USUAL, self.BATCH
+        urgent = self._URGENT
         wait_readable, fd = trio.lowlevel.wait_readable, self._epoll.fileno()
         try:
             while True:
@@ -143,6 +146,8 @@ class _Epoll:
                         transport.readable = True
                 for transport, mask in events:
                     if transport is not None and not transport.closed:
+                        if mask & urgent:
+                            transport.urgent = True
                         transport.on_event(bool(mask & ~usual))
         finally:
             self._transports.clear()  # cancelled, and links may still close after this

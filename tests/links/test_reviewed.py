@@ -115,7 +115,6 @@ async def test_a_whole_body_that_an_old_client_does_not_take_ends_with_a_reset(
             False,
             PIECE,
             id="piece, its task",
-            marks=pytest.mark.xfail(reason="a head that comes in pieces is waited for"),
         ),
         pytest.param(True, PIECE, id="piece, express lane"),
     ],
@@ -163,12 +162,7 @@ async def test_unasked_bytes_that_came_with_a_request_are_not_its_answer(hops: H
     assert hops.closes(Hop.UPSTREAM) == [CloseReason.UNSOLICITED]
 
 
-SHORT = pytest.mark.xfail(reason="the kernel stops a receive short at the urgent mark")
-
-
-@pytest.mark.parametrize(
-    "at", [1, pytest.param(10, marks=SHORT), pytest.param(len(GET) - 1, marks=SHORT)]
-)
+@pytest.mark.parametrize("at", [1, 10, len(GET) - 1])
 async def test_urgent_data_does_not_hold_up_a_whole_head(tcp_hops: Hops, at: int) -> None:
     origin = await tcp_hops.start(client={"head_timeout": 10.0})
     client = await tcp_hops.client()
