@@ -37,7 +37,7 @@ run: $(VENV)/.runs
 	@exec $(BIN)/hopproxy dev $(ORIGIN)
 
 test: $(VENV)/.tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: lint test coverage
 

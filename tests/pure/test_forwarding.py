@@ -103,7 +103,7 @@ def test_each_host_is_told_on_the_same_link() -> None:
 
 
 def test_a_strange_host_is_quoted() -> None:
-    head = get()
+    head = RequestHead(b"GET", b"/", 1, [], [])  # of its own: a head that was read is shared
     head.host = b'a"\\b'
     assert block(Sender("192.0.2.1", b"http", []), head)[-1] == (
         b'Forwarded: for=192.0.2.1;host="a\\"\\\\b";proto=http'
