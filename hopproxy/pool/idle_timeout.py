@@ -106,8 +106,9 @@ class IdleTimeout:
         """A link idle for `age` was answered on: worth telling only past `proven`."""
         if not self.learns:
             return
-        if self.seen is not None and not self.certain and age > self.seen:
-            self.seen = None
+        seen = self.seen
+        if seen is not None and not self.certain and age > seen and not alike(age, seen):
+            self.seen = None  # alike: an origin's clock and ours differ by a little each time
         self.proven = max(self.proven, age)
 
     def outlived(self, age: float) -> None:
@@ -192,13 +193,14 @@ class IdleTimeout:
     def young(self, now: float, share: float) -> float:
         """The idle age up to which a link may carry a request that cannot be sent again.
 
-        A share of the limit, unrelaxed; where none is known, no more than was proven.
+        A share of the limit, unrelaxed; where none is known, a margin less than was proven: the
+        oldest age that went well may have been just below a limit that was forgotten.
         """
         limit = self.limit(now).value
         if self.seen is not None:
             limit = min(limit, self._keep(self.seen))
         elif self.hint is None and self.learns:
-            return min(limit * share, self.proven)
+            return min(limit * share, max(SAFE, usable(self.proven, self.rtt)))
         return limit * share
 
     def requests(self, now: float) -> int | None:

@@ -52,16 +52,17 @@ class Pool:
         The watch has told of every death up to the last batch of events.  `look` asks the kernel
         once more, for a request that could not be sent again; such a one takes young links only.
         """
-        if look and not origin.has_young(self._watch.now()):
-            return None
-        while (link := self.ledger.take_idle(origin)) is not None:
+        while True:
+            if look and not origin.has_young(self._watch.now()):
+                return None
+            if (link := self.ledger.take_idle(origin)) is None:
+                return None
             transport = link.transport
             if not ((look or transport.readable) and transport.is_readable()):
                 origin.reused += 1
                 link.begin()
                 return link
             self._end_dead(origin, link)
-        return None
 
     def _end_dead(self, origin: Origin, link: UpstreamLink) -> None:
         """A link that was just lent turns out to be dead."""

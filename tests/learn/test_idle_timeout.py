@@ -109,6 +109,22 @@ def test_a_reuse_beyond_a_close_seen_once_takes_it_back() -> None:
     assert learner.limit(now).source is Source.SETTING
 
 
+def test_a_reuse_just_beyond_a_close_seen_once_is_the_same_limit() -> None:
+    learner, now = seen(3.0)
+    learner.reused_well(3.004)
+    learner.reused_well(4.6)
+    assert learner.limit(now) == (2.0, Source.LEARNED)
+    assert learner.young(now + 60.0, 0.9) == pytest.approx(1.8)
+
+
+def test_a_limit_that_was_forgotten_leaves_a_margin_below_what_was_proven() -> None:
+    learner, now = seen(3.0)
+    learner.reused_well(2.99)
+    assert learner.limit(now + 10 * ONCE).source is Source.SETTING
+    assert learner.seen is None
+    assert learner.young(now + 10 * ONCE, 0.5) == pytest.approx(1.99)
+
+
 def test_a_later_close_takes_back_one_seen_once_but_not_a_certain_one() -> None:
     assert seen(0.7, 30.0)[0].seen == 30.0
     assert seen(2.0, 2.0, 30.0)[0].seen == 2.0
@@ -132,7 +148,7 @@ def test_towards_an_unknown_origin_only_what_was_proven_is_young() -> None:
     learner = IdleTimeout(60.0)
     assert learner.young(0.0, 0.5) == SAFE
     learner.reused_well(12.0)
-    assert learner.young(0.0, 0.5) == 12.0
+    assert learner.young(0.0, 0.5) == pytest.approx(10.8)
     learner.reused_well(50.0)
     assert learner.young(0.0, 0.5) == 30.0
 

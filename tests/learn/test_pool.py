@@ -215,6 +215,22 @@ async def test_a_post_takes_a_young_link_only_and_a_get_any(hops: Hops) -> None:
     assert hops.runtime.applications["app"].balancer.members[0].unused == {Unused.METHOD: 1}
 
 
+async def test_behind_a_young_link_that_died_an_old_one_is_still_old(hops: Hops) -> None:
+    await hops.start(client={"idle_timeout": 600.0})
+    first, old = await hops.asked()
+    second, young = await hops.asked()
+    await old.send(OK)
+    await first.message()
+    await trio.sleep(30)
+    await young.send(OK)
+    await second.message()
+    await hops.quiet()
+    (origin,) = hops.runtime.applications["app"].balancer.members
+    young.close()  # and the watch has not been told yet
+    assert hops.runtime.pool.acquire_now(origin) is None
+    assert len(origin.idle) == 1
+
+
 async def test_the_share_is_a_setting(hops: Hops) -> None:
     await hops.start(client={"idle_timeout": 600.0}, pool={"young_share": 0.0})
     client, _ = await hops.pair()
@@ -252,7 +268,7 @@ async def test_what_a_reuse_has_proven_is_young_for_a_post(hops: Hops) -> None:
     client, upstream = await hops.pair()
     await trio.sleep(20)
     await hops.again(client, upstream, GET)
-    await trio.sleep(19)
+    await trio.sleep(17)
     assert (await hops.again(client, upstream, POST)).status == 200
 
 
