@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import trio
 
@@ -139,6 +141,25 @@ class Origin:
         sock, _ = await self._sock.accept()
         self.peers.append(Peer(sock))
         return self.peers[-1]
+
+    async def accept_and_answer(self) -> Peer:
+        """The next connection, on which the first request has been read and answered OK."""
+        peer = await self.accept()
+        await peer.message()
+        await peer.send(OK)
+        return peer
+
+    @asynccontextmanager
+    async def full(self) -> AsyncIterator[None]:
+        """Until the end of this block a dial has to wait: the backlog is full.
+
+        For an origin with a backlog of 0 on a Unix socket.
+        """
+        filler = trio.socket.socket(socket.AF_UNIX)
+        await filler.connect(self.address.path)
+        yield
+        filler.close()
+        assert await (await self.accept()).rest() == b""
 
     def waiting(self) -> bool:
         """Whether a connection waits to be accepted."""

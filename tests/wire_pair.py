@@ -160,6 +160,12 @@ class Hops:
         await upstream.send(OK)
         return await client.message()
 
+    async def anew(self, client: Peer, origin: int = 0) -> Message:
+        """One more exchange, by a new link of this origin."""
+        await client.send(GET)
+        await self.origins[origin].accept_and_answer()
+        return await client.message()
+
     async def quiet(self) -> None:
         """Wait until nothing moves any more (and no time passes)."""
         await wait_all_tasks_blocked(0.02 if self.tcp else 0.0)

@@ -145,8 +145,6 @@ async def test_what_was_looked_at_of_a_head_is_not_looked_at_again(
     for at in range(len(head)):
         await client.send(head[at : at + 1])
         await hops.quiet()
-    upstream = await hops.origins[0].accept()
-    await upstream.message()
-    await upstream.send(OK)
+    await hops.origins[0].accept_and_answer()
     assert (await client.message()).status == 200
     assert looked_at <= 2 * len(head)

@@ -188,7 +188,5 @@ async def test_an_origin_that_is_away_for_a_while_is_taken_back(hops: Hops) -> N
     address = hops.origins[0].address
     hops.origins.append(Origin(open_listener(Bind("unix", path=address.path), 8), address))
     await client.send(GET)
-    upstream = await hops.origins[-1].accept()
-    await upstream.message()
-    await upstream.send(OK)
+    await hops.origins[-1].accept_and_answer()
     assert (await client.message()).status == 200

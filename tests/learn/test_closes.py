@@ -134,11 +134,7 @@ async def _origin_has_closed_before(hops: Hops) -> None:
     await _origin_closes(hops)
     await hops.quiet()
     client = hops.clients[0]
-    await client.send(GET)
-    upstream = await hops.origins[0].accept()
-    await upstream.message()
-    await upstream.send(OK)
-    await client.message()
+    await hops.anew(client)
     await trio.sleep(30)
 
 

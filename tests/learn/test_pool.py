@@ -91,9 +91,7 @@ async def test_links_that_are_idle_already_go_by_what_is_learned_meanwhile(hops:
         await busy.send(GET)
         await first.message()
         await client.send(GET)
-        second = await hops.origins[0].accept()
-        await second.message()
-        await second.send(OK)
+        second = await hops.origins[0].accept_and_answer()
         await client.message()
         await trio.sleep(1)
         await first.send(OK)
@@ -149,11 +147,9 @@ async def test_a_hint_of_two_seconds_holds_from_the_first_socket_on(hops: Hops) 
     assert trio.current_time() - began == pytest.approx(1.0)
     await trio.sleep(1.0)
     await client.send(GET)
-    second = await hops.origins[0].accept()
-    await second.message()
-    await second.send(OK)  # says nothing, yet the origin has: its links are all alike
+    second = await hops.origins[0].accept_and_answer()
     await client.message()
-    began = trio.current_time()
+    began = trio.current_time()  # this link heard no hint, its origin gave one: links are alike
     assert await second.rest() == b""
     assert trio.current_time() - began == pytest.approx(1.0)
     assert hops.closes(Hop.UPSTREAM) == [CloseReason.HINT, CloseReason.HINT]
@@ -236,9 +232,7 @@ async def test_the_share_is_a_setting(hops: Hops) -> None:
     client, _ = await hops.pair()
     await trio.sleep(0.1)
     await client.send(POST)
-    fresh = await hops.origins[0].accept()
-    await fresh.message()
-    await fresh.send(OK)
+    await hops.origins[0].accept_and_answer()
     await client.message()
 
 
@@ -248,9 +242,7 @@ async def test_a_post_to_a_full_pool_of_old_links_gets_the_place_of_the_oldest(h
     await trio.sleep(30)
     await client.send(POST)
     assert await old.rest() == b""
-    fresh = await hops.origins[0].accept()
-    await fresh.message()
-    await fresh.send(OK)
+    await hops.origins[0].accept_and_answer()
     assert (await client.message()).status == 200
     assert hops.closes(Hop.UPSTREAM) == [CloseReason.MADE_ROOM]
 
@@ -282,9 +274,7 @@ async def test_a_link_that_died_under_its_request_was_idle_for_too_long(hops: Ho
     await client.send(GET)
     await stale.message()
     stale.close()
-    fresh = await hops.origins[0].accept()
-    await fresh.message()
-    await fresh.send(OK)
+    await hops.origins[0].accept_and_answer()
     assert (await client.message()).status == 200
     assert learned(hops.runtime) == (18.0, Source.LEARNED)
     record = hops.records.kept[-1]
@@ -303,9 +293,7 @@ async def test_a_process_that_falls_over_a_request_teaches_nothing(hops: Hops) -
     await upstream.message()
     await trio.sleep(10)
     upstream.close()
-    fresh = await hops.origins[0].accept()
-    await fresh.message()
-    await fresh.send(OK)
+    await hops.origins[0].accept_and_answer()
     await client.message()
     assert learned(hops.runtime).source is Source.SETTING
 

@@ -19,7 +19,7 @@ import trio
 
 from hopproxy.link.tcp import break_after, round_trip, unacknowledged
 from hopproxy.record import CloseReason, Hop, Source
-from tests.raw_peers import GET, OK, Peer
+from tests.raw_peers import GET, Peer
 from tests.wire_pair import Hops
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's own")
@@ -104,9 +104,7 @@ async def _forgotten(hops: Hops) -> tuple[Peer, Peer]:
 def test_a_forgotten_flow_is_broken_repeated_and_learned(directory: Path) -> None:
     async def act(hops: Hops) -> None:
         client, _ = await _forgotten(hops)
-        fresh = await hops.origins[0].accept()
-        await fresh.message()
-        await fresh.send(OK)
+        await hops.origins[0].accept_and_answer()
         assert (await client.message()).status == 200
         assert hops.closes(Hop.UPSTREAM) == [CloseReason.PEER_RESET]
         (origin,) = hops.runtime.applications["app"].balancer.members

@@ -12,7 +12,7 @@ from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.metrics import Metrics
 from hopproxy.observe.snapshot import closes_of, links_of
 from hopproxy.record import ExchangeRecord
-from tests.raw_peers import GET, OK
+from tests.raw_peers import GET
 from tests.wire_pair import Hops, virtual_time
 
 
@@ -24,9 +24,7 @@ async def suffer(hops: Hops) -> None:
     await client.send(GET)
     await stale.message()
     stale.close()
-    fresh = await hops.origins[0].accept()
-    await fresh.message()
-    await fresh.send(OK)
+    await hops.origins[0].accept_and_answer()
     await client.message()
     await hops.quiet()
 

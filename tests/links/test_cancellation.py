@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import pytest
 import trio
@@ -20,6 +21,8 @@ UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r
 SWITCH = b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
 #: What a peer meets when the other side was cancelled.
 GONE = (EOFError, OSError)
+#: Makes the origin answer, from now on, whatever it is asked.
+Answering = Callable[[], None]
 
 
 async def answer(origin: Origin, nursery: trio.Nursery) -> None:
@@ -95,69 +98,64 @@ async def three_callers_of_one_link(hops: Hops, victim: Victim) -> None:
         answering.cancel_scope.cancel()
 
 
-async def get_twice(hops: Hops, victim: Victim) -> None:
+@asynccontextmanager
+async def one_link_to(hops: Hops, victim: Victim) -> AsyncIterator[tuple[Origin, Peer, Answering]]:
+    """An origin, the victim's client, and what makes the origin answer; after it, the proof."""
     origin = await hops.start(pool={"max_connections": 1})
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(answer, origin, nursery)
         client = await served(hops, victim, nursery)
-        victim.arm()
-        with suppress(*GONE):
-            for _ in range(2):
-                await client.send(GET)
-                await client.message()
-        victim.disarm()
-        client.close()
+        yield origin, client, lambda: nursery.start_soon(answer, origin, nursery)
         await check_after(hops)
         nursery.cancel_scope.cancel()
 
 
+@contextmanager
+def struck(victim: Victim, client: Peer) -> Iterator[None]:
+    """Within, the victim is cancelled at one step or another; its client leaves at the end."""
+    victim.arm()
+    with suppress(*GONE):
+        yield
+    victim.disarm()
+    client.close()
+
+
+async def get_twice(hops: Hops, victim: Victim) -> None:
+    async with one_link_to(hops, victim) as (_, client, let_answer):
+        let_answer()
+        with struck(victim, client):
+            for _ in range(2):
+                await client.send(GET)
+                await client.message()
+
+
 async def post_with_its_body_on_its_way(hops: Hops, victim: Victim) -> None:
-    origin = await hops.start(pool={"max_connections": 1})
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(answer, origin, nursery)
-        client = await served(hops, victim, nursery)
-        victim.arm()
-        with suppress(*GONE):
+    async with one_link_to(hops, victim) as (_, client, let_answer):
+        let_answer()
+        with struck(victim, client):
             await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
             for piece in (b"3\r\nabc\r\n", b"3\r\nde", b"f\r\n0\r\n\r\n"):
                 await trio.sleep(1)
                 await client.send(piece)
             assert (await client.message()).body == b"ok"
-        victim.disarm()
-        client.close()
-        await check_after(hops)
-        nursery.cancel_scope.cancel()
 
 
 async def repetition(hops: Hops, victim: Victim) -> None:
-    origin = await hops.start(pool={"max_connections": 1})
-    async with trio.open_nursery() as nursery:
-        client = await served(hops, victim, nursery)
+    async with one_link_to(hops, victim) as (origin, client, let_answer):
         await client.send(GET)
-        upstream = await origin.accept()
-        await upstream.message()
-        await upstream.send(OK)
+        upstream = await origin.accept_and_answer()
         await client.message()
         await hops.quiet()
-        nursery.start_soon(answer, origin, nursery)
-        victim.arm()
-        with suppress(*GONE):
+        let_answer()
+        with struck(victim, client):
             await client.send(GET)
             await upstream.message()
             upstream.close()
             assert (await client.message()).body == b"ok"
-        victim.disarm()
-        client.close()
-        await check_after(hops)
-        nursery.cancel_scope.cancel()
 
 
 async def tunnel(hops: Hops, victim: Victim) -> None:
-    origin = await hops.start(pool={"max_connections": 1})
-    async with trio.open_nursery() as nursery:
-        client = await served(hops, victim, nursery)
-        victim.arm()
-        with suppress(*GONE):
+    async with one_link_to(hops, victim) as (origin, client, let_answer):
+        with struck(victim, client):
             await client.send(UPGRADE)
             with trio.move_on_after(1):  # the victim may have gone before it dialled
                 upstream = await origin.accept()
@@ -168,14 +166,10 @@ async def tunnel(hops: Hops, victim: Victim) -> None:
                 assert await upstream.exactly(4) == b"ping"
                 upstream.finish()
                 assert await client.rest() == b""
-        victim.disarm()
-        client.close()
         for peer in origin.peers:  # one that was dialled for the victim is idle, and nobody answers
             peer.close()
         await hops.quiet()
-        nursery.start_soon(answer, origin, nursery)
-        await check_after(hops)
-        nursery.cancel_scope.cancel()
+        let_answer()
 
 
 async def drain(hops: Hops, victim: Victim) -> None:

@@ -166,9 +166,7 @@ async def test_a_request_behind_connection_close_is_not_served(hops: Hops) -> No
     origin = await hops.start()
     client = await hops.client()
     await client.send(GET[:-2] + b"Connection: close\r\n\r\n" + GET)
-    upstream = await origin.accept()
-    await upstream.message()
-    await upstream.send(OK)
+    upstream = await origin.accept_and_answer()
     assert (await client.message()).values(b"connection") == [b"close"]
     assert await client.rest() == b""
     await hops.quiet()

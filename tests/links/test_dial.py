@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from hopproxy.record import CloseReason, Hop
-from tests.raw_peers import GET, OK
+from tests.raw_peers import GET
 from tests.wire_pair import Hops
 
 
@@ -37,30 +37,25 @@ async def test_an_origin_that_refuses_is_answered_502_at_once(tcp_hops: Hops) ->
     assert tcp_hops.closes(Hop.UPSTREAM) == []
 
 
-async def test_an_origin_that_does_not_accept_in_time_is_answered_504(tcp_hops: Hops) -> None:
+@pytest.mark.parametrize(
+    ("connect_timeout", "queue_timeout"),
+    [(3.0, 5.0), (9.0, 2.0)],
+    ids=["within queue_timeout", "a dial under way outlives queue_timeout"],
+)
+async def test_an_origin_that_does_not_accept_in_time_is_answered_504(
+    tcp_hops: Hops, connect_timeout: float, queue_timeout: float
+) -> None:
     hops = tcp_hops
     origin = hops.add_origin(backlog=0)
-    await hops.start(upstream={"connect_timeout": 3.0})
+    await hops.start(
+        upstream={"connect_timeout": connect_timeout}, pool={"queue_timeout": queue_timeout}
+    )
     fillers = await _fill(origin.address.port)
     client = await hops.client()
     await client.send(GET)
     began = trio.current_time()
     assert (await client.message()).status == 504
-    assert trio.current_time() - began == pytest.approx(3.0)
-    for filler in fillers:
-        filler.close()
-
-
-async def test_a_dial_under_way_outlives_the_queue_timeout(tcp_hops: Hops) -> None:
-    hops = tcp_hops
-    origin = hops.add_origin(backlog=0)
-    await hops.start(upstream={"connect_timeout": 9.0}, pool={"queue_timeout": 2.0})
-    fillers = await _fill(origin.address.port)
-    client = await hops.client()
-    await client.send(GET)
-    began = trio.current_time()
-    assert (await client.message()).status == 504
-    assert trio.current_time() - began == pytest.approx(9.0)
+    assert trio.current_time() - began == pytest.approx(connect_timeout)
     for filler in fillers:
         filler.close()
 
@@ -68,31 +63,24 @@ async def test_a_dial_under_way_outlives_the_queue_timeout(tcp_hops: Hops) -> No
 async def test_a_unix_origin_whose_backlog_is_full_is_waited_for(hops: Hops) -> None:
     origin = hops.add_origin(backlog=0)
     await hops.start(upstream={"connect_timeout": 3.0})
-    filler = trio.socket.socket(socket.AF_UNIX)
-    await filler.connect(origin.address.path)
     client = await hops.client()
-    await client.send(GET)
-    await trio.sleep(1)
-    filler.close()
-    assert await (await origin.accept()).rest() == b""
-    upstream = await origin.accept()
-    await upstream.message()
-    await upstream.send(OK)
+    async with origin.full():
+        await client.send(GET)
+        await trio.sleep(1)
+    await origin.accept_and_answer()
     assert (await client.message()).body == b"ok"
 
 
 async def test_a_unix_origin_whose_backlog_stays_full_is_answered_504(hops: Hops) -> None:
     origin = hops.add_origin(backlog=0)
     await hops.start(upstream={"connect_timeout": 3.0})
-    filler = trio.socket.socket(socket.AF_UNIX)
-    await filler.connect(origin.address.path)
     client = await hops.client()
     await hops.quiet()
     began = trio.current_time()
-    await client.send(GET)
-    assert (await client.message()).status == 504
+    async with origin.full():
+        await client.send(GET)
+        assert (await client.message()).status == 504
     assert trio.current_time() - began == pytest.approx(3.0)
-    filler.close()
 
 
 async def test_an_origin_that_failed_is_passed_over_for_the_next(hops: Hops) -> None:
@@ -101,9 +89,7 @@ async def test_an_origin_that_failed_is_passed_over_for_the_next(hops: Hops) -> 
     first.close()
     client = await hops.client()
     await client.send(GET)
-    upstream = await second.accept()
-    await upstream.message()
-    await upstream.send(OK)
+    await second.accept_and_answer()
     assert (await client.message()).body == b"ok"
 
 
@@ -140,9 +126,5 @@ async def test_a_connection_that_cannot_be_set_up_does_not_end_the_worker(
         newcomer = await hops.client()  # a client link
         assert await newcomer.rest() == b""
     await (await origin.accept()).rest()
-    await client.send(GET)
-    upstream = await origin.accept()
-    await upstream.message()
-    await upstream.send(OK)
-    assert (await client.message()).body == b"ok"
+    assert (await hops.anew(client)).body == b"ok"
     assert hops.closes(Hop.UPSTREAM) in ([], [CloseReason.NEVER_OPENED])

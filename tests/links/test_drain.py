@@ -58,9 +58,7 @@ async def test_a_connection_accepted_at_the_last_moment_is_still_served(hops: Ho
     await client.send(GET)
     await hops.quiet()
     hops.worker.stop()
-    upstream = await origin.accept()
-    await upstream.message()
-    await upstream.send(OK)
+    await origin.accept_and_answer()
     assert (await client.message()).values(b"connection") == [b"close"]
     await hops.ended.wait()
 
@@ -84,9 +82,7 @@ async def test_a_request_that_waits_for_a_link_is_served_before_the_end(hops: Ho
     await hops.quiet()
     await upstream.send(OK)
     assert (await first.message()).body == b"ok"
-    fresh = await hops.origins[0].accept()
-    await fresh.message()
-    await fresh.send(OK)
+    await hops.origins[0].accept_and_answer()
     assert (await waiting.message()).values(b"connection") == [b"close"]
     await hops.ended.wait()
 

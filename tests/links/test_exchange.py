@@ -7,13 +7,22 @@ import trio
 
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.schema import Pool
-from tests.raw_peers import OK, get
+from tests.raw_peers import OK, Peer, get
 from tests.wire_pair import Hops, two_upstreams
 
 EXPECT = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"
 CHUNKED_POST = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+
+
+async def begun(hops: Hops, request: bytes) -> tuple[Peer, Peer]:
+    """A new client, and the link on which the head of its request has come, not yet a body."""
+    client = await hops.client()
+    await client.send(request)
+    upstream = await hops.origins[0].accept()
+    await upstream.until(b"\r\n\r\n")
+    return client, upstream
 
 
 # -- early answers, uploads --------------------------------------------------------------------
@@ -92,10 +101,7 @@ async def test_the_end_of_an_upload_does_not_move_the_limit_of_a_body_under_way(
     hops: Hops,
 ) -> None:
     await hops.start(upstream={"response_timeout": 1000.0, "body_timeout": 10.0})
-    client = await hops.client()
-    await client.send(CHUNKED_POST)
-    upstream = await hops.origins[0].accept()
-    await upstream.until(b"\r\n\r\n")
+    client, upstream = await begun(hops, CHUNKED_POST)
     await upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
     await client.until(b"abc")
     began = trio.current_time()
@@ -108,10 +114,7 @@ async def test_an_origin_that_answers_and_then_resets_the_upload_is_still_heard(
     tcp_hops: Hops,
 ) -> None:
     await tcp_hops.start()
-    client = await tcp_hops.client()
-    await client.send(CHUNKED_POST)
-    upstream = await tcp_hops.origins[0].accept()
-    await upstream.until(b"\r\n\r\n")
+    client, upstream = await begun(tcp_hops, CHUNKED_POST)
     await upstream.send(b"HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno")
     upstream.close()
     assert (await client.message()).status == 413
@@ -122,10 +125,7 @@ async def test_an_origin_that_answers_and_then_resets_the_upload_is_still_heard(
 
 async def test_the_origins_100_lets_the_body_go(hops: Hops) -> None:
     await hops.start()
-    client = await hops.client()
-    await client.send(EXPECT)
-    upstream = await hops.origins[0].accept()
-    await upstream.until(b"\r\n\r\n")
+    client, upstream = await begun(hops, EXPECT)
     await upstream.send(CONTINUE)
     assert (await client.message()).status == 100
     await client.send(b"body")
@@ -139,11 +139,8 @@ async def test_an_origin_that_says_nothing_gets_the_body_after_continue_timeout(
     hops: Hops,
 ) -> None:
     await hops.start(upstream={"continue_timeout": 2.0})
-    client = await hops.client()
     began = trio.current_time()
-    await client.send(EXPECT)
-    upstream = await hops.origins[0].accept()
-    await upstream.until(b"\r\n\r\n")
+    client, upstream = await begun(hops, EXPECT)
     assert (await client.message()).status == 100
     assert trio.current_time() - began == pytest.approx(2.0)
     await client.send(b"body")
@@ -156,10 +153,7 @@ async def test_a_refusal_instead_of_100_is_final_and_the_body_never_asked_for(
     hops: Hops,
 ) -> None:
     await hops.start()
-    client = await hops.client()
-    await client.send(EXPECT)
-    upstream = await hops.origins[0].accept()
-    await upstream.until(b"\r\n\r\n")
+    client, upstream = await begun(hops, EXPECT)
     await upstream.send(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
     answer = await client.message()
     assert (answer.status, answer.values(b"connection")) == (401, [b"close"])

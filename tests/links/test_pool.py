@@ -130,9 +130,7 @@ async def test_a_link_that_came_back_broken_frees_its_place_for_a_waiter(hops: H
     [waiting] = await queued(hops, 1)
     upstream.close()
     assert (await first.message()).status == 502
-    fresh = await hops.origins[0].accept()
-    await fresh.message()
-    await fresh.send(OK)
+    await hops.origins[0].accept_and_answer()
     assert (await waiting.message()).body == b"ok"
 
 
@@ -148,9 +146,7 @@ async def test_a_link_handed_on_with_bytes_nobody_asked_for_serves_no_waiter(
     poison = b"HTTP/1.1 200 POISON\r\nContent-Length: 0\r\n\r\n"
     await upstream.send(head % size + bytes(size) + poison)
     assert len((await first.message()).body) == size
-    fresh = await hops.origins[0].accept()
-    await fresh.message()
-    await fresh.send(OK)
+    await hops.origins[0].accept_and_answer()
     assert (await waiting.message()).start == b"HTTP/1.1 200 OK"
 
 
@@ -203,9 +199,7 @@ async def test_with_every_link_lent_the_total_limit_makes_others_wait(hops: Hops
     assert not hops.origins[1].waiting()
     await upstream.send(OK)
     await holder.message()
-    other = await hops.origins[1].accept()
-    await other.message()
-    await other.send(OK)
+    await hops.origins[1].accept_and_answer()
     assert (await waiting.message()).body == b"ok"
     assert await upstream.rest() == b""
 

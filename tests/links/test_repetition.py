@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 import trio
 
@@ -143,16 +141,13 @@ async def test_a_client_that_leaves_during_the_dial_is_not_repeated(hops: Hops) 
     origin = hops.add_origin(backlog=0)
     await hops.start()
     client, upstream = await hops.pair()
-    filler = trio.socket.socket(socket.AF_UNIX)
-    await filler.connect(origin.address.path)  # the backlog is full: the next dial has to wait
-    await client.send(GET)
-    await upstream.message()
-    upstream.close()
-    await hops.quiet()
-    client.close()
-    await hops.quiet()
-    filler.close()
-    await (await origin.accept()).rest()
+    async with origin.full():
+        await client.send(GET)
+        await upstream.message()
+        upstream.close()
+        await hops.quiet()
+        client.close()
+        await hops.quiet()
     fresh = await origin.accept()
     await trio.sleep(1)
     assert fresh.pending() == b"", "nothing is sent for a client that has gone"
@@ -164,15 +159,12 @@ async def test_a_client_that_leaves_during_its_first_dial_leaves_the_link_to_oth
 ) -> None:
     origin = hops.add_origin(backlog=0)
     await hops.start()
-    filler = trio.socket.socket(socket.AF_UNIX)
-    await filler.connect(origin.address.path)
-    client = await hops.client()
-    await client.send(GET)
-    await hops.quiet()
-    client.close()
-    await hops.quiet()
-    filler.close()
-    await (await origin.accept()).rest()
+    async with origin.full():
+        client = await hops.client()
+        await client.send(GET)
+        await hops.quiet()
+        client.close()
+        await hops.quiet()
     upstream = await origin.accept()
     await trio.sleep(1)
     assert upstream.pending() == b""

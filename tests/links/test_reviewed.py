@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from hopproxy.record import CloseReason, Hop
-from tests.raw_peers import GET, OK, Message, Peer
+from tests.raw_peers import GET, OK, Peer
 from tests.wire_pair import Hops
 
 OLD = b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"
@@ -31,15 +31,6 @@ async def asked_again(hops: Hops, *, reused: bool, request: bytes = GET) -> tupl
     await client.send(request)
     await upstream.message()
     return client, upstream
-
-
-async def served(hops: Hops, client: Peer, origin: int = 0) -> Message:
-    """The answer to one more request, which goes by a new link of this origin."""
-    await client.send(GET)
-    upstream = await hops.origins[origin].accept()
-    await upstream.message()
-    await upstream.send(OK)
-    return await client.message()
 
 
 # -- clients that take nothing -----------------------------------------------------------------
@@ -153,9 +144,7 @@ async def test_unasked_bytes_that_came_with_a_request_are_not_its_answer(hops: H
     client, upstream = await hops.pair()
     at_once(client, GET)
     at_once(upstream, b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
-    fresh = await origin.accept()
-    await fresh.message()
-    await fresh.send(OK)
+    await origin.accept_and_answer()
     assert (await client.message()).body == b"ok"
     with pytest.raises(ConnectionResetError):  # with its bytes unread, and nothing asked on it
         await upstream.sock.recv(1)
@@ -183,24 +172,19 @@ async def test_urgent_data_does_not_hold_up_a_whole_head(tcp_hops: Hops, at: int
 async def test_a_link_that_never_served_and_dies_under_a_get_is_repeated(hops: Hops) -> None:
     origin = hops.add_origin(backlog=0)
     await hops.start()
-    filler = trio.socket.socket(socket.AF_UNIX)
-    await filler.connect(origin.address.path)
-    leaver = await hops.client()
-    await leaver.send(GET)
-    await hops.quiet()
-    leaver.close()
-    await hops.quiet()
-    filler.close()
-    await (await origin.accept()).rest()
+    async with origin.full():
+        leaver = await hops.client()
+        await leaver.send(GET)
+        await hops.quiet()
+        leaver.close()
+        await hops.quiet()
     upstream = await origin.accept()
     await trio.sleep(1)
     client = await hops.client()
     await client.send(GET)
     await upstream.message()
     upstream.close()
-    fresh = await origin.accept()
-    await fresh.message()
-    await fresh.send(OK)
+    await origin.accept_and_answer()
     assert (await client.message()).body == b"ok"
 
 
@@ -212,7 +196,7 @@ async def test_a_body_broken_where_it_begins_is_a_502(hops: Hops, reused: bool) 
     assert (await client.message()).status == 502
     assert await upstream.rest() == b""
     assert hops.closes(Hop.UPSTREAM) == [CloseReason.BAD_RESPONSE]
-    assert (await served(hops, client)).body == b"ok"
+    assert (await hops.anew(client)).body == b"ok"
 
 
 @pytest.mark.parametrize("reused", [False, True], ids=["its task", "express lane"])
@@ -228,7 +212,7 @@ async def test_a_204_that_announces_content_does_not_keep_its_link(
     assert not answer.values(b"transfer-encoding") + answer.values(b"content-length")
     assert await upstream.rest() == b""
     assert hops.closes(Hop.UPSTREAM) == [CloseReason.BAD_RESPONSE]
-    assert (await served(hops, client)).body == b"ok"
+    assert (await hops.anew(client)).body == b"ok"
 
 
 async def test_an_old_client_is_sent_no_continue_and_its_expectation_goes_no_further(

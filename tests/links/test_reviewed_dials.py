@@ -12,18 +12,8 @@ from hopproxy.errors import ConnectFailed
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import OriginAddress
-from tests.raw_peers import GET, OK, Message, Peer
+from tests.raw_peers import GET, OK
 from tests.wire_pair import Hops
-
-
-async def served(hops: Hops, client: Peer, origin: int = 0) -> Message:
-    """The answer to one more request, which goes by a new link of this origin."""
-    await client.send(GET)
-    upstream = await hops.origins[origin].accept()
-    await upstream.message()
-    await upstream.send(OK)
-    return await client.message()
-
 
 # -- faults of a dial --------------------------------------------------------------------------
 
@@ -66,7 +56,7 @@ async def test_a_fault_of_a_repetition_ends_its_own_client_only(
         upstream.close()
         assert await client.rest() == b""
     assert hops.closes(Hop.CLIENT) == [CloseReason.INTERNAL_ERROR]
-    assert (await served(hops, bystander)).body == b"ok"
+    assert (await hops.anew(bystander)).body == b"ok"
 
 
 async def test_after_a_fault_the_next_in_the_queue_has_a_dial_of_its_own(
@@ -162,7 +152,7 @@ async def test_the_one_origin_that_can_be_reached_is_found(
     client = await hops.client()
     for _ in range(4):
         dials.made.clear()
-        assert (await served(hops, client, alive)).body == b"ok"
+        assert (await hops.anew(client, alive)).body == b"ok"
         assert len(dials.made) == len(set(dials.made))
         await trio.sleep(0.7)
 
@@ -184,9 +174,7 @@ async def test_a_repetition_that_reaches_nobody_marks_the_origin_and_goes_on(
     await client.send(GET)
     await upstream.message()
     upstream.close()
-    fresh = await hops.origins[0].accept()
-    await fresh.message()
-    await fresh.send(OK)
+    await hops.origins[0].accept_and_answer()
     assert (await client.message()).body == b"ok"
     assert dials.made == [1, 0]
     first, second = hops.runtime.applications["app"].balancer.members

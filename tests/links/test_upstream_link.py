@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from hopproxy.record import CloseReason, Hop
-from tests.raw_peers import GET, OK, Peer
+from tests.raw_peers import OK, Peer
 from tests.wire_pair import Hops
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b"
@@ -151,28 +151,20 @@ async def test_a_reset_on_an_idle_link_is_seen_when_it_comes(tcp_hops: Hops) -> 
 
 
 async def test_bytes_on_an_idle_link_end_it_and_reach_nobody(hops: Hops) -> None:
-    origin = await hops.start()
+    await hops.start()
     client, upstream = await hops.pair()
     await upstream.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
     await hops.quiet()
     assert hops.closes(Hop.UPSTREAM) == [CloseReason.UNSOLICITED]
-    await client.send(GET)
-    fresh = await origin.accept()
-    await fresh.message()
-    await fresh.send(OK)
-    assert (await client.message()).status == 200
+    assert (await hops.anew(client)).status == 200
 
 
 async def test_bytes_behind_a_response_end_the_link_and_reach_nobody(hops: Hops) -> None:
-    origin = await hops.start()
+    await hops.start()
     client, upstream = await answered(hops, OK + b"HTTP/1.1 200 POISON\r\n\r\n")
     assert await upstream.rest() == b""
     assert hops.closes(Hop.UPSTREAM) == [CloseReason.OVER_READ]
-    await client.send(GET)
-    fresh = await origin.accept()
-    await fresh.message()
-    await fresh.send(OK)
-    assert (await client.message()).start == b"HTTP/1.1 200 OK"
+    assert (await hops.anew(client)).start == b"HTTP/1.1 200 OK"
 
 
 async def test_room_to_write_on_an_idle_link_is_not_taken_for_its_end(hops: Hops) -> None:
