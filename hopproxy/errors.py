@@ -13,6 +13,7 @@ class HopError(Exception):
 
     `status` is for the client.  `cause` is a proxy error type of RFC 9209 section 2.3, `detail`
     one sentence for people.  `at` is the hop at fault, None when it is the gateway itself.
+    Each class has a usual status and cause; one error may have others.
     """
 
     status = 500
@@ -20,9 +21,11 @@ class HopError(Exception):
     reason = CloseReason.INTERNAL_ERROR
     at: Hop | None = None
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, status: int | None = None, cause: str | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.status = status or self.status
+        self.cause = cause or self.cause
 
 
 class BadRequest(HopError):
@@ -32,10 +35,6 @@ class BadRequest(HopError):
     cause = "http_request_error"
     reason = CloseReason.BAD_REQUEST
     at = Hop.CLIENT
-
-    def __init__(self, detail: str, status: int = 400) -> None:
-        super().__init__(detail)
-        self.status = status
 
 
 class Denied(HopError):
@@ -48,11 +47,6 @@ class Denied(HopError):
     cause = "http_request_denied"
     reason = CloseReason.BAD_REQUEST
     at = Hop.CLIENT
-
-    def __init__(self, detail: str, status: int = 404, cause: str = "http_request_denied") -> None:
-        super().__init__(detail)
-        self.status = status
-        self.cause = cause
 
 
 class BadResponse(HopError):
@@ -81,20 +75,14 @@ class ConnectFailed(HopError):
     reason = CloseReason.NEVER_OPENED
     at = Hop.UPSTREAM
 
-    def __init__(self, detail: str, status: int = 502, cause: str = "connection_refused") -> None:
-        super().__init__(detail)
-        self.status = status
-        self.cause = cause
-
 
 class LinkError(HopError):
     """A link that ended, or was ended, before its work was done."""
 
     def __init__(self, at: Hop, reason: CloseReason, detail: str) -> None:
-        super().__init__(detail)
+        super().__init__(detail, *_answers(at, reason))
         self.at = at
         self.reason = reason
-        self.status, self.cause = _answers(at, reason)
 
 
 def _answers(at: Hop, reason: CloseReason) -> tuple[int, str]:

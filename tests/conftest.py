@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
+
+from tests.dev.browser import Browser
 
 MISSING = "missing:"
 #: Where Debian keeps servers; not on the PATH of everybody.
@@ -22,6 +24,16 @@ def needs(program: str, *, debian: str | None = None) -> str:
     if found is None:
         pytest.skip(f"{MISSING} {program} (apt-get install {debian or program})")
     return found
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser, opened once for each file of tests that asks for it."""
+    chromium = needs("chromium")
+    chromedriver = needs("chromedriver", debian="chromium-driver")
+    opened = Browser(chromium, chromedriver, tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
 
 
 def _lacks(report: pytest.TestReport | pytest.CollectReport) -> str | None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -40,6 +41,13 @@ def virtual_time(
             await test()
 
     trio.run(within_a_day, clock=MockClock(autojump_threshold=0), instruments=instruments)
+
+
+def in_virtual_time(items: list[pytest.Item], folder: Path) -> None:
+    """Run the async tests of this folder in virtual time, in front of what trio_mode has set."""
+    for item in items:
+        if item.path.is_relative_to(folder) and item.get_closest_marker("trio"):
+            item.add_marker(pytest.mark.trio(run=virtual_time), append=False)
 
 
 class Records(AccessLog):

@@ -200,11 +200,7 @@ def upgraded_socket_never_returns_to_the_pool(s: Stage) -> None:
 
 @rule(36, "HTTP.jl#1358")
 def keep_alive_timeout_hint_is_respected(s: Stage) -> None:
-    client = s.client()
-    client.get()
-    link = s.origin.request()
-    link.answer(b"ok", "Keep-Alive: timeout=2")
-    client.response()
+    _, link = pooled(s, "Keep-Alive: timeout=2")
     time.sleep(0.3)
     serves_on_same(s, link)
     time.sleep(1.4 if s.ours else 2.1)
@@ -213,22 +209,13 @@ def keep_alive_timeout_hint_is_respected(s: Stage) -> None:
 
 @each(36, "dusty#178", {"timeout 1": b"timeout=1", "timeout 0": b"timeout=0"})
 def keep_alive_hint_too_short_to_use_prevents_pooling(s: Stage, hint: bytes) -> None:
-    client = s.client()
-    client.get()
-    link = s.origin.request()
-    link.answer(b"ok", f"Keep-Alive: {hint.decode()}")
-    client.response()
-    settle()
+    _, link = pooled(s, f"Keep-Alive: {hint.decode()}")
     serves_on_another(s, link)
 
 
 @rule(36, "HTTP.jl#1358")
 def keep_alive_max_hint_is_respected(s: Stage) -> None:
-    client = s.client()
-    client.get()
-    link = s.origin.request()
-    link.answer(b"ok", "Keep-Alive: timeout=60, max=3")
-    client.response()
+    client, link = pooled(s, "Keep-Alive: timeout=60, max=3")
     numbers = []
     for _ in range(4):
         settle()

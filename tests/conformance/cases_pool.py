@@ -11,12 +11,15 @@ from tests.conformance.wire import Client
 POISON = b"HTTP/1.1 200 POISON\r\nContent-Length: 6\r\n\r\nPOISON"
 
 
-def pooled(s: Stage) -> tuple[Client, OriginLink]:
-    """Leave one idle link in the pool, and the client that used it."""
+def pooled(s: Stage, *fields: str) -> tuple[Client, OriginLink]:
+    """Leave one link idle behind a response with these fields, and the client that used it."""
     client = s.client()
-    s.exchange(client)
+    client.get()
+    link = s.origin.request()
+    link.answer(b"ok", *fields)
+    assert client.response().body == b"ok"
     settle()
-    return client, s.origin.links[-1]
+    return client, link
 
 
 def settle() -> None:

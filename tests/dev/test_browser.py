@@ -8,17 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli.command import Command, answering, free_port, hopproxy
-from tests.conftest import needs
 from tests.dev.browser import Browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    chromium = needs("chromium")
-    chromedriver = needs("chromedriver", debian="chromium-driver")
-    opened = Browser(chromium, chromedriver, tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.wire_pair import Hops, nothing_left, virtual_time
+from tests.wire_pair import Hops, in_virtual_time, nothing_left
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the async tests of this folder in virtual time, in front of what trio_mode has set."""
-    here = Path(__file__).parent
-    for item in items:
-        if item.path.is_relative_to(here) and item.get_closest_marker("trio"):
-            item.add_marker(pytest.mark.trio(run=virtual_time), append=False)
+    """Time is virtual in this folder."""
+    in_virtual_time(items, Path(__file__).parent)
 
 
 @pytest.fixture

@@ -10,17 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import answering, free_port, get, hopproxy, write_settings
-from tests.conftest import needs
 from tests.dev.browser import Browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    chromium = needs("chromium")
-    chromedriver = needs("chromedriver", debian="chromium-driver")
-    opened = Browser(chromium, chromedriver, tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
