@@ -107,6 +107,12 @@ class Stage:
         assert self.origin.hears_nothing(0.01), f"upstream: {self.origin.links[-1].seen}"
         return response
 
+    def sent_and_refused(self, data: bytes, *statuses: int) -> None:
+        """Send these bytes through a new client, and expect them to be refused so."""
+        client = self.client()
+        client.send(data)
+        self.refused(client, *statuses)
+
     def bad_gateway(self, client: Client, *statuses: int, within: float = 4.0) -> Message:
         """Expect an error that names the origin as its cause; 502 unless said otherwise."""
         try:

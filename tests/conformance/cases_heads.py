@@ -41,9 +41,7 @@ def bare_line_feed_in_trailers_never_passes(s: Stage) -> None:
 
 @each(107, "RFC 9110 5.5 MUST", quoted(b"a\rb", b"a\x00b", b"a\r", b"\rb"))
 def bare_cr_or_nul_in_a_value_is_refused(s: Stage, value: bytes) -> None:
-    client = s.client()
-    client.send(get(s, b"X-A: " + value))
-    s.refused(client, 400)
+    s.sent_and_refused(get(s, b"X-A: " + value), 400)
 
 
 @each(108, "RFC 9110 5.5", quoted(b"a\x01b", b"a\x7fb", b"a\x0bb", b"a\x1bb"))
@@ -67,16 +65,12 @@ def obs_text_in_a_value_passes(s: Stage) -> None:
     ),
 )
 def malformed_field_line_is_refused(s: Stage, line: bytes) -> None:
-    client = s.client()
-    client.send(get(s, line))
-    s.refused(client, 400)
+    s.sent_and_refused(get(s, line), 400)
 
 
 @rule(109, "RFC 9112 2.2")
 def space_before_the_first_field_is_refused(s: Stage) -> None:
-    client = s.client()
-    client.send(f"GET / HTTP/1.1\r\n Host: {s.host}\r\n\r\n".encode())
-    s.refused(client, 400)
+    s.sent_and_refused(f"GET / HTTP/1.1\r\n Host: {s.host}\r\n\r\n".encode(), 400)
 
 
 @each(110, "RFC 9112 5.2", quoted(b"X-A: 1\r\n 2", b"X-A: 1\r\n\t2", b"X-A:\r\n 2"))
@@ -100,16 +94,12 @@ def folded_line_never_passes(s: Stage, lines: bytes) -> None:
     ),
 )
 def broken_host_is_refused(s: Stage, value: bytes) -> None:
-    client = s.client()
-    client.send(b"GET / HTTP/1.1\r\nHost: " + value + b"\r\n\r\n")
-    s.refused(client, 400)
+    s.sent_and_refused(b"GET / HTTP/1.1\r\nHost: " + value + b"\r\n\r\n", 400)
 
 
 @rule(111, "RFC 9112 3.2 MUST")
 def missing_host_is_refused(s: Stage) -> None:
-    client = s.client()
-    client.send(b"GET / HTTP/1.1\r\n\r\n")
-    s.refused(client, 400)
+    s.sent_and_refused(b"GET / HTTP/1.1\r\n\r\n", 400)
 
 
 @rule(112, "RFC 9112 3.2.2")
@@ -134,9 +124,7 @@ def absolute_form_is_accepted_and_becomes_origin_form(s: Stage) -> None:
     quoted(b"*", b"foo", b"/a#b", b"/a b", b"/\x80", b"/\x7f", b"/a\tb", b"", b"ftp://a/", b"!"),
 )
 def target_of_no_known_form_is_refused(s: Stage, target: bytes) -> None:
-    client = s.client()
-    client.send(get(s, target=target))
-    s.refused(client, 400)
+    s.sent_and_refused(get(s, target=target), 400)
 
 
 @rule(113, "RFC 9112 3.2.4")
@@ -146,9 +134,9 @@ def options_asterisk_passes(s: Stage) -> None:
 
 @each(114, "RFC 9112 2.3", quoted(b"HTTP/2.0", b"HTTP/0.9", b"HTTP/11", b"http/1.1", b"HTTP/1.1x"))
 def other_version_is_refused(s: Stage, version: bytes) -> None:
-    client = s.client()
-    client.send(b"GET / " + version + b"\r\nHost: " + s.host.encode() + b"\r\n\r\n")
-    s.refused(client, 505, 400)
+    s.sent_and_refused(
+        b"GET / " + version + b"\r\nHost: " + s.host.encode() + b"\r\n\r\n", 505, 400
+    )
 
 
 @rule(114, "RFC 9112 2.3")
@@ -176,9 +164,7 @@ def http2_preface_is_closed(s: Stage) -> None:
 
 @rule(115, "RFC 6585 5; RFC 9110 15.5")
 def head_over_the_limit_in_one_write_is_431(s: Stage) -> None:
-    client = s.client()
-    client.send(get(s, *(b"X-%d: " % number + b"x" * 1000 for number in range(40))))
-    s.refused(client, 431)
+    s.sent_and_refused(get(s, *(b"X-%d: " % number + b"x" * 1000 for number in range(40))), 431)
 
 
 @rule(115, "RFC 6585 5")

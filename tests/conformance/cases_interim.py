@@ -291,6 +291,6 @@ def bytes_right_behind_a_101_reach_the_client(s: Stage) -> None:
 
 @rule(98, "draft-ietf-httpbis-optimistic-upgrade; nginx d798231b5")
 def connect_is_refused_and_closed(s: Stage) -> None:
-    client = s.client()
-    client.send(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n")
-    s.refused(client, 405, 501)
+    s.sent_and_refused(
+        b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n", 405, 501
+    )
