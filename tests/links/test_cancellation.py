@@ -203,4 +203,4 @@ async def drain(hops: Hops, victim: Victim) -> None:
 def test_a_party_cancelled_at_any_step_leaves_nothing_and_hurts_nobody(
     scenario: Scenario, seed: int
 ) -> None:
-    assert everywhere(scenario, seed) > 10, "too few steps: the victim did nothing"
+    assert everywhere(scenario, seed) > 8, "too few steps: the victim did nothing"

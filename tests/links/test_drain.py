@@ -58,6 +58,7 @@ async def test_a_connection_accepted_at_the_last_moment_is_still_served(hops: Ho
     await client.send(GET)
     await hops.quiet()
     hops.worker.stop()
+    await hops.quiet()
     await origin.accept_and_answer()
     assert (await client.message()).values(b"connection") == [b"close"]
     await hops.ended.wait()

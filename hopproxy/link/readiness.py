@@ -1,0 +1,207 @@
+"""Which sockets are ready: edges from the kernel, and who waits for them.
+
+Trio's own way costs a task and a system call for each wait.  Here every socket of a link is
+registered once, edge-triggered, in one epoll, and links act on their events directly; in the best
+case no task runs at all.  Then a turn of trio's loop for each batch of events would be most of what
+is left.  So the epoll is waited on in the place where trio would wait for I/O itself: in the hook
+before that (`trio.abc.Instrument`), which is told for how long no task has anything to do.  Trio's
+own epoll is one of the descriptors that are watched there.  Once a task can run, or a deadline has
+passed, trio's wait must end at once: then a bell, an eventfd on which a task waits, is rung.
+
+Where trio's epoll cannot be found, ours is nested in it and a task waits; where there is no epoll
+(macOS), `poll` is asked now and then.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import select
+from pathlib import Path
+from typing import Protocol
+
+import trio
+from trio.lowlevel import current_statistics, wait_readable
+
+#: Whether an epoll waits in the hook of this run of trio: another one is nested.
+_hooked: "trio.lowlevel.RunVar[bool]" = trio.lowlevel.RunVar("epoll in the hook", False)
+#: What Linux tells of each descriptor of a process, an epoll's own ones among it.
+FDINFO = "/proc/self/fdinfo"
+#: Events taken in one go before tasks get their turn.
+BATCH = 128
+#: By how many seconds a wait may seem to have ended before its deadline.
+EARLY = 0.002
+
+
+class Ready(Protocol):
+    """What is told of a socket."""
+
+    fd: int
+    closed: bool
+    readable: bool
+    urgent: bool
+
+    def on_event(self, hung_up: bool) -> None:
+        """Its socket became readable, writable or hung up."""
+
+
+class Epoll(trio.abc.Instrument):
+    """Linux: one edge-triggered epoll for all sockets; `run` serves it."""
+
+    _URGENT = getattr(select, "EPOLLPRI", 0)
+    _READ = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLRDHUP", 0) | _URGENT
+    _EDGE = getattr(select, "EPOLLET", 0)
+    _OUT = getattr(select, "EPOLLOUT", 0)
+    _USUAL = getattr(select, "EPOLLIN", 0) | _OUT | _URGENT
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._sockets: dict[int, Ready] = {}
+        self._find = self._sockets.get
+        self._loop = -1  # trio's epoll
+        self._bell = -1
+        self._fault: BaseException | None = None
+
+    def add(self, ready: Ready) -> None:
+        """Begin to watch a socket.  Raises OSError when the kernel takes no more."""
+        if self._epoll.closed:
+            raise OSError(errno.EBADF, "the watch has ended")
+        self._epoll.register(ready.fd, self._READ | self._EDGE)
+        self._sockets[ready.fd] = ready
+
+    def add_writing(self, ready: Ready) -> None:
+        """Watch for room to write as well."""
+        self._epoll.modify(ready.fd, self._READ | self._OUT | self._EDGE)
+
+    def remove(self, ready: Ready) -> None:
+        """Forget a socket that is about to be closed."""
+        # Closing the descriptor, which follows, takes it out of the epoll: no call for that.
+        self._sockets.pop(ready.fd, None)
+
+    async def run(self) -> None:
+        """Tell of events until cancelled."""
+        self._bell = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            await wait_readable(self._bell)
+            loop = None if _hooked.get() else _epoll_of(self._bell)
+            if loop is None:
+                await self._run_nested()
+            else:
+                self._loop = loop
+                await self._run_hooked()
+        finally:
+            self._sockets.clear()  # cancelled, and links may still close after this
+            self._epoll.close()
+            os.close(self._bell)
+
+    async def _run_hooked(self) -> None:
+        self._epoll.register(self._loop, select.EPOLLIN)
+        _hooked.set(True)
+        trio.lowlevel.add_instrument(self)
+        try:
+            while self._fault is None:
+                os.eventfd_read(self._bell)
+                await wait_readable(self._bell)
+            raise self._fault
+        finally:
+            _hooked.set(False)
+            trio.lowlevel.remove_instrument(self)
+
+    async def _run_nested(self) -> None:
+        ours, find = self._epoll.fileno(), self._find
+        while True:
+            await wait_readable(ours)
+            events = self._epoll.poll(0, BATCH)
+            _tell([(find(fd), mask) for fd, mask in events], self._USUAL, self._URGENT)
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Wait in trio's place, as long as it has nothing to do; tell of events."""
+        try:
+            self._wait(timeout)
+        except BaseException as fault:  # out of a hook it would only be logged: the task raises it
+            self._fault = fault
+            os.eventfd_write(self._bell, 1)
+
+    def _wait(self, timeout: float) -> None:
+        poll, loop, find = self._epoll.poll, self._loop, self._find
+        usual, urgent = self._USUAL, self._URGENT
+        busy = timeout <= 0  # trio will not wait: it has tasks to run, or a clock that jumps
+        told = False
+        while True:
+            events = poll(timeout, BATCH)
+            if events:
+                _tell([(find(fd), mask) for fd, mask in events], usual, urgent)
+                if (loop, select.EPOLLIN) in events:
+                    return
+            elif busy and not told:
+                return
+            state = current_statistics()
+            left = state.seconds_to_next_deadline
+            if not events and not told and left > EARLY:
+                return  # nobody's deadline: trio finds out whether all tasks are blocked (tests)
+            timeout = min(timeout, left)
+            told = True
+            if busy and state.tasks_runnable:
+                return
+            if busy or not events or timeout <= 0 or state.tasks_runnable:
+                break
+        os.eventfd_write(self._bell, 1)
+
+
+def _tell(found: list[tuple[Ready | None, int]], usual: int, urgent: int = 0) -> None:
+    """Tell of what one look found; None where the socket has gone."""
+    # First all that is readable is known, then it is acted on: a request that came together with
+    # stray bytes of an idle upstream link must not go out on that link.
+    for ready, _ in found:
+        if ready is not None:
+            ready.readable = True
+    for ready, mask in found:
+        if ready is not None and not ready.closed:
+            if mask & urgent:
+                ready.urgent = True
+            ready.on_event(bool(mask & ~usual))
+
+
+def _epoll_of(fd: int) -> int | None:
+    """The epoll of this process that watches `fd`, as the kernel tells; None where it does not."""
+    watches = re.compile(rf"^tfd:\s*{fd}\s", re.MULTILINE)
+    try:
+        for entry in Path(FDINFO).iterdir():
+            with contextlib.suppress(OSError):  # the descriptor with which the folder is read
+                if watches.search(entry.read_text()):
+                    return int(entry.name)
+    except OSError:
+        pass
+    return None
+
+
+class Polled:
+    """Elsewhere (macOS): the same edges out of `poll`, asked every two milliseconds.
+
+    Only for local development: its cost grows with the number of links.
+    """
+
+    INTERVAL = 0.002
+    _READ = select.POLLIN | getattr(select, "POLLRDHUP", 0)  # POLLHUP alone tells of both sides
+    _USUAL = select.POLLIN | select.POLLOUT
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._sockets: dict[int, Ready] = {}
+
+    def add(self, ready: Ready) -> None:
+        self._sockets[ready.fd] = ready
+        self._poll.register(ready.fd, self._READ)
+
+    def add_writing(self, ready: Ready) -> None:
+        self._poll.modify(ready.fd, self._READ | select.POLLOUT)
+
+    def remove(self, ready: Ready) -> None:
+        if self._sockets.pop(ready.fd, None) is not None:
+            self._poll.unregister(ready.fd)
+
+    async def run(self) -> None:
+        find = self._sockets.get
+        while True:
+            await trio.sleep(self.INTERVAL)
+            _tell([(find(fd), mask) for fd, mask in self._poll.poll(0)], self._USUAL)

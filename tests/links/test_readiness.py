@@ -1,0 +1,152 @@
+"""The epoll in trio's hook, and what stands in for it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import pytest
+import trio
+
+from hopproxy.link import readiness
+from hopproxy.link.transport import Transport
+from hopproxy.link.watch import Watch
+from hopproxy.record import CloseReason, Hop
+from tests.raw_peers import GET
+from tests.wire_pair import Hops
+
+
+def in_real_time(test: Callable[[], Awaitable[None]]) -> None:
+    async def within_seconds() -> None:
+        with trio.fail_after(20):
+            await test()
+
+    trio.run(within_seconds)
+
+
+class Told:
+    """A socket that notes its events, and does with each what the test wants."""
+
+    def __init__(self, sock: socket.socket, act: Callable[[], None]) -> None:
+        self.fd = sock.fileno()
+        self.closed = self.readable = self.urgent = False
+        self.timer_at = float("inf")
+        self.act = act
+        self.events = 0
+
+    def on_event(self, hung_up: bool) -> None:
+        self.events += 1
+        self.act()
+
+    def on_time(self, now: float) -> float:
+        return float("inf")
+
+
+async def test_an_event_that_wakes_nobody_is_told_without_a_turn_of_trio() -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.sleep(0.02)
+            turns += 1
+
+    async def echoes() -> None:
+        near, far = socket.socketpair()
+        near.setblocking(False)
+
+        def echo() -> None:
+            # What one event does is the next event: thousands of them fit between two turns.
+            near.recv(1)
+            if not told.events % 2000:
+                done.set()
+            far.send(b"x")
+
+        done = trio.Event()
+        told = Told(near, echo)
+        async with trio.open_nursery() as nursery:
+            watch = Watch()
+            nursery.start_soon(watch.run)
+            nursery.start_soon(count_turns)
+            await trio.sleep(0.01)
+            watch.add(told)
+            far.send(b"x")
+            await done.wait()
+            assert told.events == 2000
+            before = turns
+            await trio.sleep(0.1)  # a deadline is kept although events never pause
+            assert turns > before
+            watch.remove(told)
+            near.close()
+            far.close()
+            nursery.cancel_scope.cancel()
+
+    await trio.to_thread.run_sync(partial(in_real_time, echoes))
+
+
+async def test_threads_timers_and_sockets_of_trio_are_served_while_the_hook_waits() -> None:
+    async def mixed() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Watch().run)
+            await trio.sleep(0.05)
+            assert await trio.to_thread.run_sync(lambda: 5) == 5
+            listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            port = listeners[0].socket.getsockname()[1]
+            client = await trio.open_tcp_stream("127.0.0.1", port)
+            server = await listeners[0].accept()
+            await client.send_all(b"hi")
+            assert await server.receive_some() == b"hi"
+            for stream in (client, server, *listeners):
+                await stream.aclose()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            nursery.cancel_scope.cancel()
+
+    await trio.to_thread.run_sync(partial(in_real_time, mixed))
+
+
+async def test_a_fault_in_an_event_is_raised_where_the_watch_runs() -> None:
+    def fall() -> None:
+        raise ZeroDivisionError
+
+    near, far = socket.socketpair()
+    with near, far:
+        with pytest.RaisesGroup(pytest.RaisesGroup(ZeroDivisionError)):
+            async with trio.open_nursery() as nursery:
+                watch = Watch()
+                nursery.start_soon(watch.run)
+                await trio.testing.wait_all_tasks_blocked()
+                watch.add(Told(near, fall))
+                far.send(b"x")
+                await trio.sleep(5)
+                nursery.cancel_scope.cancel()
+
+
+async def test_a_second_watch_of_a_run_is_nested() -> None:
+    async with trio.open_nursery() as nursery:
+        watches = [Watch(), Watch()]
+        for watch in watches:
+            nursery.start_soon(watch.run)
+            await trio.testing.wait_all_tasks_blocked()
+        for watch in watches:
+            near, far = socket.socketpair()
+            link = Transport(near, watch, Hop.CLIENT)
+            far.send(b"hello")
+            assert await link.receive(trio.current_time() + 5, CloseReason.IDLE_TIMEOUT) == b"hello"
+            link.close()
+            far.close()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("missing", ["/proc", "entry"])
+async def test_without_a_word_of_the_kernel_the_epoll_is_nested(
+    hops: Hops, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    folder = "/proc/self/no-such" if missing == "/proc" else "/proc/self/net"
+    monkeypatch.setattr(readiness, "FDINFO", folder)
+    await hops.start()
+    client, upstream = await hops.pair()
+    assert (await hops.again(client, upstream, GET)).status == 200
+    upstream.close()
+    await hops.quiet()
+    assert hops.closes(Hop.UPSTREAM) == [CloseReason.PEER_CLOSED]
