@@ -16,6 +16,8 @@ from hopproxy.record import CloseReason
 class Kind(Enum):
     """What a field is to a gateway."""
 
+    __hash__ = object.__hash__  # of the identity: kinds are looked up for every field
+
     ORDINARY = "ordinary"
     HOST = "host"
     LENGTH = "content-length"
@@ -87,16 +89,27 @@ PROTECTED = frozenset(
 _SHADOWED = PROTECTED | _KINDS.keys()
 
 
-class Field:
-    """One field line: as it goes on the wire, its name in lower case, its value, its kind."""
+#: Kinds of which only the presence counts when a head is settled, not what they say.
+_SILENT = frozenset({Kind.FORWARDING, Kind.VIA, Kind.DATE, Kind.SHADOW, Kind.UNDERSCORE})
 
-    __slots__ = ("kind", "line", "name", "value")
+_SOUND_LENGTH = re.compile(rb"[1-9][0-9]{0,17}")
+
+
+class Field:
+    """One field line: as it goes on the wire, its name in lower case, its value, its kind.
+
+    Fields of the same `form` settle a head alike, but for the number in a sound Content-Length.
+    """
+
+    __slots__ = ("form", "kind", "line", "name", "value")
 
     def __init__(self, line: bytes, name: bytes, value: bytes, kind: Kind) -> None:
         self.line = line
         self.name = name
         self.value = value
         self.kind = kind
+        silent = kind in _SILENT or (kind is Kind.LENGTH and _SOUND_LENGTH.fullmatch(value))
+        self.form: bytes | Kind = kind if silent else line
 
     def __repr__(self) -> str:
         return f"<Field {self.line!r}>"
@@ -189,13 +202,24 @@ class RequestHead(Head):
     `target` is in origin-form, or `*`.  `host` is the authority it is for, empty only in HTTP/1.0.
     `expects` tells that the client holds its body back for a 100; `upgrade` names the protocol of
     an upgrade that may be honoured, None otherwise.  `passed` tells that it came by way of others.
+    `raw` are its bytes if the plain lane has read it, `model` an earlier head of the same forms.
     """
 
-    __slots__ = ("expects", "host", "method", "passed", "rewritten", "target", "upgrade")
+    __slots__ = (
+        "cut", "expects", "host", "method", "model", "passed", "raw", "rewritten", "target",
+        "upgrade",
+    )  # fmt: skip
 
     def __init__(
-        self, method: bytes, target: bytes, minor: int, lines: list[bytes], special: list[Field]
+        self,
+        method: bytes,
+        target: bytes,
+        minor: int,
+        lines: list[bytes],
+        special: list[Field],
+        raw: bytes = b"",
     ) -> None:
+        self.raw = raw
         self.method = method
         self.target = target
         self.minor = minor
@@ -206,10 +230,26 @@ class RequestHead(Head):
         self.length = 0
         self.host = b""
         self.expects = False
-        self.passed = any(field.kind is Kind.VIA for field in special)
+        self.passed = False
         self.upgrade: bytes | None = None
+        self.model: RequestHead | None = None
+        #: Memo of `rules.hop` in a model: for a choice, the places of the special fields that stay
+        #: behind (None: look at each head) and the lines that come in their stead.
+        self.cut: tuple[Enum, tuple[int, ...] | None, bytes] | None = None
         #: Memo of `rules.hop`: the lines last added, the choice last taken, what was written so.
         self.rewritten: tuple[bytes, Enum, bytes] | None = None
+
+    def settle_as(self, model: "RequestHead") -> None:
+        """Take over what was settled for a head of the same method and forms."""
+        self.model = model
+        self.options = model.options
+        self.body = model.body
+        self.host = model.host
+        self.expects = model.expects
+        self.passed = model.passed
+        self.upgrade = model.upgrade
+        if model.body is Body.SIZED:
+            self.length = int(self.special_value(b"content-length") or b"")
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method!r} {self.target!r} {self.body.name}>"

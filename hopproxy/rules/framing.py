@@ -27,10 +27,7 @@ def frame_request(head: RequestHead) -> None:
         if head.minor == 0:
             raise BadRequest("Transfer-Encoding in an HTTP/1.0 request")
         if codings != [b"chunked"]:
-            known = all(_is_chunked_list(coding) for coding in codings)
-            raise BadRequest(
-                "a transfer coding other than exactly 'chunked'", 400 if known else 501
-            )
+            raise refused_codings(codings)
         head.body = Body.CHUNKED
     elif lengths:
         head.length = _length(lengths, BadRequest)
@@ -95,6 +92,15 @@ def _length(values: list[bytes], refusal: type[BadRequest] | type[BadResponse]) 
     if not _DIGITS.fullmatch(values[0]):
         raise refusal("a Content-Length that is not a plain number")
     return int(values[0])
+
+
+def refused_codings(codings: list[bytes]) -> BadRequest:
+    """Why codings (in lower case) other than one `chunked` are refused.
+
+    501 where one is not known here, 400 where the syntax is at fault (RFC 9112 section 6.1).
+    """
+    known = all(_is_chunked_list(coding) for coding in codings)
+    return BadRequest("a transfer coding other than exactly 'chunked'", 400 if known else 501)
 
 
 def _is_chunked_list(value: bytes) -> bool:

@@ -70,14 +70,42 @@ def request_for_upstream(
     memo = head.rewritten
     if memo is not None and memo[0] == added and memo[1] is underscores:
         return memo[2]
-    own = _REQUEST_OWN
-    if underscores is Underscores.DROP:
-        own = own | {Kind.UNDERSCORE}
-    elif underscores is Underscores.KEEP:
-        own = own - {Kind.SHADOW}
-    if head.minor == 0:  # an expectation of HTTP/1.0 has no meaning (RFC 9110 section 10.1.1)
-        own = own | {Kind.EXPECT}
-    lines = end_to_end(head, own)
+    written = _by_its_bytes(head, added, underscores) if head.raw else None
+    if written is None:
+        written = _by_its_lines(head, added, underscores)
+    head.rewritten = (added, underscores, written)
+    return written
+
+
+def _by_its_bytes(head: RequestHead, added: bytes, underscores: Underscores) -> bytes | None:
+    """The head as it came, less what stays behind; None when its lines must be looked at."""
+    model = head.model or head
+    cut = model.cut
+    if cut is None or cut[0] is not underscores:
+        cut = model.cut = (underscores, *_cut(head, underscores))
+    _, places, instead = cut
+    if places is None:
+        return None
+    if not places:
+        return head.raw + instead + b"\r\n" + added
+    dropped = [head.special[place].line for place in places]
+    lines = [line for line in head.lines if line not in dropped]
+    start = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
+    return start + b"\r\n".join(lines) + instead + b"\r\n" + added
+
+
+def _cut(head: RequestHead, underscores: Underscores) -> tuple[tuple[int, ...] | None, bytes]:
+    """The places of what stays behind, and what comes instead, in all heads of these forms."""
+    if head.options - _CONNECTION_WORDS or head.method in (b"OPTIONS", b"TRACE"):
+        return None, b""
+    own = _own(head, underscores)
+    places = [place for place, field in enumerate(head.special) if field.kind in own]
+    return tuple(places), b"".join([b"\r\n" + line for line in _next_connection(head)])
+
+
+def _by_its_lines(head: RequestHead, added: bytes, underscores: Underscores) -> bytes:
+    """The head put together from its lines, whatever they are."""
+    lines = end_to_end(head, _own(head, underscores))
     left = hops_left(head)
     if left is not None:
         lines = [line for line in lines if name_of(line) != b"max-forwards"]
@@ -85,16 +113,33 @@ def request_for_upstream(
     start = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
     if head.special_value(b"host") is None:
         start += b"Host: %b\r\n" % head.host
+    lines += _next_connection(head)
+    lines.append(added)
+    return start + b"\r\n".join(lines)
+
+
+def _own(head: RequestHead, underscores: Underscores) -> frozenset[Kind]:
+    """The kinds of field that stay behind."""
+    own = _REQUEST_OWN
+    if underscores is Underscores.DROP:
+        own = own | {Kind.UNDERSCORE}
+    elif underscores is Underscores.KEEP:
+        own = own - {Kind.SHADOW}
+    if head.minor == 0:  # an expectation of HTTP/1.0 has no meaning (RFC 9110 section 10.1.1)
+        own = own | {Kind.EXPECT}
+    return own
+
+
+def _next_connection(head: RequestHead) -> list[bytes]:
+    """The lines that speak of the upstream connection and of the body's framing on it."""
+    lines = []
     if head.body is Body.CHUNKED:
         lines.append(b"Transfer-Encoding: chunked")
     if head.upgrade is not None:
         lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
     elif _takes_trailers(head):
         lines.append(b"Connection: TE\r\nTE: trailers")
-    lines.append(added)
-    written = start + b"\r\n".join(lines)
-    head.rewritten = (added, underscores, written)
-    return written
+    return lines
 
 
 def response_for_client(head: ResponseHead, added: bytes) -> bytes:

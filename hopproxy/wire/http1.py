@@ -7,13 +7,14 @@ lanes have one meaning.
 
 import re
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Generic, Protocol, TypeVar
 
 import h11
 
 from hopproxy.errors import BadRequest, BadResponse
 from hopproxy.message import Field, Kind, RequestHead, ResponseHead, field
-from hopproxy.rules.framing import frame_request, frame_response, read_options
+from hopproxy.rules.framing import frame_request, frame_response, read_options, refused_codings
 from hopproxy.rules.persistence import settle_persistence
 from hopproxy.rules.target import settle_target
 from hopproxy.rules.upgrade import settle_upgrade
@@ -35,6 +36,7 @@ _BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _VERSION = re.compile(rb" HTTP/([0-9])\.([0-9])\Z")
 _STATUS_VERSION = re.compile(rb"HTTP/([0-9])\.([0-9]) ")
 _LENGTH = re.compile(rb"(?i:content-length)[ \t]*:")
+_CODING = re.compile(rb"\r\n(?i:transfer-encoding):([^\r]*)")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 #: So much of a first line is enough to tell that no method begins it.
 _METHOD_SIZE = 64
@@ -44,25 +46,50 @@ _START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: |\Z)")
 H = TypeVar("H", RequestHead, ResponseHead)
 
 
+_form_of: Callable[[Field], bytes | Kind] = attrgetter("form")
+
+#: A request's method and the forms of its special fields: those that share it are settled alike.
+_Forms = tuple[bytes | Kind, ...]
+
+
 class _Memo(Generic[H]):
     """Heads that were read lately, by their bytes: on a link that lives they come again whole.
 
-    Only of the plain lane, and only once settled: what is refused is never remembered.
+    Only of the plain lane, and only once settled: what is refused is never remembered.  What comes
+    for the first time may never come again, so a head is remembered at its second.  `models` are
+    for requests of which no more comes again than the special fields.
     """
 
-    #: Bounds the memo to about a megabyte.
+    #: Bounds the memo to about a megabyte, and what was settled to another.
     HEADS = 512
     HEAD_SIZE = 1024
+    FORMS = 16
 
     def __init__(self) -> None:
         self._heads: dict[bytes, H] = {}
         self.get: Callable[[bytes], H | None] = self._heads.get
+        self._new = 0
+        self.models: dict[_Forms, RequestHead] = {}
 
     def keep(self, raw: bytes, head: H) -> None:
-        if len(raw) <= self.HEAD_SIZE:
+        self._new += 1
+        if self._new % plain.TEACHING == 0 and len(raw) <= self.HEAD_SIZE:
             if len(self._heads) >= self.HEADS:
                 self._heads.clear()
             self._heads[raw] = head
+
+    def settle(self, head: RequestHead) -> None:
+        """Settle a head of the plain lane as another of its forms was, or by its own fields."""
+        forms = (head.method, *map(_form_of, head.special))
+        model = self.models.get(forms)
+        if model is not None:
+            head.settle_as(model)
+            return
+        read_request_fields(head)
+        if len(forms) <= self.FORMS and len(head.raw) <= self.HEAD_SIZE:
+            if len(self.models) >= self.HEADS:
+                self.models.clear()
+            self.models[forms] = head
 
 
 _requests = _Memo[RequestHead]()
@@ -81,7 +108,7 @@ def read_request(raw: bytes, limits: HeadLimits) -> RequestHead:
             raise BadRequest("the head has more fields than max_fields", 431)
         head = plain.read_request(raw)
         if head is not None:
-            read_request_fields(head)
+            _requests.settle(head)
             _requests.keep(raw, head)
         else:
             head = _odd_request(raw)
@@ -100,6 +127,7 @@ def read_request_fields(head: RequestHead) -> None:
         settle_target(head)  # nearly every GET: nothing else to settle
         return
     read_options(head, BadRequest)
+    head.passed = any(field.kind is Kind.VIA for field in special)
     frame_request(head)
     settle_target(head)
     settle_upgrade(head)
@@ -165,7 +193,9 @@ def _odd_request(raw: bytes) -> RequestHead:
         connection.receive_data(raw + b"\r\n\r\n")
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
-        raise BadRequest(str(error), error.error_status_hint) from error
+        if error.error_status_hint == 501:  # of both lanes we are the judge of codings
+            raise refused_codings([one.strip().lower() for one in _CODING.findall(raw)]) from error
+        raise BadRequest(_sentence(error), error.error_status_hint) from error
     assert isinstance(event, h11.Request)  # a whole head is read or refused
     lines, special = _read_fields(event.headers.raw_items(), BadRequest)
     minor = 0 if event.http_version == b"1.0" else 1
@@ -190,7 +220,7 @@ def _odd_response(raw: bytes) -> ResponseHead:
         connection.receive_data(raw + b"\r\n\r\n")
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
-        raise BadResponse(str(error)) from error
+        raise BadResponse(_sentence(error)) from error
     assert isinstance(event, h11.Response | h11.InformationalResponse)
     if not 100 <= event.status_code <= 599:
         raise BadResponse(f"{event.status_code} is no status")
@@ -199,6 +229,11 @@ def _odd_response(raw: bytes) -> ResponseHead:
     lines, special = _read_fields(event.headers.raw_items(), BadResponse)
     minor = 0 if event.http_version == b"1.0" else 1
     return ResponseHead(event.status_code, event.reason, minor, lines, special)
+
+
+def _sentence(error: h11.RemoteProtocolError) -> str:
+    """What h11 complains of, without the bytes that it repeats as Python would write them."""
+    return str(error).partition(": bytearray(")[0]
 
 
 def _read_fields(

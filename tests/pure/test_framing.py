@@ -79,7 +79,8 @@ def test_a_request_body_ends_where_it_says(lines: list[bytes], body: Body, lengt
         ([b"Transfer-Encoding: ,chunked"], 400),
         ([b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"], 400),
         ([b"Transfer-Encoding: "], 400),
-        ([b"Transfer-Encoding:"], 501),
+        ([b"Transfer-Encoding:"], 400),
+        ([b"Transfer-Encoding:\t, "], 400),
         ([b"Transfer-Encoding: gzip, chunked"], 501),
         ([b"Transfer-Encoding: chunked, gzip"], 501),
         ([b"Transfer-Encoding: identity"], 501),
@@ -89,9 +90,10 @@ def test_a_request_body_ends_where_it_says(lines: list[bytes], body: Body, lengt
     ],
 )
 def test_a_request_of_two_lengths_is_refused(lines: list[bytes], status: int) -> None:
-    refusal = request(b"\r\n".join([b"POST / HTTP/1.1", b"Host: a", *lines]))
-    assert isinstance(refusal, BadRequest)
-    assert refusal.status == status
+    for odd in ([], [b"X-Odd:y"]):  # the other lane says the same
+        refusal = request(b"\r\n".join([b"POST / HTTP/1.1", b"Host: a", *lines, *odd]))
+        assert isinstance(refusal, BadRequest)
+        assert refusal.status == status
 
 
 def test_http10_knows_no_transfer_coding() -> None:

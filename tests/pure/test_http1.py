@@ -1,12 +1,15 @@
 """What is refused on the way from bytes to heads, on either lane (RULES: RFC 9112 sections 2-5)."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hopproxy.errors import BadRequest, BadResponse, Denied
 from hopproxy.message import RequestHead, ResponseHead
-from hopproxy.wire import http1
+from hopproxy.rules.hop import Underscores, request_for_upstream
+from hopproxy.wire import http1, plain
 from hopproxy.wire.http1 import check_start
-from tests.pure.search import Limits, answer, get, request, response
+from tests.pure.search import REQUESTS, Limits, answer, damaged, get, request, response, search
 
 
 def both_lanes(raw: bytes) -> list[bytes]:
@@ -168,15 +171,99 @@ def test_connect_is_understood_and_not_served() -> None:
         assert denied.status == 405
 
 
+def remembered(*lines: bytes) -> RequestHead:
+    """A head that has come so often that it is remembered."""
+    for _ in range(plain.TEACHING):
+        head = get(*lines)
+    return head
+
+
 def test_remembered_heads_are_bounded() -> None:
     """What was remembered first is forgotten, and read again all the same."""
-    first = get(b"N: 0")
+    first = remembered(b"N: 0")
     assert get(b"N: 0") is first
-    for number in range(1, http1._Memo.HEADS + 1):
+    for number in range(1, http1._Memo.HEADS * plain.TEACHING + 1):
         get(b"N: %d" % number)
         answer(b"N: %d" % number)
     again = get(b"N: 0")
     assert again is not first
     assert again.lines == first.lines
     long = b"L: " + b"x" * http1._Memo.HEAD_SIZE
-    assert get(long) is not get(long)
+    assert remembered(long) is not get(long)
+
+
+def test_models_are_bounded() -> None:
+    models = http1._requests.models
+    for number in range(http1._Memo.HEADS + 2):
+        assert get(host=b"h%d" % number).host == b"h%d" % number
+        assert len(models) <= http1._Memo.HEADS
+    hosted = [head for head in models.values() if head.host == b"h%d" % number]
+    assert len(hosted) == 1
+    many = [b"Via: 1.1 a"] * http1._Memo.FORMS
+    assert get(*many).model is None
+    assert get(*many, b"X: 2").model is None
+    assert get(b"TE: " + b"x" * http1._Memo.HEAD_SIZE).model is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([b"Content-Length: 5"], [b"Content-Length: 60"]),
+        ([b"Content-Length: 5"], [b"Content-Length: 0"]),
+        ([b"Content-Length: 5"], [b"Content-Length: 006"]),
+        ([b"X: 1", b"Via: 1.1 a"], [b"Via: 1.0 b", b"Y: 2"]),
+        ([b"X-Forwarded-For: 1.1.1.1"], [b"Forwarded: for=2.2.2.2"]),
+        ([b"TE: trailers"], [b"TE: gzip"]),
+        ([b"Connection: close"], [b"Connection: X-A"]),
+        ([b"Connection: upgrade", b"Upgrade: a"], [b"Connection: upgrade", b"Upgrade: b"]),
+        ([b"X_A: 1"], [b"X_Forwarded_For: 1"]),
+    ],
+)
+def test_a_head_is_settled_by_its_own_fields(first: list[bytes], second: list[bytes]) -> None:
+    """Whatever was settled before it."""
+    for lines in (first, second, first, second):
+        head = get(b"X: new", *lines)
+        alone = RequestHead(b"GET", b"/", 1, head.lines, head.special)
+        http1.read_request_fields(alone)
+        assert everything(head) == everything(alone)
+
+
+def everything(head: RequestHead) -> list[object]:
+    """All that is settled."""
+    found: list[object] = [head.options, head.body, head.length, head.host]
+    return [*found, head.expects, head.passed, head.upgrade]
+
+
+@given(damaged(REQUESTS), st.integers(0, 10**6))
+@search
+def test_a_model_changes_nothing(raw: bytes, number: int) -> None:
+    """A head whose forms came before is settled and written as if it were the first."""
+    raw += b"\r\nX-Request-Id: %d" % number
+    head = request(raw)
+    again = request(raw + b"\r\nTraceparent: 00-%d" % number)
+    if not isinstance(head, RequestHead) or not head.raw:
+        return
+    assert isinstance(again, RequestHead)
+    alone = RequestHead(head.method, head.target, 1, head.lines, head.special)
+    http1.read_request_fields(alone)
+    assert everything(head) == everything(again) == everything(alone)
+    for choice in (*Underscores, *Underscores):
+        written = request_for_upstream(head, b"", b"Via: x\r\n", choice)
+        assert written == request_for_upstream(alone, b"", b"Via: x\r\n", choice)
+
+
+@pytest.mark.parametrize(
+    ("raw", "detail"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: a\r\nno colon", "illegal header line"),
+        (b"G(T / HTTP/1.1\r\nHost: a", "illegal request line"),
+    ],
+)
+def test_a_refusal_is_a_plain_sentence(raw: bytes, detail: str) -> None:
+    """Bytes of the peer's are not shown as Python writes them."""
+    refused = request(raw)
+    assert isinstance(refused, BadRequest)
+    assert refused.detail == detail
+    answered = response(b"HTTP/1.1 200 OK\r\nno colon")
+    assert isinstance(answered, BadResponse)
+    assert answered.detail == "illegal header line"

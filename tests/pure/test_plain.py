@@ -55,31 +55,86 @@ def test_ordinary_lines_cost_nothing_later() -> None:
 
 
 def test_a_remembered_line_is_read_the_same() -> None:
+    memory = plain.Lines()
     lines = [b"X-Twice: 1", b"Host: twice.example", b"X_Twice: 2"]
-    first, second = plain.read_lines(lines), plain.read_lines(lines)
-    assert first is not None
-    assert first == second
-    assert [field.name for field in first] == [b"host", b"x_twice"]
+    read = [memory.read(lines) for _ in range(plain.TEACHING + 2)]
+    for special in read:
+        assert special is not None
+        assert [field.line for field in special] == lines[1:]
+        assert [field.name for field in special] == [b"host", b"x_twice"]
+        assert [field.value for field in special] == [b"twice.example", b"2"]
+    assert read[0] != read[1]
+    assert read[-1] == read[-2]
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def is_remembered(memory: plain.Lines, line: bytes) -> bool:
+    """Whether a special line is the same Field each time."""
+    first, second = memory.read([line]), memory.read([line])
+    return first is not None and first == second
+
+
+def taught(memory: plain.Lines, *lines: bytes) -> None:
+    """Let heads with these lines come so often that one of them is remembered."""
+    for _ in range(plain.TEACHING):
+        memory.read([*lines])
+
+
+def test_lines_that_are_remembered_are_bounded() -> None:
     memory = plain.Lines()
     first = b"Via: 1.1 first"
-    kept = memory.learn(first)
-    assert memory.get(first) is kept
-    for number in range(plain.MEMO_LINES - 1):
-        memory.learn(b"X: %d" % number)
-    assert memory.get(first) is kept
-    memory.learn(b"X: one more")
-    assert memory.get(first) is None
-    long = b"Via: " + b"x" * plain.MEMO_LINE_SIZE
-    assert memory.learn(long) is not None
-    assert memory.get(long) is None
+    taught(memory, first, b"Via: " + b"x" * plain.MEMO_LINE_SIZE)
+    assert is_remembered(memory, first)
+    taught(memory, *(b"X: %d" % number for number in range(plain.MEMO_LINES - 1)))
+    assert is_remembered(memory, first)
+    taught(memory, b"X: one more")
+    assert not is_remembered(memory, first)
 
 
-@pytest.mark.parametrize("line", [b"A:b", b"A: b ", b"A", b"A: \x01"])
-def test_what_is_no_plain_line_is_not_learned(line: bytes) -> None:
+def test_a_long_line_is_not_remembered() -> None:
     memory = plain.Lines()
-    with pytest.raises(ValueError, match="A"):
-        memory.learn(line)
-    assert memory.get(line, kept := memory.learn(b"Via: x")) is kept
+    long = b"Via: " + b"x" * plain.MEMO_LINE_SIZE
+    taught(memory, long)
+    assert not is_remembered(memory, long)
+
+
+def test_names_that_are_remembered_are_bounded() -> None:
+    memory = plain.Lines()
+    for number in range(2 * plain.MEMO_NAMES):
+        assert memory.read([b"X-%d: 1" % number, b"Via: 1.1 a"]) is not None
+        assert len(memory._names) <= plain.MEMO_NAMES
+    long = b"X" * (plain.MEMO_NAME_SIZE + 1)
+    assert memory.read([long + b": 1"]) == []
+    assert long not in memory._names
+
+
+def test_start_lines_that_are_remembered_are_bounded() -> None:
+    for number in range(plain.MEMO_STARTS + 2):
+        head = plain.read_request(b"GET /%d HTTP/1.1\r\nHost: a" % number)
+        assert head is not None
+        assert (head.method, head.target) == (b"GET", b"/%d" % number)
+        assert len(plain._starts) <= plain.MEMO_STARTS
+    long = b"GET /" + b"x" * plain.MEMO_LINE_SIZE + b" HTTP/1.1"
+    assert plain.read_request(long + b"\r\nHost: a") is not None
+    assert long not in plain._starts
+
+
+@pytest.mark.parametrize("known", [[], [b"A: 1", b"Via: 1.1 a"]])
+@pytest.mark.parametrize(
+    "line",
+    [b"A:b", b"A: b ", b"A:  b", b"A: \tb", b"A: b\t", b"A", b"A: \x01", b"A: b\x7fc", b"A: b\x00c",
+     b"A: b\nc", b"A: b\rc", b"A : b", b"A:b: c", b": b", b"", b" A: b", b"A\x85: b", b"Via: \x01b",
+     b"Via: a ", b"Via", b"Via:a"],
+)  # fmt: skip
+def test_what_is_no_plain_line_is_not_read(line: bytes, known: list[bytes]) -> None:
+    """Whether or not the name was seen before."""
+    memory = plain.Lines()
+    assert memory.read(known) is not None
+    for _ in range(plain.TEACHING + 1):
+        assert memory.read([b"B: 1", line, b"C: 2"]) is None
+
+
+@pytest.mark.parametrize("line", [b"A: ", b"A: b c\td", b"A: \xe9", b"Via: a: b", b"A: b:c: d"])
+def test_what_is_a_plain_line_is_read(line: bytes) -> None:
+    memory = plain.Lines()
+    for _ in range(plain.TEACHING + 1):
+        assert memory.read([line]) is not None
