@@ -158,6 +158,16 @@ def test_the_coldest_link_of_all_makes_room() -> None:
     assert (two.size, ledger.total) == (0, 3)
 
 
+@pytest.mark.parametrize("cold", [0, 1])
+def test_the_coldest_link_is_found_whichever_origin_has_it(cold: int) -> None:
+    ledger, shares = ledger_of(2, (9, 9, 9), (9, 9, 9), (9, 9, 9))
+    links = [lend(ledger, share) for share in shares[:2]]
+    ledger.give_back(shares[cold], links[cold])
+    ledger.give_back(shares[1 - cold], links[1 - cold])
+    ledger.enqueue(shares[2], Caller())
+    assert ledger.start_dial(shares[2]) == (True, links[cold])
+
+
 def test_a_link_that_comes_to_rest_makes_room_for_another_origin() -> None:
     ledger, [busy, other] = ledger_of(1, (1, 1, 0), (1, 1, 1))
     link = lend(ledger, busy)
