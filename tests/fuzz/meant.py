@@ -54,6 +54,8 @@ def check_request(head: RequestHead, seen: Seen) -> None:
         ours |= {b"max-forwards"}
     if not any(name == b"host" for name, _ in pairs):
         ours |= {b"host"}
+    if head.minor == 0:  # an expectation of HTTP/1.0 has no meaning (RFC 9110 section 10.1.1)
+        dropped |= {b"expect"}
     meant = [pair for pair in pairs if pair[0] not in dropped]
     came = [pair for pair in seen.fields if pair[0] not in ours]
     _same("start", (head.method, head.target), seen.start)
