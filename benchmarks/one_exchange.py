@@ -74,8 +74,10 @@ async def run(client: socket.socket, origin: str, count: int) -> float:
         base.start_soon(watch.run)
         runtime = Runtime(settings, watch, base)
         async with trio.open_nursery() as connections:
-            connections.start_soon(Gateway(runtime, meter).serve, client, "127.0.0.1")
+            gateway = Gateway(runtime, connections, meter)
+            gateway.admit(client, "127.0.0.1")
             await meter.done.wait()
+            gateway.stop()
             connections.cancel_scope.cancel()
         runtime.pool.close_idle(CloseReason.STOPPED)
         base.cancel_scope.cancel()

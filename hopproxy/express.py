@@ -2,18 +2,19 @@
 
 On a persistent connection most exchanges are alike: a head comes in one piece, an idle upstream
 link is at hand, the response comes in one piece.  Such an exchange needs no decision that waits, so
-its two steps run straight from the watch's events, while the link's task stays parked.  It is the
-same code that the task would run (`exchange`, `Carriage`), only nobody is woken for it: switching
-tasks costs more than the work between.
+its two steps run straight from the watch's events.  It is the same code that a task would run
+(`exchange`, `Carriage`), only there is none: switching tasks costs more than the work between, and
+beginning one costs more still.
 
-At the first thing that is not plain (a body still on its way, an interim response, an error, a
-connection to be closed, a link to be waited for) the task is woken and takes up the carriage as it
-stands.  The lane decides nothing of its own and never waits.
+At the first thing that is not plain (a body still on its way, an interim response, an error, a link
+to be waited for) the link gets its task, which takes up the carriage as it stands; from then on it
+is parked while the lane serves, and woken.  The lane decides nothing of its own and never waits.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
-from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
+from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
 from hopproxy.carriage import Carriage
 from hopproxy.errors import HopError, LinkError
@@ -30,50 +31,74 @@ from hopproxy.wire import http1
 COUNTED = frozenset({b"TRACE", b"OPTIONS"})
 
 
+class Entrance(Protocol):
+    """The gateway, as a lane sees it.  `log` is told of every exchange that ends."""
+
+    log: Callable[[ExchangeRecord], None] | None
+
+    def take_up(self, lane: "Express") -> None:
+        """Begin the task of this lane's link, which calls `run`."""
+
+    def end(self, lane: "Express", reason: CloseReason) -> bool:
+        """Close the link of a lane without a task; False where that needs one."""
+
+
 class Express:
-    """The lane of one client link.  `log` is told of every exchange that ends on it."""
+    """The lane of one client link.  `tasked` once the link has a task of its own."""
 
     __slots__ = (
         "_carriage",
-        "_client",
+        "_entrance",
         "_error",
-        "_log",
+        "_roused",
         "_runtime",
         "_task",
         "_verdict",
+        "client",
+        "tasked",
     )
 
-    def __init__(
-        self,
-        client: ClientLink,
-        runtime: Runtime,
-        log: Callable[[ExchangeRecord], None] | None,
-    ) -> None:
-        self._client = client
+    def __init__(self, client: ClientLink, runtime: Runtime, entrance: Entrance) -> None:
+        self.client = client
+        self.tasked = False
         self._runtime = runtime
-        self._log = log
+        self._entrance = entrance
+        self._roused = False
+        self._task: Task | None = None
         self._carriage: Carriage | None = None
         self._error: Exception | None = None
         self._verdict: CloseReason | None = None
 
+    def start(self) -> None:
+        """Serve a link that has no task."""
+        self._await_request()
+
+    def adopt(self) -> None:
+        """Give the link a task, whatever it does."""
+        self.tasked = True
+        self._entrance.take_up(self)
+
     async def run(self) -> Carriage | CloseReason | None:
-        """Carry what is plain until something is not.
+        """Carry what is plain until something is not: in the link's task.
 
         Returns a carriage that is under way, to be resumed; why the link is to be closed after an
         exchange that has ended; or None when the link has bytes (or a FIN) to be read in the
         ordinary way.  Raises LinkError as `ClientLink.read_head` does.  Cancelled, it leaves
         nothing lent.
         """
-        client = self._client
-        if client.buffer or client.transport.readable or client.private is not None:
-            return None
-        self._task = current_task()
-        self._await_request()
-        try:
-            await wait_task_rescheduled(self._abort)
-        except BaseException:
-            self._leave()
-            raise
+        client = self.client
+        if not self._roused:
+            if client.transport.express is None and self._carriage is None:
+                if client.buffer or client.transport.readable or client.private is not None:
+                    return None
+                self._await_request()
+            self._task = current_task()
+            try:
+                await wait_task_rescheduled(self._abort)
+            except BaseException:
+                self.leave()
+                raise
+        self._roused = False
         client.idle_links.pop(client, None)
         error = self._error or client.transport.take_error()
         self._error = None
@@ -87,40 +112,57 @@ class Express:
         carriage.failed = carriage.failed or error
         return carriage
 
-    def _leave(self) -> None:
-        """Cancelled: nothing stays lent, nothing stays armed."""
-        self._client.idle_links.pop(self._client, None)
+    def leave(self) -> None:
+        """Cancelled, or to be closed: nothing stays lent, nothing stays armed."""
+        self._disarm()
+        self.client.idle_links.pop(self.client, None)
         if self._carriage is not None:
             discard(self._carriage, None)
             self._carriage = None
 
     def _abort(self, _: object) -> Abort:
         self._disarm()
+        self._task = None
         return Abort.SUCCEEDED
 
     def _disarm(self) -> None:
-        self._client.transport.unpark()
+        self.client.transport.unpark()
         if self._carriage is not None and not self._carriage.released:
             self._carriage.upstream.transport.unpark()
 
     def _wake(self) -> None:
         self._disarm()
-        reschedule(self._task)
+        self._rouse()
+
+    def _rouse(self) -> None:
+        """On with the link's task."""
+        self._roused = True
+        task, self._task = self._task, None
+        if task is not None:
+            reschedule(task)
+        elif not self.tasked:
+            self.adopt()
+
+    def _ended(self, reason: CloseReason) -> bool:
+        """Whether the link could be closed here and now."""
+        return not self.tasked and self._entrance.end(self, reason)
 
     # -- the client's event: a request -------------------------------------------------------
 
     def _await_request(self) -> None:
-        client = self._client
+        client = self.client
         client.idle_links[client] = None
         limits = client.limits
         deadline = client.since + (limits.idle_timeout if client.served else limits.head_timeout)
-        client.transport.park_for(self._task, self._on_request, deadline, CloseReason.IDLE_TIMEOUT)
+        client.transport.park(self._on_request, self._rouse, deadline, CloseReason.IDLE_TIMEOUT)
 
     def _on_request(self) -> None:
-        client = self._client
+        client = self.client
         try:
             data = client.transport.receive_now()
             if data is None:
+                return
+            if not data and self._ended(CloseReason.PEER_CLOSED):
                 return
             client.buffer = data
             if not self._begin(data):
@@ -131,7 +173,7 @@ class Express:
 
     def _begin(self, data: bytes) -> bool:
         """Send a plain request on its way; False leaves it, unread, to the task."""
-        client, runtime = self._client, self._runtime
+        client, runtime = self.client, self._runtime
         end = data.find(b"\r\n\r\n")
         if end <= 0 or data[0] <= 32 or end + 4 > client.limits.max_head_size:
             return False
@@ -169,11 +211,11 @@ class Express:
 
     def _is_plain(self, request: RequestHead, rest: int) -> bool:
         """Whether the request is here whole, with nothing behind it, and is not ours to answer."""
-        if request.method in COUNTED or self._client.transport.hung_up:
+        if request.method in COUNTED or self.client.transport.hung_up:
             return False
         if request.body is Body.NONE:
             return rest == 0
-        limit = self._client.limits.max_body_size
+        limit = self.client.limits.max_body_size
         if request.body is not Body.SIZED or (limit and request.length > limit):
             return False
         return rest == request.length
@@ -181,7 +223,7 @@ class Express:
     def _send(self, carriage: Carriage, link: UpstreamLink, now: float) -> None:
         self._carriage = carriage
         transport = link.transport
-        self._client.awaits = link
+        self.client.awaits = link
         try:
             whole = link.push(carriage.outbound + (carriage.body or b""))
         except LinkError as error:
@@ -192,7 +234,7 @@ class Express:
             self._wake()
             return
         deadline = carriage.deadline = now + carriage.origin.settings.response_timeout
-        transport.park_for(self._task, self._on_response, deadline, CloseReason.RESPONSE_TIMEOUT)
+        transport.park(self._on_response, self._rouse, deadline, CloseReason.RESPONSE_TIMEOUT)
 
     # -- the upstream's event: a response ----------------------------------------------------
 
@@ -211,7 +253,7 @@ class Express:
 
     def _respond(self, carriage: Carriage) -> bool:
         """Pass a plain response on; False leaves what has come of it to the task."""
-        link, client = carriage.upstream, self._client
+        link, client = carriage.upstream, self.client
         data = link.transport.receive_now()
         if data is None:
             return True  # not for us: it stays parked
@@ -234,15 +276,15 @@ class Express:
         self._carriage = None
         if carriage.verdict is not None:
             self._verdict = carriage.verdict
-            return False
+            return self._ended(carriage.verdict)
         self._await_request()
         # Bytes that came meanwhile are for the task, in its turn.
         return not client.transport.readable
 
     def _end(self, record: ExchangeRecord) -> None:
         """One exchange is over."""
-        client, runtime = self._client, self._runtime
+        client, log = self.client, self._entrance.log
         record.ended = client.since = client.transport.now()
-        runtime.tallies[record.route].add(record)
-        if self._log is not None:
-            self._log(record)
+        self._runtime.tallies[record.route].add(record)
+        if log is not None:
+            log(record)

@@ -1,4 +1,8 @@
-"""One client connection, from accept to close: its requests in turn, and how it ends."""
+"""Client connections, each from accept to close: its requests in turn, and how it ends.
+
+A connection begins on its express lane, without a task.  It gets one when something is to be waited
+for, and keeps it.
+"""
 
 import logging
 import socket
@@ -42,16 +46,24 @@ _MORE_TO_COME = (CloseReason.BODY_UNREAD, CloseReason.BODY_TIMEOUT, CloseReason.
 
 
 class Gateway:
-    """Serves client connections out of one runtime; `log` is told of every exchange."""
+    """Serves client connections out of one runtime; `log` is told of every exchange.
 
-    def __init__(self, runtime: Runtime, log: Log | None, page: Page | None = None) -> None:
+    Tasks run in `nursery`.
+    """
+
+    def __init__(
+        self, runtime: Runtime, nursery: trio.Nursery, log: Log | None, page: Page | None = None
+    ) -> None:
+        self.log = log
         self._runtime = runtime
-        self._log = log
+        self._nursery = nursery
         self._page = page
         self._senders: dict[str, Sender] = {}
+        #: The lanes of links without a task.
+        self._lanes: dict[ClientLink, Express] = {}
 
-    async def serve(self, sock: socket.socket, address: str) -> None:
-        """Serve one accepted connection until it ends.  Leaves nothing behind, cancelled or not."""
+    def admit(self, sock: socket.socket, address: str) -> None:
+        """Begin to serve an accepted connection."""
         runtime = self._runtime
         limits = runtime.settings.client
         try:
@@ -60,21 +72,40 @@ class Gateway:
             sock.close()
             log.warning("a connection from %s cannot be served: %s", address or "unix", error)
             return
-        sender = self._sender(address)
         clients = runtime.clients
-        client = ClientLink(transport, sender, limits, clients.idle)
+        client = ClientLink(transport, self._sender(address), limits, clients.idle)
         clients.links[client] = None
         clients.accepted += 1
+        lane = self._lanes[client] = Express(client, runtime, self)
+        lane.start()
+
+    def take_up(self, lane: Express) -> None:
+        """Begin the task of this lane's link."""
+        del self._lanes[lane.client]
+        self._nursery.start_soon(self._serve, lane)
+
+    def end(self, lane: Express, reason: CloseReason) -> bool:
+        """Close the link of a lane without a task; False where that needs one."""
+        client = lane.client
+        if _lingers(client, reason):
+            return False
+        lane.leave()
+        del self._lanes[client]
+        self._close(client, reason)
+        return True
+
+    async def _serve(self, lane: Express) -> None:
+        """Serve one connection until it ends.  Leaves nothing behind, cancelled or not."""
+        client = lane.client
         reason = CloseReason.STOPPED
         try:
-            reason = await self._requests(client)
+            reason = await self._requests(client, lane)
         except trio.Cancelled:
             raise
         except Exception:  # a fault of ours must not take the other connections along
             reason = CloseReason.INTERNAL_ERROR
             log.exception("a connection from %s failed through a fault in hopproxy", client.peer)
         finally:
-            del clients.links[client]
             self._close(client, reason)
 
     def _sender(self, address: str) -> Sender:
@@ -87,12 +118,11 @@ class Gateway:
             sender = self._senders[address] = Sender(address, b"http", trusted)
         return sender
 
-    async def _requests(self, client: ClientLink) -> CloseReason:
+    async def _requests(self, client: ClientLink, lane: Express) -> CloseReason:
         """Request after request; why the link is to be closed."""
-        express = Express(client, self._runtime, self._log)
         while True:
             try:
-                carried = await express.run()
+                carried = await lane.run()
                 request = await client.read_head() if carried is None else None
             except HopError as error:
                 return await self._refuse(client, None, error)
@@ -106,8 +136,7 @@ class Gateway:
             else:
                 return CloseReason.PEER_CLOSED
             if reason is not None:
-                unread = client.buffer or client.transport.readable or reason in _MORE_TO_COME
-                if unread and not client.unbounded:
+                if _lingers(client, reason):
                     await client.linger(client.limits.linger_timeout, client.limits.linger_size)
                 return reason
 
@@ -144,8 +173,8 @@ class Gateway:
         finally:
             record.ended = client.since = client.transport.now()
             runtime.tallies[record.route].add(record)
-            if self._log is not None:
-                self._log(record)
+            if self.log is not None:
+                self.log(record)
         return reason
 
     # -- failures ----------------------------------------------------------------------------
@@ -173,8 +202,8 @@ class Gateway:
         await self._answer(client, None, record, error)
         record.ended = client.transport.now()
         self._runtime.tallies[""].add(record)
-        if self._log is not None:
-            self._log(record)
+        if self.log is not None:
+            self.log(record)
         await client.linger(client.limits.linger_timeout, client.limits.linger_size)
         return error.reason
 
@@ -233,14 +262,30 @@ class Gateway:
 
     # -- ending ------------------------------------------------------------------------------
 
+    def adopt(self) -> None:
+        """Give each link a task, so that the nursery waits for all of them."""
+        for lane in list(self._lanes.values()):
+            lane.adopt()
+
+    def stop(self) -> None:
+        """Close at once every link that has no task; the others end with theirs."""
+        for client, lane in list(self._lanes.items()):
+            lane.leave()
+            self._close(client, CloseReason.STOPPED)
+        self._lanes.clear()
+
     def shed(self) -> None:
         """Let go of the longest idle client link, if there is one."""
         made_room = LinkError(Hop.CLIENT, CloseReason.MADE_ROOM, "made room for a new connection")
         for longest in self._runtime.clients.idle:
+            lane = self._lanes.get(longest)
+            if lane is not None and self.end(lane, CloseReason.MADE_ROOM):
+                return
             if longest.transport.interrupt(made_room):  # else it was asked already, and is going
                 return
 
     def _close(self, client: ClientLink, reason: CloseReason) -> None:
+        del self._runtime.clients.links[client]
         if client.private is not None:
             client.private.end()
         now = client.transport.now()
@@ -251,6 +296,12 @@ class Gateway:
         if not client.gone:  # who leaves under its own request was not idle
             record.limit = setting_behind(reason, client.limits)
         self._runtime.closes.add(record)
+
+
+def _lingers(client: ClientLink, reason: CloseReason) -> bool:
+    """Whether the client may not have sent its last: then closing must wait for it."""
+    unread = client.buffer or client.transport.readable or reason in _MORE_TO_COME
+    return bool(unread) and not client.unbounded
 
 
 def interrupt_idle(runtime: Runtime) -> None:

@@ -1,25 +1,30 @@
-"""Sockets that listen, and the loop that accepts."""
+"""Sockets that listen, and client connections accepted from the watch's events.
+
+No task accepts: a listening socket is watched like any link, and each connection goes on to the
+gateway at once.  Where all that may be open are, the longest idle makes room; while nobody goes,
+new connections wait in the kernel's queue.
+"""
 
 import contextlib
 import errno
+import math
 import os
+import select
 import socket
 import stat
-import sys
-from collections.abc import Awaitable, Callable
 
-import trio
-
+from hopproxy.gateway import Gateway
+from hopproxy.runtime import Runtime
 from hopproxy.settings.units import Bind
 
-#: Connections taken in one go before others get a turn.
-BATCH = 64
+#: Connections taken in one go before others get a turn, and for how many seconds they get it.
+BATCH, TURN = 64, 0.0001
 #: Seconds to wait when no file descriptor is left; closing ones need time to end.
 PAUSE = 0.1
 #: Seconds to wait where all connections that may be open are busy.
 FULL_PAUSE = 0.01
-
-Serve = Callable[[socket.socket, str], Awaitable[None]]
+#: Errors of an accept that tell that the process, or the system, can open no more.
+NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class CannotBind(Exception):
@@ -74,36 +79,62 @@ def _explained(error: OSError) -> str:
     return hints.get(error.errno or 0, error.strerror or str(error))
 
 
-async def accept(
-    listener: socket.socket,
-    serve: Serve,
-    nursery: trio.Nursery,
-    make_room: Callable[[], None],
-    limit: int = sys.maxsize,
-) -> None:
-    """Accept for ever, each connection served in `nursery`, which holds at most `limit`.
+class Intake:
+    """One listening socket, which stays its owner's to close.  It neither ends nor spins."""
 
-    Past that, and without a file descriptor left, it calls `make_room`; while nobody goes, new
-    connections wait in the kernel's queue.  It neither ends nor spins.
-    """
-    while True:
-        await trio.lowlevel.wait_readable(listener)
-        if len(nursery.child_tasks) >= limit:
-            make_room()
-            for _ in range(2):  # trio shuffles those it runs in one turn: after two he has gone
-                await trio.lowlevel.checkpoint()
-            if len(nursery.child_tasks) >= limit:
-                await trio.sleep(FULL_PAUSE)
-                continue
-        for _ in range(min(BATCH, limit - len(nursery.child_tasks))):
+    def __init__(self, listener: socket.socket, runtime: Runtime, gateway: Gateway) -> None:
+        self._listener = listener
+        self._runtime = runtime
+        self._gateway = gateway
+        self._paused = False
+        self.fd = listener.fileno()
+        self.closed = self.readable = self.urgent = False
+        self.timer_at = math.inf
+        self._queue = select.poll()
+        self._queue.register(listener, select.POLLIN)
+        runtime.watch.add(self)
+
+    def close(self) -> None:
+        """Accept nobody any more."""
+        if not self.closed:
+            self.closed = True
+            self._runtime.watch.remove(self)
+
+    def on_event(self, hung_up: bool) -> None:
+        """Somebody connects."""
+        if not self._paused:
+            self._pause_for(self._accept())
+
+    def on_time(self, now: float) -> float:
+        """A pause is over."""
+        self._paused = False
+        pause = self._accept()
+        self._paused = pause is not None
+        return math.inf if pause is None else now + pause
+
+    def _pause_for(self, seconds: float | None) -> None:
+        if seconds is not None:
+            self._paused = True
+            self._runtime.watch.wake_at(self, self._runtime.watch.now() + seconds)
+
+    def _accept(self) -> float | None:
+        """Take who waits; after how many seconds to go on, None once nobody is left."""
+        gateway, clients = self._gateway, self._runtime.clients
+        for _ in range(BATCH):
+            if len(clients.links) >= clients.limit:
+                if not self._queue.poll(0):
+                    return None
+                gateway.shed()
+                if len(clients.links) >= clients.limit:
+                    return FULL_PAUSE
             try:
-                sock, address = listener.accept()
+                sock, address = self._listener.accept()
             except BlockingIOError:
-                break
+                return None
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    make_room()
-                    await trio.sleep(PAUSE)
-                    break
+                if error.errno in NONE_LEFT:
+                    gateway.shed()
+                    return PAUSE
                 continue  # the client had gone before it was accepted
-            nursery.start_soon(serve, sock, address[0] if isinstance(address, tuple) else "")
+            gateway.admit(sock, address[0] if isinstance(address, tuple) else "")
+        return TURN

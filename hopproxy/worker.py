@@ -10,7 +10,7 @@ import trio
 from hopproxy.gateway import Gateway, Page, interrupt_idle
 from hopproxy.link.tcp import tune
 from hopproxy.link.watch import Watch
-from hopproxy.listener import accept
+from hopproxy.listener import Intake
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.admin import Admin
 from hopproxy.record import CloseReason
@@ -72,23 +72,21 @@ class Worker:
             base.cancel_scope.cancel()
 
     async def _serve(self, runtime: Runtime, base: trio.Nursery) -> None:
-        gateway = Gateway(runtime, self._access_log, self._page)
         limits = self._settings.client
-        for sock in self._sockets.clients:  # what is accepted inherits it: no call for each
-            tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
         async with trio.open_nursery() as connections:
-            async with trio.open_nursery() as acceptors:
-                for sock in self._sockets.clients:
-                    acceptors.start_soon(
-                        accept,
-                        sock,
-                        gateway.serve,
-                        connections,
-                        gateway.shed,
-                        limits.max_connections,
-                    )
+            gateway = Gateway(runtime, connections, self._access_log, self._page)
+            intakes = []
+            for sock in self._sockets.clients:
+                # What is accepted inherits it: no call for each.
+                tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
+                intakes.append(Intake(sock, runtime, gateway))
+            try:
                 await self._stop.wait()
-                acceptors.cancel_scope.cancel()
+                gateway.adopt()
+            finally:
+                for intake in intakes:
+                    intake.close()
+                gateway.stop()
             self._sockets.close_clients()
             # Idle links of both hops end now; the nursery waits for what is under way.
             runtime.drain()

@@ -46,6 +46,7 @@ class Transport:
         "_error",
         "_poll",
         "_reader",
+        "_rouse",
         "_socket",
         "_streak",
         "_watch",
@@ -80,7 +81,7 @@ class Transport:
         self.fd = sock.fileno()
         self.owner: Owner | None = None
         self.closed = False
-        #: Called at the next event in place of waking the task that is parked with `park_for`.
+        #: Called at the next event where no task waits for it itself: set by `park`.
         self.express: Callable[[], None] | None = None
         self.readable = False
         self.hung_up = False
@@ -92,6 +93,7 @@ class Transport:
         self.write_by = math.inf
         self.timer_at = math.inf
         self._reader: trio.lowlevel.Task | None = None
+        self._rouse: Callable[[], None]
         self._writer: trio.lowlevel.Task | None = None
         self._error: Exception | None = None
         self._writing = False
@@ -119,8 +121,8 @@ class Transport:
                     self._watch.wake_at(self, deadline)
                 self._reader = current_task()
                 await wait_task_rescheduled(self._abort_reading)
-                if self._error is not None:
-                    self._raise()
+                if (error := self.take_error()) is not None:
+                    raise error
             data = self.receive_now(size)
             if data is not None:
                 return data
@@ -139,31 +141,30 @@ class Transport:
         self.received += len(data)
         return data
 
-    def park_for(
+    def park(
         self,
-        task: trio.lowlevel.Task,
         express: Callable[[], None],
+        rouse: Callable[[], None],
         deadline: float,
         late: CloseReason,
     ) -> None:
-        """`task` is parked on behalf of this transport: `express` is called at the next event.
+        """Nobody waits here, and `express` is called at each event.
 
-        `interrupt`, and `late` past `deadline`, wake the task; `take_error` then says why.
+        At `interrupt`, and past `deadline` (`late`), `rouse` is; `take_error` then says why.
         """
-        self._reader = task
         self.express = express
+        self._rouse = rouse
         self.read_by = deadline
         self.late = late
         if deadline < self.timer_at:
             self._watch.wake_at(self, deadline)
 
     def unpark(self) -> None:
-        """Undo `park_for`, without waking the task."""
-        self._reader = None
+        """Undo `park`."""
         self.express = None
 
     def take_error(self) -> Exception | None:
-        """What woke the task that was parked with `park_for`, None if nothing went wrong."""
+        """Why a wait has ended, None if nothing went wrong."""
         error, self._error = self._error, None
         return error
 
@@ -208,13 +209,8 @@ class Transport:
             self._watch.wake_at(self, deadline)
         self._writer = current_task()
         await wait_task_rescheduled(self._abort_writing)
-        if self._error is not None:
-            self._raise()
-
-    def _raise(self) -> None:
-        error, self._error = self._error, None
-        assert error is not None
-        raise error
+        if (error := self.take_error()) is not None:
+            raise error
 
     def _abort_reading(self, _: object) -> trio.lowlevel.Abort:
         self._reader = None
@@ -247,7 +243,8 @@ class Transport:
 
     def on_time(self, now: float) -> float:
         """The watch's entry came up: expire what is due; the next deadline."""
-        if self.read_by <= now and self._reader is not None:
+        awaited = self._reader is not None or self.express is not None
+        if self.read_by <= now and awaited:
             self.interrupt(self._expired(self.late))
         elif self.read_by <= now and self.resting and self.owner is not None:
             self.resting = False
@@ -258,20 +255,23 @@ class Transport:
             reschedule(writer)
         if self.closed:
             return math.inf
-        waiting = self._reader is not None or self.resting
+        waiting = self._reader is not None or self.express is not None or self.resting
         return min(
             self.read_by if waiting else math.inf,
             self.write_by if self._writer is not None else math.inf,
         )
 
     def interrupt(self, error: Exception) -> bool:
-        """Raise `error` in the task that waits to receive; False when none does."""
-        reader = self._reader
-        if reader is None:
+        """Raise `error` in the task that waits to receive; False when nobody does."""
+        reader, self._reader = self._reader, None
+        express, self.express = self.express, None
+        if reader is None and express is None:
             return False
         self._error = error
-        self._reader = self.express = None
-        reschedule(reader)
+        if reader is not None:
+            reschedule(reader)
+        else:
+            self._rouse()
         return True
 
     def wait_until(self, deadline: float) -> None:
@@ -299,9 +299,9 @@ class Transport:
         """One byte that stays unread, b"" at a FIN.  Raises LinkError, BlockingIOError."""
         try:
             return self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            raise
         except OSError as error:
+            if isinstance(error, BlockingIOError):
+                raise
             raise self.broken(error) from error
 
     def shut_down(self) -> None:
@@ -322,8 +322,7 @@ class Transport:
                     socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
                 )
         self._socket.close()
-        if self._reader is not None:
-            self.interrupt(self.broken(OSError("closed on this side")))
+        self.interrupt(self.broken(OSError("closed on this side")))
         if self._writer is not None:
             self._error = self.broken(OSError("closed on this side"))
             writer, self._writer = self._writer, None

@@ -15,7 +15,6 @@ import h11
 import msgspec
 import trio
 
-from hopproxy.listener import accept
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.page import HTML, POLICY
 from hopproxy.observe.snapshot import closes_of, links_of, unready
@@ -69,16 +68,15 @@ class Admin:
     async def run(self, listener: socket.socket) -> None:
         """Serve until cancelled; closes the listener then."""
         with listener:
-            async with trio.open_nursery() as nursery:
-                await accept(listener, self._serve, nursery, self._make_room)
+            incoming = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+            await trio.serve_listeners(self._serve, [incoming])
 
     # -- connections -------------------------------------------------------------------------
 
-    async def _serve(self, sock: socket.socket, _: str) -> None:
+    async def _serve(self, stream: trio.SocketStream) -> None:
         """One connection; whatever goes wrong ends with it."""
         if len(self._open) >= MOST_CONNECTIONS:
             self._make_room()
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         with trio.CancelScope() as scope:
             self._open[scope] = None
             try:

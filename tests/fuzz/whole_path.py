@@ -50,7 +50,6 @@ class Stage:
     """The gateway, and the ends that it was given in one run."""
 
     def __init__(self, nursery: trio.Nursery, runtime: Runtime, clock: MockClock) -> None:
-        self._nursery = nursery
         self.runtime = runtime
         self.clock = clock
         self.attempts: list[Attempt] = []
@@ -58,9 +57,8 @@ class Stage:
         self.clients: list[End] = []
         self.origins: list[End] = []
         self._by_fd: dict[int, End] = {}
-        self._gateway = Gateway(runtime, self.records.append)
+        self._gateway = Gateway(runtime, nursery, self.records.append)
         self._replies: list[tuple[bytes, ...]] = []
-        self._serving = 0
 
     async def dial(self, address: OriginAddress, timeout: float) -> socket.socket:
         """In the place of `link.dial.dial`."""
@@ -97,19 +95,12 @@ class Stage:
             for owner, name, theirs, _ in places:
                 setattr(owner, name, theirs)
 
-    async def _serve(self, sock: socket.socket) -> None:
-        self._serving += 1
-        try:
-            await self._gateway.serve(sock, "192.0.2.7")
-        finally:
-            self._serving -= 1
-
     def connect(self) -> End:
         """A new client."""
         near, far = socket.socketpair()
-        self._nursery.start_soon(self._serve, near)
+        self._gateway.admit(near, "192.0.2.7")
         end = End(far)
-        end.link_number = Link._last_number + 1
+        end.link_number = Link._last_number
         self.clients.append(end)
         return end
 
@@ -191,15 +182,15 @@ class Stage:
             for end in (*self.clients, *self.origins):
                 end.take()
             await wait_all_tasks_blocked()
-            if not self._serving:
+            if not self.runtime.clients.links:
                 break
             self.clock.jump(PUSH)
             for end in self.origins:
                 end.say(FIN)
         for end in (*self.clients, *self.origins):
             end.take()
-        if self._serving:
-            raise Hang(f"{self._serving} clients are still served")
+        if self.runtime.clients.links:
+            raise Hang(f"{len(self.runtime.clients.links)} clients are still served")
         pool = self.runtime.pool
         pool.close_idle(CloseReason.STOPPED)
         pool.closing = False

@@ -7,16 +7,33 @@ import sys
 
 SCRIPT = """
 import errno, resource, socket, time
-import trio
-from hopproxy.listener import accept, open_listener
+import trio, trio.testing
+from hopproxy.link.watch import Watch
+from hopproxy.listener import Intake, open_listener
 from hopproxy.settings.units import Bind
 
-taken = []
-rooms = []
+class Clients:
+    limit = 100
+    links = {}
 
 
-async def serve(sock, address):
-    taken.append(sock)
+class Runtime:
+    clients = Clients()
+
+    def __init__(self, watch):
+        self.watch = watch
+
+
+class Gateway:
+    def __init__(self):
+        self.taken = []
+        self.rooms = 0
+
+    def admit(self, sock, address):
+        self.taken.append(sock)
+
+    def shed(self):
+        self.rooms += 1
 
 
 async def main():
@@ -24,7 +41,11 @@ async def main():
     target = listener.getsockname()
     clients = [socket.create_connection(target) for _ in range(4)]
     held = [socket.socket() for _ in range(2)]
+    gateway = Gateway()
     async with trio.open_nursery() as nursery:
+        watch = Watch()
+        nursery.start_soon(watch.run)
+        await trio.testing.wait_all_tasks_blocked()
         limit = max(sock.fileno() for sock in held) + 1
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
         try:
@@ -32,19 +53,20 @@ async def main():
                 held.append(socket.socket())
         except OSError as error:
             assert error.errno == errno.EMFILE
-        nursery.start_soon(accept, listener, serve, nursery, lambda: rooms.append(1))
+        intake = Intake(listener, Runtime(watch), gateway)
         began, burned = time.monotonic(), time.process_time()
         await trio.sleep(0.55)
-        assert not taken
-        assert 1 <= len(rooms) <= 7, rooms
+        assert not gateway.taken
+        assert 1 <= gateway.rooms <= 7, gateway.rooms
         assert time.process_time() - burned < 0.2, "it spins"
         for sock in held:
             sock.close()
         with trio.fail_after(5):
-            while len(taken) < 2:
+            while len(gateway.taken) < 2:
                 await trio.sleep(0.01)
+        intake.close()
         nursery.cancel_scope.cancel()
-    for sock in (*taken, *clients, listener):
+    for sock in (*gateway.taken, *clients, listener):
         sock.close()
     print("recovered")
 

@@ -42,11 +42,16 @@ async def answer_on(upstream: Peer) -> None:
 async def served(hops: Hops, victim: Victim, nursery: trio.Nursery) -> Peer:
     """A client whose connection is served in the victim's scope."""
     near, far = socket.socketpair()
-    gateway = Gateway(hops.runtime, hops.records)
 
     async def serve() -> None:
         with victim.scope:
-            await gateway.serve(near, "")
+            async with trio.open_nursery() as connections:
+                gateway = Gateway(hops.runtime, connections, hops.records)
+                gateway.admit(near, "")
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    gateway.stop()
 
     nursery.start_soon(serve)
     client = Peer(trio.socket.from_stdlib_socket(far))
