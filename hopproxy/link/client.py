@@ -82,7 +82,7 @@ class ClientLink(Link):
         limits: ClientLimits,
         idle_links: "dict[ClientLink, None]",
     ) -> None:
-        super().__init__(transport, sender.address.decode() or "unix")
+        super().__init__(transport, sender.peer)
         self.sender = sender
         self.limits = limits
         self.body_timeout = limits.body_timeout

@@ -3,6 +3,8 @@
 A link belongs to one hop.  Nothing here knows that another hop exists.
 """
 
+from itertools import count
+
 from hopproxy.errors import BadRequest, BadResponse, LinkError
 from hopproxy.link.transport import Transport
 from hopproxy.message import Body, Head
@@ -11,6 +13,8 @@ from hopproxy.wire.chunked import LAST_CHUNK, ChunkedError, ChunkedReader, chunk
 
 #: Empty lines before a head are ignored (RFC 9112 section 2.2), but not for ever.
 MAX_EMPTY_LINES = 8
+
+_numbers = count(1)  # no attribute of the class: each change of a class empties Python's caches
 
 
 class Link:
@@ -38,11 +42,8 @@ class Link:
         "write_timeout",
     )
 
-    _last_number = 0
-
     def __init__(self, transport: Transport, peer: str) -> None:
-        Link._last_number += 1
-        self.number = Link._last_number
+        self.number = next(_numbers)
         self.transport = transport
         self.hop = transport.hop
         self.peer = peer

@@ -25,13 +25,15 @@ class Network(Protocol):
 class Sender:
     """The peer of one client link, as the upstream is told of it.
 
-    `address` is an IP address in text, or empty for a peer without one (a Unix socket).
+    `address` is an IP address in text, or empty for a peer without one (a Unix socket); `peer` is
+    how it is called in what people read.
     """
 
-    __slots__ = ("_block", "_host", "address", "node", "proto", "trusted")
+    __slots__ = ("_block", "_host", "address", "node", "peer", "proto", "trusted")
 
     def __init__(self, address: str, proto: bytes, trusted: Sequence[Network]) -> None:
         self.address = address.encode("ascii", "replace")
+        self.peer = self.address.decode() or "unix"
         self.proto = proto
         self.trusted = is_trusted(address, trusted)
         self.node = _node(address)

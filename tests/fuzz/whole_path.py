@@ -16,7 +16,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from hopproxy.carriage import Carriage
 from hopproxy.gateway import Gateway
 from hopproxy.link.dial import dial
-from hopproxy.link.link import Link
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool import pool as pool_room
@@ -100,7 +99,7 @@ class Stage:
         near, far = socket.socketpair()
         self._gateway.admit(near, "192.0.2.7")
         end = End(far)
-        end.link_number = Link._last_number
+        end.link_number = [*self.runtime.clients.links][-1].number
         self.clients.append(end)
         return end
 
