@@ -123,7 +123,10 @@ class Carriage:
         """Take up a carriage whose request is on its way; `failed` and `head` say how far it is."""
         if self.failed is not None:
             error, self.failed = self.failed, None
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # it holds this frame
         if self.record.status == 0:
             await self.upstream.flush()
             now = self.client.transport.now()

@@ -105,7 +105,10 @@ class Express:
         carriage, self._carriage = self._carriage, None
         if carriage is None:
             if error is not None:
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error  # it holds this frame
             return self._verdict
         if not carriage.released:  # else the link may be another's by now, and so may its error
             error = carriage.upstream.transport.take_error() or error
@@ -154,7 +157,15 @@ class Express:
         client.idle_links[client] = None
         limits = client.limits
         deadline = client.since + (limits.idle_timeout if client.served else limits.head_timeout)
-        client.transport.park(self._on_request, self._rouse, deadline, CloseReason.IDLE_TIMEOUT)
+        client.transport.park(self._on_request, self._lapse, deadline, CloseReason.IDLE_TIMEOUT)
+
+    def _lapse(self) -> None:
+        """No request came in time, or the link is to go without one."""
+        self._error = self.client.transport.take_error()
+        if isinstance(self._error, LinkError) and self._ended(self._error.reason):
+            self._error = None
+        else:
+            self._rouse()
 
     def _on_request(self) -> None:
         client = self.client

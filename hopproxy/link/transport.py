@@ -93,7 +93,7 @@ class Transport:
         self.write_by = math.inf
         self.timer_at = math.inf
         self._reader: trio.lowlevel.Task | None = None
-        self._rouse: Callable[[], None]
+        self._rouse: Callable[[], None] | None = None
         self._writer: trio.lowlevel.Task | None = None
         self._error: Exception | None = None
         self._writing = False
@@ -115,14 +115,11 @@ class Transport:
         while True:
             if not self.readable:
                 self._streak = 0
-                self.read_by = deadline
                 self.late = late
-                if deadline < self.timer_at:
-                    self._watch.wake_at(self, deadline)
+                self.wait_until(deadline)
                 self._reader = current_task()
                 await wait_task_rescheduled(self._abort_reading)
-                if (error := self.take_error()) is not None:
-                    raise error
+                self._raise_error()
             data = self.receive_now(size)
             if data is not None:
                 return data
@@ -168,6 +165,13 @@ class Transport:
         error, self._error = self._error, None
         return error
 
+    def _raise_error(self) -> None:
+        try:
+            if self._error is not None:
+                raise self._error
+        finally:
+            self._error = None  # no variable: it would hold the frame that holds it
+
     def send_now(self, data: bytes | memoryview) -> int:
         """Send what the kernel takes at once; how many bytes that were.  Raises LinkError."""
         try:
@@ -182,15 +186,19 @@ class Transport:
     async def send_rest(self, rest: memoryview, patience: float) -> None:
         """Send what `send_now` left over.  A checkpoint.
 
-        Raises LinkError: WRITE_TIMEOUT when no byte was accepted for `patience` seconds,
-        PEER_RESET.
+        Raises LinkError: WRITE_TIMEOUT when no byte was accepted for `patience` s, PEER_RESET.
         """
         if not self._writing:
             self._writing = True
             self._watch.add_writing(self)
         deadline = self.now() + patience
         while rest:
-            await self._wait_writable(deadline)
+            self.write_by = deadline
+            if deadline < self.timer_at:
+                self._watch.wake_at(self, deadline)
+            self._writer = current_task()
+            await wait_task_rescheduled(self._abort_writing)
+            self._raise_error()
             count = self.send_now(rest)
             if count:  # an event alone is no progress: the peer may just have said something
                 rest = rest[count:]
@@ -202,15 +210,6 @@ class Transport:
 
     def _expired(self, reason: CloseReason) -> LinkError:
         return LinkError(self.hop, reason, f"{reason.label.replace('_', ' ')} passed")
-
-    async def _wait_writable(self, deadline: float) -> None:
-        self.write_by = deadline
-        if deadline < self.timer_at:
-            self._watch.wake_at(self, deadline)
-        self._writer = current_task()
-        await wait_task_rescheduled(self._abort_writing)
-        if (error := self.take_error()) is not None:
-            raise error
 
     def _abort_reading(self, _: object) -> trio.lowlevel.Abort:
         self._reader = None
@@ -249,10 +248,8 @@ class Transport:
         elif self.read_by <= now and self.resting and self.owner is not None:
             self.resting = False
             self.owner.on_lapsed()
-        if self.write_by <= now and self._writer is not None:
-            self._error = self._expired(CloseReason.WRITE_TIMEOUT)
-            writer, self._writer = self._writer, None
-            reschedule(writer)
+        if self.write_by <= now:
+            self._end_writing(self._expired(CloseReason.WRITE_TIMEOUT))
         if self.closed:
             return math.inf
         waiting = self._reader is not None or self.express is not None or self.resting
@@ -270,9 +267,15 @@ class Transport:
         self._error = error
         if reader is not None:
             reschedule(reader)
-        else:
+        elif self._rouse is not None:
             self._rouse()
         return True
+
+    def _end_writing(self, error: Exception) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            self._error = error
+            reschedule(writer)
 
     def wait_until(self, deadline: float) -> None:
         """Move the deadline of the wait to receive, whether it has begun or will not be parked."""
@@ -323,7 +326,5 @@ class Transport:
                 )
         self._socket.close()
         self.interrupt(self.broken(OSError("closed on this side")))
-        if self._writer is not None:
-            self._error = self.broken(OSError("closed on this side"))
-            writer, self._writer = self._writer, None
-            reschedule(writer)
+        self._end_writing(self.broken(OSError("closed on this side")))
+        self.owner = self._rouse = None  # a ring: uncut, Python would have to stop to search for it
