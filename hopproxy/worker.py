@@ -69,6 +69,7 @@ class Worker:
             finally:  # cancelled from outside as well
                 self._sockets.close_clients()
                 runtime.pool.close_idle(CloseReason.DRAINING)
+                runtime.pool.stop()
             base.cancel_scope.cancel()
 
     async def _serve(self, runtime: Runtime, base: trio.Nursery) -> None:

@@ -62,11 +62,18 @@ class Epoll(trio.abc.Instrument):
         self._bell = -1
         self._fault: BaseException | None = None
 
-    def add(self, ready: Ready) -> None:
-        """Begin to watch a socket.  Raises OSError when the kernel takes no more."""
+    def add(self, ready: Ready, *, connecting: bool = False) -> None:
+        """Begin to watch a socket, which may have been watched for another before.
+
+        Raises OSError when the kernel takes no more.
+        """
         if self._epoll.closed:
             raise OSError(errno.EBADF, "the watch has ended")
-        self._epoll.register(ready.fd, self._READ | self._EDGE)
+        mask = self._READ | self._EDGE | (self._OUT if connecting else 0)
+        try:
+            self._epoll.register(ready.fd, mask)
+        except FileExistsError:
+            self._epoll.modify(ready.fd, mask)
         self._sockets[ready.fd] = ready
 
     def add_writing(self, ready: Ready) -> None:
@@ -74,7 +81,7 @@ class Epoll(trio.abc.Instrument):
         self._epoll.modify(ready.fd, self._READ | self._OUT | self._EDGE)
 
     def remove(self, ready: Ready) -> None:
-        """Forget a socket that is about to be closed."""
+        """Forget a socket that is about to be closed, or watched for another."""
         # Closing the descriptor, which follows, takes it out of the epoll: no call for that.
         self._sockets.pop(ready.fd, None)
 
@@ -189,9 +196,9 @@ class Polled:
         self._poll = select.poll()
         self._sockets: dict[int, Ready] = {}
 
-    def add(self, ready: Ready) -> None:
+    def add(self, ready: Ready, *, connecting: bool = False) -> None:
         self._sockets[ready.fd] = ready
-        self._poll.register(ready.fd, self._READ)
+        self._poll.register(ready.fd, self._READ | (select.POLLOUT if connecting else 0))
 
     def add_writing(self, ready: Ready) -> None:
         self._poll.modify(ready.fd, self._READ | select.POLLOUT)

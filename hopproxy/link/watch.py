@@ -49,6 +49,10 @@ class Watch:
         """Begin to watch a transport's socket.  Raises OSError when the kernel takes no more."""
         self._readiness.add(transport)
 
+    def add_connecting(self, dial: Watched) -> None:
+        """As `add`, for a socket that connects: it is told once it can be written to."""
+        self._readiness.add(dial, connecting=True)
+
     def add_writing(self, transport: Watched) -> None:
         """Watch for room to write as well: asked for once, when a send first fell short."""
         self._readiness.add_writing(transport)

@@ -1,38 +1,31 @@
 """Lends upstream links and takes them back: the ledger decides, this waits, dials and closes."""
 
-import logging
-import random
-
 import trio
 
-from hopproxy.errors import ConnectFailed, HopError, PoolExhausted
-from hopproxy.link.dial import dial
-from hopproxy.link.tcp import break_after, round_trip, tune
-from hopproxy.link.transport import Transport
+from hopproxy.errors import PoolExhausted
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.idle_timeout import IdleTimeout, usable
 from hopproxy.pool.ledger import Ledger, QueueFull, Share
+from hopproxy.pool.opener import Opened, Opener
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.wait import Wait
 from hopproxy.record import CloseReason, CloseRecord, Closes, Hop, Unused
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import OriginAddress
 
-log = logging.getLogger("hopproxy")
-
 
 class Pool:
     """All upstream links of one worker.
 
-    Dials run in `nursery`, so that a caller who leaves does not waste a connection nearly made.
+    Dials belong to it, so that a caller who leaves does not waste a connection nearly made; those
+    by name run in `nursery`.
     """
 
     def __init__(self, watch: Watch, nursery: trio.Nursery, max_total: int, closes: Closes) -> None:
         self._watch = watch
-        self._nursery = nursery
         self._closes = closes
-        self._random = random.Random()
+        self._opener = Opener(watch, nursery, self)
         self._learned: dict[OriginAddress, IdleTimeout] = {}
         self.ledger: Ledger[UpstreamLink] = Ledger(max_total)
         #: Every open link, whatever it does: for those who look.
@@ -117,14 +110,12 @@ class Pool:
             return await self.acquire(origin, wait)
         self.ledger.dialled(origin)  # lent from now on: no waiter may count on this dial
         try:
-            link = await self._open(origin)
-        except BaseException as error:
-            if isinstance(error, ConnectFailed):
-                origin.failed_at = self._watch.now()
+            link = await self._opener.open(origin)
+        except BaseException:
             self.ledger.drop_lent(origin)
             self._start_dials(origin)
             raise
-        origin.failed_at = None
+        self.links[link] = origin
         return origin.begin(link, why)
 
     async def _wait(self, origin: Origin, wait: Wait) -> None:
@@ -260,60 +251,26 @@ class Pool:
                 self._end(self.links[evicted], evicted, CloseReason.MADE_ROOM, counted=False)
             if due:
                 assert isinstance(turn, Origin)
-                self._nursery.start_soon(self._dial, turn)
+                self._opener.begin(turn, self._dialled)
             else:
                 following = self.ledger.starved()
                 turn = None if following is turn else following
 
-    async def _dial(self, origin: Origin) -> None:
-        failure: HopError
-        try:
-            link = await self._open(origin)
-        except ConnectFailed as error:
-            failure = error
-            origin.failed_at = trio.current_time()
-        except Exception:  # a fault of ours must not take the worker along
-            log.exception("a connection to %s failed through a fault in hopproxy", origin.label)
-            failure = ConnectFailed("a fault in hopproxy", 500, "proxy_internal_error")
-        except BaseException:
-            self.ledger.drop_dial(origin)
-            raise
-        else:
-            origin.failed_at = None
+    def _dialled(self, origin: Origin, opened: Opened) -> None:
+        """A dial has ended: its link goes to the longest waiter, or its failure does."""
+        if isinstance(opened, UpstreamLink):
+            self.links[opened] = origin
             self.ledger.dialled(origin)
-            self._settle(origin, link, trio.current_time())
+            self._settle(origin, opened, self._watch.now())
             return
         self.ledger.drop_dial(origin)
+        if opened is None:
+            return
         waiter = self.ledger.next_waiter(origin)
         if waiter is not None:
-            waiter.fail(failure)
+            waiter.fail(opened)
         self._start_dials(origin)
 
-    async def _open(self, origin: Origin) -> UpstreamLink:
-        settings = origin.settings
-        try:
-            sock = await dial(origin.address, settings.connect_timeout)
-        except ConnectFailed as error:
-            if error.cause == "connection_refused":  # gone, and to come back as another process
-                origin.learned.restarted()
-                origin.refresh(self._watch.now())
-            raise
-        try:
-            tune(sock, nodelay=settings.tcp_nodelay, keepalive=settings.tcp_keepalive)
-            break_after(sock, settings.tcp_user_timeout)
-            transport = Transport(sock, self._watch, Hop.UPSTREAM)
-        except BaseException as error:
-            sock.close()
-            if not isinstance(error, OSError):
-                raise
-            detail = f"the connection to {origin.label} cannot be used: {error.strerror}"
-            raise ConnectFailed(detail, 503, "proxy_internal_error") from error
-        link = UpstreamLink(transport, origin.label, self, settings)
-        origin.learned.rtt = round_trip(sock)
-        origin.refresh(link.opened)
-        origin.opened += 1
-        if settings.pool.max_age:
-            # Up to a tenth younger, so that links opened together do not all end together.
-            link.old_at = link.opened + settings.pool.max_age * self._random.uniform(0.9, 1.0)
-        self.links[link] = origin
-        return link
+    def stop(self) -> None:
+        """Call off every dial: nobody is served any more."""
+        self._opener.stop()

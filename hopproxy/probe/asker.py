@@ -6,7 +6,7 @@ import trio
 
 from hopproxy import __version__
 from hopproxy.errors import HopError, LinkError
-from hopproxy.link.dial import dial
+from hopproxy.link.dial import connect
 from hopproxy.link.transport import Transport
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
@@ -53,7 +53,7 @@ class Asker:
         self._watch = watch
 
     async def __aenter__(self) -> Self:
-        sock = await dial(self._target.address, PATIENCE)
+        sock = await connect(self._target.address, PATIENCE, self._watch)
         transport = Transport(sock, self._watch, Hop.UPSTREAM)
         self.link = UpstreamLink(transport, str(self._target.address), self, self._target.limits)
         return self

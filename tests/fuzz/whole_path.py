@@ -15,10 +15,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hopproxy.carriage import Carriage
 from hopproxy.gateway import Gateway
-from hopproxy.link.dial import dial
+from hopproxy.link.dial import Dial, Target
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
-from hopproxy.pool import pool as pool_room
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.record import CloseReason, ExchangeRecord
@@ -59,14 +58,13 @@ class Stage:
         self._gateway = Gateway(runtime, nursery, self.records.append)
         self._replies: list[tuple[bytes, ...]] = []
 
-    async def dial(self, address: OriginAddress, timeout: float) -> socket.socket:
-        """In the place of `link.dial.dial`."""
-        await trio.lowlevel.checkpoint()
+    def answer(self, dial: Dial) -> None:
+        """In the place of a dial's beginning."""
         near, far = socket.socketpair()
         near.setblocking(False)
         self.origins.append(End(far))
         self._by_fd[near.fileno()] = self.origins[-1]
-        return near
+        trio.lowlevel.current_trio_token().run_sync_soon(dial.settle, near)
 
     def note(self, carriage: Carriage) -> None:
         """A request goes out on a link."""
@@ -82,8 +80,11 @@ class Stage:
             lend(carriage, pool, origin, upstream)
             self.note(carriage)
 
+        def begin(dial: Dial, _: list[Target]) -> None:
+            self.answer(dial)
+
         places: list[tuple[Any, str, Any, Any]] = [
-            (pool_room, "dial", dial, self.dial),
+            (Dial, "begin", Dial.begin, begin),
             (Carriage, "lend", lend, noted),
         ]
         for owner, name, _, ours in places:

@@ -8,8 +8,8 @@ import socket
 import pytest
 import trio
 
-from hopproxy.errors import ConnectFailed
-from hopproxy.record import CloseReason, Hop
+from hopproxy.link.dial import Target
+from hopproxy.record import Hop
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import OriginAddress
 from tests.raw_peers import GET, OK
@@ -18,9 +18,8 @@ from tests.wire_pair import Hops
 # -- faults of a dial --------------------------------------------------------------------------
 
 
-async def faulty(_: OriginAddress, __: float) -> socket.socket:
+def faulty(*_: object) -> socket.socket:
     """A dial that meets what nobody has thought of."""
-    await trio.lowlevel.checkpoint()
     raise TypeError("what nobody has thought of")
 
 
@@ -31,7 +30,7 @@ async def test_a_fault_of_a_dial_is_answered_and_ends_nothing_else(
     bystander, upstream = await hops.asked()
     client = await hops.client()
     with monkeypatch.context() as patch:
-        patch.setattr("hopproxy.pool.pool.dial", faulty)
+        patch.setattr(socket, "socket", faulty)
         await client.send(GET)
         answer = await client.message()
     assert answer.status == 500
@@ -43,7 +42,7 @@ async def test_a_fault_of_a_dial_is_answered_and_ends_nothing_else(
     assert (await hops.again(client, upstream)).body == b"ok"
 
 
-async def test_a_fault_of_a_repetition_ends_its_own_client_only(
+async def test_a_fault_of_a_repetition_is_answered_and_ends_nothing_else(
     hops: Hops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await hops.start()
@@ -52,10 +51,10 @@ async def test_a_fault_of_a_repetition_ends_its_own_client_only(
     await client.send(GET)
     await upstream.message()
     with monkeypatch.context() as patch:
-        patch.setattr("hopproxy.pool.pool.dial", faulty)
+        patch.setattr(socket, "socket", faulty)
         upstream.close()
-        assert await client.rest() == b""
-    assert hops.closes(Hop.CLIENT) == [CloseReason.INTERNAL_ERROR]
+        assert (await client.message()).status == 500
+    assert hops.closes(Hop.CLIENT) == []
     assert (await hops.anew(bystander)).body == b"ok"
 
 
@@ -66,7 +65,7 @@ async def test_after_a_fault_the_next_in_the_queue_has_a_dial_of_its_own(
     clients = [await hops.client() for _ in range(2)]
     await hops.quiet()
     with monkeypatch.context() as patch:
-        patch.setattr("hopproxy.pool.pool.dial", faulty)
+        patch.setattr(socket, "socket", faulty)
         for client in clients:
             await client.send(GET)
         assert [(await client.message()).status for client in clients] == [500, 500]
@@ -105,21 +104,19 @@ async def test_times_longer_than_the_kernel_knows_are_its_longest(
 
 
 class Dials:
-    """Counts the dials to each address; refuses those that are `gone`."""
+    """Counts the dials to each address; those that are `gone` lead to nobody."""
 
-    def __init__(self, hops: Hops, gone: set[int]) -> None:
+    def __init__(self, hops: Hops, gone: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
         self._gone = {hops.origins[number].address for number in gone}
         self._numbers = {origin.address: number for number, origin in enumerate(hops.origins)}
         self.made: list[int] = []
+        for room in ("pool.opener", "link.dial"):
+            monkeypatch.setattr(f"hopproxy.{room}.known_targets", self)
 
-    async def __call__(self, address: OriginAddress, _: float) -> socket.socket:
-        await trio.lowlevel.checkpoint()
+    def __call__(self, address: OriginAddress) -> list[Target]:
         self.made.append(self._numbers[address])
-        if address in self._gone:
-            raise ConnectFailed("gone", 502, "connection_refused")
-        sock = socket.socket(socket.AF_UNIX)
-        sock.connect(address.path)
-        return sock
+        gone = address in self._gone
+        return [(socket.AF_UNIX, address.path + "-gone" if gone else address.path)]
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.5, 1.5, 5.0])
@@ -129,8 +126,7 @@ async def test_a_request_tries_every_origin_once_before_it_gives_up(
     for _ in range(3):
         hops.add_origin()
     await hops.start()
-    dials = Dials(hops, {0, 1, 2})
-    monkeypatch.setattr("hopproxy.pool.pool.dial", dials)
+    dials = Dials(hops, {0, 1, 2}, monkeypatch)
     client = await hops.client()
     for _ in range(4):
         dials.made.clear()
@@ -147,8 +143,7 @@ async def test_the_one_origin_that_can_be_reached_is_found(
     for _ in range(3):
         hops.add_origin()
     await hops.start(pool={"max_idle": 0})
-    dials = Dials(hops, {0, 1, 2} - {alive})
-    monkeypatch.setattr("hopproxy.pool.pool.dial", dials)
+    dials = Dials(hops, {0, 1, 2} - {alive}, monkeypatch)
     client = await hops.client()
     for _ in range(4):
         dials.made.clear()
@@ -168,8 +163,7 @@ async def test_a_repetition_that_reaches_nobody_marks_the_origin_and_goes_on(
         await upstream.send(OK)
         await client.message()
     await hops.quiet()
-    dials = Dials(hops, {1})
-    monkeypatch.setattr("hopproxy.pool.pool.dial", dials)
+    dials = Dials(hops, {1}, monkeypatch)
     client, upstream = pairs[0]
     await client.send(GET)
     await upstream.message()
