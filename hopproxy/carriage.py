@@ -295,8 +295,9 @@ class Carriage:
         upstream, client = self.upstream, self.client
         upstream.end_cycle(head, self.upload is None or self.upload.done)
         self.record.upstream_close = upstream.ending
-        if head.binds:
+        if head.binds and not upstream.private:
             upstream.private = True
+            self.origin.bound += 1
         self.released = True
         client.awaits = client.partner = None
         if upstream.private and upstream.ending is None:
@@ -321,8 +322,7 @@ class Carriage:
         await client.send(response_for_client(head, added) + b"\r\n")
         tunnel = Tunnel(client, upstream, self.origin.settings.tunnel_timeout)
         await tunnel.run()
-        record.sent = tunnel.carried[client]
-        record.received = tunnel.carried[upstream]
+        record.sent, record.received = tunnel.carried
         self.verdict = record.upstream_close = tunnel.reason
         self.released = True
         self.pool.discard(self.origin, upstream, tunnel.reason)

@@ -31,17 +31,16 @@ class Application:
         self.balancer = RoundRobin(origins)
 
 
-async def exchange(
-    carriage: Carriage, application: Application, pool: Pool, *, begun: bool = False
-) -> CloseReason | None:
+async def exchange(carriage: Carriage, application: Application, pool: Pool) -> CloseReason | None:
     """Answer a request from `application`; None to keep the client link, or why not.
 
-    `begun` tells that the first attempt is under way already.  Raises HopError: before
-    `record.status` is set it can be answered, after it the client's response is cut.  Whatever
-    happens, no upstream link stays lent to this exchange.
+    The first attempt may be under way already.  Raises HopError: before `record.status` is set it
+    can be answered, after it the client's response is cut.  Whatever happens, no upstream link
+    stays lent to this exchange.
     """
     client, request = carriage.client, carriage.request
-    if not begun:
+    begun = carriage.failed is not None or carriage.record.attempts > 0
+    if not carriage.outbound:
         carriage.outbound = outbound_head(carriage, application)
         carriage.body = b"" if request.body is Body.NONE else _body_at_hand(carriage)
     while True:

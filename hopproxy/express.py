@@ -22,7 +22,7 @@ from hopproxy.exchange import discard, outbound_head
 from hopproxy.link.client import ClientLink
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import Body, RequestHead
-from hopproxy.record import CloseReason, ExchangeRecord
+from hopproxy.record import CloseReason, ExchangeRecord, Unused
 from hopproxy.rules.retry import IDEMPOTENT
 from hopproxy.runtime import Runtime
 from hopproxy.wire import http1
@@ -54,6 +54,7 @@ class Express:
         "_runtime",
         "_task",
         "_verdict",
+        "_why",
         "client",
         "tasked",
     )
@@ -68,6 +69,7 @@ class Express:
         self._carriage: Carriage | None = None
         self._error: Exception | None = None
         self._verdict: CloseReason | None = None
+        self._why: Unused | None = None  # the link that is waited for is a fresh one
 
     def start(self) -> None:
         """Serve a link that has no task."""
@@ -119,9 +121,11 @@ class Express:
         """Cancelled, or to be closed: nothing stays lent, nothing stays armed."""
         self._disarm()
         self.client.idle_links.pop(self.client, None)
-        if self._carriage is not None:
-            discard(self._carriage, None)
-            self._carriage = None
+        carriage, self._carriage = self._carriage, None
+        if carriage is not None:
+            if self.client.awaits is self:
+                carriage.pool.leave(carriage.origin, self)
+            discard(carriage, None)
 
     def _abort(self, _: object) -> Abort:
         self._disarm()
@@ -203,9 +207,14 @@ class Express:
         origin = balancer.only or balancer.look(now)
         link = runtime.pool.acquire_now(origin, look=request.method not in IDEMPOTENT)
         if link is None:
-            return False
-        if balancer.only is None:
+            # Where one dial fails another origin is to be tried: that takes a task.
+            if balancer.only is None or not runtime.pool.dial_for(origin, self):
+                return False
+            self._why = origin.why_unused()
+            client.awaits = self
+        elif balancer.only is None:
             balancer.pick(now)
+        self._carriage = carriage
         del client.idle_links[client]
         client.transport.unpark()
         client.served += 1
@@ -216,8 +225,10 @@ class Express:
         if request.body is Body.SIZED:
             carriage.body = data[end + 4 :]
             record.received = request.length
-        carriage.lend(runtime.pool, origin, link)
-        self._send(carriage, link, now)
+        carriage.pool, carriage.origin = runtime.pool, origin
+        if link is not None:
+            carriage.lend(runtime.pool, origin, link)
+            self._send(carriage, link, now)
         return True
 
     def _is_plain(self, request: RequestHead, rest: int) -> bool:
@@ -232,7 +243,6 @@ class Express:
         return rest == request.length
 
     def _send(self, carriage: Carriage, link: UpstreamLink, now: float) -> None:
-        self._carriage = carriage
         transport = link.transport
         self.client.awaits = link
         try:
@@ -246,6 +256,39 @@ class Express:
             return
         deadline = carriage.deadline = now + carriage.origin.settings.response_timeout
         transport.park(self._on_response, self._rouse, deadline, CloseReason.RESPONSE_TIMEOUT)
+
+    # -- a link that is waited for -----------------------------------------------------------
+
+    def serve(self, link: UpstreamLink) -> None:
+        """Here is a link for the request that waits."""
+        carriage, client = self._carriage, self.client
+        assert carriage is not None
+        client.awaits = None
+        try:
+            pool, origin = carriage.pool, carriage.origin
+            if pool.begin(origin, link, self._why) is None:
+                self._wake()
+                return
+            carriage.lend(pool, origin, link)
+            self._send(carriage, link, client.transport.now())
+        except Exception as error:  # as in `_on_request`
+            self._error = error
+            self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """No link will come."""
+        assert self._carriage is not None
+        self.client.awaits = None
+        self._carriage.failed = error
+        self._wake()
+
+    def interrupt(self, error: Exception) -> bool:
+        """The client has gone: nobody waits any more."""
+        carriage = self._carriage
+        assert carriage is not None
+        carriage.pool.leave(carriage.origin, self)
+        self.fail(error)
+        return True
 
     # -- the upstream's event: a response ----------------------------------------------------
 

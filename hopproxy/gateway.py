@@ -153,7 +153,7 @@ class Gateway:
         try:
             if carriage is not None:
                 begun = runtime.applications[record.route]
-                reason = await exchange(carriage, begun, runtime.pool, begun=True)
+                reason = await exchange(carriage, begun, runtime.pool)
             elif request.method in COUNTED and (own := self._last_hop(request)) is not None:
                 reason = await self._send_own(client, request, record, own)
             else:

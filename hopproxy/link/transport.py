@@ -188,9 +188,7 @@ class Transport:
 
         Raises LinkError: WRITE_TIMEOUT when no byte was accepted for `patience` s, PEER_RESET.
         """
-        if not self._writing:
-            self._writing = True
-            self._watch.add_writing(self)
+        self.tell_of_room()
         deadline = self.now() + patience
         while rest:
             self.write_by = deadline
@@ -203,6 +201,12 @@ class Transport:
             if count:  # an event alone is no progress: the peer may just have said something
                 rest = rest[count:]
                 deadline = self.now() + patience
+
+    def tell_of_room(self) -> None:
+        """From now on there is an event as well when the peer takes more."""
+        if not self._writing:
+            self._writing = True
+            self._watch.add_writing(self)
 
     def broken(self, error: Exception) -> LinkError:
         """The connection was reset under us, or lost on the way."""
@@ -325,6 +329,8 @@ class Transport:
                     socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
                 )
         self._socket.close()
-        self.interrupt(self.broken(OSError("closed on this side")))
-        self._end_writing(self.broken(OSError("closed on this side")))
+        if self._reader is not None or self._writer is not None or self.express is not None:
+            closed = self.broken(OSError("closed on this side"))
+            self.interrupt(closed)
+            self._end_writing(closed)
         self.owner = self._rouse = None  # a ring: uncut, Python would have to stop to search for it

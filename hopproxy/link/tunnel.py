@@ -1,61 +1,152 @@
-"""After a switch of protocols: bytes both ways, with half-close, until both sides have ended."""
+"""After a switch of protocols: bytes both ways, with half-close, until both sides have ended.
 
-import trio
+One task waits for the whole of it; bytes are carried straight from the watch's events.  What one
+side does not take yet is held, one receive at most, and until it has gone the other side is not
+read.
+"""
+
+from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
 from hopproxy.errors import LinkError
 from hopproxy.link.link import Link
+from hopproxy.link.transport import TURN
 from hopproxy.record import CloseReason
+
+
+class Flow:
+    """One direction: from the link that is read to the link that is written to.
+
+    `carried` counts bytes, `moved_at` is when the last ones moved.
+    """
+
+    def __init__(self, source: Link, sink: Link) -> None:
+        self._source = source.transport
+        self._sink = sink.transport
+        self._rest = memoryview(source.buffer)
+        source.buffer = b""
+        self.carried = len(self._rest)
+        self.moved_at = self._source.now()
+        self.done = False
+
+    def pump(self) -> bool:
+        """Carry what is at hand; whether there may be more, which has to wait for its turn.
+
+        Raises LinkError.
+        """
+        source, sink = self._source, self._sink
+        for _ in range(TURN):
+            if self._rest and not self._send(self._rest):
+                return False
+            if self.done or not source.readable:
+                return False
+            data = source.receive_now()
+            if data is None:
+                return False
+            if not data:
+                self.done = True
+                sink.shut_down()
+                return False
+            self.carried += len(data)
+            self._send(memoryview(data))
+        return True
+
+    def _send(self, data: memoryview) -> bool:
+        """Send what is taken and hold the rest; whether there is none."""
+        count = self._sink.send_now(data)
+        if count:
+            self.moved_at = self._sink.now()
+        self._rest = data[count:]
+        if self._rest:
+            self._sink.tell_of_room()
+        return not self._rest
 
 
 class Tunnel:
     """Two links that carry one upgraded connection.
 
-    Silence of both sides for `idle_timeout` seconds ends it.  `carried` counts the bytes towards
-    the client and towards the origin, `reason` says why it ended.
+    Silence of both sides for `idle_timeout` seconds ends it, and so does a side that takes nothing
+    for so long.  `carried` counts the bytes towards the client and towards the origin, `reason`
+    says why it ended.
     """
 
     def __init__(self, client: Link, upstream: Link, idle_timeout: float) -> None:
-        self._client = client
-        self._upstream = upstream
         self._idle_timeout = idle_timeout
-        # A side that reads nothing is silent: that, and no shorter limit, ends a tunnel.
-        client.write_timeout = upstream.write_timeout = idle_timeout
-        self._last = trio.current_time()
-        self.carried = {client: 0, upstream: 0}
+        self._flows = Flow(client, upstream), Flow(upstream, client)
+        self._transports = client.transport, upstream.transport
+        self._task: Task | None = None
+        self._error: Exception | None = None
+        self._over = False
         self.reason = CloseReason.TUNNEL_ENDED
 
+    @property
+    def carried(self) -> tuple[int, int]:
+        """Bytes towards the client, and towards the origin."""
+        outwards, inwards = self._flows
+        return inwards.carried, outwards.carried
+
     async def run(self) -> None:
-        """Carry until both sides have sent FIN, one breaks, or silence.  Closes nothing."""
-        async with trio.open_nursery() as nursery:
-            scope = nursery.cancel_scope
-            nursery.start_soon(self._carry, self._client, self._upstream, scope)
-            nursery.start_soon(self._carry, self._upstream, self._client, scope)
+        """Carry until both sides have sent FIN, one breaks, or silence.  Closes nothing.
 
-    async def _carry(self, source: Link, sink: Link, both: trio.CancelScope) -> None:
+        A checkpoint where it does not end at once.
+        """
+        self._pump()
+        if not self._over:
+            self._task = current_task()
+            await wait_task_rescheduled(self._abort)
+        if self._error is not None:
+            raise self._error
+
+    def _pump(self) -> None:
+        """Something has happened on one of the two."""
         try:
-            data, source.buffer = source.buffer, b""
-            while True:
-                if data:
-                    self.carried[sink] += len(data)
-                    self._last = trio.current_time()
-                    await sink.send(data)
-                data = await self._more(source)
-                if not data:
-                    break
+            more = [flow.pump() for flow in self._flows]
         except LinkError as error:
-            self.reason = error.reason
-            both.cancel()
-            return
-        sink.transport.shut_down()
+            self._end(error.reason)
+        except Exception as error:  # the watch must not fall with one tunnel: the task raises this
+            self._error = error
+            self._end(CloseReason.INTERNAL_ERROR)
+        else:
+            if all(flow.done for flow in self._flows):
+                self._end(CloseReason.TUNNEL_ENDED)
+            else:
+                patience = 0.0 if any(more) else self._idle_timeout
+                for transport in self._transports:
+                    transport.park(
+                        self._pump,
+                        self._lapse,
+                        self._moved_at + patience,
+                        CloseReason.TUNNEL_TIMEOUT,
+                    )
 
-    async def _more(self, source: Link) -> bytes:
-        """More bytes; the silence that ends a tunnel is that of both sides."""
-        while True:
-            try:
-                return await source.transport.receive(
-                    self._last + self._idle_timeout, CloseReason.TUNNEL_TIMEOUT
-                )
-            except LinkError as error:
-                spoke = trio.current_time() - self._last < self._idle_timeout
-                if error.reason is not CloseReason.TUNNEL_TIMEOUT or not spoke:
-                    raise
+    @property
+    def _moved_at(self) -> float:
+        return max(flow.moved_at for flow in self._flows)
+
+    def _lapse(self) -> None:
+        """A side had its turn, or was silent for so long, or was closed under us."""
+        for transport in self._transports:
+            error = transport.take_error()
+            if isinstance(error, LinkError) and error.reason is not CloseReason.TUNNEL_TIMEOUT:
+                self._end(error.reason)
+                return
+        if self._transports[0].now() < self._moved_at + self._idle_timeout:
+            self._pump()
+        else:
+            self._end(CloseReason.TUNNEL_TIMEOUT)
+
+    def _end(self, reason: CloseReason) -> None:
+        self.reason = reason
+        self._over = True
+        self._unpark()
+        task, self._task = self._task, None
+        if task is not None:
+            reschedule(task)
+
+    def _abort(self, _: object) -> Abort:
+        self._task = None
+        self._unpark()
+        return Abort.SUCCEEDED
+
+    def _unpark(self) -> None:
+        for transport in self._transports:
+            transport.unpark()

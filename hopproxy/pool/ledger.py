@@ -212,6 +212,14 @@ class Ledger(Generic[L]):
             self._starved.pop(share, None)
         return waiter
 
+    def may_dial(self, share: Share[L]) -> bool:
+        """Whether one who came now would get a dial of its own, and nobody had to go for it."""
+        return (
+            len(share.waiters) <= share.dialling
+            and share.size < share.max_connections
+            and self.total < self.max_total
+        )
+
     # -- room and eviction -------------------------------------------------------------------
 
     def _has_room(self, share: Share[L]) -> bool:

@@ -1,7 +1,5 @@
 """One origin, as the pool knows it: its share, its limits, and how long it keeps idle links."""
 
-from collections.abc import Mapping
-
 from hopproxy.link.tcp import unacknowledged
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.pool.idle_timeout import SAFE, IdleTimeout
@@ -15,6 +13,7 @@ class Origin(Share[UpstreamLink]):
     """One origin: its address, its settings, its share of the pool.
 
     `failed_at` is when a dial last failed (seconds of trio's clock), None while it answers.
+    `bound` counts its lent links that are private to one client.
     `limited` tells that its links have a limit of requests or age, or are not to be kept.  What
     `learned` comes to stands in plain attributes, for those who look at every request: `limit` and
     its value `idle_timeout`, `young`, `proven`, and `counted` (requests after which it closes).
@@ -23,6 +22,7 @@ class Origin(Share[UpstreamLink]):
     __slots__ = (
         "address",
         "authority",
+        "bound",
         "counted",
         "failed_at",
         "idle_timeout",
@@ -49,6 +49,7 @@ class Origin(Share[UpstreamLink]):
             self.label.removeprefix("http://").encode() if address.host else b"localhost"
         )
         self.failed_at: float | None = None
+        self.bound = 0
         self.learned = learned
         learned.setting = pool.idle_timeout
         learned.learns = pool.learn
@@ -148,13 +149,12 @@ class Origin(Share[UpstreamLink]):
             return now - link.since <= min(self.young, own)
         return False
 
-    def why_unused(self, links: Mapping[UpstreamLink, "Origin"]) -> Unused | None:
-        """Why none of the links there are (all of them in `links`), or were last, will do."""
+    def why_unused(self) -> Unused | None:
+        """Why none of the links there are, or were last, will do."""
         if self.idle:
             return Unused.METHOD
         if self.lent:
-            own = (link for link, owner in links.items() if owner is self)
-            return Unused.PRIVATE if all(link.private for link in own) else Unused.ALL_BUSY
+            return Unused.PRIVATE if self.bound == self.lent else Unused.ALL_BUSY
         ended = self.last_end
         return None if ended is None else UNUSED_AFTER.get(ended, Unused.FAILED)
 

@@ -6,7 +6,7 @@ from hopproxy.errors import PoolExhausted
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.idle_timeout import IdleTimeout, usable
-from hopproxy.pool.ledger import Ledger, QueueFull, Share
+from hopproxy.pool.ledger import Ledger, QueueFull, Share, Waiter
 from hopproxy.pool.opener import Opened, Opener
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.wait import Wait
@@ -71,7 +71,7 @@ class Pool:
         A checkpoint.  A cancelled or interrupted caller holds nothing.  Raises PoolExhausted when
         the queue is full or `queue_timeout` is over, ConnectFailed when a dial failed.
         """
-        why = origin.why_unused(self.links)
+        why = origin.why_unused()
         if origin.idle:  # none of them will do for this caller
             return await self.acquire_fresh(origin, wait, why)
         try:
@@ -91,10 +91,29 @@ class Pool:
         if link is None:
             self._leave(origin, wait)
             raise PoolExhausted(f"no connection to {origin.label} came free in time")
-        if link.served and link.transport.is_readable():  # it died, or spoke, between two requests
+        return self.begin(origin, link, why) or await self.acquire_fresh(origin, wait)
+
+    def begin(self, origin: Origin, link: UpstreamLink, why: Unused | None) -> UpstreamLink | None:
+        """A link that has served a waiter begins its work; None where it died between the two."""
+        if link.served and link.transport.is_readable():  # it died, or spoke
             self._end_dead(origin, link)
-            return await self.acquire_fresh(origin, wait)
+            return None
         return origin.begin(link, why)
+
+    def dial_for(self, origin: Origin, waiter: Waiter[UpstreamLink]) -> bool:
+        """Begin a dial on behalf of one who has no task; False where it would have to wait longer.
+
+        It is served, or fails, within `connect_timeout`, unless it leaves before.
+        """
+        if origin.idle or not self.ledger.may_dial(origin):
+            return False
+        self.ledger.enqueue(origin, waiter)
+        self._start_dials(origin)
+        return True
+
+    def leave(self, origin: Origin, waiter: Waiter[UpstreamLink]) -> None:
+        """One who has no task waits no longer."""
+        self.ledger.withdraw(origin, waiter)
 
     async def acquire_fresh(
         self, origin: Origin, wait: Wait, why: Unused | None = Unused.REPETITION
@@ -222,6 +241,7 @@ class Pool:
         if counted:
             self.ledger.drop_lent(origin)
         del self.links[link]
+        origin.bound -= link.private
         now = self._watch.now()
         times = (now, now - link.opened, now - link.since)
         record = CloseRecord(Hop.UPSTREAM, origin.label, reason, times, link.served)
