@@ -13,7 +13,7 @@ from hopproxy.link.tunnel import Tunnel
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import Body, RequestHead, ResponseHead
 from hopproxy.pool.origin import Origin
-from hopproxy.pool.pool import Pool
+from hopproxy.pool.pool import Pool, PrivateLink
 from hopproxy.record import CloseReason, ExchangeRecord
 from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.hop import end_to_end_trailers, response_for_client
@@ -25,21 +25,6 @@ from hopproxy.wire.chunked import LAST_CHUNK, chunk
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 CLOSE = b"Connection: close\r\n"
 KEEP_ALIVE = b"Connection: keep-alive\r\n"
-
-
-class PrivateLink:
-    """A link that stays lent to one client: the origin authenticates it, not its requests."""
-
-    __slots__ = ("_pool", "link", "origin")
-
-    def __init__(self, pool: Pool, origin: Origin, link: UpstreamLink) -> None:
-        self._pool = pool
-        self.origin = origin
-        self.link = link
-
-    def end(self) -> None:
-        """The client has left."""
-        self._pool.discard(self.origin, self.link, CloseReason.PRIVATE)
 
 
 class Carriage:
@@ -164,9 +149,12 @@ class Carriage:
             except HopError as error:  # caught inside, raised outside: no exception groups
                 failure = error
             nursery.cancel_scope.cancel()  # answered: nobody reads the rest of the body
-        failure = upload.failure or failure
+        failure, upload.failure = upload.failure or failure, None
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # it holds this frame
 
     async def _await_continue(self) -> ResponseHead | None:
         """Hold the body back until the origin wants it; the response if it answers instead.

@@ -5,13 +5,13 @@ the request out and its response back.  The upstream link gives its verdict to t
 link gives its own to the caller; neither sees the other's.
 """
 
-from hopproxy.carriage import Carriage, PrivateLink
+from hopproxy.carriage import Carriage
 from hopproxy.errors import BadRequest, ConnectFailed, HopError, LinkError
 from hopproxy.link.client import ClientLink, client_gone
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import Body
 from hopproxy.pool.origin import Origin
-from hopproxy.pool.pool import Pool
+from hopproxy.pool.pool import Pool, PrivateLink
 from hopproxy.pool.wait import Wait
 from hopproxy.record import CloseReason, Hop
 from hopproxy.routing.balancer import RoundRobin

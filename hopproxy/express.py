@@ -1,24 +1,20 @@
 """The express lane of a client link: whole, plain exchanges carried from event to event.
 
 On a persistent connection most exchanges are alike: a head comes in one piece, an idle upstream
-link is at hand, the response comes in one piece.  Such an exchange needs no decision that waits, so
-its two steps run straight from the watch's events.  It is the same code that a task would run
-(`exchange`, `Carriage`), only there is none: switching tasks costs more than the work between, and
-beginning one costs more still.
+link is at hand or only to be dialled, the response comes in one piece.  Such an exchange needs no
+decision that waits, so its two steps run straight from the watch's events.  It is the same code
+that a task would run (`exchange`, `Carriage`), only there is none: switching tasks costs more than
+the work between, and beginning one costs more still.
 
-At the first thing that is not plain (a body still on its way, an interim response, an error, a link
-to be waited for) the link gets its task, which takes up the carriage as it stands; from then on it
-is parked while the lane serves, and woken.  The lane decides nothing of its own and never waits.
+At the first thing that is not plain (a body still on its way, an interim response, an error, others
+who wait for a link) the link's task takes up the carriage as it stands (`lane`).  The lane decides
+nothing of its own.
 """
-
-from collections.abc import Callable
-from typing import Protocol
-
-from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
 from hopproxy.carriage import Carriage
 from hopproxy.errors import HopError, LinkError
-from hopproxy.exchange import discard, outbound_head
+from hopproxy.exchange import outbound_head
+from hopproxy.lane import Entrance, Lane
 from hopproxy.link.client import ClientLink
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import Body, RequestHead
@@ -31,145 +27,16 @@ from hopproxy.wire import http1
 COUNTED = frozenset({b"TRACE", b"OPTIONS"})
 
 
-class Entrance(Protocol):
-    """The gateway, as a lane sees it.  `log` is told of every exchange that ends."""
+class Express(Lane):
+    """Plain exchanges of one client link."""
 
-    log: Callable[[ExchangeRecord], None] | None
-
-    def take_up(self, lane: "Express") -> None:
-        """Begin the task of this lane's link, which calls `run`."""
-
-    def end(self, lane: "Express", reason: CloseReason) -> bool:
-        """Close the link of a lane without a task; False where that needs one."""
-
-
-class Express:
-    """The lane of one client link.  `tasked` once the link has a task of its own."""
-
-    __slots__ = (
-        "_carriage",
-        "_entrance",
-        "_error",
-        "_roused",
-        "_runtime",
-        "_task",
-        "_verdict",
-        "_why",
-        "client",
-        "tasked",
-    )
+    __slots__ = ("_why",)
 
     def __init__(self, client: ClientLink, runtime: Runtime, entrance: Entrance) -> None:
-        self.client = client
-        self.tasked = False
-        self._runtime = runtime
-        self._entrance = entrance
-        self._roused = False
-        self._task: Task | None = None
-        self._carriage: Carriage | None = None
-        self._error: Exception | None = None
-        self._verdict: CloseReason | None = None
+        super().__init__(client, runtime, entrance)
         self._why: Unused | None = None  # the link that is waited for is a fresh one
 
-    def start(self) -> None:
-        """Serve a link that has no task."""
-        self._await_request()
-
-    def adopt(self) -> None:
-        """Give the link a task, whatever it does."""
-        self.tasked = True
-        self._entrance.take_up(self)
-
-    async def run(self) -> Carriage | CloseReason | None:
-        """Carry what is plain until something is not: in the link's task.
-
-        Returns a carriage that is under way, to be resumed; why the link is to be closed after an
-        exchange that has ended; or None when the link has bytes (or a FIN) to be read in the
-        ordinary way.  Raises LinkError as `ClientLink.read_head` does.  Cancelled, it leaves
-        nothing lent.
-        """
-        client = self.client
-        if not self._roused:
-            if client.transport.express is None and self._carriage is None:
-                if client.buffer or client.transport.readable or client.private is not None:
-                    return None
-                self._await_request()
-            self._task = current_task()
-            try:
-                await wait_task_rescheduled(self._abort)
-            except BaseException:
-                self.leave()
-                raise
-        self._roused = False
-        client.idle_links.pop(client, None)
-        error = self._error or client.transport.take_error()
-        self._error = None
-        carriage, self._carriage = self._carriage, None
-        if carriage is None:
-            if error is not None:
-                try:
-                    raise error
-                finally:
-                    del error  # it holds this frame
-            return self._verdict
-        if not carriage.released:  # else the link may be another's by now, and so may its error
-            error = carriage.upstream.transport.take_error() or error
-        carriage.failed = carriage.failed or error
-        return carriage
-
-    def leave(self) -> None:
-        """Cancelled, or to be closed: nothing stays lent, nothing stays armed."""
-        self._disarm()
-        self.client.idle_links.pop(self.client, None)
-        carriage, self._carriage = self._carriage, None
-        if carriage is not None:
-            if self.client.awaits is self:
-                carriage.pool.leave(carriage.origin, self)
-            discard(carriage, None)
-
-    def _abort(self, _: object) -> Abort:
-        self._disarm()
-        self._task = None
-        return Abort.SUCCEEDED
-
-    def _disarm(self) -> None:
-        self.client.transport.unpark()
-        if self._carriage is not None and not self._carriage.released:
-            self._carriage.upstream.transport.unpark()
-
-    def _wake(self) -> None:
-        self._disarm()
-        self._rouse()
-
-    def _rouse(self) -> None:
-        """On with the link's task."""
-        self._roused = True
-        task, self._task = self._task, None
-        if task is not None:
-            reschedule(task)
-        elif not self.tasked:
-            self.adopt()
-
-    def _ended(self, reason: CloseReason) -> bool:
-        """Whether the link could be closed here and now."""
-        return not self.tasked and self._entrance.end(self, reason)
-
     # -- the client's event: a request -------------------------------------------------------
-
-    def _await_request(self) -> None:
-        client = self.client
-        client.idle_links[client] = None
-        limits = client.limits
-        deadline = client.since + (limits.idle_timeout if client.served else limits.head_timeout)
-        client.transport.park(self._on_request, self._lapse, deadline, CloseReason.IDLE_TIMEOUT)
-
-    def _lapse(self) -> None:
-        """No request came in time, or the link is to go without one."""
-        self._error = self.client.transport.take_error()
-        if isinstance(self._error, LinkError) and self._ended(self._error.reason):
-            self._error = None
-        else:
-            self._rouse()
 
     def _on_request(self) -> None:
         client = self.client
@@ -284,11 +151,19 @@ class Express:
 
     def interrupt(self, error: Exception) -> bool:
         """The client has gone: nobody waits any more."""
+        self._leave_queue()
+        self.fail(error)
+        return True
+
+    def leave(self) -> None:
+        if self.client.awaits is self:
+            self._leave_queue()
+        super().leave()
+
+    def _leave_queue(self) -> None:
         carriage = self._carriage
         assert carriage is not None
         carriage.pool.leave(carriage.origin, self)
-        self.fail(error)
-        return True
 
     # -- the upstream's event: a response ----------------------------------------------------
 
@@ -334,11 +209,3 @@ class Express:
         self._await_request()
         # Bytes that came meanwhile are for the task, in its turn.
         return not client.transport.readable
-
-    def _end(self, record: ExchangeRecord) -> None:
-        """One exchange is over."""
-        client, log = self.client, self._entrance.log
-        record.ended = client.since = client.transport.now()
-        self._runtime.tallies[record.route].add(record)
-        if log is not None:
-            log(record)

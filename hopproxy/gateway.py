@@ -7,6 +7,7 @@ for, and keeps it.
 import logging
 import socket
 from collections.abc import Callable
+from itertools import islice
 
 import trio
 
@@ -14,6 +15,7 @@ from hopproxy.carriage import Carriage
 from hopproxy.errors import BadRequest, Denied, HopError, LinkError
 from hopproxy.exchange import exchange
 from hopproxy.express import COUNTED, Express
+from hopproxy.lane import Lane
 from hopproxy.link.client import ClientLink
 from hopproxy.link.transport import Transport
 from hopproxy.message import Body, RequestHead, ResponseHead
@@ -31,6 +33,9 @@ Page = Callable[[RequestHead | None, HopError], tuple[ResponseHead, bytes] | Non
 
 #: Addresses whose senders are remembered.
 SENDERS = 1024
+
+#: Idle links that are looked at for one that has not just asked, where room is to be made.
+LOOKS = 16
 
 #: Why a link ends although its message was sound, or before one was read.
 _ENDS_AT_ONCE = (
@@ -60,7 +65,7 @@ class Gateway:
         self._page = page
         self._senders: dict[str, Sender] = {}
         #: The lanes of links without a task.
-        self._lanes: dict[ClientLink, Express] = {}
+        self._lanes: dict[ClientLink, Lane] = {}
 
     def admit(self, sock: socket.socket, address: str) -> None:
         """Begin to serve an accepted connection."""
@@ -79,12 +84,12 @@ class Gateway:
         lane = self._lanes[client] = Express(client, runtime, self)
         lane.start()
 
-    def take_up(self, lane: Express) -> None:
+    def take_up(self, lane: Lane) -> None:
         """Begin the task of this lane's link."""
         del self._lanes[lane.client]
         self._nursery.start_soon(self._serve, lane)
 
-    def end(self, lane: Express, reason: CloseReason) -> bool:
+    def end(self, lane: Lane, reason: CloseReason) -> bool:
         """Close the link of a lane without a task; False where that needs one."""
         client = lane.client
         if _lingers(client, reason):
@@ -94,7 +99,7 @@ class Gateway:
         self._close(client, reason)
         return True
 
-    async def _serve(self, lane: Express) -> None:
+    async def _serve(self, lane: Lane) -> None:
         """Serve one connection until it ends.  Leaves nothing behind, cancelled or not."""
         client = lane.client
         reason = CloseReason.STOPPED
@@ -118,7 +123,7 @@ class Gateway:
             sender = self._senders[address] = Sender(address, b"http", trusted)
         return sender
 
-    async def _requests(self, client: ClientLink, lane: Express) -> CloseReason:
+    async def _requests(self, client: ClientLink, lane: Lane) -> CloseReason:
         """Request after request; why the link is to be closed."""
         while True:
             try:
@@ -235,6 +240,8 @@ class Gateway:
         reason = client.ending
         if reason is None and request is not None:
             unread = record.attempts == 0 and request.body is not Body.NONE
+            if request.body is Body.SIZED and record.received == request.length:
+                unread = False  # it was at hand, and has been taken
             reason = client.verdict(request, Body.SIZED, draining=terms.draining)
             if unread or not client.body_done:
                 reason = CloseReason.BODY_UNREAD
@@ -277,7 +284,9 @@ class Gateway:
     def shed(self) -> None:
         """Let go of the longest idle client link, if there is one."""
         made_room = LinkError(Hop.CLIENT, CloseReason.MADE_ROOM, "made room for a new connection")
-        for longest in self._runtime.clients.idle:
+        for longest in islice(self._runtime.clients.idle, LOOKS):
+            if longest.transport.is_readable():
+                continue  # it has asked, or left: its event is on its way
             lane = self._lanes.get(longest)
             if lane is not None and self.end(lane, CloseReason.MADE_ROOM):
                 return
@@ -300,13 +309,15 @@ class Gateway:
 
 def _lingers(client: ClientLink, reason: CloseReason) -> bool:
     """Whether the client may not have sent its last: then closing must wait for it."""
-    unread = client.buffer or client.transport.readable or reason in _MORE_TO_COME
-    return bool(unread) and not client.unbounded
+    if reason is CloseReason.PEER_CLOSED or client.unbounded:
+        return False
+    return bool(client.buffer or client.transport.readable or reason in _MORE_TO_COME)
 
 
 def interrupt_idle(runtime: Runtime) -> None:
     """Close every client link that is between two requests: the worker drains."""
     for client in list(runtime.clients.idle):
-        client.transport.interrupt(
-            LinkError(Hop.CLIENT, CloseReason.DRAINING, "the gateway is draining")
-        )
+        if not client.transport.is_readable():  # else it has asked: the answer will say close
+            client.transport.interrupt(
+                LinkError(Hop.CLIENT, CloseReason.DRAINING, "the gateway is draining")
+            )

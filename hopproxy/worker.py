@@ -77,11 +77,11 @@ class Worker:
         async with trio.open_nursery() as connections:
             gateway = Gateway(runtime, connections, self._access_log, self._page)
             intakes = []
-            for sock in self._sockets.clients:
-                # What is accepted inherits it: no call for each.
-                tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
-                intakes.append(Intake(sock, runtime, gateway))
             try:
+                for sock in self._sockets.clients:
+                    # What is accepted inherits it: no call for each.
+                    tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
+                    intakes.append(Intake(sock, runtime, gateway))
                 await self._stop.wait()
                 gateway.adopt()
             finally:

@@ -1,14 +1,11 @@
-"""One non-blocking socket: receive when there is something, send at once, wait with a deadline.
+"""Waiting for a socket: a task that parks with a deadline, or a callback where there is none.
 
 The seam of both hops: above it there are bytes, below it system calls.  A receive or send that is
 ready runs without a checkpoint; one that is not parks its task in the `Watch`.
 """
 
-import contextlib
 import math
-import select
 import socket
-import struct
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,11 +13,10 @@ import trio
 from trio.lowlevel import current_task, reschedule, wait_task_rescheduled
 
 from hopproxy.errors import LinkError
+from hopproxy.link.endpoint import RECEIVE_SIZE, Endpoint
 from hopproxy.link.watch import Watch
 from hopproxy.record import CloseReason, Hop
 
-#: Bytes asked of one `recv`.
-RECEIVE_SIZE = 65536
 #: Receives in a row that need no wait before the others get a turn.
 TURN = 16
 
@@ -35,60 +31,36 @@ class Owner(Protocol):
         """The deadline of a transport at rest has passed."""
 
 
-class Transport:
-    """A connected stream socket, owned by one link.
-
-    `hung_up` is true once the peer has closed its side or reset; bytes may still be unread then.
-    `sent` and `received` count bytes.
-    """
+class Transport(Endpoint):
+    """A connected stream socket, owned by one link, and who waits for it."""
 
     __slots__ = (
         "_error",
-        "_poll",
         "_reader",
         "_rouse",
-        "_socket",
         "_streak",
         "_watch",
         "_writer",
         "_writing",
-        "closed",
         "express",
-        "fd",
-        "hop",
-        "hung_up",
         "late",
         "now",
         "owner",
         "read_by",
-        "readable",
-        "received",
         "resting",
-        "sent",
         "timer_at",
-        "urgent",
         "write_by",
     )
 
     def __init__(self, sock: socket.socket, watch: Watch, hop: Hop) -> None:
-        sock.setblocking(False)
-        self._socket = sock
+        super().__init__(sock, hop)
         self._watch = watch
-        self.hop = hop
         self.late = CloseReason.IDLE_TIMEOUT
         self.now = watch.now
-        self._poll: select.poll | None = None
-        self.fd = sock.fileno()
         self.owner: Owner | None = None
-        self.closed = False
         #: Called at the next event where no task waits for it itself: set by `park`.
         self.express: Callable[[], None] | None = None
-        self.readable = False
-        self.hung_up = False
-        self.urgent = False  # urgent data has come: `recv` may stop short at its mark
         self.resting = False
-        self.sent = 0
-        self.received = 0
         self.read_by = math.inf
         self.write_by = math.inf
         self.timer_at = math.inf
@@ -124,20 +96,6 @@ class Transport:
             if data is not None:
                 return data
 
-    def receive_now(self, size: int = RECEIVE_SIZE) -> bytes | None:
-        """What is at hand, b"" at a FIN, None if nothing is.  Raises LinkError."""
-        try:
-            data = self._socket.recv(size)
-        except BlockingIOError:
-            self.readable = self.hung_up = False
-            return None
-        except OSError as error:
-            raise self.broken(error) from error
-        if len(data) < size and not (self.hung_up or self.urgent):
-            self.readable = not data  # at FIN there is always more of it to read
-        self.received += len(data)
-        return data
-
     def park(
         self,
         express: Callable[[], None],
@@ -158,7 +116,7 @@ class Transport:
 
     def unpark(self) -> None:
         """Undo `park`."""
-        self.express = None
+        self.express = self._rouse = None
 
     def take_error(self) -> Exception | None:
         """Why a wait has ended, None if nothing went wrong."""
@@ -171,17 +129,6 @@ class Transport:
                 raise self._error
         finally:
             self._error = None  # no variable: it would hold the frame that holds it
-
-    def send_now(self, data: bytes | memoryview) -> int:
-        """Send what the kernel takes at once; how many bytes that were.  Raises LinkError."""
-        try:
-            count = self._socket.send(data)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            raise self.broken(error) from error
-        self.sent += count
-        return count
 
     async def send_rest(self, rest: memoryview, patience: float) -> None:
         """Send what `send_now` left over.  A checkpoint.
@@ -207,10 +154,6 @@ class Transport:
         if not self._writing:
             self._writing = True
             self._watch.add_writing(self)
-
-    def broken(self, error: Exception) -> LinkError:
-        """The connection was reset under us, or lost on the way."""
-        return LinkError(self.hop, CloseReason.PEER_RESET, f"the connection broke: {error}")
 
     def _expired(self, reason: CloseReason) -> LinkError:
         return LinkError(self.hop, reason, f"{reason.label.replace('_', ' ')} passed")
@@ -272,7 +215,8 @@ class Transport:
         if reader is not None:
             reschedule(reader)
         elif self._rouse is not None:
-            self._rouse()
+            rouse, self._rouse = self._rouse, None
+            rouse()
         return True
 
     def _end_writing(self, error: Exception) -> None:
@@ -294,28 +238,6 @@ class Transport:
 
     # -- ending ------------------------------------------------------------------------------
 
-    def is_readable(self) -> bool:
-        """Whether bytes or a FIN wait to be read, asked of the kernel now (one system call)."""
-        poll = self._poll
-        if poll is None:
-            poll = self._poll = select.poll()
-            poll.register(self.fd, select.POLLIN)
-        return bool(poll.poll(0))
-
-    def peek(self) -> bytes:
-        """One byte that stays unread, b"" at a FIN.  Raises LinkError, BlockingIOError."""
-        try:
-            return self._socket.recv(1, socket.MSG_PEEK)
-        except OSError as error:
-            if isinstance(error, BlockingIOError):
-                raise
-            raise self.broken(error) from error
-
-    def shut_down(self) -> None:
-        """Send FIN; receiving goes on."""
-        with contextlib.suppress(OSError):  # it is gone already
-            self._socket.shutdown(socket.SHUT_WR)
-
     def close(self, *, reset: bool = False) -> None:
         """Close the socket, once.  `reset` sends RST, so that no body looks whole."""
         if self.closed:
@@ -323,12 +245,7 @@ class Transport:
         self.closed = True
         self.resting = False
         self._watch.remove(self)
-        if reset:
-            with contextlib.suppress(OSError):
-                self._socket.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                )
-        self._socket.close()
+        self._shut(reset=reset)
         if self._reader is not None or self._writer is not None or self.express is not None:
             closed = self.broken(OSError("closed on this side"))
             self.interrupt(closed)

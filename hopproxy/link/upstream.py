@@ -209,6 +209,6 @@ class UpstreamLink(Link):
         """Why an idle link that became readable died; only for the record, it dies anyway."""
         try:
             data = self.transport.peek()
-        except LinkError:
+        except (LinkError, BlockingIOError):  # an error that the first look has taken with it
             return CloseReason.PEER_RESET
         return CloseReason.UNSOLICITED if data else CloseReason.PEER_CLOSED

@@ -69,7 +69,10 @@ class Opener:
         if isinstance(opened, UpstreamLink):
             return opened
         assert opened is not None
-        raise opened
+        try:
+            raise opened
+        finally:
+            del opened  # it holds this frame
 
     async def _open(self, origin: Origin) -> Opened:
         result: Result
@@ -85,7 +88,7 @@ class Opener:
             link = self._link(origin, result)
         except ConnectFailed as error:
             origin.failed_at = self._watch.now()
-            return error
+            return error.with_traceback(None)  # it would hold this frame, which holds it
         except Exception:  # a fault of ours must not take the worker along
             log.exception("a connection to %s failed through a fault in hopproxy", origin.label)
             return ConnectFailed("a fault in hopproxy", 500, "proxy_internal_error")

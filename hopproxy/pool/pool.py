@@ -86,7 +86,7 @@ class Pool:
             raise
         if wait.error is not None:
             self._leave(origin, wait)
-            raise wait.error
+            wait.raise_error()
         link = wait.take()
         if link is None:
             self._leave(origin, wait)
@@ -294,3 +294,18 @@ class Pool:
     def stop(self) -> None:
         """Call off every dial: nobody is served any more."""
         self._opener.stop()
+
+
+class PrivateLink:
+    """A link that stays lent to one client: the origin authenticates it, not its requests."""
+
+    __slots__ = ("_pool", "link", "origin")
+
+    def __init__(self, pool: Pool, origin: Origin, link: UpstreamLink) -> None:
+        self._pool = pool
+        self.origin = origin
+        self.link = link
+
+    def end(self) -> None:
+        """The client has left."""
+        self._pool.discard(self.origin, self.link, CloseReason.PRIVATE)

@@ -48,6 +48,14 @@ class Wait:
         """Why no link will come, if that is known."""
         return self._error
 
+    def raise_error(self) -> None:
+        """Raise why no link will come, once."""
+        try:
+            if self._error is not None:
+                raise self._error
+        finally:
+            self._error = None  # it holds this frame
+
     def _wake(self) -> None:
         task, self._task = self._task, None
         if task is not None:

@@ -1,0 +1,171 @@
+"""A request without a task, whose link has to be dialled: served, failed, left, cut."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from hopproxy.gateway import Gateway
+from hopproxy.lane import Lane
+from hopproxy.record import CloseReason, Hop, Unused
+from tests.raw_peers import GET, OK, Peer
+from tests.wire_pair import Hops
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[Lane]:
+    """The lanes whose links got a task."""
+    found: list[Lane] = []
+    take_up = Gateway.take_up
+
+    def noted(gateway: Gateway, lane: Lane) -> None:
+        found.append(lane)
+        take_up(gateway, lane)
+
+    monkeypatch.setattr(Gateway, "take_up", noted)
+    return found
+
+
+async def dialling(hops: Hops) -> Peer:
+    """A client whose request waits for a dial to an origin with a full backlog."""
+    client = await hops.client()
+    await client.send(GET)
+    await hops.quiet()
+    [share] = hops.runtime.pool.ledger.shares
+    assert (share.dialling, len(share.waiters)) == (1, 1)
+    return client
+
+
+async def test_an_exchange_that_needs_a_dial_takes_no_task(
+    tcp_hops: Hops, begun: list[Lane]
+) -> None:
+    await tcp_hops.start()
+    client, upstream = await tcp_hops.pair()
+    await client.send(GET)
+    await upstream.message()
+    await upstream.send(OK.replace(b"Date: x", b"Connection: close"))
+    assert (await client.message()).status == 200
+    assert (await tcp_hops.anew(client)).status == 200
+    await tcp_hops.quiet()
+    assert begun == []
+    first, second, third = tcp_hops.records.kept
+    assert [first.fresh, second.fresh, third.fresh] == [True, False, True]
+    assert (first.unused, third.unused) == (None, Unused.CLOSED_BY_ORIGIN)
+    tcp_hops.check_ledger()
+
+
+async def test_a_client_that_leaves_leaves_the_queue(hops: Hops, begun: list[Lane]) -> None:
+    origin = hops.add_origin(backlog=0)
+    await hops.start()
+    async with origin.full():
+        client = await dialling(hops)
+        client.close()
+        await hops.quiet()
+        [share] = hops.runtime.pool.ledger.shares
+        assert len(share.waiters) == 0
+        assert not hops.runtime.clients.links
+    peer = await origin.accept()  # the connection that is nearly made serves the next
+    other = await hops.client()
+    await other.send(GET)
+    await peer.message()
+    await peer.send(OK)
+    assert (await other.message()).status == 200
+    assert [record.status for record in hops.records.kept] == [499, 200]
+    assert len(begun) == 1
+
+
+async def test_who_waits_for_a_dial_is_served_by_a_link_released_before(hops: Hops) -> None:
+    origin = hops.add_origin(backlog=0)
+    await hops.start()
+    first, upstream = await hops.asked()
+    async with origin.full():
+        second = await dialling(hops)
+        await upstream.send(OK)
+        assert (await first.message()).body == b"ok"
+        await upstream.message()
+        await upstream.send(OK)
+        assert (await second.message()).body == b"ok"
+    await origin.accept()
+    await hops.quiet()
+    hops.check_ledger()
+    assert len(hops.runtime.pool.links) == 2
+
+
+async def test_a_link_that_spoke_before_it_was_handed_on_serves_nobody(
+    hops: Hops, begun: list[Lane]
+) -> None:
+    origin = hops.add_origin(backlog=0)
+    await hops.start()
+    first, upstream = await hops.asked()
+    async with origin.full():
+        second = await dialling(hops)
+        # The body fills one read exactly, so that the poison behind it stays in the kernel.
+        head = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: %d\r\n\r\n"
+        size = 65536 - len(head % 65536)
+        await upstream.send(head % size + bytes(size) + OK.replace(b"ok", b"no"))
+        assert len((await first.message()).body) == size
+    for _ in range(2):  # the dial under way, and one of the second client's own
+        peer = await origin.accept()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_answer, peer)
+            with trio.move_on_after(1):
+                assert (await second.message()).body == b"ok"
+                nursery.cancel_scope.cancel()
+                break
+            nursery.cancel_scope.cancel()
+    assert CloseReason.UNSOLICITED in hops.closes(Hop.UPSTREAM)
+    assert [lane.client.peer for lane in begun] == ["unix"]
+
+
+async def _answer(peer: Peer) -> None:
+    await peer.message()
+    await peer.send(OK)
+
+
+async def test_a_dial_that_comes_to_nothing_is_answered(hops: Hops) -> None:
+    origin = await hops.start()
+    origin.close()
+    client = await hops.client()
+    for _ in range(2):  # without a task, and in it
+        await client.send(GET)
+        answer = await client.message()
+        assert (answer.status, answer.values(b"connection")) == (502, [])
+    hops.check_ledger()
+    assert {record.cause for record in hops.records.kept} == {"connection_refused"}
+
+
+@pytest.mark.parametrize("end", ["drained", "cancelled"])
+async def test_a_dial_that_is_under_way_at_the_end_leaves_nothing(hops: Hops, end: str) -> None:
+    origin = hops.add_origin(backlog=0)
+    await hops.start(drain_timeout=2.0)
+    async with origin.full():
+        await dialling(hops)
+        if end == "drained":
+            hops.worker.stop()
+        else:
+            hops.cancel()
+        await hops.ended.wait()
+    assert [record.cause for record in hops.records.kept] == ["stopped"]
+
+
+async def test_a_request_under_way_to_a_dial_survives_the_drain(hops: Hops) -> None:
+    origin = hops.add_origin(backlog=0)
+    await hops.start(drain_timeout=20.0)
+    async with origin.full():
+        client = await dialling(hops)
+        hops.worker.stop()
+        await hops.quiet()
+    await origin.accept_and_answer()
+    answer = await client.message()
+    assert (answer.status, answer.values(b"connection")) == (200, [b"close"])
+
+
+async def test_a_request_that_comes_as_the_idle_limit_passes_is_served(hops: Hops) -> None:
+    await hops.start(client={"idle_timeout": 10.0})
+    client, upstream = await hops.pair()
+    [link] = hops.runtime.clients.links
+    await client.send(GET)  # told of in the next batch of events, and the limit passes in this
+    link.transport.on_time(link.since + 10.0)
+    await upstream.message()
+    await upstream.send(OK)
+    assert (await client.message()).status == 200
