@@ -12,7 +12,7 @@ nothing of its own.
 """
 
 from hopproxy.carriage import Carriage
-from hopproxy.errors import HopError, LinkError
+from hopproxy.errors import HopError
 from hopproxy.exchange import outbound_head
 from hopproxy.lane import Entrance, Lane
 from hopproxy.link.client import ClientLink
@@ -30,10 +30,11 @@ COUNTED = frozenset({b"TRACE", b"OPTIONS"})
 class Express(Lane):
     """Plain exchanges of one client link."""
 
-    __slots__ = ("_why",)
+    __slots__ = ("_data", "_why")
 
     def __init__(self, client: ClientLink, runtime: Runtime, entrance: Entrance) -> None:
         super().__init__(client, runtime, entrance)
+        self._data = b""  # on its way out
         self._why: Unused | None = None  # the link that is waited for is a fresh one
 
     # -- the client's event: a request -------------------------------------------------------
@@ -110,19 +111,32 @@ class Express(Lane):
         return rest == request.length
 
     def _send(self, carriage: Carriage, link: UpstreamLink, now: float) -> None:
-        transport = link.transport
         self.client.awaits = link
-        try:
-            whole = link.push(carriage.outbound + (carriage.body or b""))
-        except LinkError as error:
-            carriage.failed = error
-            self._wake()
-            return
-        if not whole:
-            self._wake()
-            return
         deadline = carriage.deadline = now + carriage.origin.settings.response_timeout
-        transport.park(self._on_response, self._rouse, deadline, CloseReason.RESPONSE_TIMEOUT)
+        link.transport.park(self._on_response, self._rouse, deadline, CloseReason.RESPONSE_TIMEOUT)
+        self._data = carriage.outbound + carriage.body if carriage.body else carriage.outbound
+        if carriage.request.method in IDEMPOTENT:
+            self._runtime.watch.later(self)
+        else:  # its link was looked at in this moment, and can die in the next
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what the last event has brought: a request, or the response to one."""
+        carriage, data = self._carriage, self._data
+        self._data = b""
+        if carriage is None:  # it has left
+            return
+        try:
+            if carriage.released:
+                if self._answer(carriage, data):
+                    return
+            elif carriage.upstream.push(data):
+                return
+        except HopError as error:
+            carriage.failed = error
+        except Exception as error:  # as in `_on_request`
+            self._error = error
+        self._wake()
 
     # -- a link that is waited for -----------------------------------------------------------
 
@@ -182,7 +196,7 @@ class Express(Lane):
 
     def _respond(self, carriage: Carriage) -> bool:
         """Pass a plain response on; False leaves what has come of it to the task."""
-        link, client = carriage.upstream, self.client
+        link, _client = carriage.upstream, self.client
         data = link.transport.receive_now()
         if data is None:
             return True  # not for us: it stays parked
@@ -198,7 +212,14 @@ class Express(Lane):
         if whole is None:
             return False
         carriage.head = None
-        if not client.push(whole) or client.private is not None:
+        self._data = whole
+        self._runtime.watch.later(self)
+        return True
+
+    def _answer(self, carriage: Carriage, data: bytes) -> bool:
+        """Send the response; False leaves what follows to the task."""
+        client = self.client
+        if not client.push(data) or client.private is not None:
             return False
         client.unbounded = False
         self._end(carriage.record)

@@ -45,7 +45,66 @@ class Ready(Protocol):
         """Its socket became readable, writable or hung up."""
 
 
-class Epoll(trio.abc.Instrument):
+class Outgoing(Protocol):
+    """Who has something to send at the end of a batch of events."""
+
+    def flush(self) -> None: ...
+
+
+class Batches:
+    """Tells of events, a batch at a time; what they make others send goes out at its end.
+
+    Sends that follow each other at once cost a third less than sends with work between: whoever
+    receives is awake still.  Nothing waits for more than `TOGETHER` of them.
+    """
+
+    TOGETHER = 32
+    _URGENT = 0
+    _USUAL = 0
+
+    def __init__(self) -> None:
+        self._sockets: dict[int, Ready] = {}
+        self._outgoing: list[Outgoing] = []
+        self._telling = False
+
+    def later(self, sender: Outgoing) -> None:
+        """Flush it at the end of this batch; at once where no batch is being told of."""
+        if self._telling:
+            self._outgoing.append(sender)
+        else:
+            sender.flush()
+
+    def tell(self, events: list[tuple[int, int]]) -> None:
+        """Tell of what one look found."""
+        find = self._sockets.get
+        found = [(find(fd), mask) for fd, mask in events]  # None where the socket has gone
+        # First all that is readable is known, then it is acted on: a request that came together
+        # with stray bytes of an idle upstream link must not go out on that link.
+        for ready, _ in found:
+            if ready is not None:
+                ready.readable = True
+        outgoing, usual, urgent = self._outgoing, self._USUAL, self._URGENT
+        self._telling = True
+        try:
+            for ready, mask in found:
+                if ready is not None and not ready.closed:
+                    if mask & urgent:
+                        ready.urgent = True
+                    ready.on_event(bool(mask & ~usual))
+                    if len(outgoing) >= self.TOGETHER:
+                        self._flush()
+        finally:
+            self._telling = False
+        if outgoing:
+            self._flush()
+
+    def _flush(self) -> None:
+        for sender in self._outgoing:
+            sender.flush()
+        self._outgoing.clear()
+
+
+class Epoll(Batches, trio.abc.Instrument):
     """Linux: one edge-triggered epoll for all sockets; `run` serves it."""
 
     _URGENT = getattr(select, "EPOLLPRI", 0)
@@ -55,9 +114,8 @@ class Epoll(trio.abc.Instrument):
     _USUAL = getattr(select, "EPOLLIN", 0) | _OUT | _URGENT
 
     def __init__(self) -> None:
+        super().__init__()
         self._epoll = select.epoll()
-        self._sockets: dict[int, Ready] = {}
-        self._find = self._sockets.get
         self._loop = -1  # trio's epoll
         self._bell = -1
         self._fault: BaseException | None = None
@@ -115,11 +173,10 @@ class Epoll(trio.abc.Instrument):
             trio.lowlevel.remove_instrument(self)
 
     async def _run_nested(self) -> None:
-        ours, find = self._epoll.fileno(), self._find
+        ours = self._epoll.fileno()
         while True:
             await wait_readable(ours)
-            events = self._epoll.poll(0, BATCH)
-            _tell([(find(fd), mask) for fd, mask in events], self._USUAL, self._URGENT)
+            self.tell(self._epoll.poll(0, BATCH))
 
     def before_io_wait(self, timeout: float) -> None:
         """Wait in trio's place, as long as it has nothing to do; tell of events."""
@@ -130,14 +187,13 @@ class Epoll(trio.abc.Instrument):
             os.eventfd_write(self._bell, 1)
 
     def _wait(self, timeout: float) -> None:
-        poll, loop, find = self._epoll.poll, self._loop, self._find
-        usual, urgent = self._USUAL, self._URGENT
+        poll, loop = self._epoll.poll, self._loop
         busy = timeout <= 0  # trio will not wait: it has tasks to run, or a clock that jumps
         told = False
         while True:
             events = poll(timeout, BATCH)
             if events:
-                _tell([(find(fd), mask) for fd, mask in events], usual, urgent)
+                self.tell(events)
                 if (loop, select.EPOLLIN) in events:
                     return
             elif busy and not told:
@@ -155,20 +211,6 @@ class Epoll(trio.abc.Instrument):
         os.eventfd_write(self._bell, 1)
 
 
-def _tell(found: list[tuple[Ready | None, int]], usual: int, urgent: int = 0) -> None:
-    """Tell of what one look found; None where the socket has gone."""
-    # First all that is readable is known, then it is acted on: a request that came together with
-    # stray bytes of an idle upstream link must not go out on that link.
-    for ready, _ in found:
-        if ready is not None:
-            ready.readable = True
-    for ready, mask in found:
-        if ready is not None and not ready.closed:
-            if mask & urgent:
-                ready.urgent = True
-            ready.on_event(bool(mask & ~usual))
-
-
 def _epoll_of(fd: int) -> int | None:
     """The epoll of this process that watches `fd`, as the kernel tells; None where it does not."""
     watches = re.compile(rf"^tfd:\s*{fd}\s", re.MULTILINE)
@@ -182,7 +224,7 @@ def _epoll_of(fd: int) -> int | None:
     return None
 
 
-class Polled:
+class Polled(Batches):
     """Elsewhere (macOS): the same edges out of `poll`, asked every two milliseconds.
 
     Only for local development: its cost grows with the number of links.
@@ -193,8 +235,8 @@ class Polled:
     _USUAL = select.POLLIN | select.POLLOUT
 
     def __init__(self) -> None:
+        super().__init__()
         self._poll = select.poll()
-        self._sockets: dict[int, Ready] = {}
 
     def add(self, ready: Ready, *, connecting: bool = False) -> None:
         self._sockets[ready.fd] = ready
@@ -208,7 +250,6 @@ class Polled:
             self._poll.unregister(ready.fd)
 
     async def run(self) -> None:
-        find = self._sockets.get
         while True:
             await trio.sleep(self.INTERVAL)
-            _tell([(find(fd), mask) for fd, mask in self._poll.poll(0)], self._USUAL)
+            self.tell(self._poll.poll(0))

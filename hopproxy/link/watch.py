@@ -29,11 +29,15 @@ class Watched(Ready, Protocol):
 
 
 class Watch:
-    """Sees readiness and deadlines for every transport of one trio run.  `now` reads its clock."""
+    """Sees readiness and deadlines for every transport of one trio run.
+
+    `now` reads its clock; `later` flushes a sender at the end of the batch of events.
+    """
 
     def __init__(self) -> None:
         self.now = trio.lowlevel.current_clock().current_time
         self._readiness = Epoll() if hasattr(select, "epoll") else Polled()
+        self.later = self._readiness.later
         self._heap: list[tuple[float, int, Watched]] = []
         self._entries = 0
         self._dead = 0

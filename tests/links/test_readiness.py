@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 import pytest
@@ -23,6 +23,17 @@ def in_real_time(test: Callable[[], Awaitable[None]]) -> None:
             await test()
 
     trio.run(within_seconds)
+
+
+@pytest.fixture
+async def watch() -> AsyncIterator[Watch]:
+    """A watch that runs."""
+    async with trio.open_nursery() as nursery:
+        made = Watch()
+        nursery.start_soon(made.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield made
+        nursery.cancel_scope.cancel()
 
 
 class Told:
@@ -120,6 +131,41 @@ async def test_a_fault_in_an_event_is_raised_where_the_watch_runs() -> None:
                 far.send(b"x")
                 await trio.sleep(5)
                 nursery.cancel_scope.cancel()
+
+
+class Sender:
+    """Notes when it is flushed."""
+
+    def __init__(self, name: str, course: list[str]) -> None:
+        self.name = name
+        self.course = course
+
+    def flush(self) -> None:
+        self.course.append(f"sends {self.name}")
+
+
+async def test_what_a_batch_wants_to_send_goes_out_at_its_end(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness.Batches, "TOGETHER", 2)
+    course: list[str] = []
+    pairs = [socket.socketpair() for _ in range(3)]
+
+    def asked(name: str) -> None:
+        course.append(f"hears {name}")
+        watch.later(Sender(name, course))
+
+    for name, (near, _) in zip("abc", pairs, strict=True):
+        watch.add(Told(near, partial(asked, name)))
+    for _, far in pairs:
+        far.send(b"x")
+    await trio.testing.wait_all_tasks_blocked()
+    assert course == ["hears a", "hears b", "sends a", "sends b", "hears c", "sends c"]
+    watch.later(Sender("at once", course))
+    assert course[-1] == "sends at once"
+    for near, far in pairs:
+        near.close()
+        far.close()
 
 
 async def test_a_second_watch_of_a_run_is_nested() -> None:
