@@ -11,7 +11,7 @@ from hopproxy.errors import BadResponse, HopError, LinkError
 from hopproxy.link.client import ClientLink, client_gone
 from hopproxy.link.tunnel import Tunnel
 from hopproxy.link.upstream import UpstreamLink
-from hopproxy.message import Body, RequestHead, ResponseHead
+from hopproxy.message import CHUNKED, NO_BODY, SIZED, RequestHead, ResponseHead
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool, PrivateLink
 from hopproxy.record import CloseReason, ExchangeRecord
@@ -22,7 +22,7 @@ from hopproxy.terms import Terms
 from hopproxy.upload import Upload
 from hopproxy.wire.chunked import LAST_CHUNK, chunk
 
-CHUNKED = b"Transfer-Encoding: chunked\r\n"
+CODED = b"Transfer-Encoding: chunked\r\n"
 CLOSE = b"Connection: close\r\n"
 KEEP_ALIVE = b"Connection: keep-alive\r\n"
 
@@ -211,17 +211,17 @@ class Carriage:
         body = head.body
         upstream, record = self.upstream, self.record
         chunked = False
-        if body is Body.NONE and head.status != 101:
+        if body is NO_BODY and head.status != 101:
             content = b""
-        elif body is Body.SIZED and len(upstream.buffer) >= head.length:
+        elif body is SIZED and len(upstream.buffer) >= head.length:
             content = upstream.take_sized_body()
-        elif body is Body.CHUNKED and (taken := upstream.take_chunked_body()) is not None:
+        elif body is CHUNKED and (taken := upstream.take_chunked_body()) is not None:
             content = taken
             chunked = self.request.minor == 1
         else:
             return None
         out = self._client_head(head, chunked=chunked)
-        self.client.unbounded = body is Body.CHUNKED and not chunked
+        self.client.unbounded = body is CHUNKED and not chunked
         record.status = head.status
         record.sent = len(content)
         record.first_byte = now = self.client.transport.now()
@@ -236,7 +236,7 @@ class Carriage:
             await self._tunnel(head)
             return
         client, upstream, record = self.client, self.upstream, self.record
-        delimited = head.body is Body.SIZED
+        delimited = head.body is SIZED
         chunked = self.request.minor == 1 and not delimited
         data = upstream.take_at_hand()  # broken from the start: then nothing has begun
         client.write(self._client_head(head, chunked=chunked))
@@ -267,7 +267,7 @@ class Carriage:
         if not head.dated:
             added += self.terms.date_line()
         if chunked:
-            added += CHUNKED
+            added += CODED
         reason = client.verdict(request, head.body, draining=self.terms.draining)
         if reason is None and not client.body_done:
             reason = CloseReason.BODY_UNREAD

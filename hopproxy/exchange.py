@@ -9,14 +9,14 @@ from hopproxy.carriage import Carriage
 from hopproxy.errors import BadRequest, ConnectFailed, HopError, LinkError
 from hopproxy.link.client import ClientLink, client_gone
 from hopproxy.link.upstream import UpstreamLink
-from hopproxy.message import Body
+from hopproxy.message import NO_BODY, SIZED
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool, PrivateLink
 from hopproxy.pool.wait import Wait
 from hopproxy.record import CloseReason, Hop
 from hopproxy.routing.balancer import RoundRobin
 from hopproxy.rules.forwarding import via_line
-from hopproxy.rules.hop import Underscores, check_options, request_for_upstream
+from hopproxy.rules.hop import check_options, request_for_upstream
 from hopproxy.rules.retry import Trace, is_idempotent, may_repeat
 from hopproxy.settings.schema import Upstream
 from hopproxy.upload import KEPT
@@ -42,7 +42,7 @@ async def exchange(carriage: Carriage, application: Application, pool: Pool) -> 
     begun = carriage.failed is not None or carriage.record.attempts > 0
     if not carriage.outbound:
         carriage.outbound = outbound_head(carriage, application)
-        carriage.body = b"" if request.body is Body.NONE else _body_at_hand(carriage)
+        carriage.body = b"" if request.body is NO_BODY else _body_at_hand(carriage)
     while True:
         try:
             if begun:
@@ -74,7 +74,7 @@ def outbound_head(carriage: Carriage, application: Application) -> bytes:
     if not request.host:
         # HTTP/1.0 without Host: upstream there must be one (RFC 9112 section 3.2).
         request.host = application.balancer.members[0].authority
-    if request.options or terms.underscores is Underscores.REJECT:
+    if request.options or terms.rejects_underscores:
         check_options(request, terms.underscores)
     forwarding = carriage.client.sender.block(request)
     via = via_line(request, terms.via_upstream, terms.pseudonym)
@@ -88,7 +88,7 @@ def _body_at_hand(carriage: Carriage) -> bytes | None:
     client.begin_body(request)
     if limit and request.length > limit:
         raise BadRequest("the body is larger than max_body_size", 413)
-    if request.body is not Body.SIZED or len(client.buffer) < request.length:
+    if request.body is not SIZED or len(client.buffer) < request.length:
         return None
     carriage.record.received = request.length
     return client.take_sized_body()

@@ -17,7 +17,7 @@ from hopproxy.exchange import outbound_head
 from hopproxy.lane import Entrance, Lane
 from hopproxy.link.client import ClientLink
 from hopproxy.link.upstream import UpstreamLink
-from hopproxy.message import Body, RequestHead
+from hopproxy.message import NO_BODY, SIZED, RequestHead
 from hopproxy.record import CloseReason, ExchangeRecord, Unused
 from hopproxy.rules.retry import IDEMPOTENT
 from hopproxy.runtime import Runtime
@@ -25,6 +25,8 @@ from hopproxy.wire import http1
 
 #: Methods that the gateway may have to answer itself (Max-Forwards, TRACE).
 COUNTED = frozenset({b"TRACE", b"OPTIONS"})
+
+_LATE = CloseReason.RESPONSE_TIMEOUT
 
 
 class Express(Lane):
@@ -90,7 +92,7 @@ class Express(Lane):
         record.method, record.target, record.host = request.method, request.target, request.host
         record.route = application.name
         client.buffer = b""
-        if request.body is Body.SIZED:
+        if request.body is SIZED:
             carriage.body = data[end + 4 :]
             record.received = request.length
         carriage.pool, carriage.origin = runtime.pool, origin
@@ -103,17 +105,17 @@ class Express(Lane):
         """Whether the request is here whole, with nothing behind it, and is not ours to answer."""
         if request.method in COUNTED or self.client.transport.hung_up:
             return False
-        if request.body is Body.NONE:
+        if request.body is NO_BODY:
             return rest == 0
         limit = self.client.limits.max_body_size
-        if request.body is not Body.SIZED or (limit and request.length > limit):
+        if request.body is not SIZED or (limit and request.length > limit):
             return False
         return rest == request.length
 
     def _send(self, carriage: Carriage, link: UpstreamLink, now: float) -> None:
         self.client.awaits = link
         deadline = carriage.deadline = now + carriage.origin.settings.response_timeout
-        link.transport.park(self._on_response, self._rouse, deadline, CloseReason.RESPONSE_TIMEOUT)
+        link.transport.park(self._on_response, self._rouse, deadline, _LATE)
         self._data = carriage.outbound + carriage.body if carriage.body else carriage.outbound
         if carriage.request.method in IDEMPOTENT:
             self._runtime.watch.later(self)

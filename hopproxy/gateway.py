@@ -18,7 +18,7 @@ from hopproxy.express import COUNTED, Express
 from hopproxy.lane import Lane
 from hopproxy.link.client import ClientLink
 from hopproxy.link.transport import Transport
-from hopproxy.message import Body, RequestHead, ResponseHead
+from hopproxy.message import NO_BODY, SIZED, RequestHead, ResponseHead
 from hopproxy.record import CloseReason, CloseRecord, ExchangeRecord, Hop, setting_behind
 from hopproxy.rules.answer import answer_to, last_hop_answer
 from hopproxy.rules.forwarding import Sender, hops_left
@@ -239,10 +239,10 @@ class Gateway:
         added = terms.date_line()
         reason = client.ending
         if reason is None and request is not None:
-            unread = record.attempts == 0 and request.body is not Body.NONE
-            if request.body is Body.SIZED and record.received == request.length:
+            unread = record.attempts == 0 and request.body is not NO_BODY
+            if request.body is SIZED and record.received == request.length:
                 unread = False  # it was at hand, and has been taken
-            reason = client.verdict(request, Body.SIZED, draining=terms.draining)
+            reason = client.verdict(request, SIZED, draining=terms.draining)
             if unread or not client.body_done:
                 reason = CloseReason.BODY_UNREAD
         if reason is not None:

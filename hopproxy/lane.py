@@ -17,6 +17,8 @@ from hopproxy.link.client import ClientLink
 from hopproxy.record import CloseReason, ExchangeRecord
 from hopproxy.runtime import Runtime
 
+_LATE = CloseReason.IDLE_TIMEOUT
+
 
 class Entrance(Protocol):
     """The gateway, as a lane sees it.  `log` is told of every exchange that ends."""
@@ -144,7 +146,7 @@ class Lane(ABC):
         client.idle_links[client] = None
         limits = client.limits
         deadline = client.since + (limits.idle_timeout if client.served else limits.head_timeout)
-        client.transport.park(self._on_request, self._lapse, deadline, CloseReason.IDLE_TIMEOUT)
+        client.transport.park(self._on_request, self._lapse, deadline, _LATE)
 
     def _lapse(self) -> None:
         """No request came in time, or the link is to go without one."""

@@ -216,3 +216,7 @@ class ExchangeRecord:
         self.link_number = link_number
         self.link_request = link_request
         self.started = started
+        # Read of every exchange, and Python finds what is a default of the class more slowly.
+        self.received = 0
+        self.attempts = 0
+        self.cause = ""

@@ -34,8 +34,10 @@ class Tally:
 
     def add(self, record: ExchangeRecord) -> None:
         """Count one exchange that has ended."""
-        statuses = self.statuses
-        statuses[record.status] = statuses.get(record.status, 0) + 1
+        try:
+            self.statuses[record.status] += 1
+        except KeyError:
+            self.statuses[record.status] = 1
         if record.cause:
             self.causes[record.cause] = self.causes.get(record.cause, 0) + 1
         if record.attempts > 1:

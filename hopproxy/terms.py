@@ -12,6 +12,7 @@ class Terms:
     def __init__(self, pseudonym: bytes, *, via: bool, underscores: Underscores) -> None:
         self.pseudonym = pseudonym
         self.underscores = underscores
+        self.rejects_underscores = underscores is Underscores.REJECT
         self.draining = False
         lines = b"Via: 1.0 %b\r\n" % pseudonym, b"Via: 1.1 %b\r\n" % pseudonym
         #: Our Via line by the minor version a message came with: for upstream, for clients.

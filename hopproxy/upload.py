@@ -5,7 +5,7 @@ import trio
 from hopproxy.errors import BadRequest, HopError
 from hopproxy.link.client import ClientLink
 from hopproxy.link.upstream import UpstreamLink
-from hopproxy.message import Body, RequestHead
+from hopproxy.message import CHUNKED, RequestHead
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.rules.hop import end_to_end_trailers
 
@@ -48,7 +48,7 @@ class Upload:
 
     async def _send(self, upstream: UpstreamLink) -> None:
         client, record = self._client, self._record
-        chunked = self._request.body is Body.CHUNKED
+        chunked = self._request.body is CHUNKED
         limit = client.limits.max_body_size
         for data in self.kept or ():
             upstream.write_body(data, chunked=chunked)

@@ -7,7 +7,7 @@ from itertools import count
 
 from hopproxy.errors import BadRequest, BadResponse, LinkError
 from hopproxy.link.transport import Transport
-from hopproxy.message import Body, Head
+from hopproxy.message import CHUNKED, NO_BODY, SIZED, UNTIL_CLOSE, Head
 from hopproxy.record import CloseReason, Hop
 from hopproxy.wire.chunked import LAST_CHUNK, ChunkedError, ChunkedReader, chunk, last_chunk
 
@@ -48,7 +48,7 @@ class Link:
         self.hop = transport.hop
         self.peer = peer
         self.buffer = b""
-        self.body = Body.NONE
+        self.body = NO_BODY
         self.left = 0
         self.body_timeout = 60.0
         self.write_timeout = 60.0
@@ -67,7 +67,7 @@ class Link:
         is, or can only become, larger than `limit` bytes.
         """
         buffer = self.buffer
-        end = buffer.find(b"\r\n\r\n", max(0, read - 3))
+        end = buffer.find(b"\r\n\r\n", read - 3 if read > 3 else 0)
         if end < 0:
             if len(buffer) > limit:
                 raise ValueError(limit)
@@ -81,12 +81,12 @@ class Link:
         """From here on `read_body` gives the body of this head."""
         self.body = head.body
         self.left = head.length
-        self._chunks = ChunkedReader() if head.body is Body.CHUNKED else None
+        self._chunks = ChunkedReader() if head.body is CHUNKED else None
 
     @property
     def body_done(self) -> bool:
         """Whether the body has been read to its end."""
-        return self.body is Body.NONE
+        return self.body is NO_BODY
 
     @property
     def trailers(self) -> list[bytes]:
@@ -96,7 +96,7 @@ class Link:
     def take_sized_body(self) -> bytes:
         """The whole of a sized body, which must be at hand."""
         buffer, left = self.buffer, self.left
-        self.body = Body.NONE
+        self.body = NO_BODY
         if len(buffer) == left:
             self.buffer = b""
             return buffer
@@ -114,14 +114,14 @@ class Link:
             return None  # `read_body` will meet it again, and say so
         if not trial.done or trial.trailers or rest:
             return None
-        self.body = Body.NONE
+        self.body = NO_BODY
         self.buffer = b""
         return content
 
     def take_at_hand(self) -> bytes:
         """What of the body is in the buffer, b"" if nothing is.  Raises as `read_body`."""
         data = self.buffer
-        if not data or self.body is Body.NONE:
+        if not data or self.body is NO_BODY:
             return b""
         self.buffer = b""
         return self._body_of(data)
@@ -132,7 +132,7 @@ class Link:
         Raises LinkError: BODY_TIMEOUT between two reads, INCOMPLETE at a FIN before the end,
         and BadRequest or BadResponse (by hop) where the chunked coding is broken.
         """
-        while self.body is not Body.NONE:
+        while self.body is not NO_BODY:
             data = self.buffer
             if data:
                 self.buffer = b""
@@ -149,13 +149,13 @@ class Link:
 
     def _body_of(self, data: bytes) -> bytes:
         """What of `data` is of the body; what is behind it goes back into the buffer."""
-        if self.body is Body.SIZED:
+        if self.body is SIZED:
             if len(data) >= self.left:
                 self.buffer = data[self.left :]
                 data = data[: self.left]
-                self.body = Body.NONE
+                self.body = NO_BODY
             self.left -= len(data)
-        elif self.body is Body.CHUNKED:
+        elif self.body is CHUNKED:
             assert self._chunks is not None
             try:
                 data, self.buffer = self._chunks.feed(data)
@@ -163,13 +163,13 @@ class Link:
                 refusal = BadRequest if self.hop is Hop.CLIENT else BadResponse
                 raise refusal(str(error)) from error
             if self._chunks.done:
-                self.body = Body.NONE
+                self.body = NO_BODY
         return data
 
     def _end_of_stream(self) -> None:
-        if self.body is not Body.UNTIL_CLOSE:
+        if self.body is not UNTIL_CLOSE:
             raise LinkError(self.hop, CloseReason.INCOMPLETE, "the connection ended inside a body")
-        self.body = Body.NONE
+        self.body = NO_BODY
 
     # -- out ---------------------------------------------------------------------------------
 

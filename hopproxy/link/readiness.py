@@ -60,7 +60,7 @@ class Batches:
 
     TOGETHER = 32
     _URGENT = 0
-    _USUAL = 0
+    _PLAIN = 0  # what tells of no end
 
     def __init__(self) -> None:
         self._sockets: dict[int, Ready] = {}
@@ -83,25 +83,31 @@ class Batches:
         for ready, _ in found:
             if ready is not None:
                 ready.readable = True
-        outgoing, usual, urgent = self._outgoing, self._USUAL, self._URGENT
-        self._telling = True
+        if len(found) <= self.TOGETHER:
+            self._tell_together(found)
+            return
+        for first in range(0, len(found), self.TOGETHER):
+            self._tell_together(found[first : first + self.TOGETHER])
+
+    def _tell_together(self, found: list[tuple[Ready | None, int]]) -> None:
+        plain = self._PLAIN
+        self._telling = len(found) > 1
         try:
             for ready, mask in found:
-                if ready is not None and not ready.closed:
-                    if mask & urgent:
+                if ready is None or ready.closed:
+                    continue
+                if mask & plain == mask:
+                    ready.on_event(False)
+                else:
+                    if mask & self._URGENT:
                         ready.urgent = True
-                    ready.on_event(bool(mask & ~usual))
-                    if len(outgoing) >= self.TOGETHER:
-                        self._flush()
+                    ready.on_event(bool(mask & ~(plain | self._URGENT)))
         finally:
             self._telling = False
-        if outgoing:
-            self._flush()
-
-    def _flush(self) -> None:
-        for sender in self._outgoing:
-            sender.flush()
-        self._outgoing.clear()
+        if self._outgoing:
+            for sender in self._outgoing:
+                sender.flush()
+            self._outgoing.clear()
 
 
 class Epoll(Batches, trio.abc.Instrument):
@@ -111,7 +117,7 @@ class Epoll(Batches, trio.abc.Instrument):
     _READ = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLRDHUP", 0) | _URGENT
     _EDGE = getattr(select, "EPOLLET", 0)
     _OUT = getattr(select, "EPOLLOUT", 0)
-    _USUAL = getattr(select, "EPOLLIN", 0) | _OUT | _URGENT
+    _PLAIN = getattr(select, "EPOLLIN", 0) | _OUT
 
     def __init__(self) -> None:
         super().__init__()
@@ -232,7 +238,7 @@ class Polled(Batches):
 
     INTERVAL = 0.002
     _READ = select.POLLIN | getattr(select, "POLLRDHUP", 0)  # POLLHUP alone tells of both sides
-    _USUAL = select.POLLIN | select.POLLOUT
+    _PLAIN = select.POLLIN | select.POLLOUT
 
     def __init__(self) -> None:
         super().__init__()

@@ -5,9 +5,11 @@ from typing import Protocol
 from hopproxy.errors import BadResponse, LinkError
 from hopproxy.link.link import Link
 from hopproxy.link.transport import Transport
-from hopproxy.message import Body, KeepAliveHint, ResponseHead
+from hopproxy.message import NO_BODY, KeepAliveHint, ResponseHead
 from hopproxy.record import CloseReason, Hop, Unused
 from hopproxy.wire import http1
+
+_UNFINISHED = CloseReason.EARLY_ANSWER
 
 
 class UpstreamLimits(Protocol):
@@ -97,7 +99,7 @@ class UpstreamLink(Link):
         self.abandoned = None
         self._received_before = self.transport.received
         self._sent_before = self.transport.sent
-        self.ending = CloseReason.EARLY_ANSWER  # until the whole exchange has ended well
+        self.ending = _UNFINISHED  # until the whole exchange has ended well
 
     @property
     def reused(self) -> bool:
@@ -148,7 +150,7 @@ class UpstreamLink(Link):
         if raw is None:
             return None
         head = http1.read_response(raw, method)
-        if head.body is not Body.NONE:
+        if head.body is not NO_BODY:
             self.begin_body(head)
         return head
 

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 
 from hopproxy.errors import HopError
-from hopproxy.message import Body, RequestHead, ResponseHead, name_of
+from hopproxy.message import SIZED, RequestHead, ResponseHead, name_of
 
 #: Seconds after which a client may try again when the pool was exhausted.
 RETRY_AFTER = 1
@@ -46,7 +46,7 @@ def plain_answer(
         *lines,
     ]
     head = ResponseHead(status, reason_phrase(status), 1, lines, [])
-    head.body = Body.SIZED
+    head.body = SIZED
     head.length = len(body)
     return head, body
 

@@ -7,7 +7,17 @@ peer might read differently is refused, never repaired, since a repair is a gues
 import re
 
 from hopproxy.errors import BadRequest, BadResponse
-from hopproxy.message import Body, Head, Kind, RequestHead, ResponseHead, list_of
+from hopproxy.message import (
+    CHUNKED,
+    NO_BODY,
+    SIZED,
+    UNTIL_CLOSE,
+    Head,
+    Kind,
+    RequestHead,
+    ResponseHead,
+    list_of,
+)
 
 #: More options than this in Connection fields is an attack on whoever strips them.
 MAX_OPTIONS = 32
@@ -28,10 +38,10 @@ def frame_request(head: RequestHead) -> None:
             raise BadRequest("Transfer-Encoding in an HTTP/1.0 request")
         if codings != [b"chunked"]:
             raise refused_codings(codings)
-        head.body = Body.CHUNKED
+        head.body = CHUNKED
     elif lengths:
         head.length = _length(lengths, BadRequest)
-        head.body = Body.SIZED if head.length else Body.NONE
+        head.body = SIZED if head.length else NO_BODY
 
 
 def frame_response(head: ResponseHead, method: bytes) -> None:
@@ -52,12 +62,12 @@ def frame_response(head: ResponseHead, method: bytes) -> None:
     if method == b"HEAD" or status < 200 or status in (204, 304):
         return
     if codings:
-        head.body = Body.CHUNKED
+        head.body = CHUNKED
     elif lengths:
         head.length = length
-        head.body = Body.SIZED if length else Body.NONE
+        head.body = SIZED if length else NO_BODY
     else:
-        head.body = Body.UNTIL_CLOSE
+        head.body = UNTIL_CLOSE
 
 
 def read_options(head: Head, refusal: type[BadRequest] | type[BadResponse]) -> None:

@@ -9,8 +9,8 @@ from enum import Enum
 
 from hopproxy.errors import BadRequest
 from hopproxy.message import (
+    CHUNKED,
     PROTECTED,
-    Body,
     Head,
     Kind,
     RequestHead,
@@ -133,7 +133,7 @@ def _own(head: RequestHead, underscores: Underscores) -> frozenset[Kind]:
 def _next_connection(head: RequestHead) -> list[bytes]:
     """The lines that speak of the upstream connection and of the body's framing on it."""
     lines = []
-    if head.body is Body.CHUNKED:
+    if head.body is CHUNKED:
         lines.append(b"Transfer-Encoding: chunked")
     if head.upgrade is not None:
         lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)

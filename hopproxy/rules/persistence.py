@@ -4,7 +4,16 @@ A verdict is None for "keep", or the reason to close.  What one hop says never e
 of the other: there is no function here that takes both heads.
 """
 
-from hopproxy.message import Body, KeepAliveHint, Kind, RequestHead, ResponseHead, list_of
+from hopproxy.message import (
+    CHUNKED,
+    UNTIL_CLOSE,
+    Body,
+    KeepAliveHint,
+    Kind,
+    RequestHead,
+    ResponseHead,
+    list_of,
+)
 from hopproxy.record import CloseReason
 
 
@@ -19,14 +28,14 @@ def client_asks(head: RequestHead) -> CloseReason | None:
 
 def client_can_keep(head: RequestHead, body: Body) -> CloseReason | None:
     """Whether the end of a response with this body can be told without closing."""
-    if head.minor == 0 and body in (Body.CHUNKED, Body.UNTIL_CLOSE):
+    if head.minor == 0 and body in (CHUNKED, UNTIL_CLOSE):
         return CloseReason.NO_LENGTH
     return None
 
 
 def upstream_allows(head: ResponseHead) -> CloseReason | None:
     """What the origin's response says of its connection, and what its framing leaves of it."""
-    if head.body is Body.UNTIL_CLOSE:
+    if head.body is UNTIL_CLOSE:
         return CloseReason.CLOSE_DELIMITED
     if head.minor and not head.options:
         return None

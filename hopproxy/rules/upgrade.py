@@ -1,7 +1,7 @@
 """Upgrade: when it may be honoured, and which answer makes a tunnel (RFC 9110 section 7.8)."""
 
 from hopproxy.errors import BadResponse
-from hopproxy.message import Body, RequestHead, ResponseHead, list_of
+from hopproxy.message import NO_BODY, RequestHead, ResponseHead, list_of
 
 
 def settle_upgrade(head: RequestHead) -> None:
@@ -11,7 +11,7 @@ def settle_upgrade(head: RequestHead) -> None:
     beside a body is left out so that the body has one meaning, and `h2c` is never passed on: we
     could not read what follows as one hop.
     """
-    if b"upgrade" not in head.options or head.minor == 0 or head.body is not Body.NONE:
+    if b"upgrade" not in head.options or head.minor == 0 or head.body is not NO_BODY:
         return
     value = head.special_value(b"upgrade")
     if value is None:
