@@ -63,6 +63,8 @@ class Batches:
     _PLAIN = 0  # what tells of no end
 
     def __init__(self) -> None:
+        #: Set where what was known of trio's tasks and deadlines may not hold any more.
+        self.stirred = False
         self._sockets: dict[int, Ready] = {}
         self._outgoing: list[Outgoing] = []
         self._telling = False
@@ -122,6 +124,7 @@ class Epoll(Batches, trio.abc.Instrument):
     def __init__(self) -> None:
         super().__init__()
         self._epoll = select.epoll()
+        self._now = trio.lowlevel.current_clock().current_time
         self._loop = -1  # trio's epoll
         self._bell = -1
         self._fault: BaseException | None = None
@@ -192,16 +195,24 @@ class Epoll(Batches, trio.abc.Instrument):
             self._fault = fault
             os.eventfd_write(self._bell, 1)
 
+    def task_scheduled(self, _: trio.lowlevel.Task) -> None:
+        """A task can run."""
+        self.stirred = True
+
     def _wait(self, timeout: float) -> None:
-        poll, loop = self._epoll.poll, self._loop
+        poll, loop, now = self._epoll.poll, self._loop, self._now
         busy = timeout <= 0  # trio will not wait: it has tasks to run, or a clock that jumps
-        told = False
+        told = self.stirred = False
+        end = now() + timeout
         while True:
             events = poll(timeout, BATCH)
             if events:
                 self.tell(events)
                 if (loop, select.EPOLLIN) in events:
                     return
+                if not (busy or self.stirred) and (timeout := end - now()) > 0:
+                    told = True  # nothing but links has moved: to ask trio of it would cost more
+                    continue
             elif busy and not told:
                 return
             state = current_statistics()

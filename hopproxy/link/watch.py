@@ -81,6 +81,7 @@ class Watch:
         heapq.heappush(self._heap, (deadline, self._entries, transport))
         if deadline < self._alarm.deadline:
             self._alarm.deadline = deadline
+            self._readiness.stirred = True
 
     def _sweep(self) -> None:
         self._heap = [entry for entry in self._heap if entry[2].timer_at == entry[0]]
