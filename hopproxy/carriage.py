@@ -132,7 +132,7 @@ class Carriage:
     async def _duplex(self, outbound: bytes) -> None:
         upstream = self.upstream
         first = self.upload is None
-        upload = self.upload = self.upload or Upload(self.client, self.request, self.record)
+        upload = self.upload = self.upload or self._new_upload()
         upload.done = False
         await upstream.send(outbound)
         if self.request.expects and first and not self.client.buffer:
@@ -155,6 +155,9 @@ class Carriage:
                 raise failure
             finally:
                 del failure  # it holds this frame
+
+    def _new_upload(self) -> Upload:
+        return Upload(self.client, self.request, self.record, self.terms.pipe)
 
     async def _await_continue(self) -> ResponseHead | None:
         """Hold the body back until the origin wants it; the response if it answers instead.
@@ -236,6 +239,7 @@ class Carriage:
             await self._tunnel(head)
             return
         client, upstream, record = self.client, self.upstream, self.record
+        pipe = self.terms.pipe
         delimited = head.body is SIZED
         chunked = self.request.minor == 1 and not delimited
         data = upstream.take_at_hand()  # broken from the start: then nothing has begun
@@ -251,6 +255,10 @@ class Carriage:
                 await client.flush()
             if client.gone:
                 raise client_gone()
+            if pipe.suits(upstream):
+                record.sent += await pipe.carry(upstream, client)
+                data = b""
+                continue
             data = await upstream.read_body()
             if not data:
                 break

@@ -3,6 +3,7 @@
 import time
 from email.utils import formatdate
 
+from hopproxy.link.splice import Pipe
 from hopproxy.rules.hop import Underscores
 
 
@@ -14,6 +15,7 @@ class Terms:
         self.underscores = underscores
         self.rejects_underscores = underscores is Underscores.REJECT
         self.draining = False
+        self.pipe = Pipe()  # for long bodies
         lines = b"Via: 1.0 %b\r\n" % pseudonym, b"Via: 1.1 %b\r\n" % pseudonym
         #: Our Via line by the minor version a message came with: for upstream, for clients.
         self.via_upstream = lines

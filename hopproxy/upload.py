@@ -4,6 +4,7 @@ import trio
 
 from hopproxy.errors import BadRequest, HopError
 from hopproxy.link.client import ClientLink
+from hopproxy.link.splice import Pipe
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import CHUNKED, RequestHead
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
@@ -21,10 +22,13 @@ class Upload:
     is the cause.  `kept` is what has been read, None once that is too much to be sent again.
     """
 
-    __slots__ = ("_client", "_record", "_request", "done", "failure", "kept")
+    __slots__ = ("_client", "_pipe", "_record", "_request", "done", "failure", "kept")
 
-    def __init__(self, client: ClientLink, request: RequestHead, record: ExchangeRecord) -> None:
+    def __init__(
+        self, client: ClientLink, request: RequestHead, record: ExchangeRecord, pipe: Pipe
+    ) -> None:
         self._client = client
+        self._pipe = pipe
         self._request = request
         self._record = record
         self.done = False
@@ -55,6 +59,9 @@ class Upload:
         while True:
             if not client.buffer:
                 await upstream.flush()
+            if self.kept is None and self._pipe.suits(client):
+                record.received += await self._pipe.carry(client, upstream)
+                continue
             data = await client.read_body()
             if not data:
                 break

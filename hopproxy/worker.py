@@ -70,6 +70,7 @@ class Worker:
                 self._sockets.close_clients()
                 runtime.pool.close_idle(CloseReason.DRAINING)
                 runtime.pool.stop()
+                runtime.terms.pipe.close()
             base.cancel_scope.cancel()
 
     async def _serve(self, runtime: Runtime, base: trio.Nursery) -> None:

@@ -79,22 +79,26 @@ class Transport(Endpoint):
 
         Raises LinkError: `late` past `deadline`, PEER_RESET, or what `interrupt` was given.
         """
+        while True:
+            await self.until_readable(deadline, late)
+            data = self.receive_now(size)
+            if data is not None:
+                return data
+
+    async def until_readable(self, deadline: float, late: CloseReason) -> None:
+        """Wait until there may be something to read.  A checkpoint, and raises, as `receive`."""
         if self.readable:
             self._streak += 1
             if self._streak >= TURN:
                 self._streak = 0
                 await trio.lowlevel.checkpoint()
-        while True:
-            if not self.readable:
-                self._streak = 0
-                self.late = late
-                self.wait_until(deadline)
-                self._reader = current_task()
-                await wait_task_rescheduled(self._abort_reading)
-                self._raise_error()
-            data = self.receive_now(size)
-            if data is not None:
-                return data
+            return
+        self._streak = 0
+        self.late = late
+        self.wait_until(deadline)
+        self._reader = current_task()
+        await wait_task_rescheduled(self._abort_reading)
+        self._raise_error()
 
     def park(
         self,

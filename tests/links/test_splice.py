@@ -1,0 +1,194 @@
+"""Long bodies, spliced from socket to socket: whole, in order, cut where they are cut."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+
+import pytest
+import trio
+
+from hopproxy.link import splice
+from hopproxy.record import CloseReason, Hop
+from tests.raw_peers import OK, Peer
+from tests.wire_pair import Hops
+
+HEAD = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: %d\r\n\r\n"
+BODY = random.Random(1).randbytes(3_000_000)
+
+
+class Spliced:
+    """The real `os.splice`, and what it has moved."""
+
+    def __init__(self) -> None:
+        self.moved = 0
+        self._splice = os.splice
+
+    def __call__(self, source: int, sink: int, count: int) -> int:
+        moved = self._splice(source, sink, count)
+        self.moved += moved
+        return moved
+
+
+@pytest.fixture
+def spliced(monkeypatch: pytest.MonkeyPatch) -> Spliced:
+    """Counts the bytes that are spliced, on their way in and on their way out."""
+    made = Spliced()
+    monkeypatch.setattr(os, "splice", made)
+    return made
+
+
+async def answered(hops: Hops, body: bytes) -> tuple[Peer, Peer]:
+    """One exchange with this body, read as fast as it comes."""
+    client, upstream = await hops.asked()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(upstream.send, HEAD % len(body) + body)
+        assert (await client.message()).body == body
+    await hops.quiet()
+    return client, upstream
+
+
+async def test_a_long_body_passes_whole_and_both_links_live_on(
+    hops: Hops, spliced: Spliced
+) -> None:
+    await hops.start()
+    client, upstream = await answered(hops, BODY)
+    assert spliced.moved > len(BODY)
+    assert (await hops.again(client, upstream)).body == b"ok"
+    assert [record.sent for record in hops.records.kept] == [len(BODY), 2]
+
+
+async def test_over_tcp(tcp_hops: Hops, spliced: Spliced) -> None:
+    await tcp_hops.start()
+    client, upstream = await answered(tcp_hops, BODY)
+    assert spliced.moved > len(BODY)
+    assert (await tcp_hops.again(client, upstream)).body == b"ok"
+
+
+async def test_a_body_that_ends_with_what_is_spliced(hops: Hops, spliced: Spliced) -> None:
+    await hops.start()
+    client, upstream = await hops.asked()
+    await upstream.send(HEAD % splice.LEAST)
+    await hops.quiet()  # the head comes alone
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(upstream.send, BODY[: splice.LEAST])
+        assert (await client.message()).body == BODY[: splice.LEAST]
+    assert spliced.moved >= splice.LEAST
+    assert (await hops.again(client, upstream)).body == b"ok"
+
+
+async def test_a_slow_reader_gets_every_byte_in_its_order(hops: Hops, spliced: Spliced) -> None:
+    await hops.start()
+    client, upstream = await hops.asked()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(upstream.send, HEAD % len(BODY) + BODY)
+        await client.until(b"\r\n\r\n")
+        got = b""
+        while len(got) < len(BODY):
+            await trio.sleep(1)
+            got += await client.exactly(min(50_000, len(BODY) - len(got)))
+    assert got == BODY
+    assert spliced.moved > len(BODY) // 10
+
+
+async def test_a_reader_that_stops_is_given_up_and_the_pipe_serves_the_next(
+    hops: Hops, spliced: Spliced
+) -> None:
+    await hops.start(client={"write_timeout": 20.0})
+    client, upstream = await hops.asked()
+    with trio.move_on_after(30):
+        await _send_into_the_void(upstream, HEAD % len(BODY) + BODY)
+    assert CloseReason.WRITE_TIMEOUT in hops.closes(Hop.CLIENT)
+    client.close()
+    await answered(hops, BODY)
+
+
+async def test_a_client_that_resets_leaves_nothing_for_the_next(
+    tcp_hops: Hops, spliced: Spliced
+) -> None:
+    await tcp_hops.start()
+    client, upstream = await tcp_hops.asked()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_send_into_the_void, upstream, HEAD % len(BODY) + BODY)
+        await client.until(b"\r\n\r\n")
+        client.reset()
+    await answered(tcp_hops, BODY)
+
+
+async def _send_into_the_void(peer: Peer, data: bytes) -> None:
+    try:
+        await peer.send(data)
+        await peer.rest()
+    except OSError:
+        return
+
+
+async def test_a_body_that_is_cut_never_looks_whole(tcp_hops: Hops, spliced: Spliced) -> None:
+    await tcp_hops.start()
+    client, upstream = await tcp_hops.asked()
+    async with trio.open_nursery() as nursery:
+
+        async def send_a_part() -> None:
+            await upstream.send(HEAD % len(BODY) + BODY[:-1])
+            upstream.finish()
+
+        nursery.start_soon(send_a_part)
+        with pytest.raises((EOFError, ConnectionError)):
+            await client.message()
+    assert tcp_hops.closes(Hop.UPSTREAM) == [CloseReason.INCOMPLETE]
+    assert tcp_hops.closes(Hop.CLIENT) == [CloseReason.RESPONSE_CUT]
+
+
+async def test_an_origin_that_falls_silent_inside_its_body_is_cut(
+    hops: Hops, spliced: Spliced
+) -> None:
+    await hops.start(upstream={"body_timeout": 7.0})
+    client, upstream = await hops.asked()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(upstream.send, HEAD % len(BODY) + BODY[: len(BODY) // 2])
+        await client.until(b"\r\n\r\n")
+        await client.exactly(len(BODY) // 2)
+    began = trio.current_time()
+    with pytest.raises((EOFError, ConnectionError)):
+        await client.exactly(1)
+    assert trio.current_time() - began == pytest.approx(7.0)
+    assert hops.closes(Hop.UPSTREAM) == [CloseReason.BODY_TIMEOUT]
+
+
+async def test_a_long_request_passes_whole(hops: Hops, spliced: Spliced) -> None:
+    origin = await hops.start()
+    client = await hops.client()
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.send, head + BODY)
+        upstream = await origin.accept()
+        assert (await upstream.message()).body == BODY
+    await upstream.send(OK)
+    assert (await client.message()).body == b"ok"
+    assert spliced.moved > len(BODY)
+    assert (await hops.again(client, upstream)).body == b"ok"
+    assert [record.received for record in hops.records.kept] == [len(BODY), 0]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
+async def test_where_nothing_can_be_spliced_bodies_go_the_usual_way(
+    hops: Hops, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(*_: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "splice", refused)
+    await hops.start()
+    await answered(hops, BODY)
+
+
+async def test_without_a_descriptor_for_the_pipe_bodies_go_the_usual_way(
+    hops: Hops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_: int) -> tuple[int, int]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pipe2", none_left)
+    await hops.start()
+    await answered(hops, BODY)
