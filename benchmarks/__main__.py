@@ -70,6 +70,7 @@ def run(scenario: Scenario, stage: Stage, peers: Sequence[Peer], rounds: int) ->
                 if peer.name in outcome.failures:
                     outcome.add(peer.name, None)
                     continue
+                stage.clear()  # a fresh process each time: two of the same code differ by a tenth
                 try:
                     outcome.add(peer.name, scenario.trial(stage, peer))
                 except NotReady as error:

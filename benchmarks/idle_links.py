@@ -74,6 +74,20 @@ def open_link(port: int) -> socket.socket:
     return link
 
 
+def burst(port: int, count: int) -> None:
+    """So many requests at once, each on a connection of its own: as many dials upstream.
+
+    Raises OSError when one is not answered.
+    """
+    links = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(count)]
+    for link in links:
+        link.sendall(REQUEST)
+    for link in links:
+        with link:
+            if not link.recv(4096):
+                raise OSError("a request of the burst was not answered")
+
+
 def count_closed(links: list[socket.socket]) -> int:
     """How many links the other end has closed: nothing else makes an idle link readable."""
     poll = select.poll()

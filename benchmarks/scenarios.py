@@ -5,16 +5,18 @@ A scenario's trial makes one reading of one proxy; `__main__` runs the rounds ov
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from urllib.request import urlopen
 
 from benchmarks import load
-from benchmarks.idle_links import held_links
+from benchmarks.idle_links import burst, held_links
 from benchmarks.measure import Column, Reading
 from benchmarks.peers.catalog import Peer
 from benchmarks.processes import wait_until_good
-from benchmarks.stage import Stage, Wish, rest
+from benchmarks.stage import DEFAULT, Stage, Wish, rest
 from benchmarks.websocket import echo_round_trips
 
 RATE_COLUMNS = (
@@ -29,6 +31,8 @@ ROUND_TRIPS = (Column("rate", "round trips/s"), *RATE_COLUMNS[1:])
 MANY_LINKS = 10_000
 MEMORY_LINKS = 5_000
 GROWTH_SAMPLES = 6
+BURST = 250
+IDLE_UPSTREAM = re.compile(r'(?m)^hopproxy_upstream_links\{[^}]*state="idle"[^}]*\} (\S+)$')
 
 Trial = Callable[[Stage, Peer], Reading]
 
@@ -68,8 +72,7 @@ def idle_links(stage: Stage, peer: Peer) -> Reading:
     with held_links(stage, proxy.port, MANY_LINKS) as links:
         reading = stage.measured(proxy, load.HUNDRED)
         lost = links.lost()
-    kept = reading["rate"] / without["rate"] if without["rate"] else 0.0
-    return {**reading, "without": without["rate"], "kept": 100 * kept, "lost": lost}
+    return {**_kept(reading, without), "lost": lost}
 
 
 def idle_memory(stage: Stage, peer: Peer) -> Reading:
@@ -87,18 +90,40 @@ def idle_memory(stage: Stage, peer: Peer) -> Reading:
 def startup(stage: Stage, peer: Peer) -> Reading:
     """Milliseconds from exec to the first good answer, and the CPU time until then."""
     started = time.monotonic()
-    process, port = stage.launch(peer)
+    proxy = stage.launch(peer)
     try:
-        answered = wait_until_good(process, port, "/plain")
-        return {"ms": 1000 * (answered - started), "cpu_ms": 1000 * process.cpu_seconds()}
+        answered = wait_until_good(proxy.process, proxy.port, "/plain")
+        return {"ms": 1000 * (answered - started), "cpu_ms": 1000 * proxy.process.cpu_seconds()}
     finally:
-        process.stop()
+        proxy.process.stop()
 
 
-def log(stage: Stage, peer: Peer) -> Reading:
-    """hopproxy with the JSON access log written to /dev/null, beside itself without the log."""
-    off = stage.measured(stage.running(peer), load.PLAIN)
-    on = stage.measured(stage.running(peer, Wish(log=True)), load.PLAIN)
+def beside(wish: Wish, without: Wish = DEFAULT) -> Trial:
+    """hopproxy with a wish beside itself without."""
+
+    def trial(stage: Stage, peer: Peer) -> Reading:
+        off = stage.measured(stage.running(peer, without), load.PLAIN)
+        return _kept(stage.measured(stage.running(peer, wish), load.PLAIN), off)
+
+    return trial
+
+
+def full_pool(stage: Stage, peer: Peer) -> Reading:
+    """hopproxy with hundreds of idle upstream links, beside itself with those that 32 clients need.
+
+    `idle` is how many there were, by its own metrics.
+    """
+    proxy = stage.running(peer, Wish(idle=BURST))
+    off = stage.measured(proxy, load.PLAIN)
+    burst(proxy.port, BURST)
+    on = _kept(stage.measured(proxy, load.PLAIN), off)
+    with urlopen(f"http://127.0.0.1:{proxy.admin}/metrics", timeout=10) as answer:
+        found = IDLE_UPSTREAM.findall(answer.read().decode())
+    return {**on, "idle": sum(map(float, found))}
+
+
+def _kept(on: Reading, off: Reading) -> Reading:
+    """How much of the rate, and of the CPU, is kept."""
     kept = on["rate"] / off["rate"] if off["rate"] else 0.0
     return {**on, "without": off["rate"], "cpu_off": off["cpu"], "kept": 100 * kept}
 
@@ -116,6 +141,7 @@ def growth(stage: Stage, peer: Peer) -> Reading:
 
 
 _KEPT = (Column("without", "without"), Column("kept", "kept %", 1))
+_BESIDE = (*RATE_COLUMNS, *_KEPT, Column("cpu_off", "CPU us off", 1))
 _GROWTH = tuple(
     column
     for number in range(1, GROWTH_SAMPLES + 1)
@@ -164,8 +190,22 @@ SCENARIOS = (
     Scenario(
         "log",
         "plain with the JSON access log to /dev/null, beside off",
-        log,
-        (*RATE_COLUMNS, *_KEPT, Column("cpu_off", "CPU us off", 1)),
+        beside(Wish(log=True)),
+        _BESIDE,
+        peers=False,
+    ),
+    Scenario(
+        "routes",
+        "plain by the last of 101 routes, beside three",
+        beside(Wish(routes=100), Wish(routes=2)),
+        _BESIDE,
+        peers=False,
+    ),
+    Scenario(
+        "pool",
+        "plain beside hundreds of idle upstream links",
+        full_pool,
+        (*_BESIDE, Column("idle", "idle upstream links")),
         peers=False,
     ),
     Scenario("growth", "unique over time", growth, _GROWTH, "rate1", peers=False),

@@ -31,19 +31,22 @@ WARM_UP = 1
 
 @dataclass(frozen=True)
 class Running:
-    """A proxy that answers: its process and its port."""
+    """A proxy that answers: its process, its port, and hopproxy's admin port."""
 
     process: Process
     port: int
+    admin: int
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a scenario asks beside the defaults: room for links, the access log, the echo origin."""
+    """What a scenario asks beside the defaults: as in `Setup`, and the origin that echoes."""
 
     links: int = 4096
     log: bool = False
     echo: bool = False
+    routes: int = 1
+    idle: int = 64
 
 
 DEFAULT = Wish()
@@ -66,23 +69,33 @@ class Stage:
     def setup(self, wish: Wish) -> Setup:
         """Fresh ports and the wish, as a proxy's settings need them."""
         origin = self.echo_port if wish.echo else self.origin_port
-        return Setup(self.folder, free_port(), free_port(), origin, wish.links, wish.log)
+        return Setup(
+            self.folder,
+            free_port(),
+            free_port(),
+            origin,
+            wish.links,
+            wish.log,
+            wish.routes,
+            wish.idle,
+        )
 
-    def launch(self, peer: Peer, wish: Wish = DEFAULT) -> tuple[Process, int]:
-        """Start the proxy on its own core, not yet answering; returns it and its port."""
+    def launch(self, peer: Peer, wish: Wish = DEFAULT) -> Running:
+        """Start the proxy on its own core, not yet answering."""
         setup = self.setup(wish)
         output = Path("/dev/null") if wish.log else self.folder / f"{setup.port}-{peer.name}.out"
-        return Process(peer.launch(setup), self.cores.proxy, output), setup.port
+        process = Process(peer.launch(setup), self.cores.proxy, output)
+        return Running(process, setup.port, setup.admin_port)
 
     @contextmanager
     def alone(self, peer: Peer, wish: Wish = DEFAULT) -> Iterator[Running]:
         """A fresh proxy that answers, stopped at the end.  Raises NotReady."""
-        process, port = self.launch(peer, wish)
+        proxy = self.launch(peer, wish)
         try:
-            wait_until_good(process, port, "/plain")
-            yield Running(process, port)
+            wait_until_good(proxy.process, proxy.port, "/plain")
+            yield proxy
         finally:
-            process.stop()
+            proxy.process.stop()
 
     def running(self, peer: Peer, wish: Wish = DEFAULT) -> Running:
         """The proxy of this scenario, started and warmed when first asked for.  Raises NotReady."""

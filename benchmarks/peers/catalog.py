@@ -25,7 +25,9 @@ HOPPROXY = "hopproxy"
 class Setup:
     """Where a proxy listens, whom it asks, and what a scenario wants of it.
 
-    `links` is the number of client connections it must allow; `log` turns hopproxy's access log on.
+    `links` is the number of client connections it must allow.  The rest is for hopproxy alone:
+    `log` turns its access log on, `routes` is how many it has, and all but the last match nothing;
+    `idle` is how many upstream links it keeps.
     """
 
     folder: Path
@@ -34,6 +36,8 @@ class Setup:
     origin_port: int
     links: int = 4096
     log: bool = False
+    routes: int = 1
+    idle: int = 64
 
     def write(self, name: str, text: str) -> str:
         path = self.folder / f"{self.port}-{name}"
@@ -67,6 +71,12 @@ def _hopproxy_program() -> str | None:
 
 def _hopproxy_launch(setup: Setup) -> Launch:
     limit = "" if setup.links <= 4096 else f"client:\n  max_connections: {setup.links}\n"
+    pool = "" if setup.idle == 64 else f"    pool: {{max_idle: {setup.idle}}}\n"
+    others = "".join(
+        f"  - {{host: '*.h{number}.example', path: /p{number}, upstream: app}}\n"
+        f"  - {{path: /plain{number}, upstream: app}}\n"
+        for number in range(setup.routes // 2)
+    )
     settings = setup.write(
         "hopproxy.yaml",
         f"""listeners:
@@ -74,8 +84,8 @@ def _hopproxy_launch(setup: Setup) -> Launch:
 {limit}upstreams:
   app:
     origins: [http://127.0.0.1:{setup.origin_port}]
-routes:
-  - upstream: app
+{pool}routes:
+{others}  - upstream: app
 admin:
   bind: 127.0.0.1:{setup.admin_port}
 access_log: {"json" if setup.log else "off"}
