@@ -173,7 +173,8 @@ class Stage:
             for at, piece in enumerate(pieces):
                 if at and piece != FIN:
                     await wait_all_tasks_blocked()
-                origin.switched = origin.switched or b" 101 " in piece[:16]
+                begun = (piece, b"".join(pieces[: at + 1]))  # a head may come in several pieces
+                origin.switched = origin.switched or any(b" 101 " in one[:16] for one in begun)
                 origin.say(piece)
 
     async def _end(self) -> None:
