@@ -213,6 +213,7 @@ async def stage() -> AsyncIterator[Stage]:
     """A gateway; run it under `MockClock()`."""
     clock = trio.lowlevel.current_clock()
     assert isinstance(clock, MockClock)
+    clock.jump(1)  # at 0 nothing has happened yet, as records see it
     async with trio.open_nursery() as nursery:
         watch = Watch()
         nursery.start_soon(watch.run)
