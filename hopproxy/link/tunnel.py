@@ -12,6 +12,8 @@ from hopproxy.link.link import Link
 from hopproxy.link.transport import TURN
 from hopproxy.record import CloseReason
 
+_LATE = CloseReason.TUNNEL_TIMEOUT
+
 
 class Flow:
     """One direction: from the link that is read to the link that is written to.
@@ -22,7 +24,7 @@ class Flow:
     def __init__(self, source: Link, sink: Link) -> None:
         self._source = source.transport
         self._sink = sink.transport
-        self._rest = memoryview(source.buffer)
+        self._rest: bytes | memoryview = source.buffer
         source.buffer = b""
         self.carried = len(self._rest)
         self.moved_at = self._source.now()
@@ -33,10 +35,10 @@ class Flow:
 
         Raises LinkError.
         """
+        if self._rest and not self._send(self._rest):
+            return False
         source, sink = self._source, self._sink
         for _ in range(TURN):
-            if self._rest and not self._send(self._rest):
-                return False
             if self.done or not source.readable:
                 return False
             data = source.receive_now()
@@ -47,18 +49,21 @@ class Flow:
                 sink.shut_down()
                 return False
             self.carried += len(data)
-            self._send(memoryview(data))
+            if not self._send(data):
+                return False
         return True
 
-    def _send(self, data: memoryview) -> bool:
+    def _send(self, data: bytes | memoryview) -> bool:
         """Send what is taken and hold the rest; whether there is none."""
         count = self._sink.send_now(data)
         if count:
             self.moved_at = self._sink.now()
-        self._rest = data[count:]
-        if self._rest:
-            self._sink.tell_of_room()
-        return not self._rest
+        if count == len(data):
+            self._rest = b""
+            return True
+        self._rest = memoryview(data)[count:]
+        self._sink.tell_of_room()
+        return False
 
 
 class Tunnel:
@@ -98,29 +103,26 @@ class Tunnel:
 
     def _pump(self) -> None:
         """Something has happened on one of the two."""
+        outwards, inwards = self._flows
         try:
-            more = [flow.pump() for flow in self._flows]
+            more = outwards.pump()
+            more = inwards.pump() or more
         except LinkError as error:
             self._end(error.reason)
         except Exception as error:  # the watch must not fall with one tunnel: the task raises this
             self._error = error
             self._end(CloseReason.INTERNAL_ERROR)
         else:
-            if all(flow.done for flow in self._flows):
+            if outwards.done and inwards.done:
                 self._end(CloseReason.TUNNEL_ENDED)
-            else:
-                patience = 0.0 if any(more) else self._idle_timeout
-                for transport in self._transports:
-                    transport.park(
-                        self._pump,
-                        self._lapse,
-                        self._moved_at + patience,
-                        CloseReason.TUNNEL_TIMEOUT,
-                    )
+                return
+            deadline = self._moved_at() + (0.0 if more else self._idle_timeout)
+            for transport in self._transports:
+                transport.park(self._pump, self._lapse, deadline, _LATE)
 
-    @property
     def _moved_at(self) -> float:
-        return max(flow.moved_at for flow in self._flows)
+        outwards, inwards = self._flows
+        return max(outwards.moved_at, inwards.moved_at)
 
     def _lapse(self) -> None:
         """A side had its turn, or was silent for so long, or was closed under us."""
@@ -129,7 +131,7 @@ class Tunnel:
             if isinstance(error, LinkError) and error.reason is not CloseReason.TUNNEL_TIMEOUT:
                 self._end(error.reason)
                 return
-        if self._transports[0].now() < self._moved_at + self._idle_timeout:
+        if self._transports[0].now() < self._moved_at() + self._idle_timeout:
             self._pump()
         else:
             self._end(CloseReason.TUNNEL_TIMEOUT)
