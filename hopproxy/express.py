@@ -126,7 +126,7 @@ class Express(Lane):
         """Send what the last event has brought: a request, or the response to one."""
         carriage, data = self._carriage, self._data
         self._data = b""
-        if carriage is None:  # it has left
+        if carriage is None or not data:  # it has left, or its link has
             return
         try:
             if carriage.released:
@@ -198,7 +198,12 @@ class Express(Lane):
 
     def _respond(self, carriage: Carriage) -> bool:
         """Pass a plain response on; False leaves what has come of it to the task."""
-        link, _client = carriage.upstream, self.client
+        link = carriage.upstream
+        if self._data:  # it has not gone out yet: what comes is no answer to it
+            if not link.transport.is_readable():
+                return True
+            self._data = b""
+            raise link.transport.broken(OSError("it spoke, or ended, unasked"))
         data = link.transport.receive_now()
         if data is None:
             return True  # not for us: it stays parked

@@ -75,6 +75,7 @@ class Dial:
         else:
             self._watch.remove(self)
             self._sock = None
+            self.fd = -1
         done(result)
 
     def on_event(self, hung_up: bool) -> None:

@@ -79,6 +79,8 @@ class Endpoint:
         """Whether bytes or a FIN wait to be read, asked of the kernel now (one system call)."""
         poll = self._poll
         if poll is None:
+            if self.closed:
+                return False
             poll = self._poll = select.poll()
             poll.register(self.fd, select.POLLIN)
         return bool(poll.poll(0))
@@ -105,3 +107,5 @@ class Endpoint:
                     socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
                 )
         self._socket.close()
+        self.fd = -1  # the number may be another's from now on
+        self._poll = None

@@ -31,6 +31,8 @@ FDINFO = "/proc/self/fdinfo"
 BATCH = 128
 #: By how many seconds a wait may seem to have ended before its deadline.
 EARLY = 0.002
+#: Trio waits no longer than so for all tasks to be blocked.
+CUSHION = 0.25
 
 
 class Ready(Protocol):
@@ -217,7 +219,7 @@ class Epoll(Batches, trio.abc.Instrument):
                 return
             state = current_statistics()
             left = state.seconds_to_next_deadline
-            if not events and not told and left > EARLY:
+            if not events and not told and left > EARLY and timeout < CUSHION:
                 return  # nobody's deadline: trio finds out whether all tasks are blocked (tests)
             timeout = min(timeout, left)
             told = True

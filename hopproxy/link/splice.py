@@ -32,35 +32,38 @@ class Pipe:
     def suits(self, source: Link) -> bool:
         """Whether what comes next on this link is so much of a body that it had better be spliced.
 
-        Nothing of it may have been read yet.
+        Nothing of it may have been read yet.  A splice never gets past the mark of urgent data.
         """
-        return self._usable and source.body is SIZED and source.left >= LEAST and not source.buffer
+        if not self._usable or source.body is not SIZED or source.left < LEAST:
+            return False
+        return not source.buffer and not source.transport.urgent
 
     async def carry(self, source: Link, sink: Link) -> int:
-        """Carry some of the body that `suits`; how many bytes, 0 where it cannot be done here.
+        """Carry some of the body that `suits`; how many bytes, 0 where it suits no longer.
 
-        A checkpoint if it has to wait.  Raises LinkError as `read_body` and `flush` do.
+        What is not taken at once is written on the sink, for its `flush`.  A checkpoint if it has
+        to wait.  Raises LinkError as `read_body` does, or when the sink is broken.
         """
         late = source.transport.now() + source.body_timeout
         count = None
         while count is None:
             await source.transport.until_readable(late, CloseReason.BODY_TIMEOUT)
-            count = self._fill(source.transport, min(SIZE, source.left))
-            if not self._usable:
+            if not self.suits(source):
                 return 0
+            count = self._fill(source.transport, min(SIZE, source.left))
         if count == 0:
             raise LinkError(
                 source.hop, CloseReason.INCOMPLETE, "the connection ended inside a body"
             )
         source.left -= count
+        source.transport.received += count
         if not source.left:
             source.body = NO_BODY
-        source.transport.received += count
+            if not source.transport.hung_up:  # how little was spliced tells nothing of the rest
+                source.transport.readable = source.transport.is_readable()
         left = self._drain(sink.transport, count)
         if left:
-            assert self._ends is not None
-            rest = os.read(self._ends[0], left)
-            await sink.transport.send_rest(memoryview(rest), sink.write_timeout)
+            sink.write(self._rest(left))
         return count
 
     def close(self) -> None:
@@ -81,9 +84,17 @@ class Pipe:
             return None
         except OSError as error:
             if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EMFILE, errno.ENFILE):
-                self._usable = False  # not on this system, or not now: bodies go the usual way
+                self._usable = False  # bodies go the usual way from now on
                 return None
             raise source.broken(error) from error
+
+    def _rest(self, count: int) -> bytes:
+        assert self._ends is not None
+        try:
+            return os.read(self._ends[0], count)
+        except BaseException:
+            self.close()  # what has stayed in it must not meet the next
+            raise
 
     def _drain(self, sink: Endpoint, count: int) -> int:
         """Give out what is taken at once; how much is left.  Raises LinkError, and leaves none."""

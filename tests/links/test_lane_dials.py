@@ -7,6 +7,7 @@ import trio
 
 from hopproxy.gateway import Gateway
 from hopproxy.lane import Lane
+from hopproxy.link.readiness import Outgoing
 from hopproxy.record import CloseReason, Hop, Unused
 from tests.raw_peers import GET, OK, Peer
 from tests.wire_pair import Hops
@@ -169,3 +170,22 @@ async def test_a_request_that_comes_as_the_idle_limit_passes_is_served(hops: Hop
     await upstream.message()
     await upstream.send(OK)
     assert (await client.message()).status == 200
+
+
+async def test_what_comes_before_a_request_went_out_is_no_answer_to_it(
+    hops: Hops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hops.start()
+    client, upstream = await hops.pair()
+    held: list[Outgoing] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(hops.runtime.watch, "later", held.append)  # the batch does not end yet
+        await client.send(GET)
+        await hops.quiet()
+        await upstream.send(OK.replace(b"ok", b"no"))
+        await hops.quiet()
+        for sender in held:
+            sender.flush()
+    await hops.origins[0].accept_and_answer()
+    assert (await client.message()).body == b"ok"
+    assert hops.records.kept[-1].attempts == 2

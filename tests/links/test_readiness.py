@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import socket
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
@@ -131,6 +134,28 @@ async def test_a_fault_in_an_event_is_raised_where_the_watch_runs() -> None:
                 far.send(b"x")
                 await trio.sleep(5)
                 nursery.cancel_scope.cancel()
+
+
+async def test_after_the_longest_wait_of_trio_the_watch_still_hears(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trio._core._run, "_MAX_TIMEOUT", 0.3)  # it is a day
+
+    async def silence() -> None:
+        near, far = socket.socketpair()
+        async with trio.open_nursery() as nursery:
+            watch = Watch()
+            nursery.start_soon(watch.run)
+            transport = Transport(near, watch, Hop.CLIENT)
+            threading.Timer(0.4, far.send, [b"x"]).start()
+            began = time.monotonic()
+            await transport.receive(math.inf, CloseReason.IDLE_TIMEOUT)
+            assert time.monotonic() - began < 0.55, "heard only when the next wait was over"
+            transport.close()
+            far.close()
+            nursery.cancel_scope.cancel()
+
+    await trio.to_thread.run_sync(partial(in_real_time, silence))
 
 
 class Sender:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import random
+import socket
 
 import pytest
 import trio
 
 from hopproxy.link import splice
 from hopproxy.record import CloseReason, Hop
-from tests.raw_peers import OK, Peer
+from tests.raw_peers import GET, OK, Peer
 from tests.wire_pair import Hops
 
 HEAD = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: %d\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 BODY = random.Random(1).randbytes(3_000_000)
 
 
@@ -159,7 +163,7 @@ async def test_an_origin_that_falls_silent_inside_its_body_is_cut(
 async def test_a_long_request_passes_whole(hops: Hops, spliced: Spliced) -> None:
     origin = await hops.start()
     client = await hops.client()
-    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+    head = POST % len(BODY)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.send, head + BODY)
         upstream = await origin.accept()
@@ -192,3 +196,142 @@ async def test_without_a_descriptor_for_the_pipe_bodies_go_the_usual_way(
     monkeypatch.setattr(os, "pipe2", none_left)
     await hops.start()
     await answered(hops, BODY)
+
+
+# -- what a review found -----------------------------------------------------------------------
+
+
+async def test_a_body_never_goes_into_the_descriptor_of_another(
+    hops: Hops, spliced: Spliced
+) -> None:
+    origin = await hops.start()
+    attacker = await hops.client()
+    await attacker.send(GET)  # its answer nearly fills what the client takes, and is not read
+    upstream = await origin.accept()
+    await upstream.message()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(upstream.send, HEAD % 205_000 + bytes(205_000))
+        await hops.quiet()
+    await attacker.send(POST % 1_000_000 + b"!" * 100_000)  # and here its next body pauses
+    [link] = hops.runtime.pool.links
+    await upstream.until(b"\r\n\r\n")
+    await upstream.exactly(100_000)
+    await hops.quiet()
+    number = link.transport.fd
+    victim = await hops.client()
+    with contextlib.ExitStack() as spare:
+        while spare.enter_context(socket.socket()).fileno() < number:
+            pass  # every lower descriptor is in use
+        await upstream.send(HEAD % 60_000 + bytes(60_000))  # an early answer, not taken
+        await hops.quiet()
+        assert link.transport.closed
+        await victim.send(GET)
+        peer = await origin.accept()
+        await peer.message()
+        await hops.quiet()
+        assert number in [link.transport.fd for link in hops.runtime.pool.links]
+        moved = spliced.moved
+        with trio.move_on_after(5):
+            await attacker.send(b"!" * 200_000)
+        await hops.quiet()
+        assert spliced.moved > moved, "it was tried"
+        assert peer.pending() == b""
+
+
+async def test_what_a_fault_leaves_in_the_pipe_meets_nobody_else(
+    tcp_hops: Hops, monkeypatch: pytest.MonkeyPatch, spliced: Spliced
+) -> None:
+    await tcp_hops.start()
+    client, upstream = await tcp_hops.asked()
+    with monkeypatch.context() as patch:
+        patch.setattr(splice.Pipe, "_rest", _fault)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_send_into_the_void, upstream, HEAD % 20_000_000 + bytes(20_000_000))
+            await trio.sleep(1)
+            await tcp_hops.quiet()
+    client.close()
+    await answered(tcp_hops, BODY)
+
+
+def _fault(pipe: splice.Pipe, count: int) -> bytes:
+    """As if there were no memory for what has stayed in the pipe."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "read", _no_memory)
+        return _REST(pipe, count)
+
+
+_REST = splice.Pipe._rest
+
+
+def _no_memory(*_: int) -> bytes:
+    raise MemoryError
+
+
+async def test_a_pipe_smaller_than_asked_for_carries_all_the_same(
+    tcp_hops: Hops, monkeypatch: pytest.MonkeyPatch, spliced: Spliced
+) -> None:
+    def shrunk(end: int) -> None:
+        fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 4096)
+
+    monkeypatch.setattr(splice, "_widen", shrunk)
+    await tcp_hops.start()
+    await answered(tcp_hops, BODY)
+    assert spliced.moved > len(BODY)
+
+
+async def _send_with_urgent_data(peer: Peer, body: bytes, hops: Hops) -> None:
+    half = len(body) // 2
+    await peer.send(body[:half])
+    await hops.quiet()
+    await peer.sock.send(body[half : half + 1], socket.MSG_OOB)
+    await hops.quiet()
+    await peer.send(body[half + 1 :])
+
+
+async def test_urgent_data_does_not_hold_up_a_response(tcp_hops: Hops, spliced: Spliced) -> None:
+    await tcp_hops.start()
+    client, upstream = await tcp_hops.asked()
+    await upstream.send(HEAD % len(BODY))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_send_with_urgent_data, upstream, BODY, tcp_hops)
+        assert (await client.message()).body == BODY
+    assert spliced.moved
+
+
+async def test_urgent_data_does_not_hold_up_a_request(tcp_hops: Hops, spliced: Spliced) -> None:
+    origin = await tcp_hops.start()
+    client = await tcp_hops.client()
+    await client.send(POST % len(BODY))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_send_with_urgent_data, client, BODY, tcp_hops)
+        assert (await (await origin.accept()).message()).body == BODY
+    assert spliced.moved
+
+
+async def test_what_was_sent_is_on_record_where_the_client_stops(
+    tcp_hops: Hops, spliced: Spliced
+) -> None:
+    await tcp_hops.start(client={"write_timeout": 20.0})
+    client, upstream = await tcp_hops.asked()
+    await _send_into_the_void(upstream, HEAD % 20_000_000 + bytes(20_000_000))
+    await client.until(b"\r\n\r\n")
+    got = 0
+    with contextlib.suppress(ConnectionError):
+        while data := await client.sock.recv(65536):
+            got += len(data)
+    [record] = tcp_hops.records.kept
+    assert record.sent >= got > 0
+
+
+async def test_closing_after_a_long_request_does_not_linger(hops: Hops, spliced: Spliced) -> None:
+    origin = await hops.start()
+    client = await hops.client()
+    head = (POST % len(BODY)).replace(b"Host", b"Connection: close\r\nHost")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.send, head + BODY)
+        upstream = await origin.accept()
+        assert (await upstream.message()).body == BODY
+    await upstream.send(OK)
+    assert (await client.message()).body == b"ok"
+    await hops.quiet()
+    assert hops.closes(Hop.CLIENT) == [CloseReason.PEER_ASKED]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import trio
 
@@ -91,6 +93,45 @@ async def test_a_side_that_does_not_read_stops_the_other(hops: Hops) -> None:
             await client.send(bytes(32768))
             sent += 32768
     assert sent < 2_000_000
+
+
+async def _say(peer: Peer, data: bytes) -> None:
+    await peer.send(data)
+    peer.finish()
+
+
+async def _read_slowly(peer: Peer, found: list[bytes]) -> None:
+    while data := await peer.sock.recv(70_000):
+        found.append(data)
+        await trio.sleep(0.5)
+
+
+async def test_slow_readers_of_both_sides_get_every_byte(tcp_hops: Hops) -> None:
+    await tcp_hops.start()
+    client, upstream = await tunnel(tcp_hops)
+    outwards, inwards = (random.Random(seed).randbytes(2_000_001 + seed) for seed in (2, 3))
+    at_origin: list[bytes] = []
+    at_client: list[bytes] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_say, client, outwards)
+        nursery.start_soon(_say, upstream, inwards)
+        nursery.start_soon(_read_slowly, client, at_client)
+        nursery.start_soon(_read_slowly, upstream, at_origin)
+    assert (b"".join(at_origin), b"".join(at_client)) == (outwards, inwards)
+    await tcp_hops.quiet()
+    assert tcp_hops.closes(Hop.UPSTREAM) == [CloseReason.TUNNEL_ENDED]
+    [record] = tcp_hops.records.kept
+    assert (record.sent, record.received) == (len(inwards), len(outwards))
+
+
+async def test_last_words_before_a_reset_are_passed_on(tcp_hops: Hops) -> None:
+    await tcp_hops.start()
+    client, upstream = await tunnel(tcp_hops)
+    await client.send(b"unread")
+    await tcp_hops.quiet()
+    await upstream.send(b"last words")
+    upstream.close()  # with bytes unread: RST
+    assert await client.rest() == b"last words"
 
 
 @pytest.mark.parametrize(
