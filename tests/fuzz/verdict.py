@@ -87,9 +87,10 @@ def _judge_request(sent: bytes, request: Meant[RequestHead], *, last: bool) -> b
 
 
 def _judge_client(client: End, records: list[ExchangeRecord], answers: Answers) -> None:
-    answered = [record for record in records if record.status not in (0, 499)]
+    gone = [record for record in records if record.status == 499 and not record.first_byte]
+    answered = [record for record in records if record.status and record not in gone]
     methods = [record.method or b"GET" for record in answered]
-    left = [record.method for record in records if record.status == 499]
+    left = [record.method for record in gone]  # an origin, too, may answer 499
     # Who has left may have been sent interim responses before.
     reading = judges.responses(client.came, methods + left[:1], ended=True)
     finals = [seen for seen in reading.messages if not seen.interim]
