@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from hopproxy.link import splice
 from hopproxy.link.link import MAX_EMPTY_LINES
 from hopproxy.observe.admin import MOST_CONNECTIONS
 from hopproxy.rules.framing import MAX_OPTIONS
@@ -47,5 +48,6 @@ def test_what_is_fixed_is_what_the_code_says() -> None:
         MAX_TRAILERS // 1024,
         MAX_EXTENSIONS // 1024,
         KEPT // 1024,
+        splice.SIZE // 1024,
         MOST_CONNECTIONS,
     ]
