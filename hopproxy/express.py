@@ -26,6 +26,7 @@ from hopproxy.wire import http1
 #: Methods that the gateway may have to answer itself (Max-Forwards, TRACE).
 COUNTED = frozenset({b"TRACE", b"OPTIONS"})
 
+# For every message: a global, as those of `message.Body`.
 _LATE = CloseReason.RESPONSE_TIMEOUT
 
 

@@ -239,9 +239,8 @@ class Gateway:
         added = terms.date_line()
         reason = client.ending
         if reason is None and request is not None:
-            unread = record.attempts == 0 and request.body is not NO_BODY
-            if request.body is SIZED and record.received == request.length:
-                unread = False  # it was at hand, and has been taken
+            taken = request.body is SIZED and record.received == request.length
+            unread = record.attempts == 0 and request.body is not NO_BODY and not taken
             reason = client.verdict(request, SIZED, draining=terms.draining)
             if unread or not client.body_done:
                 reason = CloseReason.BODY_UNREAD

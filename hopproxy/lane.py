@@ -17,6 +17,7 @@ from hopproxy.link.client import ClientLink
 from hopproxy.record import CloseReason, ExchangeRecord
 from hopproxy.runtime import Runtime
 
+# For every message: a global, as those of `message.Body`.
 _LATE = CloseReason.IDLE_TIMEOUT
 
 

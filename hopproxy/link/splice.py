@@ -91,10 +91,13 @@ class Pipe:
     def _rest(self, count: int) -> bytes:
         assert self._ends is not None
         try:
-            return os.read(self._ends[0], count)
+            rest = os.read(self._ends[0], count)
+            if len(rest) < count:
+                raise OSError(errno.EIO, "the pipe gives less than it took")
         except BaseException:
             self.close()  # what has stayed in it must not meet the next
             raise
+        return rest
 
     def _drain(self, sink: Endpoint, count: int) -> int:
         """Give out what is taken at once; how much is left.  Raises LinkError, and leaves none."""

@@ -12,6 +12,7 @@ from hopproxy.link.link import Link
 from hopproxy.link.transport import TURN
 from hopproxy.record import CloseReason
 
+# For every message: a global, as those of `message.Body`.
 _LATE = CloseReason.TUNNEL_TIMEOUT
 
 

@@ -9,6 +9,7 @@ from hopproxy.message import NO_BODY, KeepAliveHint, ResponseHead
 from hopproxy.record import CloseReason, Hop, Unused
 from hopproxy.wire import http1
 
+# For every message: a global, as those of `message.Body`.
 _UNFINISHED = CloseReason.EARLY_ANSWER
 
 

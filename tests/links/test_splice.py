@@ -8,6 +8,7 @@ import fcntl
 import os
 import random
 import socket
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -160,16 +161,21 @@ async def test_an_origin_that_falls_silent_inside_its_body_is_cut(
     assert hops.closes(Hop.UPSTREAM) == [CloseReason.BODY_TIMEOUT]
 
 
-async def test_a_long_request_passes_whole(hops: Hops, spliced: Spliced) -> None:
+async def uploaded(hops: Hops, head: bytes) -> tuple[Peer, Peer]:
+    """One exchange whose request has this head and `BODY`."""
     origin = await hops.start()
     client = await hops.client()
-    head = POST % len(BODY)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.send, head + BODY)
         upstream = await origin.accept()
         assert (await upstream.message()).body == BODY
     await upstream.send(OK)
     assert (await client.message()).body == b"ok"
+    return client, upstream
+
+
+async def test_a_long_request_passes_whole(hops: Hops, spliced: Spliced) -> None:
+    client, upstream = await uploaded(hops, POST % len(BODY))
     assert spliced.moved > len(BODY)
     assert (await hops.again(client, upstream)).body == b"ok"
     assert [record.received for record in hops.records.kept] == [len(BODY), 0]
@@ -238,33 +244,46 @@ async def test_a_body_never_goes_into_the_descriptor_of_another(
         assert peer.pending() == b""
 
 
+def _no_memory(*_: int) -> bytes:
+    raise MemoryError
+
+
+def _half(end: int, count: int) -> bytes:
+    return _READ(end, count // 2)
+
+
+_READ = os.read
+_REST = splice.Pipe._rest
+
+
+@pytest.mark.parametrize("fault", [_no_memory, _half])
 async def test_what_a_fault_leaves_in_the_pipe_meets_nobody_else(
-    tcp_hops: Hops, monkeypatch: pytest.MonkeyPatch, spliced: Spliced
+    tcp_hops: Hops,
+    monkeypatch: pytest.MonkeyPatch,
+    spliced: Spliced,
+    fault: Callable[[int, int], bytes],
 ) -> None:
+    faults = 0
+
+    def rest(pipe: splice.Pipe, count: int) -> bytes:
+        nonlocal faults
+        faults += 1
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "read", fault)
+            return _REST(pipe, count)
+
     await tcp_hops.start()
     client, upstream = await tcp_hops.asked()
     with monkeypatch.context() as patch:
-        patch.setattr(splice.Pipe, "_rest", _fault)
+        patch.setattr(splice.Pipe, "_rest", rest)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_send_into_the_void, upstream, HEAD % 20_000_000 + bytes(20_000_000))
             await trio.sleep(1)
             await tcp_hops.quiet()
+    assert faults == 1
+    assert tcp_hops.closes(Hop.CLIENT) == [CloseReason.INTERNAL_ERROR]
     client.close()
     await answered(tcp_hops, BODY)
-
-
-def _fault(pipe: splice.Pipe, count: int) -> bytes:
-    """As if there were no memory for what has stayed in the pipe."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "read", _no_memory)
-        return _REST(pipe, count)
-
-
-_REST = splice.Pipe._rest
-
-
-def _no_memory(*_: int) -> bytes:
-    raise MemoryError
 
 
 async def test_a_pipe_smaller_than_asked_for_carries_all_the_same(
@@ -324,14 +343,7 @@ async def test_what_was_sent_is_on_record_where_the_client_stops(
 
 
 async def test_closing_after_a_long_request_does_not_linger(hops: Hops, spliced: Spliced) -> None:
-    origin = await hops.start()
-    client = await hops.client()
-    head = (POST % len(BODY)).replace(b"Host", b"Connection: close\r\nHost")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.send, head + BODY)
-        upstream = await origin.accept()
-        assert (await upstream.message()).body == BODY
-    await upstream.send(OK)
-    assert (await client.message()).body == b"ok"
+    await uploaded(hops, (POST % len(BODY)).replace(b"Host", b"Connection: close\r\nHost"))
     await hops.quiet()
+    assert spliced.moved > len(BODY)
     assert hops.closes(Hop.CLIENT) == [CloseReason.PEER_ASKED]
