@@ -73,7 +73,18 @@ class ConnectFailed(HopError):
     status = 502
     cause = "connection_refused"
     reason = CloseReason.NEVER_OPENED
-    at = Hop.UPSTREAM
+    at: Hop | None = Hop.UPSTREAM
+
+
+class LocalShortage(ConnectFailed):
+    """This machine had nothing left to connect with (descriptors, ports, memory).
+
+    It says nothing about the origin, which stays reachable for all we know.
+    """
+
+    status = 503
+    cause = "proxy_internal_error"
+    at = None
 
 
 class LinkError(HopError):

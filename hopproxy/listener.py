@@ -14,6 +14,7 @@ import socket
 import stat
 
 from hopproxy.gateway import Gateway
+from hopproxy.link.shortage import NONE_LEFT
 from hopproxy.runtime import Runtime
 from hopproxy.settings.units import Bind
 
@@ -23,8 +24,6 @@ BATCH, TURN = 64, 0.0001
 PAUSE = 0.1
 #: Seconds to wait where all connections that may be open are busy.
 FULL_PAUSE = 0.01
-#: Errors of an accept that tell that the process, or the system, can open no more.
-NONE_LEFT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class CannotBind(Exception):

@@ -13,7 +13,8 @@ from functools import lru_cache
 import trio
 from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 
-from hopproxy.errors import ConnectFailed
+from hopproxy.errors import ConnectFailed, LocalShortage
+from hopproxy.link.shortage import is_shortage, is_shortage_of_look_up
 from hopproxy.link.watch import Watch
 from hopproxy.settings.units import OriginAddress
 
@@ -26,6 +27,7 @@ _CAUSES = {
     errno.ECONNREFUSED: "connection_refused",
     errno.EHOSTUNREACH: "destination_ip_unroutable",
     errno.ENETUNREACH: "destination_ip_unroutable",
+    errno.EADDRNOTAVAIL: "destination_ip_unroutable",
     errno.ETIMEDOUT: "connection_timeout",
 }
 
@@ -37,7 +39,8 @@ class Dial:
     """One connection that is being opened, to one of the targets in turn, until `deadline`.
 
     `done` gets a connected, non-blocking socket, or why there is none: ConnectFailed (504 when the
-    time ran out, 502 else), anything else for a fault of ours.  It is called from the watch, never
+    time ran out, 502 else; LocalShortage when one of the targets could not even be tried), anything
+    else for a fault of ours.  It is called from the watch, never
     within the call that begins the dial, and not once that was called off.
     """
 
@@ -125,7 +128,9 @@ class Dial:
     def _fail(self, error: Exception) -> None:
         self._drop()
         if isinstance(error, OSError):
-            self._failure = self._failure or _failed(self._address, error)
+            failure = _failed(self._address, self._targets[0], error)
+            if self._failure is None or isinstance(failure, LocalShortage):
+                self._failure = failure  # a target that was not tried might have answered
             del self._targets[0]
         else:
             self._failure = error
@@ -171,12 +176,10 @@ async def connect(address: OriginAddress, timeout: float, watch: Watch) -> socke
     return result
 
 
-def _failed(address: OriginAddress, error: OSError) -> ConnectFailed:
+def _failed(address: OriginAddress, target: Target, error: OSError) -> ConnectFailed:
     text = error.strerror or str(error)
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return ConnectFailed(
-            f"no file descriptor left to connect to {address}", 503, "proxy_internal_error"
-        )
+    if is_shortage(error, *target):
+        return LocalShortage(f"this machine cannot open a connection to {address}: {text}")
     cause = _CAUSES.get(error.errno or 0, "destination_unavailable")
     return ConnectFailed(f"{address} cannot be reached: {text}", 502, cause)
 
@@ -202,6 +205,8 @@ async def _resolved(address: OriginAddress) -> list[Target]:
     try:
         found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and is_shortage_of_look_up(error):
+            raise LocalShortage(f"this machine cannot look up the name of {address}") from error
         reason = error.strerror if isinstance(error, OSError) else "it is no host name"
         raise ConnectFailed(
             f"the name of {address} cannot be resolved: {reason}", 502, "dns_error"

@@ -11,7 +11,7 @@ from functools import partial
 
 import trio
 
-from hopproxy.errors import ConnectFailed, HopError
+from hopproxy.errors import ConnectFailed, HopError, LocalShortage
 from hopproxy.link.dial import Dial, Result, connect, known_targets
 from hopproxy.link.tcp import break_after, round_trip, tune
 from hopproxy.link.transport import Transport
@@ -86,6 +86,8 @@ class Opener:
         """What has come of a dial; the origin notes whether it can be reached."""
         try:
             link = self._link(origin, result)
+        except LocalShortage as error:  # the origin was not even asked
+            return error.with_traceback(None)
         except ConnectFailed as error:
             origin.failed_at = self._watch.now()
             return error.with_traceback(None)  # it would hold this frame, which holds it
@@ -111,7 +113,7 @@ class Opener:
             if not isinstance(error, OSError):
                 raise
             detail = f"the connection to {origin.label} cannot be used: {error.strerror}"
-            raise ConnectFailed(detail, 503, "proxy_internal_error") from error
+            raise LocalShortage(detail) from error
         link = UpstreamLink(transport, origin.label, self._keeper, settings)
         origin.learned.rtt = round_trip(result)
         origin.refresh(link.opened)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 import pytest
 import trio
+import trio.testing
 
+from hopproxy.errors import ConnectFailed, LocalShortage
+from hopproxy.link.dial import connect
+from hopproxy.link.watch import Watch
+from hopproxy.observe.snapshot import Row, links_of, unready
 from hopproxy.record import CloseReason, Hop
+from hopproxy.settings.units import OriginAddress
 from tests.raw_peers import GET
 from tests.wire_pair import Hops
 
@@ -93,8 +100,46 @@ async def test_an_origin_that_failed_is_passed_over_for_the_next(hops: Hops) -> 
     assert (await client.message()).body == b"ok"
 
 
+SHORTAGES = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL]
+
+
+def fail_connects(patch: pytest.MonkeyPatch, number: int, **only: int) -> None:
+    """Let every new stream connection fail so, or those of this `family` only."""
+    usual = socket.socket.connect
+
+    def fail(sock: socket.socket, target: tuple[str, int]) -> None:
+        if sock.type is not socket.SOCK_STREAM or sock.family != only.get("family", sock.family):
+            return usual(sock, target)
+        raise OSError(number, os.strerror(number))
+
+    patch.setattr(socket.socket, "connect", fail)
+
+
+@pytest.mark.parametrize("number", SHORTAGES, ids=errno.errorcode.__getitem__)
+async def test_a_shortage_of_our_own_does_not_make_the_origin_unreachable(
+    tcp_hops: Hops, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hops = tcp_hops
+    origin = await hops.start()
+    client = await hops.client()
+    await hops.quiet()
+    with monkeypatch.context() as patch:
+        fail_connects(patch, number)
+        await client.send(GET)
+        answer = await client.message()
+    await hops.quiet()
+    assert answer.status == 503
+    assert b"error=proxy_internal_error" in answer.values(b"proxy-status")[0]
+    assert hops.records.kept[-1].detail.startswith("this machine cannot open a connection to")
+    assert unready(hops.runtime, trio.current_time()) == ""
+    assert [row["failed_ago"] for row in await origins_of(hops)] == [None]
+    await client.send(GET)
+    await origin.accept_and_answer()
+    assert (await client.message()).body == b"ok"
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-async def test_without_a_file_descriptor_left_the_answer_is_503(
+async def test_without_a_descriptor_for_a_socket_the_origin_stays_reachable(
     hops: Hops, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await hops.start()
@@ -107,6 +152,87 @@ async def test_without_a_file_descriptor_left_the_answer_is_503(
     monkeypatch.setattr(socket, "socket", none_left)
     await client.send(GET)
     assert (await client.message()).status == 503
+    assert unready(hops.runtime, trio.current_time()) == ""
+
+
+async def test_a_machine_without_ipv6_finds_an_ipv6_origin_unreachable(
+    tcp_hops: Hops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EADDRNOTAVAIL again, since no address of ours could be the source."""
+    hops = tcp_hops
+    await hops.start()
+    client = await hops.client()
+    await hops.quiet()
+
+    def no_address(*_: object) -> None:
+        raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "connect", no_address)
+        await client.send(GET)
+        assert (await client.message()).status == 502
+    assert unready(hops.runtime, trio.current_time()).startswith("no origin of")
+
+
+@pytest.mark.parametrize("first", [socket.AF_INET, socket.AF_INET6])
+async def test_a_shortage_towards_one_address_is_not_hidden_by_a_refusal_of_the_other(
+    first: socket.AddressFamily,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens on this port
+        port = taken.getsockname()[1]
+        async with trio.open_nursery() as nursery:
+            watch = Watch()
+            nursery.start_soon(watch.run)
+            await trio.testing.wait_all_tasks_blocked()
+            fail_connects(monkeypatch, errno.ENOBUFS, family=first)
+            with pytest.raises(LocalShortage):
+                await connect(OriginAddress("tcp", "localhost", port), 3.0, watch)
+            nursery.cancel_scope.cancel()
+
+
+LOOK_UPS = {
+    "memory": socket.gaierror(socket.EAI_MEMORY, "Memory allocation failure"),
+    "a descriptor, by the system": OSError(errno.EMFILE, os.strerror(errno.EMFILE)),
+}
+
+
+@pytest.mark.parametrize("error", LOOK_UPS.values(), ids=LOOK_UPS)
+async def test_a_look_up_that_lacks_something_of_ours_says_nothing_about_the_origin(
+    error: OSError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await expect_of_look_up(error, monkeypatch, LocalShortage)
+
+
+async def test_a_look_up_that_fails_for_want_of_a_descriptor_says_nothing_about_the_origin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    again = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", none_left)
+        await expect_of_look_up(again, patch, LocalShortage)
+    await expect_of_look_up(again, monkeypatch, ConnectFailed)
+
+
+async def expect_of_look_up(
+    error: OSError, patch: pytest.MonkeyPatch, expected: type[ConnectFailed]
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    patch.setattr(trio.socket, "getaddrinfo", fail)
+    with pytest.raises(ConnectFailed) as failed:
+        await connect(OriginAddress("tcp", "app.example", 80), 3.0, Watch())
+    assert type(failed.value) is expected
+
+
+async def origins_of(hops: Hops) -> list[Row]:
+    return list((await links_of(hops.runtime))["origins"])
 
 
 async def test_a_connection_that_cannot_be_set_up_does_not_end_the_worker(
