@@ -72,7 +72,7 @@ async def run(client: socket.socket, origin: str, count: int) -> float:
     async with trio.open_nursery() as base:
         watch = Watch()
         base.start_soon(watch.run)
-        runtime = Runtime(settings, watch, base)
+        runtime = Runtime(settings, watch)
         async with trio.open_nursery() as connections:
             gateway = Gateway(runtime, connections, meter)
             gateway.admit(client, "127.0.0.1")

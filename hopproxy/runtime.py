@@ -60,13 +60,13 @@ class Clients:
 
 
 class Runtime:
-    """One worker's state.  Its pool dials in `nursery`."""
+    """One worker's state."""
 
-    def __init__(self, settings: Settings, watch: Watch, nursery: trio.Nursery) -> None:
+    def __init__(self, settings: Settings, watch: Watch) -> None:
         self.settings = settings
         self.watch = watch
         self.closes = Closes()
-        self.pool = Pool(watch, nursery, settings.max_upstream_connections, self.closes)
+        self.pool = Pool(watch, settings.max_upstream_connections, self.closes)
         self.terms = Terms(
             settings.pseudonym.encode(),
             via=settings.via,

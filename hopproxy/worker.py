@@ -58,7 +58,7 @@ class Worker:
         async with trio.open_nursery() as base:
             watch = Watch()
             base.start_soon(watch.run)
-            runtime = Runtime(self._settings, watch, base)
+            runtime = Runtime(self._settings, watch)
             if self._access_log is not None:
                 base.start_soon(self._access_log.run)
             if self._sockets.admin is not None:

@@ -70,7 +70,7 @@ class Hops:
     worker: Worker
 
     def __init__(self, nursery: trio.Nursery, directory: Path) -> None:
-        self._nursery = nursery
+        self.nursery = nursery
         self._directory = directory
         self.tcp = False
         self.origins: list[Origin] = []
@@ -108,7 +108,7 @@ class Hops:
             Sockets([listener], None),
             self.records,
         )
-        self.runtime = cast("Runtime", await self._nursery.start(self._run))
+        self.runtime = cast("Runtime", await self.nursery.start(self._run))
         return self.origins[0]
 
     async def _run(self, task_status: trio.TaskStatus[Runtime]) -> None:

@@ -25,6 +25,7 @@ _HAPPENED = {
     "connection_refused": "refused at once: no process listens there",
     "connection_timeout": f"no connection within {CONNECT:.0f} s",
     "dns_error": "the name has no address",
+    "dns_timeout": f"the name was not resolved within {CONNECT:.0f} s",
 }
 
 
@@ -86,6 +87,8 @@ def _tried(origin: OriginAddress) -> str:
 
 def _advice(origin: OriginAddress, error: HopError) -> str:
     """What a person can do about it."""
+    if error.cause.startswith("dns_"):
+        return f"Is {origin.host} spelled right, and does the resolver of this machine answer?"
     if error.status == 504 and isinstance(error, ConnectFailed):
         return (
             "Something is there but does not accept connections: it may be busy starting, "

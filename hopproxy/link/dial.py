@@ -1,6 +1,8 @@
-"""Opening a connection to an origin: every address it has, within one bound.
+"""Opening a connection to an origin: a race between the addresses it has, within one bound.
 
-No task waits for a connection, the watch tells of it.  Only a name needs one, to be resolved.
+The first address is tried at once, each further one as soon as an earlier one fails or has stayed
+silent for a quarter of a second (RFC 8305).  The first connection wins, the others are closed.  No
+task waits for any of this: the watch tells of each connection.
 """
 
 import errno
@@ -9,17 +11,16 @@ import os
 import socket
 from collections.abc import Callable
 from functools import lru_cache
-
-import trio
-from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
+from itertools import zip_longest
+from typing import Any
 
 from hopproxy.errors import ConnectFailed, LocalShortage
-from hopproxy.link.shortage import is_shortage, is_shortage_of_look_up
+from hopproxy.link.shortage import is_shortage
 from hopproxy.link.watch import Watch
 from hopproxy.settings.units import OriginAddress
 
-#: A family, and what `connect` takes in it.
-Target = tuple[socket.AddressFamily, tuple[str, int] | str]
+#: A family, and what `connect` takes in it: host, port (and more with IPv6), or a path.
+Target = tuple[socket.AddressFamily, Any]
 Result = socket.socket | Exception
 Done = Callable[[Result], None]
 
@@ -31,35 +32,60 @@ _CAUSES = {
     errno.ETIMEDOUT: "connection_timeout",
 }
 
+#: Seconds that an address may stay silent before the next one is tried (RFC 8305 section 5).
+ATTEMPT_DELAY = 0.25
 #: Seconds between two looks at the full backlog of a Unix socket, which no event tells of.
 BACKLOG_PAUSE = 0.01
+#: Where the kernel begins to choose ports of its own: a connection could be made to itself.
+OWN_PORTS = 32768
 
 
 class Dial:
-    """One connection that is being opened, to one of the targets in turn, until `deadline`.
+    """One connection that is being opened, to the fastest of the targets, until `deadline`.
 
     `done` gets a connected, non-blocking socket, or why there is none: ConnectFailed (504 when the
     time ran out, 502 else; LocalShortage when one of the targets could not even be tried), anything
-    else for a fault of ours.  It is called from the watch, never
-    within the call that begins the dial, and not once that was called off.
+    else for a fault of ours.  It is called from the watch, never within the call that begins the
+    dial, and not once that was called off.
     """
 
+    fd = -1  # the sockets are those of its attempts
+    readable = urgent = False
+
     def __init__(self, address: OriginAddress, watch: Watch, deadline: float, done: Done) -> None:
+        self.address = address
         self.deadline = deadline
-        self.fd = -1
-        self.closed = self.readable = self.urgent = False
+        self.closed = False
         self.timer_at = math.inf
-        self._address = address
         self._watch = watch
         self._done: Done | None = done
+        self._askers: dict[Dial, None] | None = None
         self._targets: list[Target] = []
+        self._attempts: list[_Attempt] = []
         self._failure: Exception | None = None
-        self._sock: socket.socket | None = None
+        self._delay = ATTEMPT_DELAY
+        self._next_at = 0.0
 
     def begin(self, targets: list[Target]) -> None:
-        """Try these (none: its address has none, or there was no time to find out)."""
-        self._targets = targets[:]
-        self._watch.wake_at(self, self._attempt(self._watch.now()))
+        """Try these (none: its name has no address)."""
+        now = self._watch.now()
+        self._askers = None
+        self._targets = _in_turn(targets)
+        # However many there are, each gets its turn before the time is over.
+        self._delay = min(ATTEMPT_DELAY, (self.deadline - now) / max(1, len(targets)))
+        self._watch.wake_at(self, self._advance(now))
+
+    def ask(self, askers: "dict[Dial, None]") -> None:
+        """Wait, as one of `askers`, for the addresses of a name; `begin` or `give_up` follows."""
+        self._askers = askers
+        askers[self] = None
+        self._watch.wake_at(self, self.deadline)
+
+    def give_up(self, error: Exception) -> None:
+        """Nothing can be tried; `done` is told soon."""
+        self._askers = None
+        self._failure = error
+        self._watch.wake_at(self, self._watch.now())
 
     def call_off(self) -> None:
         """Nobody wants it any more: no socket is left."""
@@ -73,107 +99,137 @@ class Dial:
         if done is None:
             return
         self.closed = True
-        if isinstance(result, Exception):
-            self._drop()
-        else:
-            self._watch.remove(self)
-            self._sock = None
-            self.fd = -1
+        self._drop()
         done(result)
 
     def on_event(self, hung_up: bool) -> None:
-        """The kernel has an answer."""
-        sock = self._sock
-        assert sock is not None
-        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number:
-            self._fail(OSError(number, os.strerror(number)))
-            self._watch.wake_at(self, self._watch.now())
-        else:
-            self.settle(sock)
+        """No socket is its own."""
 
     def on_time(self, now: float) -> float:
         """Time to try again, to try the next, or to give up."""
         if now >= self.deadline:
-            late = f"{self._address} did not accept a connection in time"
-            self.settle(ConnectFailed(late, 504, "connection_timeout"))
-        elif self._targets:
-            return self._attempt(now)
-        else:
-            nowhere = ConnectFailed(f"{self._address} has no address", 502, "dns_error")
+            self.settle(self._late())
+        elif self._askers is not None:
+            return self.deadline
+        elif not self._targets and not self._attempts:
+            nowhere = ConnectFailed(f"{self.address} has no address", 502, "dns_error")
             self.settle(self._failure or nowhere)
+        else:
+            return self._advance(now)
         return math.inf
 
-    def _attempt(self, now: float) -> float:
-        """Try the next target; when to look again, should no event come before."""
-        if not self._targets:
-            return now
-        family, target = self._targets[0]
+    def answered(self, attempt: "_Attempt", sock: socket.socket) -> None:
+        """The kernel has an answer for one of the attempts."""
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not number and not _is_own(attempt.target, sock):
+            attempt.sock = None
+            self.settle(sock)
+            return
+        number = number or errno.ECONNREFUSED
+        self._fail(attempt, OSError(number, os.strerror(number)))
+        self._watch.wake_at(self, self._watch.now())
+
+    def _late(self) -> ConnectFailed:
+        if self._askers is not None:
+            slow = f"the name of {self.address} was not resolved in time"
+            return ConnectFailed(slow, 504, "dns_timeout")
+        late = f"{self.address} did not accept a connection in time"
+        return ConnectFailed(late, 504, "connection_timeout")
+
+    def _advance(self, now: float) -> float:
+        """Try what is due; when to look again, should no event come before."""
+        again = self.deadline
+        for attempt in self._attempts[:]:
+            if attempt.fd < 0:
+                again = min(again, self._connect(attempt, now))
+        while self._targets and (now >= self._next_at or not self._attempts):
+            attempt = _Attempt(self, self._targets.pop(0))
+            self._attempts.append(attempt)
+            self._next_at = now + self._delay
+            again = min(again, self._connect(attempt, now))
+        if self._targets:
+            return min(again, self._next_at)
+        return again if self._attempts else now
+
+    def _connect(self, attempt: "_Attempt", now: float) -> float:
+        """Begin an attempt; when to come back to it."""
+        family, target = attempt.target
         try:
-            if self._sock is None:
-                self._sock = socket.socket(family, socket.SOCK_STREAM)
-                self._sock.setblocking(False)
+            if attempt.sock is None:
+                attempt.sock = socket.socket(family, socket.SOCK_STREAM)
+                attempt.sock.setblocking(False)
             try:
-                self._sock.connect(target)
+                attempt.sock.connect(target)
             except BlockingIOError as error:
                 if error.errno == errno.EAGAIN and family is socket.AF_UNIX:
-                    return min(now + BACKLOG_PAUSE, self.deadline)
-            self.fd = self._sock.fileno()
-            self._watch.add_connecting(self)
+                    return now + BACKLOG_PAUSE
+            attempt.fd = attempt.sock.fileno()
+            self._watch.add_connecting(attempt)
         except Exception as error:  # whatever it is, the watch must not fall with one dial
-            self._fail(error)
-            return now
-        return self.deadline
+            self._fail(attempt, error)
+        return math.inf
 
-    def _fail(self, error: Exception) -> None:
-        self._drop()
+    def _fail(self, attempt: "_Attempt", error: Exception) -> None:
+        attempt.close(self._watch)
+        self._attempts.remove(attempt)
+        self._next_at = -math.inf  # the next one need not wait
         if isinstance(error, OSError):
-            failure = _failed(self._address, self._targets[0], error)
+            failure = _failed(self.address, attempt.target, error)
             if self._failure is None or isinstance(failure, LocalShortage):
                 self._failure = failure  # a target that was not tried might have answered
-            del self._targets[0]
         else:
             self._failure = error
             self._targets.clear()
 
     def _drop(self) -> None:
         self._watch.remove(self)
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
+        if self._askers is not None:
+            self._askers.pop(self, None)
+        for attempt in self._attempts:
+            attempt.close(self._watch)
+        self._attempts.clear()
+
+
+class _Attempt:
+    """One socket of a dial, on its way to one target; `fd` is -1 until the kernel has begun."""
+
+    __slots__ = ("_dial", "closed", "fd", "readable", "sock", "target", "urgent")
+
+    def __init__(self, dial: Dial, target: Target) -> None:
         self.fd = -1
+        self.closed = self.readable = self.urgent = False
+        self.sock: socket.socket | None = None
+        self.target = target
+        self._dial = dial
+
+    def on_event(self, hung_up: bool) -> None:
+        assert self.sock is not None
+        self._dial.answered(self, self.sock)
+
+    def close(self, watch: Watch) -> None:
+        """Over, whatever came of it; a socket that was connected stays open."""
+        self.closed = True
+        watch.forget(self)
+        if self.sock is not None:
+            self.sock.close()
 
 
-async def connect(address: OriginAddress, timeout: float, watch: Watch) -> socket.socket:
-    """A connected, non-blocking socket.  A checkpoint; cancelled, it leaves no socket behind.
+def _in_turn(targets: list[Target]) -> list[Target]:
+    """Each target once, the families by turns (RFC 8305 section 4)."""
+    if len(targets) < 2:
+        return targets[:]
+    first = [target for target in targets if target[0] is targets[0][0]]
+    others = [target for target in targets if target[0] is not targets[0][0]]
+    mixed = [target for pair in zip_longest(first, others) for target in pair if target is not None]
+    return list(dict.fromkeys(mixed))
 
-    `timeout` seconds bound name resolution and all attempts together.  Raises as `Dial` tells.
-    """
-    task = current_task()
-    results: list[Result] = []
 
-    def done(result: Result) -> None:
-        results.append(result)
-        reschedule(task)
-
-    def abort(_: object) -> Abort:
-        dial.call_off()
-        return Abort.SUCCEEDED
-
-    dial = Dial(address, watch, watch.now() + timeout, done)
-    targets = known_targets(address)
-    if targets is None:
-        with trio.move_on_at(dial.deadline):
-            targets = await _resolved(address)
-    dial.begin(targets or [])
-    await wait_task_rescheduled(abort)
-    result = results.pop()
-    if isinstance(result, Exception):
-        try:
-            raise result
-        finally:
-            del result  # it holds this frame
-    return result
+def _is_own(target: Target, sock: socket.socket) -> bool:
+    """Whether the kernel has connected a socket to itself, where nobody listens."""
+    family, address = target
+    if family is socket.AF_UNIX or address[1] < OWN_PORTS:
+        return False
+    return bool(sock.getsockname()[:2] == address[:2])
 
 
 def _failed(address: OriginAddress, target: Target, error: OSError) -> ConnectFailed:
@@ -199,19 +255,6 @@ def known_targets(address: OriginAddress) -> list[Target] | None:
             (socket.AF_INET6, ("::1", address.port)),
         ]
     return None
-
-
-async def _resolved(address: OriginAddress) -> list[Target]:
-    try:
-        found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        if isinstance(error, OSError) and is_shortage_of_look_up(error):
-            raise LocalShortage(f"this machine cannot look up the name of {address}") from error
-        reason = error.strerror if isinstance(error, OSError) else "it is no host name"
-        raise ConnectFailed(
-            f"the name of {address} cannot be resolved: {reason}", 502, "dns_error"
-        ) from error
-    return [(family, (str(target[0]), int(target[1]))) for family, _, _, _, target in found]
 
 
 def _numeric(host: str) -> socket.AddressFamily | None:

@@ -53,9 +53,13 @@ class Watch:
         """Begin to watch a transport's socket.  Raises OSError when the kernel takes no more."""
         self._readiness.add(transport)
 
-    def add_connecting(self, dial: Watched) -> None:
+    def add_connecting(self, attempt: Ready) -> None:
         """As `add`, for a socket that connects: it is told once it can be written to."""
-        self._readiness.add(dial, connecting=True)
+        self._readiness.add(attempt, connecting=True)
+
+    def forget(self, attempt: Ready) -> None:
+        """As `remove`, for what has no deadline."""
+        self._readiness.remove(attempt)
 
     def add_writing(self, transport: Watched) -> None:
         """Watch for room to write as well: asked for once, when a send first fell short."""

@@ -1,7 +1,4 @@
-"""Opens links to origins: a dial, and what is set on its socket.
-
-No task waits for a dial unless a name has to be resolved.
-"""
+"""Opens links to origins: a dial, and what is set on its socket.  No task waits for a dial."""
 
 import logging
 import random
@@ -9,16 +6,18 @@ import socket
 from collections.abc import Callable
 from functools import partial
 
-import trio
+from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 
 from hopproxy.errors import ConnectFailed, HopError, LocalShortage
-from hopproxy.link.dial import Dial, Result, connect, known_targets
+from hopproxy.link.dial import Dial, Result
 from hopproxy.link.tcp import break_after, round_trip, tune
 from hopproxy.link.transport import Transport
 from hopproxy.link.upstream import Keeper, UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.origin import Origin
+from hopproxy.pool.resolver import Resolver
 from hopproxy.record import Hop
+from hopproxy.settings.units import OriginAddress
 
 log = logging.getLogger("hopproxy")
 
@@ -28,21 +27,17 @@ Done = Callable[[Origin, Opened], None]
 
 
 class Opener:
-    """Opens links for one pool, their `keeper`.  Dials by name run in `nursery`."""
+    """Opens links for one pool, their `keeper`."""
 
-    def __init__(self, watch: Watch, nursery: trio.Nursery, keeper: Keeper) -> None:
+    def __init__(self, watch: Watch, keeper: Keeper) -> None:
         self._watch = watch
-        self._nursery = nursery
         self._keeper = keeper
+        self._resolver = Resolver()
         self._random = random.Random()
         self._dials: dict[Dial, Callable[[None], None]] = {}
 
-    def begin(self, origin: Origin, done: Done) -> None:
-        """Begin a dial; `done` is told later how it ended."""
-        targets = known_targets(origin.address)
-        if targets is None:
-            self._nursery.start_soon(self._by_name, origin, done)
-            return
+    def begin(self, origin: Origin, done: Done) -> Dial:
+        """Begin a dial; `done` is told later how it ended, unless it is called off."""
 
         def ended(result: Result) -> None:
             del self._dials[dial]
@@ -51,36 +46,35 @@ class Opener:
         deadline = self._watch.now() + origin.settings.connect_timeout
         dial = Dial(origin.address, self._watch, deadline, ended)
         self._dials[dial] = partial(done, origin)
-        dial.begin(targets)
-
-    async def _by_name(self, origin: Origin, done: Done) -> None:
-        opened: Opened = None
-        try:
-            opened = await self._open(origin)
-        finally:
-            done(origin, opened)
+        self._resolver.begin(dial)
+        return dial
 
     async def open(self, origin: Origin) -> UpstreamLink:
         """A link for the caller alone.  A checkpoint; cancelled, it leaves no socket behind.
 
         Raises ConnectFailed.
         """
-        opened = await self._open(origin)
+        results: list[Opened] = []
+        task = current_task()
+
+        def done(_: Origin, opened: Opened) -> None:
+            results.append(opened)
+            reschedule(task)
+
+        def abort(_: object) -> Abort:
+            del self._dials[dial]
+            dial.call_off()
+            return Abort.SUCCEEDED
+
+        dial = self.begin(origin, done)
+        await wait_task_rescheduled(abort)
+        opened = results.pop()
         if isinstance(opened, UpstreamLink):
             return opened
-        assert opened is not None
         try:
-            raise opened
+            raise opened or LocalShortage("stopped")
         finally:
             del opened  # it holds this frame
-
-    async def _open(self, origin: Origin) -> Opened:
-        result: Result
-        try:
-            result = await connect(origin.address, origin.settings.connect_timeout, self._watch)
-        except Exception as error:
-            result = error
-        return self._opened(origin, result)
 
     def _opened(self, origin: Origin, result: Result) -> Opened:
         """What has come of a dial; the origin notes whether it can be reached."""
@@ -130,8 +124,37 @@ class Opener:
         return Transport(sock, self._watch, Hop.UPSTREAM)
 
     def stop(self) -> None:
-        """Call off every dial."""
-        for dial, done in self._dials.items():
+        """Call off every dial, forget every name that is being resolved."""
+        dials, self._dials = self._dials, {}
+        for dial, done in dials.items():
             dial.call_off()
             done(None)
-        self._dials.clear()
+        self._resolver.stop()
+
+
+async def connect(address: OriginAddress, timeout: float, watch: Watch) -> socket.socket:
+    """A connected, non-blocking socket.  A checkpoint; cancelled, it leaves no socket behind.
+
+    `timeout` seconds bound name resolution and all attempts together.  Raises as `Dial` tells.
+    """
+    task = current_task()
+    results: list[Result] = []
+
+    def done(result: Result) -> None:
+        results.append(result)
+        reschedule(task)
+
+    def abort(_: object) -> Abort:
+        dial.call_off()
+        return Abort.SUCCEEDED
+
+    dial = Dial(address, watch, watch.now() + timeout, done)
+    Resolver().begin(dial)
+    await wait_task_rescheduled(abort)
+    result = results.pop()
+    if isinstance(result, Exception):
+        try:
+            raise result
+        finally:
+            del result  # it holds this frame
+    return result

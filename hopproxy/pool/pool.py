@@ -18,14 +18,13 @@ from hopproxy.settings.units import OriginAddress
 class Pool:
     """All upstream links of one worker.
 
-    Dials belong to it, so that a caller who leaves does not waste a connection nearly made; those
-    by name run in `nursery`.
+    Dials belong to it, so that a caller who leaves does not waste a connection nearly made.
     """
 
-    def __init__(self, watch: Watch, nursery: trio.Nursery, max_total: int, closes: Closes) -> None:
+    def __init__(self, watch: Watch, max_total: int, closes: Closes) -> None:
         self._watch = watch
         self._closes = closes
-        self._opener = Opener(watch, nursery, self)
+        self._opener = Opener(watch, self)
         self._learned: dict[OriginAddress, IdleTimeout] = {}
         self.ledger: Ledger[UpstreamLink] = Ledger(max_total)
         #: Every open link, whatever it does: for those who look.

@@ -6,11 +6,11 @@ import trio
 
 from hopproxy import __version__
 from hopproxy.errors import HopError, LinkError
-from hopproxy.link.dial import connect
 from hopproxy.link.transport import Transport
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.message import ResponseHead
+from hopproxy.pool.opener import connect
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import OriginAddress

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from typing import Any
 
@@ -11,50 +12,17 @@ import trio
 
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
-from hopproxy.settings.schema import Upstream
+from hopproxy.settings.schema import Route, Upstream
 from hopproxy.settings.units import OriginAddress
-from tests.raw_peers import GET, OK
+from tests.names import Names
+from tests.raw_peers import GET, OK, get
 from tests.wire_pair import Hops
 
 
-class Names(trio.abc.HostnameResolver):
-    """Answers after `delay` seconds: the address, or `failure`."""
-
-    def __init__(self, delay: float, failure: OSError | None) -> None:
-        self.delay = delay
-        self.failure = failure
-        self.asked = 0
-
-    async def getaddrinfo(
-        self,
-        host: bytes | None,
-        port: bytes | str | int | None,
-        family: int = 0,
-        type: int = 0,  # noqa: A002 (trio names it so)
-        proto: int = 0,
-        flags: int = 0,
-    ) -> list[Any]:
-        self.asked += 1
-        await trio.sleep(self.delay)
-        if self.failure is not None:
-            raise self.failure
-        assert isinstance(port, int)
-        found = socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)
-        return [found]
-
-    async def getnameinfo(self, sockaddr: object, flags: int) -> tuple[str, str]:
-        raise AssertionError("no name is asked for an address")
-
-
 @pytest.fixture
-def named() -> Any:
-    """Sets the resolver of this trio run."""
-
-    def use(names: Names) -> Names:
-        trio.socket.set_custom_hostname_resolver(names)
-        return names
-
-    return use
+def names(tcp_hops: Hops, monkeypatch: pytest.MonkeyPatch) -> Names:
+    """The names of this test."""
+    return Names(tcp_hops.nursery, monkeypatch)
 
 
 def by_name(port: int, **settings: Any) -> dict[str, Upstream]:
@@ -63,9 +31,9 @@ def by_name(port: int, **settings: Any) -> dict[str, Upstream]:
     return {"app": Upstream(origins=(address,), **settings)}
 
 
-async def test_a_name_that_cannot_be_resolved_is_answered_502(tcp_hops: Hops, named: Any) -> None:
+async def test_a_name_that_cannot_be_resolved_is_answered_502(tcp_hops: Hops, names: Names) -> None:
     hops = tcp_hops
-    names = named(Names(0.0, socket.gaierror(socket.EAI_NONAME, "no such name")))
+    names.failure = socket.gaierror(socket.EAI_NONAME, "no such name")
     origin = hops.add_origin()
     await hops.start(upstreams=by_name(origin.address.port))
     client = await hops.client()
@@ -75,15 +43,14 @@ async def test_a_name_that_cannot_be_resolved_is_answered_502(tcp_hops: Hops, na
     assert b"error=dns_error" in answer.values(b"proxy-status")[0]
     names.failure = None  # and it is asked again, for the next request
     assert (await hops.anew(client)).status == 200
-    assert names.asked == 2
+    assert len(names.asked) == 2
 
 
 async def test_a_slow_name_is_bounded_by_connect_timeout_and_holds_up_nobody(
-    tcp_hops: Hops, named: Any
+    tcp_hops: Hops, names: Names
 ) -> None:
     hops = tcp_hops
     origin = hops.add_origin()
-    names = named(Names(0.0, None))
     await hops.start(upstreams=by_name(origin.address.port, connect_timeout=3.0))
     other, upstream = await hops.pair()
     names.delay = 60.0
@@ -100,10 +67,96 @@ async def test_a_slow_name_is_bounded_by_connect_timeout_and_holds_up_nobody(
     await third.send(GET)
     answer = await third.message()
     assert answer.status == 504
-    assert b"error=connection_timeout" in answer.values(b"proxy-status")[0]
+    assert b"error=dns_timeout" in answer.values(b"proxy-status")[0]
     assert trio.current_time() - began == pytest.approx(3.0, abs=0.2)
     await upstream.send(OK)
     assert (await client.message()).status == 200
+
+
+async def test_a_name_that_hangs_holds_up_no_other_upstream(tcp_hops: Hops, names: Names) -> None:
+    hops = tcp_hops
+    port = hops.add_origin().address.port
+    upstreams = {
+        name: Upstream(origins=(OriginAddress("tcp", host=f"{name}.test", port=port),))
+        for name in ("hangs", "answers")
+    }
+    names.delays["hangs.test"] = 60.0
+    await hops.start(
+        upstreams=upstreams,
+        routes=(Route(upstream="hangs", path="/hangs"), Route(upstream="answers")),
+    )
+    clients = [await hops.client() for _ in range(50)]
+    for client in clients:
+        await client.send(get(b"/hangs"))
+    await hops.quiet()
+    began = trio.current_time()
+    assert (await hops.anew(await hops.client())).status == 200
+    assert trio.current_time() == began
+    for client in clients:
+        answer = await client.message()
+        assert answer.status == 504
+        assert b"error=dns_timeout" in answer.values(b"proxy-status")[0]
+    assert trio.current_time() - began == pytest.approx(3.0, abs=0.1)
+    assert names.asked.count("hangs.test") == 1  # whoever wants it waits for the same look-up
+    await hops.quiet()
+    assert hops.runtime.tallies["hangs"].causes == {"dns_timeout": 50}
+    assert hops.records.kept[-1].cause == "dns_timeout"
+
+
+async def test_a_name_that_hung_is_asked_again_once_it_has_answered(
+    tcp_hops: Hops, names: Names
+) -> None:
+    hops = tcp_hops
+    origin = hops.add_origin()
+    names.delay = 5.0
+    await hops.start(upstreams=by_name(origin.address.port))
+    client = await hops.client()
+    await client.send(GET)
+    assert (await client.message()).status == 504
+    await client.send(GET)  # joins the look-up that is under way
+    await origin.accept_and_answer()
+    assert (await client.message()).status == 200
+    assert names.asked == ["origin.test"]
+
+
+async def test_more_names_than_may_be_asked_for_at_once_wait_for_their_turn(
+    tcp_hops: Hops, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hopproxy.pool.resolver.MOST", 2)
+    hops = tcp_hops
+    port = hops.add_origin().address.port
+    upstreams = {
+        name: Upstream(origins=(OriginAddress("tcp", host=f"{name}.test", port=port),))
+        for name in "abcd"
+    }
+    routes = tuple(Route(upstream=name, path=f"/{name}") for name in "abcd")
+    names.delay = 3.5
+    await hops.start(upstreams=upstreams, routes=routes)
+    clients = [await hops.client() for _ in "abcd"]
+    for name, client in zip("abcd", clients, strict=True):
+        await client.send(get(f"/{name}".encode()))
+        await hops.quiet()
+    assert [(await client.message()).status for client in clients] == [504] * 4
+    await clients[3].send(get(b"/d"))
+    await trio.sleep(1)
+    assert names.asked == ["a.test", "b.test", "d.test"]  # nobody waits for c any more
+    assert (await clients[3].message()).status == 504
+
+
+async def test_a_resolver_without_a_thread_left_is_our_own_fault(
+    tcp_hops: Hops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    origin = tcp_hops.add_origin()
+    await tcp_hops.start(upstreams=by_name(origin.address.port))
+    client = await tcp_hops.client()
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    await client.send(GET)
+    answer = await client.message()
+    assert answer.status == 503
+    assert b"error=proxy_internal_error" in answer.values(b"proxy-status")[0]
 
 
 @pytest.mark.parametrize("jump", [86400.0, -86400.0], ids=["forwards", "backwards"])

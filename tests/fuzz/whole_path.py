@@ -217,7 +217,7 @@ async def stage() -> AsyncIterator[Stage]:
     async with trio.open_nursery() as nursery:
         watch = Watch()
         nursery.start_soon(watch.run)
-        made = Stage(nursery, Runtime(SETTINGS, watch, nursery), clock)
+        made = Stage(nursery, Runtime(SETTINGS, watch), clock)
         with made.in_place():
             try:
                 yield made

@@ -11,11 +11,12 @@ import trio
 import trio.testing
 
 from hopproxy.errors import ConnectFailed, LocalShortage
-from hopproxy.link.dial import connect
 from hopproxy.link.watch import Watch
 from hopproxy.observe.snapshot import Row, links_of, unready
+from hopproxy.pool.opener import connect
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.units import OriginAddress
+from tests.names import Names
 from tests.raw_peers import GET
 from tests.wire_pair import Hops
 
@@ -222,12 +223,13 @@ async def test_a_look_up_that_fails_for_want_of_a_descriptor_says_nothing_about_
 async def expect_of_look_up(
     error: OSError, patch: pytest.MonkeyPatch, expected: type[ConnectFailed]
 ) -> None:
-    async def fail(*_: object, **__: object) -> None:
-        raise error
-
-    patch.setattr(trio.socket, "getaddrinfo", fail)
-    with pytest.raises(ConnectFailed) as failed:
-        await connect(OriginAddress("tcp", "app.example", 80), 3.0, Watch())
+    async with trio.open_nursery() as nursery:
+        watch = Watch()
+        nursery.start_soon(watch.run)
+        Names(nursery, patch).failure = error
+        with pytest.raises(ConnectFailed) as failed:
+            await connect(OriginAddress("tcp", "app.example", 80), 3.0, watch)
+        nursery.cancel_scope.cancel()
     assert type(failed.value) is expected
 
 

@@ -110,8 +110,7 @@ class Dials:
         self._gone = {hops.origins[number].address for number in gone}
         self._numbers = {origin.address: number for number, origin in enumerate(hops.origins)}
         self.made: list[int] = []
-        for room in ("pool.opener", "link.dial"):
-            monkeypatch.setattr(f"hopproxy.{room}.known_targets", self)
+        monkeypatch.setattr("hopproxy.pool.resolver.known_targets", self)
 
     def __call__(self, address: OriginAddress) -> list[Target]:
         self.made.append(self._numbers[address])

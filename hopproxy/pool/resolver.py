@@ -1,0 +1,130 @@
+"""Asks the system for the addresses of names, without holding up anything else.
+
+The system's resolver blocks, and can do so for half a minute.  So each name is asked for in a
+thread of its own, once at a time however many dials want it, and a name that hangs costs one
+thread.  The threads are daemons: a process that ends does not wait for them.
+"""
+
+import contextlib
+import socket
+import threading
+from collections import deque
+from functools import partial
+from typing import Any
+
+import trio
+
+from hopproxy.errors import ConnectFailed, LocalShortage
+from hopproxy.link.dial import Dial, Target, known_targets
+from hopproxy.link.shortage import is_shortage_of_look_up
+
+#: Names that are asked for at once; more wait for their turn.
+MOST = 128
+
+#: What the system said: (family, type, protocol, canonical name, address) each, or why nothing.
+Answer = list[tuple[Any, ...]] | Exception
+
+
+class LookUp:
+    """One name that is being asked for, and the dials that wait for it."""
+
+    __slots__ = ("askers", "host", "port")
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        self.askers: dict[Dial, None] = {}
+
+
+class Resolver:
+    """The look-ups of one trio run, which makes it; at most `MOST` at once."""
+
+    def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._look_ups: dict[str, LookUp] = {}
+        self._queue: deque[LookUp] = deque()
+        self._running = 0
+
+    def begin(self, dial: Dial) -> None:
+        """Begin a dial: now where its addresses are known, else once its name is resolved."""
+        targets = known_targets(dial.address)
+        if targets is not None:
+            dial.begin(targets)
+            return
+        host = dial.address.host
+        look_up = self._look_ups.get(host)
+        if look_up is None:
+            try:
+                host.encode("idna")
+            except UnicodeError:
+                dial.give_up(_unresolved(dial, "it is no host name"))
+                return
+            look_up = self._look_ups[host] = LookUp(host, dial.address.port)
+            self._queue.append(look_up)
+        dial.ask(look_up.askers)
+        self._start_due()
+
+    def stop(self) -> None:
+        """Forget every look-up; threads that still wait for an answer are left behind."""
+        self._look_ups.clear()
+        self._queue.clear()
+
+    def _start_due(self) -> None:
+        while self._queue and self._running < MOST:
+            look_up = self._queue.popleft()
+            if not look_up.askers:  # all have given up
+                del self._look_ups[look_up.host]
+                continue
+            self._running += 1
+            try:
+                self._start(look_up)
+            except RuntimeError as error:  # no more threads for this process
+                self._ended(look_up, error)
+
+    def _start(self, look_up: LookUp) -> None:
+        """Ask in a thread; `_ended` is called in the run's own."""
+        name = f"look-up of {look_up.host}"
+        threading.Thread(target=self._ask, args=(look_up,), name=name, daemon=True).start()
+
+    def _ask(self, look_up: LookUp) -> None:
+        answer: Answer
+        try:
+            answer = socket.getaddrinfo(look_up.host, look_up.port, type=socket.SOCK_STREAM)
+        except Exception as error:  # whatever it is, those who wait are told
+            answer = error.with_traceback(None)
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(partial(self._ended, look_up, answer))
+
+    def _ended(self, look_up: LookUp, answer: Answer) -> None:
+        self._running -= 1
+        if self._look_ups.get(look_up.host) is look_up:
+            del self._look_ups[look_up.host]
+        for dial in list(look_up.askers):
+            if isinstance(answer, list):
+                dial.begin(_targets(answer, dial.address.port))
+            else:
+                dial.give_up(_failed(dial, answer))
+        self._start_due()
+
+
+def _targets(answer: list[tuple[Any, ...]], port: int) -> list[Target]:
+    """Where to connect, with the port of this origin: others may share the name."""
+    return [(family, (target[0], port, *target[2:])) for family, _, _, _, target in answer]
+
+
+def _failed(dial: Dial, error: Exception) -> Exception:
+    if isinstance(error, RuntimeError):
+        return LocalShortage(f"no thread left to look up the name of {dial.address}")
+    if isinstance(error, UnicodeError):
+        return _unresolved(dial, "it is no host name")
+    if not isinstance(error, OSError):
+        return error
+    if is_shortage_of_look_up(error):
+        return LocalShortage(f"this machine cannot look up the name of {dial.address}")
+    return _unresolved(dial, error.strerror or str(error))
+
+
+def _unresolved(dial: Dial, reason: str) -> ConnectFailed:
+    return ConnectFailed(
+        f"the name of {dial.address} cannot be resolved: {reason}", 502, "dns_error"
+    )

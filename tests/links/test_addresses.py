@@ -1,0 +1,194 @@
+"""An origin of several addresses: a silent one costs a quarter of a second, not the request."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+
+from hopproxy.link.dial import Target, _in_turn
+from hopproxy.listener import open_listener
+from hopproxy.settings.schema import Upstream
+from hopproxy.settings.units import Bind, OriginAddress
+from tests.names import Names
+from tests.raw_peers import GET, Origin
+from tests.wire_pair import Hops
+
+SILENT, ALIVE = "127.0.0.2", "127.0.0.3"
+
+
+class Stage:
+    """An origin known by one name, on one port of several addresses."""
+
+    def __init__(self, hops: Hops, names: Names) -> None:
+        self.hops = hops
+        self.names = names
+        self.port = 0
+        self._fillers: list[trio.socket.SocketType] = []
+
+    def listen(self, host: str, backlog: int = 16) -> Origin:
+        """Answer at this address."""
+        sock = open_listener(Bind("tcp", host=host, port=self.port), backlog)
+        self.port = sock.getsockname()[1]
+        self.hops.origins.append(Origin(sock, OriginAddress("tcp", host=host, port=self.port)))
+        return self.hops.origins[-1]
+
+    async def silent(self, host: str) -> Origin:
+        """Listen at this address, with a backlog that is full."""
+        origin = self.listen(host, 0)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        for _ in range(3):
+            sock = trio.socket.socket(family)
+            self._fillers.append(sock)
+            with trio.move_on_after(0.1):
+                await sock.connect((host, self.port))
+        return origin
+
+    async def start(self, host: str = "origin.test", **settings: float) -> None:
+        """Start the worker in front of it."""
+        address = OriginAddress("tcp", host=host, port=self.port)
+        upstream = Upstream(origins=(address,), **settings)  # type: ignore[arg-type]
+        await self.hops.start(upstreams={"app": upstream})
+
+    async def ask(self) -> tuple[int, float]:
+        """Send one request; its status and how long it took."""
+        client = await self.hops.client()
+        began = trio.current_time()
+        await client.send(GET)
+        status = (await client.message()).status
+        taken = trio.current_time() - began
+        await self.hops.quiet()
+        return status, taken
+
+    def clear(self) -> None:
+        """Close what fills backlogs."""
+        for filler in self._fillers:
+            filler.close()
+
+
+@pytest.fixture
+async def stage(tcp_hops: Hops, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    made = Stage(tcp_hops, Names(tcp_hops.nursery, monkeypatch))
+    yield made
+    made.clear()
+
+
+async def test_the_second_address_is_tried_when_the_first_is_silent(stage: Stage) -> None:
+    await stage.silent(SILENT)
+    alive = stage.listen(ALIVE)
+    stage.names.addresses = [SILENT, ALIVE]
+    await stage.start()
+    stage.hops.nursery.start_soon(alive.accept_and_answer)
+    status, taken = await stage.ask()
+    assert status == 200
+    assert taken == pytest.approx(0.25, abs=0.05)
+
+
+async def test_the_second_address_is_tried_at_once_when_the_first_refuses(stage: Stage) -> None:
+    alive = stage.listen(ALIVE)
+    stage.names.addresses = [SILENT, ALIVE]
+    await stage.start()
+    stage.hops.nursery.start_soon(alive.accept_and_answer)
+    assert await stage.ask() == (200, 0.0)
+
+
+async def test_localhost_is_answered_by_its_second_loopback_when_the_first_is_silent(
+    stage: Stage,
+) -> None:
+    try:
+        alive = stage.listen("::1")
+    except OSError:
+        pytest.skip("no IPv6 on the loopback interface")
+    await stage.silent("127.0.0.1")
+    await stage.start("localhost")
+    stage.hops.nursery.start_soon(alive.accept_and_answer)
+    status, taken = await stage.ask()
+    assert status == 200
+    assert taken == pytest.approx(0.25, abs=0.05)
+    assert stage.names.asked == []
+
+
+async def test_many_silent_addresses_do_not_hide_the_one_that_answers(stage: Stage) -> None:
+    silent = [f"127.0.1.{number}" for number in range(1, 15)]
+    for host in silent:
+        await stage.silent(host)
+    alive = stage.listen(ALIVE)
+    stage.names.addresses = [*silent, ALIVE]
+    await stage.start(connect_timeout=3.0)
+    stage.hops.nursery.start_soon(alive.accept_and_answer)
+    status, taken = await stage.ask()
+    assert status == 200
+    assert taken < 3.0
+
+
+async def test_a_short_connect_timeout_is_shared_by_the_addresses(stage: Stage) -> None:
+    await stage.silent(SILENT)
+    alive = stage.listen(ALIVE)
+    stage.names.addresses = [SILENT, ALIVE]
+    await stage.start(connect_timeout=0.2)
+    stage.hops.nursery.start_soon(alive.accept_and_answer)
+    status, taken = await stage.ask()
+    assert status == 200
+    assert taken == pytest.approx(0.1, abs=0.05)
+
+
+async def test_connect_timeout_bounds_all_addresses_together(stage: Stage) -> None:
+    await stage.silent(SILENT)
+    await stage.silent(ALIVE)
+    stage.names.addresses = [SILENT, ALIVE]
+    await stage.start(connect_timeout=2.0)
+    status, taken = await stage.ask()
+    assert status == 504
+    assert taken == pytest.approx(2.0, abs=0.05)
+    assert stage.hops.records.kept[-1].cause == "connection_timeout"
+
+
+async def test_the_time_for_the_name_counts_as_well(stage: Stage) -> None:
+    await stage.silent(SILENT)
+    stage.names.addresses = [SILENT]
+    stage.names.delay = 1.5
+    await stage.start(connect_timeout=2.0)
+    assert (await stage.ask())[1] == pytest.approx(2.0, abs=0.05)
+
+
+async def test_an_address_that_answers_late_is_closed_and_serves_nobody(stage: Stage) -> None:
+    slow = await stage.silent(SILENT)
+    alive = stage.listen(ALIVE)
+    stage.names.addresses = [SILENT, ALIVE]
+    await stage.start()
+    stage.hops.nursery.start_soon(alive.accept_and_answer)
+    assert (await stage.ask())[0] == 200
+    stage.clear()
+    with trio.move_on_after(20) as scope:  # longer than the kernel asks again
+        while True:
+            assert await (await slow.accept()).rest() == b""
+    assert scope.cancelled_caught
+
+
+async def test_a_name_whose_addresses_all_refuse_is_answered_at_once(stage: Stage) -> None:
+    stage.listen("127.0.0.1").close()
+    stage.names.addresses = [SILENT, ALIVE]
+    await stage.start()
+    assert await stage.ask() == (502, 0.0)
+    assert stage.hops.records.kept[-1].cause == "connection_refused"
+
+
+async def test_a_client_that_leaves_leaves_no_attempt_behind(stage: Stage) -> None:
+    await stage.silent(SILENT)
+    await stage.silent(ALIVE)
+    stage.names.addresses = [SILENT, ALIVE]
+    await stage.start()
+    client = await stage.hops.client()
+    await client.send(GET)
+    await trio.sleep(0.5)
+    client.close()  # and the end of the test looks for sockets
+
+
+def test_the_families_take_turns_and_each_target_is_tried_once() -> None:
+    four: list[Target] = [(socket.AF_INET, (f"192.0.2.{n}", 80)) for n in (1, 2, 3)]
+    six: list[Target] = [(socket.AF_INET6, (f"2001:db8::{n}", 80, 0, 0)) for n in (1, 2)]
+    assert _in_turn([*six, *four]) == [six[0], four[0], six[1], four[1], four[2]]
+    assert _in_turn([*four, four[0], *six]) == [four[0], six[0], four[1], six[1], four[2]]
+    assert _in_turn([]) == []
