@@ -7,6 +7,7 @@ receiver does not take at once is read out of it, and waits as it would have oth
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 
 from hopproxy.errors import LinkError
@@ -21,9 +22,33 @@ LEAST = 128 * 1024
 
 _SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 
+#: What a broken connection says.  Anything else (EPERM under seccomp, ENOSYS, EINVAL, ...) says
+#: that splicing is not available here, whatever the reason.
+_BROKEN = frozenset(
+    {
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.EPIPE,
+        errno.ENOTCONN,
+        errno.ETIMEDOUT,
+        errno.EHOSTUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENETUNREACH,
+        errno.ENETDOWN,
+        errno.ENETRESET,
+        errno.EBADF,  # closed on our side meanwhile
+    }
+)
+
+log = logging.getLogger("hopproxy")
+
 
 class Pipe:
-    """A pipe in the kernel, made when first needed.  `close` it in the end."""
+    """A pipe in the kernel, made when first needed.  `close` it in the end.
+
+    Where splicing turns out not to be available, bodies are copied from then on.
+    """
 
     def __init__(self) -> None:
         self._ends: tuple[int, int] | None = None
@@ -64,6 +89,8 @@ class Pipe:
         left = self._drain(sink.transport, count)
         if left:
             sink.write(self._rest(left))
+        if not self._usable:
+            self.close()
         return count
 
     def close(self) -> None:
@@ -74,19 +101,35 @@ class Pipe:
 
     def _fill(self, source: Endpoint, count: int) -> int | None:
         """Take in what is at hand: 0 at a FIN, None if nothing is."""
+        if self._ends is None and not self._open():
+            return None
+        assert self._ends is not None
         try:
-            if self._ends is None:
-                self._ends = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-                _widen(self._ends[1])
             return os.splice(source.fd, self._ends[1], count)
         except BlockingIOError:
             source.readable = source.hung_up = False
             return None
         except OSError as error:
-            if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EMFILE, errno.ENFILE):
-                self._usable = False  # bodies go the usual way from now on
-                return None
-            raise source.broken(error) from error
+            if error.errno in _BROKEN:
+                raise source.broken(error) from error
+            self._give_up(error)
+            self.close()
+            return None
+
+    def _open(self) -> bool:
+        """Make the pipe; False where that is denied, or no descriptor is left."""
+        try:
+            self._ends = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            self._give_up(error)
+            return False
+        _widen(self._ends[1])
+        return True
+
+    def _give_up(self, error: OSError) -> None:
+        """Copy bodies from now on."""
+        self._usable = False
+        log.warning("long bodies are copied from now on, splice is not available: %s", error)
 
     def _rest(self, count: int) -> bytes:
         assert self._ends is not None
@@ -100,7 +143,10 @@ class Pipe:
         return rest
 
     def _drain(self, sink: Endpoint, count: int) -> int:
-        """Give out what is taken at once; how much is left.  Raises LinkError, and leaves none."""
+        """Give out what is taken at once; how much is left.
+
+        Raises LinkError where the sink is broken, and leaves nothing in the pipe then.
+        """
         assert self._ends is not None
         try:
             while count:
@@ -110,8 +156,10 @@ class Pipe:
         except BlockingIOError:
             pass
         except OSError as error:
-            self.close()
-            raise sink.broken(error) from error
+            if error.errno in _BROKEN:
+                self.close()
+                raise sink.broken(error) from error
+            self._give_up(error)
         return count
 
 

@@ -16,7 +16,7 @@ import trio
 from hopproxy.link import splice
 from hopproxy.record import CloseReason, Hop
 from tests.raw_peers import GET, OK, Peer
-from tests.wire_pair import Hops
+from tests.wire_pair import Hops, open_files
 
 HEAD = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: %d\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
@@ -181,27 +181,66 @@ async def test_a_long_request_passes_whole(hops: Hops, spliced: Spliced) -> None
     assert [record.received for record in hops.records.kept] == [len(BODY), 0]
 
 
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
-async def test_where_nothing_can_be_spliced_bodies_go_the_usual_way(
+#: Errors by which a kernel, a sandbox or a seccomp filter denies a system call.
+DENIALS = [
+    errno.EPERM,
+    errno.EACCES,
+    errno.ENOSYS,
+    errno.EINVAL,
+    errno.EOPNOTSUPP,
+    errno.ENOMEM,
+]
+
+
+class Denied:
+    """`os.splice` as a sandbox lets it be called: into a pipe, out of it, or not at all."""
+
+    def __init__(self, number: int, allowed: int) -> None:
+        self.calls = 0
+        self._number = number
+        self._allowed = allowed
+        self._splice = os.splice
+
+    def __call__(self, source: int, sink: int, count: int) -> int:
+        self.calls += 1
+        if self.calls > self._allowed:
+            raise OSError(self._number, os.strerror(self._number))
+        return self._splice(source, sink, count)
+
+
+@pytest.mark.parametrize("number", DENIALS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("allowed", [0, 1, 2, 3])
+async def test_a_denied_splice_is_not_tried_again_and_loses_no_byte(
+    tcp_hops: Hops, monkeypatch: pytest.MonkeyPatch, number: int, allowed: int
+) -> None:
+    denied = Denied(number, allowed)
+    monkeypatch.setattr(os, "splice", denied)
+    await tcp_hops.start()
+    before = open_files()
+    client, upstream = await answered(tcp_hops, BODY)
+    assert denied.calls == allowed + 1
+    assert not any("pipe:" in name for name in open_files() - before)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.send, POST % len(BODY) + BODY)
+        assert (await upstream.message()).body == BODY
+    await upstream.send(OK)
+    assert (await client.message()).body == b"ok"
+    assert denied.calls == allowed + 1
+    await tcp_hops.quiet()
+    assert [record.cause for record in tcp_hops.records.kept] == ["", ""]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, *DENIALS], ids=errno.errorcode.get)
+async def test_without_a_pipe_bodies_are_copied(
     hops: Hops, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    def refused(*_: int) -> int:
+    def denied(_: int) -> tuple[int, int]:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "splice", refused)
+    monkeypatch.setattr(os, "pipe2", denied)
     await hops.start()
     await answered(hops, BODY)
-
-
-async def test_without_a_descriptor_for_the_pipe_bodies_go_the_usual_way(
-    hops: Hops, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def none_left(_: int) -> tuple[int, int]:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    monkeypatch.setattr(os, "pipe2", none_left)
-    await hops.start()
-    await answered(hops, BODY)
+    assert [record.cause for record in hops.records.kept] == [""]
 
 
 # -- what a review found -----------------------------------------------------------------------
