@@ -17,7 +17,7 @@ from hopproxy.pool.pool import Pool, PrivateLink
 from hopproxy.record import CloseReason, ExchangeRecord
 from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.hop import end_to_end_trailers, response_for_client
-from hopproxy.rules.upgrade import check_switch
+from hopproxy.rules.upgrade import check_sent, check_switch
 from hopproxy.terms import Terms
 from hopproxy.upload import Upload
 from hopproxy.wire.chunked import LAST_CHUNK, chunk
@@ -135,26 +135,33 @@ class Carriage:
         upload = self.upload = self.upload or self._new_upload()
         upload.done = False
         await upstream.send(outbound)
+        head: ResponseHead | None = None
         if self.request.expects and first and not self.client.buffer:
-            early = await self._await_continue()
-            if early is not None:
-                await self._respond(early)
+            head = await self._await_continue()
+            if head is not None and not _switches(head):
+                await self._respond(head)
                 return
         failure: HopError | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(upload.run, upstream, nursery.cancel_scope)
             try:
-                head = await self._read_head(float("inf"))
-                await self._respond(await self._after_interim(head, float("inf")))
+                head = head or await self._read_head(float("inf"))
+                head = await self._after_interim(head, float("inf"))
+                if not _switches(head):
+                    await self._respond(head)
             except HopError as error:  # caught inside, raised outside: no exception groups
                 failure = error
-            nursery.cancel_scope.cancel()  # answered: nobody reads the rest of the body
+            if failure is not None or not _switches(head):
+                nursery.cancel_scope.cancel()  # answered: nobody reads the rest of the body
         failure, upload.failure = upload.failure or failure, None
         if failure is not None:
             try:
                 raise failure
             finally:
                 del failure  # it holds this frame
+        if head is not None and _switches(head):  # which is done once the body has been sent
+            check_sent(upload.done)
+            await self._respond(head)
 
     def _new_upload(self) -> Upload:
         return Upload(self.client, self.request, self.record, self.terms.pipe)
@@ -163,22 +170,27 @@ class Carriage:
         """Hold the body back until the origin wants it; the response if it answers instead.
 
         An origin that says nothing for `continue_timeout` gets the body all the same, and the
-        client its 100 from us (RFC 9110 section 10.1.1).
+        client its 100 from us (RFC 9110 section 10.1.1).  So does one that sends 101 first: no
+        protocol begins before the request has ended (section 7.8).
         """
         deadline = self.client.transport.now() + self.origin.settings.continue_timeout
+        head: ResponseHead | None
         try:
             while True:
                 head = await self._read_head(deadline)
-                if head.status >= 200 or await self._pass_interim(head):
+                if head.status >= 200:
                     return head
+                if await self._pass_interim(head):
+                    break
                 if head.status == 100:
                     return None
         except LinkError as error:
             if error.reason is not CloseReason.RESPONSE_TIMEOUT:
                 raise
+            head = None
         self._told_to_continue = True
         await self.client.send(CONTINUE)
-        return None
+        return head
 
     # -- towards the client ------------------------------------------------------------------
 
@@ -318,7 +330,12 @@ class Carriage:
         await client.send(response_for_client(head, added) + b"\r\n")
         tunnel = Tunnel(client, upstream, self.origin.settings.tunnel_timeout)
         await tunnel.run()
-        record.sent, record.received = tunnel.carried
+        record.sent, inwards = tunnel.carried
+        record.received += inwards
         self.verdict = record.upstream_close = tunnel.reason
         self.released = True
         self.pool.discard(self.origin, upstream, tunnel.reason)
+
+
+def _switches(head: ResponseHead | None) -> bool:
+    return head is not None and head.status == 101

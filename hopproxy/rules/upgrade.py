@@ -1,17 +1,17 @@
 """Upgrade: when it may be honoured, and which answer makes a tunnel (RFC 9110 section 7.8)."""
 
 from hopproxy.errors import BadResponse
-from hopproxy.message import NO_BODY, RequestHead, ResponseHead, list_of
+from hopproxy.message import RequestHead, ResponseHead, list_of
 
 
 def settle_upgrade(head: RequestHead) -> None:
     """Note the protocols a client asks for, if a switch could be honoured at all.
 
-    HTTP/1.0 cannot upgrade, an Upgrade that Connection does not name is not ours to act on, one
-    beside a body is left out so that the body has one meaning, and `h2c` is never passed on: we
-    could not read what follows as one hop.
+    HTTP/1.0 cannot upgrade, an Upgrade that Connection does not name is not ours to act on, and
+    `h2c` is never passed on: we could not read what follows as one hop.  A body is no obstacle: it
+    is part of the request, and the new protocol begins behind it.
     """
-    if b"upgrade" not in head.options or head.minor == 0 or head.body is not NO_BODY:
+    if b"upgrade" not in head.options or head.minor == 0:
         return
     value = head.special_value(b"upgrade")
     if value is None:
@@ -35,3 +35,9 @@ def check_switch(request: RequestHead, response: ResponseHead) -> bytes:
     if chosen.lower() not in offered:
         raise BadResponse("101 to a protocol that was not offered")
     return chosen
+
+
+def check_sent(sent: bool) -> None:
+    """Refuse a 101 of an origin that then does not take the rest of the request."""
+    if not sent:
+        raise BadResponse("101, and then the request's body was not taken")

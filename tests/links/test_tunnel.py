@@ -175,3 +175,159 @@ async def test_a_request_behind_a_declined_upgrade_is_read_as_http(hops: Hops) -
     assert (await upstream.message()).start == b"GET /next HTTP/1.1"
     await upstream.send(OK)
     assert (await client.message()).body == b"ok"
+
+
+# -- an upgrade with a body --------------------------------------------------------------------
+
+#: What `docker exec` sends.
+EXEC = (
+    b"POST /v1.46/exec/1f/start HTTP/1.1\r\nHost: docker\r\nUser-Agent: Docker-Client/27.0\r\n"
+    b"Content-Type: application/json\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+)
+EXEC_BODY = b'{"Detach":false,"Tty":true}'
+EXEC_SWITCH = (
+    b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n"
+    b"Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+)
+SIZE = b"Content-Length: %d\r\n" % len(EXEC_BODY)
+CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(EXEC_BODY), EXEC_BODY)
+
+#: An upgrade whose body comes with its head, behind it, or in chunks: what is sent, piece by piece.
+EXECS = {
+    "whole": [EXEC + SIZE + b"\r\n" + EXEC_BODY],
+    "behind its head": [EXEC + SIZE + b"\r\n", EXEC_BODY],
+    "in pieces": [EXEC + SIZE + b"\r\n" + EXEC_BODY[:5], EXEC_BODY[5:]],
+    "chunked": [EXEC + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS],
+    "chunked, behind its head": [EXEC + b"Transfer-Encoding: chunked\r\n\r\n", CHUNKS],
+}
+
+
+async def exec_asked(hops: Hops, pieces: list[bytes], behind: bytes = b"") -> tuple[Peer, Peer]:
+    """A client and an origin that has read the upgrade sent in these pieces, with its body."""
+    client = await hops.client()
+    for piece in pieces[:-1]:
+        await client.send(piece)
+        await hops.quiet()
+    await client.send(pieces[-1] + behind)
+    upstream = await hops.origins[0].accept()
+    request = await upstream.message()
+    assert request.body == EXEC_BODY
+    assert request.values(b"upgrade") == [b"tcp"]
+    assert request.values(b"connection") == [b"Upgrade"]
+    await hops.quiet()
+    assert upstream.pending() == b"", "not one byte before the 101"
+    return client, upstream
+
+
+@pytest.mark.parametrize("pieces", EXECS.values(), ids=EXECS)
+async def test_an_upgrade_with_a_body_switches_once_the_body_was_sent(
+    hops: Hops, pieces: list[bytes]
+) -> None:
+    await hops.start()
+    client, upstream = await exec_asked(hops, pieces, behind=b"ls\n")
+    await upstream.send(EXEC_SWITCH + b"$ ")
+    answer = await client.message()
+    assert (answer.status, answer.values(b"upgrade")) == (101, [b"tcp"])
+    assert await client.exactly(2) == b"$ "
+    assert await upstream.exactly(3) == b"ls\n"
+    await client.send(b"GET / HTTP/1.1\r\n\r\n")
+    assert await upstream.exactly(18) == b"GET / HTTP/1.1\r\n\r\n"
+    client.finish()
+    assert await upstream.rest() == b""
+    upstream.finish()
+    assert await client.rest() == b""
+    await hops.quiet()
+    assert hops.closes(Hop.UPSTREAM) == [CloseReason.TUNNEL_ENDED]
+    assert not hops.runtime.pool.links, "a link that was switched is never pooled"
+    [record] = hops.records.kept
+    assert (record.status, record.received, record.sent) == (101, len(EXEC_BODY) + 3 + 18, 2)
+
+
+@pytest.mark.parametrize("pieces", EXECS.values(), ids=EXECS)
+async def test_what_follows_an_upgrade_with_a_body_that_is_declined_is_read_as_http(
+    hops: Hops, pieces: list[bytes]
+) -> None:
+    await hops.start()
+    client, upstream = await exec_asked(
+        hops, pieces, behind=b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
+    )
+    await upstream.send(OK)
+    assert (await client.message()).status == 200
+    request = await upstream.message()
+    assert request.start == b"GET /next HTTP/1.1"
+    assert request.values(b"via") == [b"1.1 hopproxy"], "it was read, and not passed on blindly"
+    await upstream.send(OK)
+    assert (await client.message()).status == 200
+
+
+async def test_the_stream_behind_a_declined_upgrade_with_a_body_reaches_no_origin(
+    hops: Hops,
+) -> None:
+    await hops.start()
+    client, upstream = await exec_asked(hops, EXECS["whole"], behind=b"ls -l\nexit\n")
+    await upstream.send(OK)
+    assert (await client.message()).status == 200
+    assert (await client.message()).status == 400
+    assert await client.rest() == b""
+    await hops.quiet()
+    assert upstream.pending() == b""
+    assert not hops.origins[0].waiting()
+
+
+async def test_a_101_that_comes_before_the_whole_body_waits_for_it(hops: Hops) -> None:
+    origin = await hops.start()
+    client = await hops.client()
+    await client.send(EXEC + SIZE + b"\r\n" + EXEC_BODY[:5])
+    upstream = await origin.accept()
+    await upstream.until(b"\r\n\r\n" + EXEC_BODY[:5])
+    await upstream.send(EXEC_SWITCH + b"$ ")
+    await hops.quiet()
+    assert client.pending() == b"", "the client is inside its request"
+    await client.send(EXEC_BODY[5:] + b"ls\n")
+    assert (await client.message()).status == 101
+    assert await client.exactly(2) == b"$ "
+    assert await upstream.exactly(len(EXEC_BODY) - 5 + 3) == EXEC_BODY[5:] + b"ls\n"
+
+
+async def test_a_101_instead_of_a_100_lets_the_body_go_and_then_switches(hops: Hops) -> None:
+    origin = await hops.start()
+    client = await hops.client()
+    await client.send(EXEC + SIZE + b"Expect: 100-continue\r\n\r\n")
+    upstream = await origin.accept()
+    await upstream.until(b"\r\n\r\n")
+    await upstream.send(EXEC_SWITCH)
+    assert (await client.message()).status == 100
+    await client.send(EXEC_BODY + b"ls\n")
+    assert (await client.message()).status == 101
+    assert await upstream.exactly(len(EXEC_BODY) + 3) == EXEC_BODY + b"ls\n"
+
+
+async def test_an_origin_that_switches_and_takes_no_more_of_the_body_is_a_bad_gateway(
+    tcp_hops: Hops,
+) -> None:
+    origin = await tcp_hops.start()
+    client = await tcp_hops.client()
+    await client.send(EXEC + SIZE + b"\r\n" + EXEC_BODY[:5])
+    upstream = await origin.accept()
+    await upstream.until(b"\r\n\r\n" + EXEC_BODY[:5])
+    await upstream.send(EXEC_SWITCH)
+    await tcp_hops.quiet()
+    upstream.reset()
+    await tcp_hops.quiet()
+    await client.send(EXEC_BODY[5:])
+    assert (await client.message()).status == 502
+    assert CloseReason.BAD_RESPONSE in tcp_hops.closes(Hop.UPSTREAM)
+
+
+async def test_a_client_that_leaves_between_its_101_and_the_end_of_its_body(hops: Hops) -> None:
+    origin = await hops.start()
+    client = await hops.client()
+    await client.send(EXEC + SIZE + b"\r\n" + EXEC_BODY[:5])
+    upstream = await origin.accept()
+    await upstream.until(b"\r\n\r\n" + EXEC_BODY[:5])
+    await upstream.send(EXEC_SWITCH)
+    await hops.quiet()
+    client.close()
+    assert await upstream.rest() == b""
+    await hops.quiet()
+    assert hops.closes(Hop.UPSTREAM) == [CloseReason.CLIENT_GONE]

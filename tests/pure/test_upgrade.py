@@ -3,7 +3,7 @@
 import pytest
 
 from hopproxy.errors import BadResponse
-from hopproxy.rules.upgrade import check_switch
+from hopproxy.rules.upgrade import check_sent, check_switch
 from tests.pure.search import answer, get
 
 ASKED = [b"Connection: Upgrade", b"Upgrade: websocket"]
@@ -23,8 +23,9 @@ ASKED = [b"Connection: Upgrade", b"Upgrade: websocket"]
         ([b"Connection: Upgrade"], b"GET / HTTP/1.1", None),
         ([b"Upgrade: websocket"], b"GET / HTTP/1.1", None),
         (ASKED, b"GET / HTTP/1.0", None),
-        ([*ASKED, b"Content-Length: 5"], b"POST / HTTP/1.1", None),
-        ([*ASKED, b"Transfer-Encoding: chunked"], b"POST / HTTP/1.1", None),
+        ([*ASKED, b"Content-Length: 5"], b"POST / HTTP/1.1", b"websocket"),
+        ([*ASKED, b"Transfer-Encoding: chunked"], b"POST / HTTP/1.1", b"websocket"),
+        ([b"Connection: Upgrade", b"Upgrade: h2c", b"Content-Length: 5"], b"POST / HTTP/1.1", None),
     ],
 )
 def test_an_upgrade_is_honoured_where_it_could_be(
@@ -56,3 +57,9 @@ def test_any_other_switch_is_refused(
 ) -> None:
     with pytest.raises(BadResponse, match=complaint):
         check_switch(get(*asked), answer(*answered, start=b"HTTP/1.1 101 Switching"))
+
+
+def test_a_101_to_half_a_request_is_refused() -> None:
+    check_sent(True)
+    with pytest.raises(BadResponse, match="was not taken"):
+        check_sent(False)
