@@ -17,7 +17,7 @@ from hopproxy.pool.pool import Pool, PrivateLink
 from hopproxy.record import CloseReason, ExchangeRecord
 from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.hop import end_to_end_trailers, response_for_client
-from hopproxy.rules.upgrade import check_sent, check_switch
+from hopproxy.rules.upgrade import check_sent, check_switch, declined
 from hopproxy.terms import Terms
 from hopproxy.upload import Upload
 from hopproxy.wire.chunked import LAST_CHUNK, chunk
@@ -302,6 +302,8 @@ class Carriage:
         """The response has been read: the upstream link is free for others."""
         upstream, client = self.upstream, self.client
         upstream.end_cycle(head, self.upload is None or self.upload.done)
+        if self.request.upgrade is not None:
+            upstream.ending = upstream.ending or declined(self.request)
         self.record.upstream_close = upstream.ending
         if head.binds and not upstream.private:
             upstream.private = True

@@ -67,6 +67,7 @@ class CloseReason(Enum):
     OVER_READ = ("over_read", Owner.US)  # bytes came after the response had ended
     UNSOLICITED = ("unsolicited", Owner.US)  # bytes came while it was idle
     EARLY_ANSWER = ("early_answer", Owner.US)  # answered before our request had been sent
+    UPGRADE_DECLINED = ("upgrade_declined", Owner.US)  # its body may be read as what follows
     CLIENT_GONE = ("client_gone", Owner.US)
     POOL_FULL = ("pool_full", Owner.US)  # max_idle
     PRIVATE = ("private", Owner.US)  # NTLM made it one client's, and that client has left

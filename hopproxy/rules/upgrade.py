@@ -1,7 +1,8 @@
 """Upgrade: when it may be honoured, and which answer makes a tunnel (RFC 9110 section 7.8)."""
 
 from hopproxy.errors import BadResponse
-from hopproxy.message import RequestHead, ResponseHead, list_of
+from hopproxy.message import NO_BODY, RequestHead, ResponseHead, list_of
+from hopproxy.record import CloseReason
 
 
 def settle_upgrade(head: RequestHead) -> None:
@@ -35,6 +36,17 @@ def check_switch(request: RequestHead, response: ResponseHead) -> bytes:
     if chosen.lower() not in offered:
         raise BadResponse("101 to a protocol that was not offered")
     return chosen
+
+
+def declined(request: RequestHead) -> CloseReason | None:
+    """Why a link must not serve again after a response other than 101; None if it may.
+
+    Some origins stop to read at the head of an upgrade, and would take its body, which the client
+    has written, for the next request on the connection.
+    """
+    if request.upgrade is None or request.body is NO_BODY:
+        return None
+    return CloseReason.UPGRADE_DECLINED
 
 
 def check_sent(sent: bool) -> None:

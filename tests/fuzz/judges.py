@@ -191,11 +191,19 @@ def requests(data: bytes) -> Reading:
     """What all readers see in the request bytes of one connection.  Raises Disagreement."""
     reading = h11_requests(data)
     known = all(seen.start[0] in LLHTTP_METHODS for seen in reading.messages)
+    if any(_upgrades_with_a_body(seen) for seen in reading.messages):
+        known = False  # llhttp stops behind the head: for this the link serves once only
     others = [("strict", strict_requests(data))]
     if known and not (reading.rest and reading.rest.split(b" ")[0] not in LLHTTP_METHODS):
         others.append(("llhttp", llhttp_requests(data)))
     _compare(reading, others)
     return reading
+
+
+def _upgrades_with_a_body(seen: Seen) -> bool:
+    fields = dict(seen.fields)
+    sized = fields.get(b"content-length", b"0").strip(b"0") != b""
+    return b"upgrade" in fields and (sized or b"transfer-encoding" in fields)
 
 
 def responses(data: bytes, methods: Sequence[bytes], *, ended: bool) -> Reading:

@@ -60,11 +60,10 @@ def _judge_request(sent: bytes, request: Meant[RequestHead], *, last: bool) -> b
         if last:
             return b""
         raise Disagreement(f"a request meant, on the wire there is {sent!r}")
+    rest = b""
     if request.head.upgrade is not None:
-        rest = sent[size:]  # it has no body: what follows may be another protocol
-        sent = sent[:size]
-    else:
-        rest = b""
+        end = max(size, strict_end(sent))  # what follows may be another protocol
+        sent, rest = sent[:end], sent[end:]
     reading = judges.requests(sent)
     if not reading.messages:
         raise Disagreement(f"a request meant, a reader sees {reading!r}")

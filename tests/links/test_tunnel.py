@@ -253,11 +253,24 @@ async def test_what_follows_an_upgrade_with_a_body_that_is_declined_is_read_as_h
     )
     await upstream.send(OK)
     assert (await client.message()).status == 200
+    assert await upstream.rest() == b"", "its origin may take the body for a request"
+    assert hops.closes(Hop.UPSTREAM) == [CloseReason.UPGRADE_DECLINED]
+    upstream = await hops.origins[0].accept()
     request = await upstream.message()
     assert request.start == b"GET /next HTTP/1.1"
     assert request.values(b"via") == [b"1.1 hopproxy"], "it was read, and not passed on blindly"
     await upstream.send(OK)
     assert (await client.message()).status == 200
+
+
+async def test_an_upgrade_without_a_body_that_is_declined_leaves_the_link_in_the_pool(
+    hops: Hops,
+) -> None:
+    await hops.start()
+    client, upstream = await hops.asked(UPGRADE)
+    await upstream.send(OK)
+    assert (await client.message()).status == 200
+    assert (await hops.again(client, upstream)).status == 200
 
 
 async def test_the_stream_behind_a_declined_upgrade_with_a_body_reaches_no_origin(
@@ -269,8 +282,7 @@ async def test_the_stream_behind_a_declined_upgrade_with_a_body_reaches_no_origi
     assert (await client.message()).status == 200
     assert (await client.message()).status == 400
     assert await client.rest() == b""
-    await hops.quiet()
-    assert upstream.pending() == b""
+    assert await upstream.rest() == b""
     assert not hops.origins[0].waiting()
 
 

@@ -3,7 +3,8 @@
 import pytest
 
 from hopproxy.errors import BadResponse
-from hopproxy.rules.upgrade import check_sent, check_switch
+from hopproxy.record import CloseReason
+from hopproxy.rules.upgrade import check_sent, check_switch, declined
 from tests.pure.search import answer, get
 
 ASKED = [b"Connection: Upgrade", b"Upgrade: websocket"]
@@ -57,6 +58,22 @@ def test_any_other_switch_is_refused(
 ) -> None:
     with pytest.raises(BadResponse, match=complaint):
         check_switch(get(*asked), answer(*answered, start=b"HTTP/1.1 101 Switching"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ([], None),
+        ([b"Content-Length: 5"], None),
+        (ASKED, None),
+        ([*ASKED, b"Content-Length: 5"], CloseReason.UPGRADE_DECLINED),
+        ([*ASKED, b"Transfer-Encoding: chunked"], CloseReason.UPGRADE_DECLINED),
+    ],
+)
+def test_a_link_serves_no_more_after_an_upgrade_with_a_body(
+    lines: list[bytes], reason: CloseReason | None
+) -> None:
+    assert declined(get(*lines)) is reason
 
 
 def test_a_101_to_half_a_request_is_refused() -> None:
