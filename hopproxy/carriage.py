@@ -7,7 +7,7 @@ response may come before it ends.
 
 import trio
 
-from hopproxy.errors import BadResponse, HopError, LinkError
+from hopproxy.errors import BadResponse, HopError
 from hopproxy.link.client import ClientLink, client_gone
 from hopproxy.link.tunnel import Tunnel
 from hopproxy.link.upstream import UpstreamLink
@@ -15,9 +15,8 @@ from hopproxy.message import CHUNKED, NO_BODY, SIZED, RequestHead, ResponseHead
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool, PrivateLink
 from hopproxy.record import CloseReason, ExchangeRecord
-from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.hop import end_to_end_trailers, response_for_client
-from hopproxy.rules.upgrade import check_sent, check_switch, declined
+from hopproxy.rules.upgrade import check_sent, check_switch, declined, switches
 from hopproxy.terms import Terms
 from hopproxy.upload import Upload
 from hopproxy.wire.chunked import LAST_CHUNK, chunk
@@ -37,7 +36,6 @@ class Carriage:
 
     __slots__ = (
         "_interim",
-        "_told_to_continue",
         "application",
         "body",
         "client",
@@ -72,7 +70,6 @@ class Carriage:
         self.head: ResponseHead | None = None
         self.upload: Upload | None = None
         self._interim = 0
-        self._told_to_continue = False
 
     def lend(self, pool: Pool, origin: Origin, upstream: UpstreamLink) -> None:
         """The link that this attempt goes by."""
@@ -137,8 +134,8 @@ class Carriage:
         await upstream.send(outbound)
         head: ResponseHead | None = None
         if self.request.expects and first and not self.client.buffer:
-            head = await self._await_continue()
-            if head is not None and not _switches(head):
+            head = await upload.hold_back(self._heard, self.origin)
+            if head is not None and not switches(head):
                 await self._respond(head)
                 return
         failure: HopError | None = None
@@ -147,11 +144,11 @@ class Carriage:
             try:
                 head = head or await self._read_head(float("inf"))
                 head = await self._after_interim(head, float("inf"))
-                if not _switches(head):
+                if not switches(head):
                     await self._respond(head)
             except HopError as error:  # caught inside, raised outside: no exception groups
                 failure = error
-            if failure is not None or not _switches(head):
+            if failure is not None or not switches(head):
                 nursery.cancel_scope.cancel()  # answered: nobody reads the rest of the body
         failure, upload.failure = upload.failure or failure, None
         if failure is not None:
@@ -159,37 +156,18 @@ class Carriage:
                 raise failure
             finally:
                 del failure  # it holds this frame
-        if head is not None and _switches(head):  # which is done once the body has been sent
+        if head is not None and switches(head):  # which is done once the body has been sent
             check_sent(upload.done)
             await self._respond(head)
 
     def _new_upload(self) -> Upload:
         return Upload(self.client, self.request, self.record, self.terms.pipe)
 
-    async def _await_continue(self) -> ResponseHead | None:
-        """Hold the body back until the origin wants it; the response if it answers instead.
-
-        An origin that says nothing for `continue_timeout` gets the body all the same, and the
-        client its 100 from us (RFC 9110 section 10.1.1).  So does one that sends 101 first: no
-        protocol begins before the request has ended (section 7.8).
-        """
-        deadline = self.client.transport.now() + self.origin.settings.continue_timeout
-        head: ResponseHead | None
-        try:
-            while True:
-                head = await self._read_head(deadline)
-                if head.status >= 200:
-                    return head
-                if await self._pass_interim(head):
-                    break
-                if head.status == 100:
-                    return None
-        except LinkError as error:
-            if error.reason is not CloseReason.RESPONSE_TIMEOUT:
-                raise
-            head = None
-        self._told_to_continue = True
-        await self.client.send(CONTINUE)
+    async def _heard(self, deadline: float) -> ResponseHead:
+        """The next head; an interim one has been passed on."""
+        head = await self._read_head(deadline)
+        if head.status < 200:
+            await self._pass_interim(head)
         return head
 
     # -- towards the client ------------------------------------------------------------------
@@ -208,9 +186,16 @@ class Carriage:
         self._interim += 1
         if self._interim > self.origin.settings.max_interim:
             raise BadResponse("more interim responses than max_interim")
-        if self.request.minor and not (head.status == 100 and self._told_to_continue):
+        told = head.status == 100 and self._heard_continue()
+        if self.request.minor and not told:
             await self.client.send(response_for_client(head, b"") + b"\r\n")
         return False
+
+    def _heard_continue(self) -> bool:
+        """The origin has sent a 100; whether the client was told before, by us."""
+        timeout = self.origin.settings.continue_timeout
+        self.origin.expectation.answered(self.client.transport.now() - self.client.since, timeout)
+        return self.upload is not None and self.upload.told_to_continue
 
     async def _respond(self, head: ResponseHead) -> None:
         """Pass the final response (or a 101 and what follows it) on."""
@@ -337,7 +322,3 @@ class Carriage:
         self.verdict = record.upstream_close = tunnel.reason
         self.released = True
         self.pool.discard(self.origin, upstream, tunnel.reason)
-
-
-def _switches(head: ResponseHead | None) -> bool:
-    return head is not None and head.status == 101

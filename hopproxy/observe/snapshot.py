@@ -178,7 +178,8 @@ def origin_row(name: str, origin: Origin, now: float) -> Row:
 def learned_row(origin: Origin, now: float) -> Row:
     """What is known of an origin's own limits: `closes_idle_at` was seen, `idle_limit` follows.
 
-    `young` is the idle age up to which a link takes requests that cannot be sent again.
+    `young` is the idle age up to which a link takes requests that cannot be sent again;
+    `sends_no_100` says that no upload waits for one.
     """
     learned = origin.learned
     limit = learned.limit(now)
@@ -191,6 +192,7 @@ def learned_row(origin: Origin, now: float) -> Row:
         "certain": learned.certain,
         "closes_after": learned.requests(now),
         "proven": round(learned.proven, 3),
+        "sends_no_100": origin.expectation.is_silent(now),
     }
 
 

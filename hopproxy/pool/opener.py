@@ -98,6 +98,7 @@ class Opener:
             if isinstance(result, ConnectFailed) and result.cause == "connection_refused":
                 # Gone, and to come back as another process.
                 origin.learned.restarted()
+                origin.expectation.restarted()
                 origin.refresh(self._watch.now())
             raise result
         try:

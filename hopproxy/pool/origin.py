@@ -2,6 +2,7 @@
 
 from hopproxy.link.tcp import unacknowledged
 from hopproxy.link.upstream import UpstreamLink
+from hopproxy.pool.expectation import Expectation
 from hopproxy.pool.idle_timeout import SAFE, IdleTimeout
 from hopproxy.pool.ledger import Share
 from hopproxy.record import UNUSED_AFTER, CloseReason, Limit, Source, Unused, setting_behind
@@ -24,6 +25,7 @@ class Origin(Share[UpstreamLink]):
         "authority",
         "bound",
         "counted",
+        "expectation",
         "failed_at",
         "idle_timeout",
         "label",
@@ -39,7 +41,13 @@ class Origin(Share[UpstreamLink]):
         "young",
     )
 
-    def __init__(self, address: OriginAddress, settings: Upstream, learned: IdleTimeout) -> None:
+    def __init__(
+        self,
+        address: OriginAddress,
+        settings: Upstream,
+        learned: IdleTimeout,
+        expectation: Expectation,
+    ) -> None:
         pool = settings.pool
         super().__init__(pool.max_connections, pool.max_idle, pool.queue)
         self.address = address
@@ -50,6 +58,7 @@ class Origin(Share[UpstreamLink]):
         )
         self.failed_at: float | None = None
         self.bound = 0
+        self.expectation = expectation
         self.learned = learned
         learned.setting = pool.idle_timeout
         learned.learns = pool.learn

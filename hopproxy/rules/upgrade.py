@@ -38,6 +38,11 @@ def check_switch(request: RequestHead, response: ResponseHead) -> bytes:
     return chosen
 
 
+def switches(head: ResponseHead | None) -> bool:
+    """Whether another protocol begins behind this head, once the request has been sent."""
+    return head is not None and head.status == 101
+
+
 def declined(request: RequestHead) -> CloseReason | None:
     """Why a link must not serve again after a response other than 101; None if it may.
 

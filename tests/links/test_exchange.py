@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 import trio
 
+from hopproxy.listener import open_listener
+from hopproxy.pool.expectation import BELIEVED_FOR
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.schema import Pool
-from tests.raw_peers import OK, Peer, get
+from hopproxy.settings.units import Bind
+from tests.raw_peers import GET, OK, Origin, Peer, get
 from tests.wire_pair import Hops, two_upstreams
 
 EXPECT = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"
@@ -147,6 +150,110 @@ async def test_an_origin_that_says_nothing_gets_the_body_after_continue_timeout(
     assert await upstream.exactly(4) == b"body"
     await upstream.send(CONTINUE + OK)
     assert (await client.message()).status == 200, "the late 100 is not told twice"
+
+
+SLOW = 2.0  # of continue_timeout in the tests below
+
+
+async def uploaded(hops: Hops, waits: float, said: bytes = b"", late: bytes = b"") -> None:
+    """An upload whose body is wanted after so many seconds, when the origin has said this much.
+
+    `late` is what it says once it has the body, before its response.
+    """
+    client = await hops.client()
+    began = trio.current_time()
+    await client.send(EXPECT)
+    upstream = await hops.origins[0].accept()
+    assert b"\r\nExpect: 100-continue\r\n" in await upstream.until(b"\r\n\r\n")
+    await upstream.send(said)
+    assert (await client.message()).status == 100
+    assert trio.current_time() - began == pytest.approx(waits)
+    await client.send(b"body")
+    assert await upstream.exactly(4) == b"body"
+    await upstream.send(late + OK.replace(b"Date", b"Connection: close\r\nDate"))
+    assert (await client.message()).status == 200
+    client.close()
+    upstream.close()
+    await hops.quiet()
+
+
+async def test_only_the_first_upload_waits_for_an_origin_that_never_sends_100(hops: Hops) -> None:
+    await hops.start(upstream={"continue_timeout": SLOW})
+    await uploaded(hops, SLOW)
+    for _ in range(3):
+        await uploaded(hops, 0)
+        await trio.sleep(60)
+
+
+async def test_an_origin_that_sends_its_100_too_late_is_waited_for_once(hops: Hops) -> None:
+    await hops.start(upstream={"continue_timeout": SLOW})
+    client, upstream = await begun(hops, EXPECT)
+    assert (await client.message()).status == 100
+    await trio.sleep(1)
+    await upstream.send(CONTINUE)
+    await client.send(b"body")
+    await upstream.exactly(4)
+    await upstream.send(OK)
+    assert (await client.message()).status == 200, "the late 100 is not told twice"
+    client.close()
+    upstream.close()
+    await hops.quiet()
+    await uploaded(hops, 0)
+
+
+async def test_an_origin_that_sends_a_100_again_is_waited_for_again(hops: Hops) -> None:
+    await hops.start(upstream={"continue_timeout": SLOW})
+    await uploaded(hops, SLOW)
+    await uploaded(hops, 0, late=CONTINUE)
+    await uploaded(hops, 0, said=CONTINUE)
+    await uploaded(hops, SLOW)
+    await uploaded(hops, 0)
+
+
+async def test_an_origin_that_was_gone_is_waited_for_again(hops: Hops) -> None:
+    origin = await hops.start(upstream={"continue_timeout": SLOW})
+    await uploaded(hops, SLOW)
+    await uploaded(hops, 0)
+    origin.close()
+    client = await hops.client()
+    await client.send(GET)
+    assert (await client.message()).status == 502
+    again = open_listener(Bind("unix", path=origin.address.path), 128)
+    hops.origins[0] = Origin(again, origin.address)
+    await uploaded(hops, SLOW)
+
+
+async def test_now_and_then_an_upload_waits_again(hops: Hops) -> None:
+    await hops.start(upstream={"continue_timeout": SLOW})
+    await uploaded(hops, SLOW)
+    await trio.sleep(BELIEVED_FOR)
+    await uploaded(hops, SLOW)
+    await uploaded(hops, 0)
+
+
+async def test_what_one_origin_leaves_out_another_is_waited_for(hops: Hops) -> None:
+    await two_upstreams(hops, 10, Pool())
+    for name, origin in zip((b"a", b"b"), hops.origins, strict=True):
+        client = await hops.client()
+        began = trio.current_time()
+        await client.send(EXPECT.replace(b"/ ", b"/%b " % name))
+        await origin.accept()
+        assert (await client.message()).status == 100
+        assert trio.current_time() - began == pytest.approx(1.0)
+
+
+async def test_the_response_of_an_origin_that_sends_no_100_is_not_taken_for_one(
+    hops: Hops,
+) -> None:
+    await hops.start(upstream={"continue_timeout": SLOW})
+    await uploaded(hops, SLOW)
+    client, upstream = await begun(hops, EXPECT)
+    assert (await client.message()).status == 100
+    await upstream.send(b"HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno")
+    answer = await client.message()
+    assert (answer.status, answer.values(b"connection")) == (413, [b"close"])
+    assert await client.rest() == b""
+    assert await upstream.rest() == b""
 
 
 async def test_a_refusal_instead_of_100_is_final_and_the_body_never_asked_for(
