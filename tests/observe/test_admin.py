@@ -105,6 +105,7 @@ async def test_both_hops_of_a_request_under_way(log: Path) -> None:
             "certain": False,
             "closes_after": None,
             "proven": 1.0,
+            "sends_no_100": False,
         },
         "limits": {
             "max_connections": 7,
