@@ -138,7 +138,7 @@ class Link:
                 self.buffer = b""
             else:
                 deadline = self.transport.now() + self.body_timeout
-                data = await self.transport.receive(deadline, CloseReason.BODY_TIMEOUT)
+                data = await self._receive(deadline, CloseReason.BODY_TIMEOUT)
                 if not data:
                     self._end_of_stream()
                     return b""
@@ -146,6 +146,10 @@ class Link:
             if data:
                 return data
         return b""
+
+    async def _receive(self, deadline: float, late: CloseReason) -> bytes:
+        """The next bytes of a message, as `Transport.receive`."""
+        return await self.transport.receive(deadline, late)
 
     def _body_of(self, data: bytes) -> bytes:
         """What of `data` is of the body; what is behind it goes back into the buffer."""

@@ -3,14 +3,18 @@
 from typing import Protocol
 
 from hopproxy.errors import BadResponse, LinkError
+from hopproxy.link.endpoint import RECEIVE_SIZE
 from hopproxy.link.link import Link
 from hopproxy.link.transport import Transport
 from hopproxy.message import NO_BODY, KeepAliveHint, ResponseHead
+from hopproxy.pool.delayed_ack import DelayedAck
 from hopproxy.record import CloseReason, Hop, Unused
 from hopproxy.wire import http1
 
 # For every message: a global, as those of `message.Body`.
 _UNFINISHED = CloseReason.EARLY_ANSWER
+#: Idle seconds after which the kernel may acknowledge at once by itself (its shortest delay).
+_RECENT = 0.04
 
 
 class UpstreamLimits(Protocol):
@@ -42,14 +46,17 @@ class UpstreamLink(Link):
     `ending` is why it must not serve again, None while it may.  `old_at` is when its
     age passes the settings'; `keep_for` (idle seconds) and `reuses_left` are the origin's own hint.
     `idled` is for how long it had been idle when it was lent, below 0 if it had not, and `unused`
-    why it was opened although there were others.
+    why it was opened although there were others.  `delayed_ack` learns whether the origin waits for
+    our ACKs, None where there are none (Unix sockets).
     """
 
     __slots__ = (
+        "_paused_in",
         "_received_before",
         "_sent_before",
         "abandoned",
         "answer_by",
+        "delayed_ack",
         "ending",
         "has_rested",
         "hinted",
@@ -86,6 +93,8 @@ class UpstreamLink(Link):
         self.keep_for = float("inf")
         self.old_at = float("inf")
         self.reuses_left: int | None = None
+        self.delayed_ack: DelayedAck | None = None
+        self._paused_in = 0  # the last request whose response came with a pause
         self._received_before = 0
         self._sent_before = 0
         transport.owner = self
@@ -117,6 +126,11 @@ class UpstreamLink(Link):
         """Bytes of the request that the kernel has accepted in this cycle."""
         return self.transport.sent - self._sent_before
 
+    @property
+    def paused(self) -> bool:
+        """Whether more of the response in this cycle had to be waited for (TCP only)."""
+        return self._paused_in == self.served
+
     async def read_head(self, method: bytes, deadline: float) -> ResponseHead:
         """The next response head, interim ones included; its body is then ready to be read.
 
@@ -132,7 +146,7 @@ class UpstreamLink(Link):
             if self.abandoned is not None:
                 raise self.abandoned
             by = min(self.answer_by, deadline)
-            data = await self.transport.receive(by, CloseReason.RESPONSE_TIMEOUT)
+            data = await self._receive(by, CloseReason.RESPONSE_TIMEOUT)
             if not data:
                 raise LinkError(
                     Hop.UPSTREAM,
@@ -141,6 +155,25 @@ class UpstreamLink(Link):
                     + ("inside the response's head" if self.answered else "before it answered"),
                 )
             self.buffer = self.buffer + data if self.buffer else data
+
+    async def _receive(self, deadline: float, late: CloseReason) -> bytes:
+        """As `Transport.receive`; the rest of a response may be held back until our ACK."""
+        transport, delayed = self.transport, self.delayed_ack
+        if delayed is None or transport.readable or not self.answered:
+            return await transport.receive(deadline, late)
+        at_once = delayed.at_once
+        if at_once:
+            transport.acknowledge()
+        first = not self.paused
+        self._paused_in = self.served
+        came = transport.received - self._received_before
+        if not first or self.served == 1 or came >= RECEIVE_SIZE:
+            return await transport.receive(deadline, late)
+        began = transport.now()
+        data = await transport.receive(deadline, late)
+        pause = transport.now() - began
+        delayed.paused(pause, acknowledged=at_once, recent=self.idled < _RECENT)
+        return data
 
     def next_head(self, method: bytes) -> ResponseHead | None:
         """The head that is in the buffer, None if it is not whole.  Raises BadResponse."""
@@ -171,6 +204,9 @@ class UpstreamLink(Link):
 
         `request_sent` is false when the answer came before our request had gone out whole.
         """
+        delayed = self.delayed_ack
+        if delayed is not None and delayed.known and not self.paused:
+            delayed.whole()
         if not request_sent:
             self.ending = CloseReason.EARLY_ANSWER
         elif self.buffer:

@@ -10,6 +10,7 @@ from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 
 from hopproxy.errors import ConnectFailed, HopError, LocalShortage
 from hopproxy.link.dial import Dial, Result
+from hopproxy.link.endpoint import QUICKACK
 from hopproxy.link.tcp import break_after, round_trip, tune
 from hopproxy.link.transport import Transport
 from hopproxy.link.upstream import Keeper, UpstreamLink
@@ -99,6 +100,7 @@ class Opener:
                 # Gone, and to come back as another process.
                 origin.learned.restarted()
                 origin.expectation.restarted()
+                origin.delayed_ack.restarted()
                 origin.refresh(self._watch.now())
             raise result
         try:
@@ -110,7 +112,9 @@ class Opener:
             detail = f"the connection to {origin.label} cannot be used: {error.strerror}"
             raise LocalShortage(detail) from error
         link = UpstreamLink(transport, origin.label, self._keeper, settings)
-        origin.learned.rtt = round_trip(result)
+        origin.learned.rtt = origin.delayed_ack.rtt = round_trip(result)
+        if result.family != socket.AF_UNIX and QUICKACK is not None:
+            link.delayed_ack = origin.delayed_ack
         origin.refresh(link.opened)
         origin.opened += 1
         if settings.pool.max_age:

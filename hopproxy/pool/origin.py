@@ -2,6 +2,7 @@
 
 from hopproxy.link.tcp import unacknowledged
 from hopproxy.link.upstream import UpstreamLink
+from hopproxy.pool.delayed_ack import DelayedAck
 from hopproxy.pool.expectation import Expectation
 from hopproxy.pool.idle_timeout import SAFE, IdleTimeout
 from hopproxy.pool.ledger import Share
@@ -18,6 +19,7 @@ class Origin(Share[UpstreamLink]):
     `limited` tells that its links have a limit of requests or age, or are not to be kept.  What
     `learned` comes to stands in plain attributes, for those who look at every request: `limit` and
     its value `idle_timeout`, `young`, `proven`, and `counted` (requests after which it closes).
+    `delayed_ack` is what is known of its responses.
     """
 
     __slots__ = (
@@ -25,6 +27,7 @@ class Origin(Share[UpstreamLink]):
         "authority",
         "bound",
         "counted",
+        "delayed_ack",
         "expectation",
         "failed_at",
         "idle_timeout",
@@ -47,6 +50,7 @@ class Origin(Share[UpstreamLink]):
         settings: Upstream,
         learned: IdleTimeout,
         expectation: Expectation,
+        delayed_ack: DelayedAck | None = None,
     ) -> None:
         pool = settings.pool
         super().__init__(pool.max_connections, pool.max_idle, pool.queue)
@@ -60,6 +64,7 @@ class Origin(Share[UpstreamLink]):
         self.bound = 0
         self.expectation = expectation
         self.learned = learned
+        self.delayed_ack = delayed_ack or DelayedAck()
         learned.setting = pool.idle_timeout
         learned.learns = pool.learn
         self.refresh(0.0)

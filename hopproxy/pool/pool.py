@@ -5,6 +5,7 @@ import trio
 from hopproxy.errors import PoolExhausted
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
+from hopproxy.pool.delayed_ack import DelayedAck
 from hopproxy.pool.expectation import Expectation
 from hopproxy.pool.idle_timeout import IdleTimeout, usable
 from hopproxy.pool.ledger import Ledger, QueueFull, Share, Waiter
@@ -27,6 +28,7 @@ class Pool:
         self._closes = closes
         self._opener = Opener(watch, self)
         self._learned: dict[OriginAddress, IdleTimeout] = {}
+        self._delayed_acks: dict[OriginAddress, DelayedAck] = {}
         self._expectations: dict[OriginAddress, Expectation] = {}
         self.ledger: Ledger[UpstreamLink] = Ledger(max_total)
         #: Every open link, whatever it does: for those who look.
@@ -36,8 +38,9 @@ class Pool:
     def add(self, address: OriginAddress, settings: Upstream) -> Origin:
         """Begin to serve an origin; what was learned of its address before is known still."""
         learned = self._learned.setdefault(address, IdleTimeout(settings.pool.idle_timeout))
+        delayed_ack = self._delayed_acks.setdefault(address, DelayedAck())
         expectation = self._expectations.setdefault(address, Expectation())
-        origin = Origin(address, settings, learned, expectation)
+        origin = Origin(address, settings, learned, expectation, delayed_ack)
         self.ledger.add(origin)
         return origin
 

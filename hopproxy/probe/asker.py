@@ -1,16 +1,27 @@
 """One connection to an origin, asked one request at a time: how `probe` speaks."""
 
+import socket
 from typing import NamedTuple, Self
 
 import trio
 
 from hopproxy import __version__
 from hopproxy.errors import HopError, LinkError
+<<<<<<< HEAD
+=======
+from hopproxy.link.dial import connect
+from hopproxy.link.endpoint import QUICKACK
+from hopproxy.link.tcp import round_trip
+>>>>>>> 5e40362 (Acknowledge at once what an origin's second piece waits for)
 from hopproxy.link.transport import Transport
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.message import ResponseHead
+<<<<<<< HEAD
 from hopproxy.pool.opener import connect
+=======
+from hopproxy.pool.delayed_ack import DelayedAck
+>>>>>>> 5e40362 (Acknowledge at once what an origin's second piece waits for)
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import OriginAddress
@@ -56,6 +67,8 @@ class Asker:
         sock = await connect(self._target.address, PATIENCE, self._watch)
         transport = Transport(sock, self._watch, Hop.UPSTREAM)
         self.link = UpstreamLink(transport, str(self._target.address), self, self._target.limits)
+        self._delays_acks = sock.family != socket.AF_UNIX and QUICKACK is not None
+        self._rtt = round_trip(sock)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -69,6 +82,13 @@ class Asker:
         """Send a request, read its final response whole.  Raises HopError."""
         await self.send(request)
         return await self.answer(method)
+
+    def learn_delays(self) -> DelayedAck | None:
+        """Learn from now on whether responses wait for our ACK; None where they never do."""
+        if self._delays_acks:
+            self.link.delayed_ack = DelayedAck()
+            self.link.delayed_ack.rtt = self._rtt
+        return self.link.delayed_ack
 
     async def send(self, data: bytes) -> None:
         """Send bytes.  Raises LinkError."""

@@ -14,6 +14,8 @@ from hopproxy.settings.schema import Server
 
 #: Seconds in which an origin that wants to say or end something does it.
 SOON = 1.0
+#: Requests in a row that show how responses are written.
+REPEATED = 10
 
 #: What a Server (or X-Powered-By) field begins with, or has as a word.
 _KNOWN: dict[str, Server] = {
@@ -83,6 +85,29 @@ async def request_limit(target: Target, watch: Watch, most: int) -> tuple[int | 
     except HopError as error:
         return served, error.detail
     return None, ""
+
+
+async def writes(target: Target, watch: Watch) -> str:
+    """In how many pieces does a response come, and does a second one wait for our delayed ACK?"""
+    async with Asker(target, watch) as asker:
+        delayed = asker.learn_delays()
+        pieces, taken = 0, [0.0]
+        for _ in range(REPEATED):
+            began = watch.now()
+            asker.link.begin()
+            head = await asker.get()
+            taken.append(watch.now() - began)
+            pieces += asker.link.paused
+            if head.ending is not None or (delayed is not None and delayed.known):
+                break
+        if delayed is None or not delayed.known:
+            return "in pieces, without waiting for an ACK" if pieces else "in one piece"
+        began = watch.now()
+        asker.link.begin()
+        await asker.get()
+        at_once, last = 1000 * (watch.now() - began), 1000 * taken[-1]
+        seen = f"in pieces, the second waits for our delayed ACK: {last:.0f} ms"
+        return f"{seen}, {at_once:.1f} ms with an immediate ACK (hopproxy learns to send it)"
 
 
 async def http10(target: Target, watch: Watch) -> str:

@@ -22,6 +22,7 @@ MOST, REQUESTS = 90.0, 120
 Habit = Callable[[Target, Watch], Awaitable[str]]
 
 _HABITS: list[tuple[str, Habit]] = [
+    ("responses", habits.writes),
     ("HTTP/1.0", habits.http10),
     ("100-continue", habits.continues),
     ("early answer", habits.early),

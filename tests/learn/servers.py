@@ -169,14 +169,14 @@ def _haproxy(directory: Path, port: int, origin: int) -> list[str]:
     return [needs("haproxy"), "-f", str(config), "-db"]
 
 
-def _nginx_proxy(directory: Path, port: int, origin: int) -> list[str]:
+def nginx_proxy(directory: Path, port: int, origin: int) -> list[str]:
     return _nginx(directory, PROXY.format(port=port, origin=origin))
 
 
 PROXIES = {
     "hopproxy": _hopproxy,
     "learn: off": _unlearned,
-    "nginx": _nginx_proxy,
+    "nginx": nginx_proxy,
     "haproxy": _haproxy,
 }
 

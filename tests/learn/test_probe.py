@@ -119,6 +119,7 @@ async def test_habits(peers: Hops) -> None:
     assert seen["100-continue"] == "100 Continue, then 200"
     assert seen["early answer"] == "reads the whole body before it answers"
     assert seen["pipelining"] == "answers both"
+    assert seen["responses"] == "in one piece"
     assert seen["HTTP/1.0"] == "answers HTTP/1.1, says no keep-alive, kept"
 
 

@@ -106,6 +106,7 @@ async def test_both_hops_of_a_request_under_way(log: Path) -> None:
             "closes_after": None,
             "proven": 1.0,
             "sends_no_100": False,
+            "acknowledged_at_once": False,
         },
         "limits": {
             "max_connections": 7,
