@@ -172,7 +172,9 @@ def _read_text(named: str | None) -> tuple[str, str, Settings]:
 def serve(settings: Settings, page: Page | None = None) -> int:
     """Serve with these settings until stopped by a signal; the exit code."""
     try:
-        clients = [open_listener(one.bind, one.backlog) for one in settings.listeners]
+        clients = [
+            open_listener(one.bind, one.backlog, settings.client) for one in settings.listeners
+        ]
         admin = open_listener(settings.admin.bind, 128) if settings.admin is not None else None
     except CannotBind as error:
         raise Failure(f"hopproxy: {error}", COULD_NOT_BIND) from error

@@ -15,7 +15,9 @@ import stat
 
 from hopproxy.gateway import Gateway
 from hopproxy.link.shortage import NONE_LEFT
+from hopproxy.link.tcp import tune
 from hopproxy.runtime import Runtime
+from hopproxy.settings.schema import ClientSettings
 from hopproxy.settings.units import Bind
 
 #: Connections taken in one go before others get a turn, and for how many seconds they get it.
@@ -30,8 +32,11 @@ class CannotBind(Exception):
     """An address that cannot be listened on."""
 
 
-def open_listener(bind: Bind, backlog: int) -> socket.socket:
-    """A listening, non-blocking socket.  Raises CannotBind with the way out."""
+def open_listener(bind: Bind, backlog: int, client: ClientSettings | None = None) -> socket.socket:
+    """A listening, non-blocking socket.  Raises CannotBind with the way out.
+
+    Connections inherit the TCP settings of `client`: those too that come before they are accepted.
+    """
     family = socket.AF_UNIX
     target: str | tuple[str, int] = bind.path
     if bind.kind == "tcp":
@@ -44,6 +49,8 @@ def open_listener(bind: Bind, backlog: int) -> socket.socket:
         else:
             _remove_stale(bind.path)
         sock.bind(target)
+        if client is not None:
+            tune(sock, nodelay=client.tcp_nodelay, keepalive=client.tcp_keepalive)
         sock.listen(backlog)
     except OSError as error:
         sock.close()

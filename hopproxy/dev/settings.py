@@ -91,7 +91,7 @@ def _candidates(default: Bind) -> Iterator[Bind]:
 
 
 def _opened(bind: Bind) -> tuple[socket.socket, Bind]:
-    sock = open_listener(bind, 1024)
+    sock = open_listener(bind, 1024, ClientSettings())
     if bind.kind == "tcp" and bind.port == 0:
         bind = Bind("tcp", bind.host, sock.getsockname()[1])
     return sock, bind

@@ -7,21 +7,14 @@ import trio
 
 from hopproxy import __version__
 from hopproxy.errors import HopError, LinkError
-<<<<<<< HEAD
-=======
-from hopproxy.link.dial import connect
 from hopproxy.link.endpoint import QUICKACK
 from hopproxy.link.tcp import round_trip
->>>>>>> 5e40362 (Acknowledge at once what an origin's second piece waits for)
 from hopproxy.link.transport import Transport
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.message import ResponseHead
-<<<<<<< HEAD
-from hopproxy.pool.opener import connect
-=======
 from hopproxy.pool.delayed_ack import DelayedAck
->>>>>>> 5e40362 (Acknowledge at once what an origin's second piece waits for)
+from hopproxy.pool.opener import connect
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import OriginAddress

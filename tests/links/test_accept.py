@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+
+from hopproxy.listener import open_listener
+from hopproxy.settings.schema import ClientSettings
+from hopproxy.settings.units import Bind
 
 SCRIPT = """
 import errno, resource, socket, time
@@ -80,3 +85,14 @@ def test_without_a_descriptor_left_it_pauses_makes_room_and_recovers() -> None:
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.stdout, done.returncode) == ("recovered\n", 0), done.stderr
+
+
+def test_who_connects_before_anybody_accepts_has_the_settings_of_tcp_too() -> None:
+    bind = Bind("tcp", host="127.0.0.1", port=0)
+    with open_listener(bind, 8, ClientSettings(tcp_keepalive=45.0)) as listener:
+        with socket.create_connection(listener.getsockname(), 5):
+            accepted, _ = listener.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 45

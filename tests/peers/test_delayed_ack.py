@@ -58,14 +58,14 @@ class Script:
 
 
 @pytest.fixture
-async def hops(tmp_path: Path) -> AsyncIterator[Hops]:
+async def hops(nursery: trio.Nursery, tmp_path: Path) -> AsyncIterator[Hops]:
     """Both hops on loopback TCP, in real time."""
-    async with trio.open_nursery() as nursery:
-        made = Hops(nursery, tmp_path)
-        made.tcp = True
-        yield made
-        nursery.cancel_scope.cancel()
+    made = Hops(nursery, tmp_path)
+    made.tcp = True
+    yield made
     await made.leave()
+    made.worker.stop()
+    await made.ended.wait()
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def acknowledged(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
     def counting(sock: socket.socket, level: int, option: int, *value: int) -> None:
         if (level, option) == (socket.IPPROTO_TCP, socket.TCP_QUICKACK):
             seen[sock.getpeername()[1]] += 1
-        real(sock, level, option, *value)  # type: ignore[arg-type]
+        real(sock, level, option, *value)
 
     monkeypatch.setattr(socket.socket, "setsockopt", counting, raising=False)
     return seen
@@ -108,10 +108,10 @@ def known(hops: Hops, index: int = 0) -> bool:
 
 @pytest.mark.parametrize("request_", [GET, PUT], ids=["from events", "by a task"])
 async def test_a_second_piece_does_not_wait_for_our_ack(
-    hops: Hops, acknowledged: Counter[int], request_: bytes
+    nursery: trio.Nursery, hops: Hops, acknowledged: Counter[int], request_: bytes
 ) -> None:
     await hops.start()
-    hops._nursery.start_soon(Script(HEAD, BODY).run, hops.origins[0])
+    nursery.start_soon(Script(HEAD, BODY).run, hops.origins[0])
     client = await hops.client()
     taken = await asked(client, 30, request_)
     assert statistics.median(taken) < PROMPT
@@ -122,10 +122,10 @@ async def test_a_second_piece_does_not_wait_for_our_ack(
 
 
 async def test_a_head_in_pieces_does_not_wait_either(
-    hops: Hops, acknowledged: Counter[int]
+    nursery: trio.Nursery, hops: Hops, acknowledged: Counter[int]
 ) -> None:
     await hops.start()
-    hops._nursery.start_soon(Script(HEAD[:17], HEAD[17:], BODY).run, hops.origins[0])
+    nursery.start_soon(Script(HEAD[:17], HEAD[17:], BODY).run, hops.origins[0])
     assert statistics.median(await asked(await hops.client(), 30)) < PROMPT
     assert acknowledged
 
@@ -136,10 +136,10 @@ async def test_a_head_in_pieces_does_not_wait_either(
     ids=["in one piece", "TCP_NODELAY"],
 )
 async def test_an_origin_that_does_not_wait_costs_no_system_call(
-    hops: Hops, acknowledged: Counter[int], script: Script
+    nursery: trio.Nursery, hops: Hops, acknowledged: Counter[int], script: Script
 ) -> None:
     await hops.start()
-    hops._nursery.start_soon(script.run, hops.origins[0])
+    nursery.start_soon(script.run, hops.origins[0])
     client = await hops.client()
     await asked(client, 150)
     await asked(client, 50, PUT)
@@ -148,17 +148,17 @@ async def test_an_origin_that_does_not_wait_costs_no_system_call(
 
 
 async def test_an_origin_that_takes_its_time_is_soon_left_alone(
-    hops: Hops, acknowledged: Counter[int]
+    nursery: trio.Nursery, hops: Hops, acknowledged: Counter[int]
 ) -> None:
     await hops.start()
-    hops._nursery.start_soon(Script(HEAD, BODY, pause=0.06, nodelay=True).run, hops.origins[0])
+    nursery.start_soon(Script(HEAD, BODY, pause=0.06, nodelay=True).run, hops.origins[0])
     await asked(await hops.client(), ENOUGH + FUTILE + 6)
     assert acknowledged.total() <= FUTILE
     assert not known(hops)
 
 
 async def test_only_the_origin_that_waits_is_acknowledged_at_once(
-    hops: Hops, acknowledged: Counter[int]
+    nursery: trio.Nursery, hops: Hops, acknowledged: Counter[int]
 ) -> None:
     waits, other = hops.add_origin(), hops.add_origin()
     await hops.start(
@@ -168,8 +168,8 @@ async def test_only_the_origin_that_waits_is_acknowledged_at_once(
         },
         routes=(Route(upstream="other", path="/other"), Route(upstream="waits")),
     )
-    hops._nursery.start_soon(Script(HEAD, BODY).run, waits)
-    hops._nursery.start_soon(Script(HEAD + BODY).run, other)
+    nursery.start_soon(Script(HEAD, BODY).run, waits)
+    nursery.start_soon(Script(HEAD + BODY).run, other)
     client = await hops.client()
     for _ in range(10):
         await asked(client, 1)
@@ -180,11 +180,11 @@ async def test_only_the_origin_that_waits_is_acknowledged_at_once(
 
 @pytest.mark.parametrize("nodelay", [True, False], ids=["TCP_NODELAY", "one piece"])
 async def test_it_stops_when_the_origin_no_longer_waits(
-    hops: Hops, acknowledged: Counter[int], nodelay: bool
+    nursery: trio.Nursery, hops: Hops, acknowledged: Counter[int], nodelay: bool
 ) -> None:
     await hops.start()
     script = Script(HEAD, BODY)
-    hops._nursery.start_soon(script.run, hops.origins[0])
+    nursery.start_soon(script.run, hops.origins[0])
     client = await hops.client()
     await asked(client, 10)
     assert known(hops)
@@ -201,7 +201,7 @@ async def test_it_stops_when_the_origin_no_longer_waits(
     assert statistics.median(await asked(client, 20)) < PROMPT, "and it begins again"
 
 
-async def test_an_origin_that_was_away_is_learned_anew(hops: Hops) -> None:
+async def test_an_origin_that_was_away_is_learned_anew(nursery: trio.Nursery, hops: Hops) -> None:
     await hops.start()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Script(HEAD, BODY).run, hops.origins[0])
