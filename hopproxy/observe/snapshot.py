@@ -179,7 +179,7 @@ def learned_row(origin: Origin, now: float) -> Row:
     """What is known of an origin's own limits: `closes_idle_at` was seen, `idle_limit` follows.
 
     `young` is the idle age up to which a link takes requests that cannot be sent again;
-    `sends_no_100` says that no upload waits for one; `acknowledged_at_once` that its responses would
+    `sends_no_100` says that no upload waits for one; `acknowledged_at_once` that responses would
     wait for our delayed ACKs.
     """
     learned = origin.learned
