@@ -71,14 +71,13 @@ async def exchange(carriage: Carriage, application: Application, pool: Pool) -> 
 def outbound_head(carriage: Carriage, application: Application) -> bytes:
     """The request's head for the upstream hop: written once, for every attempt."""
     request, terms = carriage.request, carriage.terms
-    if not request.host:
-        # HTTP/1.0 without Host: upstream there must be one (RFC 9112 section 3.2).
-        request.host = application.balancer.members[0].authority
+    authority = b"" if request.host else application.balancer.members[0].authority
     if request.options or terms.rejects_underscores:
         check_options(request, terms.underscores)
     forwarding = carriage.client.sender.block(request)
     via = via_line(request, terms.via_upstream, terms.pseudonym)
-    return request_for_upstream(request, forwarding, via, terms.underscores) + b"\r\n"
+    head = request_for_upstream(request, forwarding, via, terms.underscores, authority)
+    return head + b"\r\n"
 
 
 def _body_at_hand(carriage: Carriage) -> bytes | None:

@@ -119,8 +119,9 @@ class Gateway:
         if sender is None:
             if len(self._senders) >= SENDERS:
                 self._senders.clear()
-            trusted = self._runtime.settings.trusted_proxies
-            sender = self._senders[address] = Sender(address, b"http", trusted)
+            settings = self._runtime.settings
+            sender = Sender(address, b"http", settings.trusted_proxies, settings.forwarding)
+            self._senders[address] = sender
         return sender
 
     async def _requests(self, client: ClientLink, lane: Lane) -> CloseReason:

@@ -10,7 +10,7 @@ from hopproxy.rules.hop import Underscores
 class Terms:
     """What holds for every exchange of a worker: our name, what we write, whether we drain."""
 
-    def __init__(self, pseudonym: bytes, *, via: bool, underscores: Underscores) -> None:
+    def __init__(self, pseudonym: bytes, *, via: str, underscores: Underscores) -> None:
         self.pseudonym = pseudonym
         self.underscores = underscores
         self.rejects_underscores = underscores is Underscores.REJECT
@@ -18,8 +18,8 @@ class Terms:
         self.pipe = Pipe()  # for long bodies
         lines = b"Via: 1.0 %b\r\n" % pseudonym, b"Via: 1.1 %b\r\n" % pseudonym
         #: Our Via line by the minor version a message came with: for upstream, for clients.
-        self.via_upstream = lines
-        self.via_client = lines if via else (b"", b"")
+        self.via_upstream = lines if via in ("both", "request") else (b"", b"")
+        self.via_client = lines if via in ("both", "response") else (b"", b"")
         self._date = b""
         self._date_at = 0
 

@@ -35,6 +35,11 @@ _KNOWN: dict[str, Server] = {
 }
 
 
+#: What `compression` finds.
+COMPRESSED, UNCOMPRESSED = "compresses", "compresses nothing here"
+NOT_WITH_VIA = "compresses, but not a response to a request with Via"
+
+
 class First(NamedTuple):
     """What the first response tells: the server, its hint, and whether it keeps connections.
 
@@ -145,6 +150,25 @@ async def early(target: Target, watch: Watch) -> str:
             pass
         ending = await asker.ending(SOON)
         return f"answers {head.status} early, {'closes' if ending.how else 'keeps reading'}"
+
+
+async def compression(target: Target, watch: Watch) -> str:
+    """gzip, offered by a client itself and by way of a proxy (Via)."""
+    offer = "Accept-Encoding: gzip"
+    async with Asker(target, watch) as asker:
+        alone = await asker.ask(target.request("GET", offer, "Connection: close"))
+    if not _value(alone, b"content-encoding"):
+        return UNCOMPRESSED
+    async with Asker(target, watch) as asker:
+        passed = await asker.ask(
+            target.request("GET", offer, "Via: 1.1 probe", "Connection: close")
+        )
+    return COMPRESSED if _value(passed, b"content-encoding") else NOT_WITH_VIA
+
+
+def loses_compression(found: str, server: Server | None) -> bool:
+    """Whether Via in a request turns compression off, as `compression` found or nginx does."""
+    return found == NOT_WITH_VIA or (found == UNCOMPRESSED and server == "nginx")
 
 
 async def pipelining(target: Target, watch: Watch) -> str:

@@ -3,7 +3,7 @@
 import math
 
 from hopproxy.pool.idle_timeout import alike, usable
-from hopproxy.probe.habits import First
+from hopproxy.probe.habits import First, loses_compression
 from hopproxy.probe.idle import IdleLimit
 from hopproxy.settings.lint import SERVERS
 from hopproxy.settings.units import OriginAddress, format_duration
@@ -59,6 +59,8 @@ class Findings:
             lines.append(f"    server: {self.first.server}")
         if pool:
             lines += ["    pool:", *("      " + line for line in pool)]
+        if loses_compression(dict(self.habits).get("gzip", ""), self.first.server):
+            lines.append("via: response               # with Via in requests it does not compress")
         return "\n".join(lines) + "\n"
 
     def _is_as_delivered(self) -> bool:

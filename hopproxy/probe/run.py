@@ -12,7 +12,7 @@ from hopproxy.probe import habits
 from hopproxy.probe.asker import Target
 from hopproxy.probe.idle import IdleLimit, IdleWatch, Tell
 from hopproxy.probe.report import Findings
-from hopproxy.settings.lint import Risk, against_origin
+from hopproxy.settings.lint import Risk, against_origin, against_via
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import OriginAddress
 
@@ -27,6 +27,7 @@ _HABITS: list[tuple[str, Habit]] = [
     ("100-continue", habits.continues),
     ("early answer", habits.early),
     ("pipelining", habits.pipelining),
+    ("gzip", habits.compression),
 ]
 
 
@@ -121,11 +122,16 @@ async def _risks_of(
     name, address = origin
     upstream = settings.upstreams[name]
     most = upstream.pool.idle_timeout * 1.2 + 2
+    target = Target(address)
     try:
-        idle = await IdleWatch(Target(address), watch, most, progress).measure()
+        first = await habits.first(target, watch)
+        gzip = await habits.compression(target, watch)
+        idle = await IdleWatch(target, watch, most, progress).measure()
     except HopError as error:
         path = f"upstreams.{name}.origins"
         found.append(Risk(path, f"{address} could not be asked: {error.detail}", "is it running?"))
         return
     if idle.seconds is not None:
         found += against_origin(name, upstream, round(idle.seconds, 1), f"{address}, as measured,")
+    if upstream.server != "nginx" and habits.loses_compression(gzip, first.server):
+        found += against_via(settings, str(address))

@@ -59,12 +59,18 @@ def check_options(head: RequestHead, underscores: Underscores) -> None:
 
 
 def request_for_upstream(
-    head: RequestHead, forwarding: bytes, via: bytes, underscores: Underscores
+    head: RequestHead,
+    forwarding: bytes,
+    via: bytes,
+    underscores: Underscores,
+    authority: bytes = b"",
 ) -> bytes:
     """The request's head for the upstream hop.  `head` stays as it came, for a retry.
 
-    `forwarding` and `via` are whole lines.  HTTP/1.1 is what we speak, whatever the client spoke
-    (RFC 9112 section 2.3); no Connection line means that we would keep the connection.
+    `forwarding` and `via` are whole lines.  `authority` is the origin's own, for a request of
+    HTTP/1.0 that names none: upstream there must be one (RFC 9112 section 3.2).  HTTP/1.1 is what
+    we speak, whatever the client spoke (RFC 9112 section 2.3); no Connection line means that we
+    would keep the connection.
     """
     added = forwarding + via
     memo = head.rewritten
@@ -72,7 +78,7 @@ def request_for_upstream(
         return memo[2]
     written = _by_its_bytes(head, added, underscores) if head.raw else None
     if written is None:
-        written = _by_its_lines(head, added, underscores)
+        written = _by_its_lines(head, added, underscores, authority)
     head.rewritten = (added, underscores, written)
     return written
 
@@ -103,7 +109,9 @@ def _cut(head: RequestHead, underscores: Underscores) -> tuple[tuple[int, ...] |
     return tuple(places), b"".join([b"\r\n" + line for line in _next_connection(head)])
 
 
-def _by_its_lines(head: RequestHead, added: bytes, underscores: Underscores) -> bytes:
+def _by_its_lines(
+    head: RequestHead, added: bytes, underscores: Underscores, authority: bytes
+) -> bytes:
     """The head put together from its lines, whatever they are."""
     lines = end_to_end(head, _own(head, underscores))
     left = hops_left(head)
@@ -112,7 +120,7 @@ def _by_its_lines(head: RequestHead, added: bytes, underscores: Underscores) -> 
         lines.append(b"Max-Forwards: %d" % (left - 1))
     start = b"%b %b HTTP/1.1\r\n" % (head.method, head.target)
     if head.special_value(b"host") is None:
-        start += b"Host: %b\r\n" % head.host
+        start += b"Host: %b\r\n" % (head.host or authority)
     lines += _next_connection(head)
     lines.append(added)
     return start + b"\r\n".join(lines)

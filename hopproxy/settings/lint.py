@@ -1,4 +1,4 @@
-"""Settings that are valid and yet likely to lose requests: each hop's idle limits side by side.
+"""Settings that are valid and yet likely to hurt: above all each hop's idle limits side by side.
 
 On every hop the end that connects must let go before the end that accepts: a request sent on a
 connection that the accepting end has just given up is lost.  So `pool.idle_timeout` has to be
@@ -67,6 +67,19 @@ def risks(settings: Settings) -> Iterator[Risk]:
             keeps = SERVERS[upstream.server]
             yield from against_origin(name, upstream, keeps, f"{upstream.server} by default")
     yield from _against_balancer(settings)
+    compressing = [name for name, one in settings.upstreams.items() if one.server == "nginx"]
+    if compressing:
+        yield from against_via(settings, f"nginx ({', '.join(compressing)}) as it is delivered")
+
+
+def against_via(settings: Settings, who: str) -> Iterator[Risk]:
+    """Via in requests to an origin that takes it for a reason not to compress."""
+    if settings.via in ("both", "request"):
+        yield Risk(
+            "via",
+            f"{who} does not compress its response to a request that has Via",
+            "write via: response, or gzip_proxied any; in nginx",
+        )
 
 
 def against_origin(name: str, upstream: Upstream, keeps: float, who: str) -> Iterator[Risk]:

@@ -64,7 +64,7 @@ def _default(setting: Setting) -> str:
     if setting.default is None:
         return "absent"
     written = _written(setting.default, setting.shape)
-    return "[]" if written == [] else str(written)
+    return f"[{', '.join(map(str, written))}]" if isinstance(written, list) else str(written)
 
 
 def _written(value: object, shape: Shape) -> object:

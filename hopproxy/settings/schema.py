@@ -27,6 +27,7 @@ BindWord = Annotated[Bind, Meta(extra={"unit": words.BIND})]
 OriginWord = Annotated[OriginAddress, Meta(extra={"unit": words.ORIGIN})]
 NetworkWord = Annotated[Network, Meta(extra={"unit": words.NETWORK})]
 HostWord = Annotated[str, Meta(extra={"unit": words.HOST})]
+ViaWord = Annotated[str, Meta(extra={"unit": words.VIA})]
 Share = Annotated[float, Meta(extra={"unit": words.SHARE})]
 PathWord = Annotated[str, Meta(extra={"unit": words.PATH})]
 #: Servers and balancers whose idle limits `check` knows.
@@ -184,9 +185,21 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         "json"
     )
     trusted_proxies: Annotated[
-        tuple[NetworkWord, ...], about("Peers whose X-Forwarded-* and Forwarded are believed.")
+        tuple[NetworkWord, ...],
+        about("Peers whose X-Forwarded-* and Forwarded are believed; `unix`: all on Unix sockets."),
     ] = ()
-    via: Annotated[bool, about("Write Via into responses; requests always carry it.")] = True
+    forwarding: Annotated[
+        tuple[Literal["x-forwarded", "forwarded"], ...],
+        about(
+            "Fields that tell the origin who asks: X-Forwarded-* and X-Real-IP, Forwarded, both "
+            "or none. What is not named is removed. Of a trusted proxy that sends both, the first "
+            "named is believed."
+        ),
+    ] = ("x-forwarded", "forwarded")
+    via: Annotated[
+        ViaWord,
+        about("Messages we write Via into. Without it in requests, loops are not noticed."),
+    ] = "both"
     pseudonym: Annotated[Token, about("Our name in Via and Proxy-Status.")] = "hopproxy"
     underscore_fields: Annotated[
         Literal["shadow", "drop", "reject", "keep"],

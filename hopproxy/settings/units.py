@@ -6,7 +6,7 @@ What cannot be read raises `Misread`, a ValueError that says what would have bee
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal
 
 KiB = 1024
@@ -14,6 +14,11 @@ MiB = 1024 * KiB
 
 #: The longest path of a Unix socket that Linux takes (108 bytes with the closing zero).
 MAX_SOCKET_PATH = 107
+
+#: The block of the peers of Unix sockets.
+UNIX = "unix"
+#: What stands before the IPv4 address in ::ffff:192.0.2.1.
+_MAPPED = bytes(10) + b"\xff\xff"
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
 _DURATION_SCALES = {
@@ -78,24 +83,39 @@ class OriginAddress:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A block of addresses, as `first` and `last` of them; ask it with `"192.0.2.1" in network`."""
+    """A block of addresses, as `first` and `last` of them; ask it with `"192.0.2.1" in network`.
+
+    The block `unix` holds the peers of Unix sockets, whose address is empty.
+    """
 
     cidr: str
     first: bytes
     last: bytes
 
     def __contains__(self, peer: str) -> bool:
-        """Whether `peer`, an address as text, is in the block; a Unix socket's peer never is."""
+        """Whether `peer`, an address as text, is in the block."""
         try:
-            address = ip_address(peer)
+            packed = ip_address(unmapped(peer)).packed
         except ValueError:
-            return False
-        # A dual-stack socket shows 192.0.2.1 as ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2).
-        packed = (getattr(address, "ipv4_mapped", None) or address).packed
+            return not peer and self.cidr == UNIX
         return len(packed) == len(self.first) and self.first <= packed <= self.last
 
     def __str__(self) -> str:
         return self.cidr
+
+
+def unmapped(address: str) -> str:
+    """An IPv4 address as itself, where a dual-stack socket shows it as ::ffff:192.0.2.1.
+
+    RFC 4291 section 2.5.5.2.  Any other text as it is.
+    """
+    if not address.lower().startswith("::ffff:") or "%" in address:
+        return address
+    try:
+        mapped = IPv6Address(address).ipv4_mapped
+    except ValueError:
+        return address
+    return str(mapped or address)
 
 
 def authority(host: str, port: int) -> str:
@@ -190,15 +210,20 @@ def parse_origin(text: str) -> OriginAddress:
 
 
 def parse_network(text: str) -> Network:
-    """An address or a CIDR block, `10.0.0.0/8` or `::1`.  Raises Misread."""
+    """An address or a CIDR block, `10.0.0.0/8` or `::1`, or `unix`.  Raises Misread."""
+    if text == UNIX:
+        return Network(UNIX, b"", b"")
     try:
         block = ip_network(text, strict=False)
     except ValueError as error:
-        hint = "write it like 10.0.0.0/8 or fd00::/8"
+        hint = "write it like 10.0.0.0/8 or fd00::/8, or unix"
         raise Misread(f"`{text}` is not a network", hint) from error
     if block.network_address != ip_address(text.partition("/")[0]):
         raise Misread(f"`{text}` has bits set after its prefix", f"its block is {block}")
-    return Network(str(block), block.network_address.packed, block.broadcast_address.packed)
+    first, last = block.network_address.packed, block.broadcast_address.packed
+    if isinstance(block, IPv6Network) and first.startswith(_MAPPED) and last.startswith(_MAPPED):
+        first, last = first[len(_MAPPED) :], last[len(_MAPPED) :]
+    return Network(str(block), first, last)
 
 
 def _socket_path(text: str) -> str:

@@ -22,6 +22,7 @@ from hopproxy.settings.units import (
 )
 
 _TOKEN = r"[0-9A-Za-z!#$%&'*+.^_`|~-]+"
+_VIAS = ("both", "request", "response", "off")
 _SWITCHES = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
 
 
@@ -43,6 +44,28 @@ def parse_switch(text: str) -> bool:
     if text.lower() not in _SWITCHES:
         raise Misread(f"`{text}` is neither on nor off", "write on or off")
     return _SWITCHES[text.lower()]
+
+
+def parse_via(text: str) -> str:
+    """`both`, `request`, `response` or `off`; as a switch, `both` or `off`.  Raises Misread."""
+    word = text.lower()
+    if word in _VIAS:
+        return word
+    if word not in _SWITCHES:
+        raise Misread(f"`{text}` is none of {', '.join(_VIAS)}", "write on for both")
+    return "both" if _SWITCHES[word] else "off"
+
+
+def parse_mode(text: str) -> int:
+    """Permissions of a file in octal digits: `0660`.  Raises Misread."""
+    if not re.fullmatch(r"0?[0-7]{3}", text):
+        raise Misread(f"`{text}` is not a mode", 'write three octal digits, like "0660"')
+    return int(text, 8)
+
+
+def format_mode(mode: int) -> str:
+    """As `parse_mode` reads it."""
+    return f"0{mode:03o}"
 
 
 def parse_share(text: str) -> float:
@@ -112,10 +135,17 @@ SWITCH = Unit(
     lambda value: "on" if value else "off",
     "boolean",
 )
+VIA = Unit(
+    "both, request, response or off",
+    parse_via,
+    r"both|request|response|[Oo][Nn]|[Oo][Ff][Ff]|[Tt]rue|[Ff]alse|[Yy]es|[Nn]o",
+    bare="boolean",
+)
+MODE = Unit("mode", parse_mode, r"0?[0-7]{3}", format_mode)
 SHARE = Unit("share", parse_share, r"[0-9]{1,3}%", format_share)
 TOKEN = Unit("name", parse_token, _TOKEN)
 BIND = Unit("address", parse_bind, r"unix:/.+|.+:[0-9]+")
 ORIGIN = Unit("origin", parse_origin, r"[Hh][Tt][Tt][Pp]://.+|unix:/.+")
-NETWORK = Unit("network", parse_network, r"[0-9A-Fa-f.:]+(/[0-9]+)?")
+NETWORK = Unit("network", parse_network, r"unix|[0-9A-Fa-f.:]+(/[0-9]+)?")
 HOST = Unit("host", parse_host, r"(\*\.)?[A-Za-z0-9_.-]+|\[.+\]")
 PATH = Unit("path", parse_path, r"/[!-~]*")

@@ -18,8 +18,9 @@ OF_ONE_HOP = frozenset(
 )
 #: Believed from nobody in these runs, written by us.
 FORWARDING = frozenset(
-    b"forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-port x-real-ip "
-    b"via".split()
+    b"forwarded x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-port "
+    b"x-forwarded-scheme x-forwarded-ssl x-forwarded-server x-forwarded-by x-forwarded-prefix "
+    b"x-real-ip via".split()
 )
 #: What no Connection field may take away (RULES.md part C).
 KEPT = FORWARDING | frozenset(

@@ -23,6 +23,7 @@ from tests.fuzz.mutate import stroke
 from tests.pure.search import LIMITS
 
 _VIA = b"Via: 1.0 hopproxy\r\n", b"Via: 1.1 hopproxy\r\n"
+_AUTHORITY = b"origin:80"
 _SENDER = Sender("192.0.2.7", b"http", ())
 
 #: One input: which side it comes from, and its bytes.
@@ -91,11 +92,9 @@ def _request(raw: bytes, rest: bytes) -> tuple[Written | None, bytes]:
     head = http1.read_request(raw, LIMITS)
     check_options(head, Underscores.SHADOW)
     via = via_line(head, _VIA, b"hopproxy")
-    if not head.host:
-        head.host = b"origin:80"
     block = _SENDER.block(head)
-    out = request_for_upstream(head, block, via, Underscores.SHADOW) + b"\r\n"
-    if out != request_for_upstream(head, block, via, Underscores.SHADOW) + b"\r\n":
+    out = request_for_upstream(head, block, via, Underscores.SHADOW, _AUTHORITY) + b"\r\n"
+    if out != request_for_upstream(head, block, via, Underscores.SHADOW, _AUTHORITY) + b"\r\n":
         raise Disagreement(f"written twice, two heads: {out!r}")
     body, end, behind = _body(head, rest)
     if behind is None:

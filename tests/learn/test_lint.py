@@ -15,7 +15,8 @@ APP = "upstreams:\n  app:\n    origins: [http://127.0.0.1:1]\n"
 
 
 def found(text: str) -> list[Risk]:
-    return list(risks(read(text, file="a", environ={})))
+    """Every risk of these settings; what Via costs is a matter of its own tests."""
+    return list(risks(read(f"{text}via: response\n", file="a", environ={})))
 
 
 def test_every_server_and_balancer_has_its_limit() -> None:
@@ -102,3 +103,22 @@ def test_a_risk_has_the_place_of_its_setting_or_of_what_would_hold_it() -> None:
         6,
         1,
     )
+
+
+# -- Via -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("via", ["", "via: both\n", "via: on\n", "via: request\n"])
+def test_nginx_does_not_compress_what_comes_with_via(via: str) -> None:
+    text = f"{APP}    server: nginx\n  b:\n    origins: [http://127.0.0.1:2]\n    server: nginx\n"
+    text += f"routes:\n  - {{upstream: b, path: /b}}\n  - upstream: app\n{via}"
+    (risk,) = risks(read(text, file="a", environ={}))
+    assert risk.path == "via"
+    assert risk.message.startswith("nginx (app, b) as it is delivered does not compress")
+    assert risk.hint == "write via: response, or gzip_proxied any; in nginx"
+
+
+@pytest.mark.parametrize("server", sorted(set(SERVERS) - {"nginx"}))
+def test_others_compress_all_the_same(server: Server) -> None:
+    text = f"{APP}    server: {server}\n    pool: {{max_idle: 0}}\n"
+    assert list(risks(read(text, file="a", environ={}))) == []

@@ -25,6 +25,8 @@ class Scripted:
         self.requests = int(str(habits.get("requests", 1000)))
         self.fields = str(habits.get("fields", "")).encode()
         self.says_100 = bool(habits.get("says_100"))
+        self.compresses = bool(habits.get("compresses"))
+        self.minds_via = bool(habits.get("minds_via"))
         self.agents: set[bytes] = set()
         self.methods: set[bytes] = set()
         self.open = self.most_open = 0
@@ -62,6 +64,9 @@ class Scripted:
             if line.startswith(b"Content-Length: "):
                 await peer.exactly(int(line[16:]))
         fields = self.fields + (b"\r\nConnection: close" if last else b"")
+        offered = b"Accept-Encoding: gzip" in rest and not (self.minds_via and b"\nVia: " in rest)
+        if self.compresses and offered:
+            fields += b"\r\nContent-Encoding: gzip"
         await peer.send(OK.replace(b"\r\n\r\n", fields + b"\r\n\r\n", 1))
 
 
@@ -148,6 +153,8 @@ async def test_it_is_gentle(peers: Hops) -> None:
         ),
         ({"limit": 6.0, "fields": "\r\nKeep-Alive: timeout=5"}, "idle_timeout: 4s"),
         ({"silent": True, "limit": 20.0}, "idle_timeout: 1"),
+        ({"compresses": True, "minds_via": True}, "\nvia: response "),
+        ({"fields": "\r\nServer: nginx/1.27", "limit": 75.0}, "\nvia: response "),
     ],
 )
 async def test_the_settings_it_proposes_load_and_are_without_risk(
@@ -185,3 +192,34 @@ async def test_check_asks_the_origins_themselves(peers: Hops) -> None:
     assert f"60s is longer than {short.origin.address}, as measured, keeps" in found[1].message
     short.origin.end()
     long.origin.end()
+
+
+@pytest.mark.parametrize(
+    ("habits", "seen", "warned"),
+    [
+        ({}, "compresses nothing here", False),
+        ({"compresses": True}, "compresses", False),
+        (
+            {"compresses": True, "minds_via": True},
+            "compresses, but not a response to a request with Via",
+            True,
+        ),
+        ({"fields": "\r\nServer: nginx"}, "compresses nothing here", True),
+        ({"fields": "\r\nServer: nginx", "compresses": True}, "compresses", False),
+    ],
+)
+async def test_what_via_costs_is_found_and_told(
+    peers: Hops, habits: dict[str, object], seen: str, warned: bool
+) -> None:
+    origin = Scripted(peers, **habits)
+    text = f"upstreams:\n  app:\n    origins: [{origin.origin.address}]\n"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(origin.run)
+        for via in ("both", "request", "response", "off"):
+            found = await probed_risks(read(f"{text}via: {via}\n", file="a", environ={}))
+            costs = warned and via in ("both", "request")
+            assert [risk.path for risk in found] == ["via"] * costs
+        findings = await probe(Target(origin.origin.address), tell=lambda _: None)
+        nursery.cancel_scope.cancel()
+    assert dict(findings.habits)["gzip"] == seen
+    origin.origin.end()

@@ -27,7 +27,8 @@ def written(tree: Tree, path: str = "") -> dict[str, str]:
         return found
     if isinstance(tree, Sequence):
         if not all(isinstance(item, Mapping) for item in tree.items) or not tree.items:
-            return {path: "[]" if not tree.items else "[...]"}
+            words = [item.text if isinstance(item, Scalar) else "..." for item in tree.items]
+            return {path: f"[{', '.join(words)}]"}
         return {key: word for item in reversed(tree.items)
                 for key, word in written(item, f"{path}[]").items()}  # fmt: skip
     assert isinstance(tree, Scalar)

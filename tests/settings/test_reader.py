@@ -78,7 +78,7 @@ trace: true
         Route(upstream="app"),
     )
     assert got.admin == Admin(bind=Bind("tcp", "127.0.0.1", 0))
-    assert (got.access_log, got.via, got.trace) == ("off", False, True)
+    assert (got.access_log, got.via, got.trace) == ("off", "off", True)
     assert got.trusted_proxies == (parse_network("10.0.0.0/8"), parse_network("::1"))
     assert (got.pseudonym, got.underscore_fields) == ("edge", "reject")
 
@@ -86,7 +86,7 @@ trace: true
 def test_variables_are_read_from_the_environment() -> None:
     text = "workers: ${WORKERS:-2}\nvia: ${VIA}\n" + APP
     got = settings(text, VIA="off")
-    assert (got.workers, got.via) == (2, False)
+    assert (got.workers, got.via) == (2, "off")
 
 
 @pytest.mark.parametrize("empty", ["client:", "routes:", "routes: []", "admin:", "admin: ~"])
@@ -145,8 +145,14 @@ def test_optional_word_filled_with_nothing_is_absent() -> None:
         ),
         ("via: {on: on}", "2:6: via: is a mapping, not one word (write one value)"),
         ("via:", "2:5: via: has no value (leave the line out for the default)"),
-        ("via: ''", "2:6: via: `` is neither on nor off (write on or off)"),
-        ("via: 1", "2:6: via: `1` is neither on nor off (write on or off)"),
+        (
+            "via: ''",
+            "2:6: via: `` is none of both, request, response, off (write on for both)",
+        ),
+        (
+            "via: 1",
+            "2:6: via: `1` is none of both, request, response, off (write on for both)",
+        ),
         (
             "access_log: jsn",
             "2:13: access_log: `jsn` is not one of json, off, text (did you mean `json`?)",
@@ -191,7 +197,7 @@ def test_optional_word_filled_with_nothing_is_absent() -> None:
         (
             "via: on\nvia: maybe",
             "3:1: via: is given twice (first on line 2; keep one)\n"
-            "3:6: via: `maybe` is neither on nor off (write on or off)",
+            "3:6: via: `maybe` is none of both, request, response, off (write on for both)",
         ),
         ("via: !!bool on", "2:6: via: has a tag (tags like !!str are not read)"),
     ],
@@ -263,7 +269,7 @@ client:
         "6:15: upstreams.app.origins[0]: TLS towards an origin is not supported",
         "6:26: upstreams.app.origins[1]: `localhost:3` has no scheme",
         "7:22: upstreams.app.pool.max_idle: 10 is more than max_connections, 3",
-        "8:6: via: `maybe` is neither on nor off",
+        "8:6: via: `maybe` is none of both, request, response, off",
         "9:1: wrkers: is not a setting",
         "11:12: client.max_age: `-4s` is not a duration",
         "12:18: client.max_body_size: NO is not set",

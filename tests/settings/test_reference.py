@@ -62,7 +62,21 @@ def test_reference_has_each_setting_once() -> None:
             "trusted_proxies",
             "list of network",
             "[]",
-            "Peers whose X-Forwarded-* and Forwarded are believed.",
+            "Peers whose X-Forwarded-* and Forwarded are believed; `unix`: all on Unix sockets.",
+        ),
+        Row(
+            "forwarding",
+            "list of forwarded or x-forwarded",
+            "[x-forwarded, forwarded]",
+            "Fields that tell the origin who asks: X-Forwarded-* and X-Real-IP, Forwarded, both or "
+            "none. What is not named is removed. Of a trusted proxy that sends both, the first "
+            "named is believed.",
+        ),
+        Row(
+            "via",
+            "both, request, response or off",
+            "both",
+            "Messages we write Via into. Without it in requests, loops are not noticed.",
         ),
         Row("access_log", "json, off or text", "json", "One line for each exchange."),
         Row("trace", "on or off", "off", "Forward TRACE requests; off: 405."),
@@ -126,7 +140,10 @@ def test_each_default_passes_its_own_schema() -> None:
         "routes: [{upstream: app, host: }]\n",
         "admin:\n",
         "admin: {bind: unix:/a}\n",
-        "trusted_proxies: ['::1', 10.0.0.0/8]\n",
+        "trusted_proxies: ['::1', 10.0.0.0/8, unix]\n",
+        "forwarding: [forwarded]\n",
+        "forwarding: []\n",
+        "via: response\n",
         "listeners: [{bind: '[::]:80'}]\n",
     ],
 )
@@ -150,6 +167,8 @@ def test_editor_accepts_what_the_reader_does(text: str) -> None:
         APP + "client: []\n",
         APP + "via: maybe\n",
         APP + "via: 1\n",
+        APP + "forwarding: [x-real-ip]\n",
+        APP + "trusted_proxies: [unix:/run/a.sock]\n",
         APP + "access_log: jsn\n",
         APP + "listeners: []\n",
         APP + "listeners: a:80\n",

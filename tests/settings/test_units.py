@@ -252,7 +252,7 @@ def test_authority_brackets_an_ipv6_address_alone() -> None:
         (
             parse_network,
             "ten",
-            "`ten` is not a network (write it like 10.0.0.0/8 or fd00::/8)",
+            "`ten` is not a network (write it like 10.0.0.0/8 or fd00::/8, or unix)",
         ),
         (
             parse_network,
