@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import trio
 from hopproxy import __version__
 from hopproxy.errors import HopError
 from hopproxy.gateway import Page
-from hopproxy.listener import CannotBind, open_listener
+from hopproxy.listener import CannotBind, close_listener, open_listener
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.settings.lint import risks
 from hopproxy.settings.reader import SettingsErrors, places, read
@@ -171,16 +172,30 @@ def _read_text(named: str | None) -> tuple[str, str, Settings]:
 
 def serve(settings: Settings, page: Page | None = None) -> int:
     """Serve with these settings until stopped by a signal; the exit code."""
+    with ExitStack() as opened:
+        return _serve_on(_listening(settings, opened), settings, page)
+
+
+def _listening(settings: Settings, opened: ExitStack) -> Sockets:
+    """All sockets to listen on, which `opened` closes.  Raises Failure."""
+    clients, admin = [], None
     try:
-        clients = [
-            open_listener(one.bind, one.backlog, settings.client) for one in settings.listeners
-        ]
-        admin = open_listener(settings.admin.bind, 128) if settings.admin is not None else None
+        for one in settings.listeners:
+            sock = open_listener(one.bind, one.backlog, settings.client, mode=one.mode)
+            opened.callback(close_listener, sock)
+            clients.append(sock)
+        if settings.admin is not None:
+            admin = open_listener(settings.admin.bind, 128)
+            opened.callback(close_listener, admin)
     except CannotBind as error:
         raise Failure(f"hopproxy: {error}", COULD_NOT_BIND) from error
+    return Sockets(clients, admin)
+
+
+def _serve_on(sockets: Sockets, settings: Settings, page: Page | None) -> int:
     style = settings.access_log
     access_log = None if style == "off" else AccessLog(style, sys.stdout.fileno())
-    worker = Worker(settings, Sockets(clients, admin), access_log, page)
+    worker = Worker(settings, sockets, access_log, page)
     if settings.workers != 1:
         log.warning("workers: %s: this version serves with one process", settings.workers)
     settle_memory()

@@ -12,6 +12,7 @@ import os
 import select
 import socket
 import stat
+from weakref import WeakKeyDictionary
 
 from hopproxy.gateway import Gateway
 from hopproxy.link.shortage import NONE_LEFT
@@ -32,10 +33,18 @@ class CannotBind(Exception):
     """An address that cannot be listened on."""
 
 
-def open_listener(bind: Bind, backlog: int, client: ClientSettings | None = None) -> socket.socket:
+#: Of each Unix socket that we listen on its path, and which file that was.
+_files: "WeakKeyDictionary[socket.socket, tuple[str, tuple[int, int]]]" = WeakKeyDictionary()
+
+
+def open_listener(
+    bind: Bind, backlog: int, client: ClientSettings | None = None, *, mode: int | None = None
+) -> socket.socket:
     """A listening, non-blocking socket.  Raises CannotBind with the way out.
 
     Connections inherit the TCP settings of `client`: those too that come before they are accepted.
+    `mode` are the permissions of a Unix socket's file, None for what the umask leaves.  Close it
+    with `close_listener`.
     """
     family = socket.AF_UNIX
     target: str | tuple[str, int] = bind.path
@@ -46,27 +55,54 @@ def open_listener(bind: Bind, backlog: int, client: ClientSettings | None = None
     try:
         if bind.kind == "tcp":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(target)
         else:
-            _remove_stale(bind.path)
-        sock.bind(target)
+            _bind_file(sock, bind.path, mode)
         if client is not None:
             tune(sock, nodelay=client.tcp_nodelay, keepalive=client.tcp_keepalive)
         sock.listen(backlog)
     except OSError as error:
-        sock.close()
-        raise CannotBind(f"cannot listen on {bind}: {_explained(error)}") from error
+        close_listener(sock)
+        raise CannotBind(f"cannot listen on {bind}: {_explained(bind, error)}") from error
     sock.setblocking(False)
     return sock
+
+
+def close_listener(sock: socket.socket) -> None:
+    """Close a listening socket and remove its file, unless another has taken the file's place."""
+    path, own = _files.pop(sock, ("", None))
+    with contextlib.suppress(OSError):
+        if path and own == _identity(path):
+            os.unlink(path)
+    sock.close()
+
+
+def _bind_file(sock: socket.socket, path: str, mode: int | None) -> None:
+    """Bind to a path whose file has its mode from the beginning: no moment is more open."""
+    _remove_stale(path)
+    before = None if mode is None else os.umask(0o777 & ~mode)
+    try:
+        sock.bind(path)
+    finally:
+        if before is not None:
+            os.umask(before)
+    _files[sock] = path, _identity(path)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
 
 
 def _remove_stale(path: str) -> None:
     """Take away the socket file of a process that is gone; one in use stays, and so fails."""
     try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
             return
     except OSError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a full backlog would hold us up
         try:
             probe.connect(path)
         except ConnectionRefusedError:
@@ -76,12 +112,21 @@ def _remove_stale(path: str) -> None:
             pass
 
 
-def _explained(error: OSError) -> str:
-    hints = {
-        errno.EADDRINUSE: "another process listens there: stop it, or choose another port",
-        errno.EACCES: "not permitted: take a port above 1023, or grant the capability",
-        errno.EADDRNOTAVAIL: "no interface of this machine has that address",
-    }
+_TCP_HINTS = {
+    errno.EADDRINUSE: "another process listens there: stop it, or choose another port",
+    errno.EACCES: "not permitted: take a port above 1023, or grant the capability",
+    errno.EADDRNOTAVAIL: "no interface of this machine has that address",
+}
+_UNIX_HINTS = {
+    errno.EADDRINUSE: "another process listens there, or the file is no socket or not ours to "
+    "remove: stop it, or choose another path",
+    errno.EACCES: "not permitted to create a file in its directory",
+    errno.ENOENT: "its directory does not exist",
+}
+
+
+def _explained(bind: Bind, error: OSError) -> str:
+    hints = _TCP_HINTS if bind.kind == "tcp" else _UNIX_HINTS
     return hints.get(error.errno or 0, error.strerror or str(error))
 
 

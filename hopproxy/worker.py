@@ -10,7 +10,7 @@ import trio
 from hopproxy.gateway import Gateway, Page, interrupt_idle
 from hopproxy.link.tcp import tune
 from hopproxy.link.watch import Watch
-from hopproxy.listener import Intake
+from hopproxy.listener import Intake, close_listener
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.admin import Admin
 from hopproxy.record import CloseReason
@@ -33,7 +33,7 @@ class Sockets:
     def close_clients(self) -> None:
         """Accept nobody any more: who connects now is refused by the kernel."""
         for sock in self.clients:
-            sock.close()
+            close_listener(sock)
 
 
 class Worker:

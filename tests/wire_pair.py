@@ -73,6 +73,7 @@ class Hops:
         self.nursery = nursery
         self._directory = directory
         self.tcp = False
+        self.dual_stack = False
         self.origins: list[Origin] = []
         self.clients: list[Peer] = []
         self.records = Records()
@@ -97,8 +98,11 @@ class Hops:
             **(upstream or {}),
         )
         settings.setdefault("upstreams", {"app": app})
-        listener = open_listener(self._bind("gateway"), 128)
+        bind = Bind("tcp", "::", 0) if self.dual_stack else self._bind("gateway")
+        listener = open_listener(bind, 128)
         self._target = listener.getsockname()
+        if self.dual_stack:  # by IPv4 all the same
+            self._target = ("127.0.0.1", listener.getsockname()[1])
         self.worker = Worker(
             Settings(
                 client=ClientSettings(**(client or {})),

@@ -15,6 +15,7 @@ import h11
 import msgspec
 import trio
 
+from hopproxy.listener import close_listener
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.page import HTML, POLICY
 from hopproxy.observe.snapshot import closes_of, links_of, unready
@@ -67,9 +68,11 @@ class Admin:
 
     async def run(self, listener: socket.socket) -> None:
         """Serve until cancelled; closes the listener then."""
-        with listener:
+        try:
             incoming = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
             await trio.serve_listeners(self._serve, [incoming])
+        finally:
+            close_listener(listener)
 
     # -- connections -------------------------------------------------------------------------
 

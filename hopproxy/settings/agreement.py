@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from hopproxy.settings.schema import Pool, Route, Settings
+from hopproxy.settings.schema import Listener, Pool, Route, Settings
 
 
 class Contradiction(NamedTuple):
@@ -41,6 +41,12 @@ def _addresses(settings: Settings) -> Iterator[Contradiction]:
         if owner != path and not str(bind).endswith(":0"):
             message = f"`{bind}` is taken by {owner}"
             yield Contradiction(path, message, "give each listener its own address", (owner,))
+    for n, listener in enumerate(settings.listeners):
+        if listener.bind.kind == "tcp" and listener.mode != Listener().mode:
+            path = f"listeners[{n}]"
+            message = f"has no meaning for `{listener.bind}`, which has no file"
+            hint = "leave it out, or listen on unix:/path"
+            yield Contradiction(f"{path}.mode", message, hint, (f"{path}.bind",))
     for name, upstream in settings.upstreams.items():
         for n, origin in enumerate(upstream.origins):
             if origin in upstream.origins[:n]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hopproxy.pool.idle_timeout import usable
 from hopproxy.settings.schema import Balancer, Pool, Server, Settings, Upstream
-from hopproxy.settings.units import format_duration
+from hopproxy.settings.units import UNIX, format_duration
 
 #: Seconds for which each server, as it is delivered, keeps an idle connection.
 SERVERS: dict[Server, float] = {
@@ -67,9 +67,25 @@ def risks(settings: Settings) -> Iterator[Risk]:
             keeps = SERVERS[upstream.server]
             yield from against_origin(name, upstream, keeps, f"{upstream.server} by default")
     yield from _against_balancer(settings)
+    yield from _against_forgers(settings)
     compressing = [name for name, one in settings.upstreams.items() if one.server == "nginx"]
     if compressing:
         yield from against_via(settings, f"nginx ({', '.join(compressing)}) as it is delivered")
+
+
+def _against_forgers(settings: Settings) -> Iterator[Risk]:
+    """Peers of Unix sockets are trusted, and everybody on the machine may be one."""
+    if not any(str(network) == UNIX for network in settings.trusted_proxies):
+        return
+    for n, listener in enumerate(settings.listeners):
+        if listener.bind.kind == "unix" and listener.mode & 0o002:
+            yield Risk(
+                f"listeners[{n}].mode",
+                f"every user of this machine may connect to {listener.bind}, and trusted_proxies "
+                "believes whatever they say about the client",
+                'write mode: "0660" and give the proxy the group, or let its directory keep others '
+                "out",
+            )
 
 
 def against_via(settings: Settings, who: str) -> Iterator[Risk]:

@@ -27,6 +27,7 @@ BindWord = Annotated[Bind, Meta(extra={"unit": words.BIND})]
 OriginWord = Annotated[OriginAddress, Meta(extra={"unit": words.ORIGIN})]
 NetworkWord = Annotated[Network, Meta(extra={"unit": words.NETWORK})]
 HostWord = Annotated[str, Meta(extra={"unit": words.HOST})]
+ModeWord = Annotated[int, Meta(extra={"unit": words.MODE})]
 ViaWord = Annotated[str, Meta(extra={"unit": words.VIA})]
 Share = Annotated[float, Meta(extra={"unit": words.SHARE})]
 PathWord = Annotated[str, Meta(extra={"unit": words.PATH})]
@@ -53,6 +54,9 @@ class Listener(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         "tcp", "127.0.0.1", 8080
     )
     backlog: Annotated[Positive, about("Connections the kernel may hold before we accept.")] = 1024
+    mode: Annotated[
+        ModeWord, about("Permissions of a Unix socket's file; who may write to it may connect.")
+    ] = 0o666
 
 
 class ClientSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

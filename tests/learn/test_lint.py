@@ -122,3 +122,22 @@ def test_nginx_does_not_compress_what_comes_with_via(via: str) -> None:
 def test_others_compress_all_the_same(server: Server) -> None:
     text = f"{APP}    server: {server}\n    pool: {{max_idle: 0}}\n"
     assert list(risks(read(text, file="a", environ={}))) == []
+
+
+# -- trusted Unix sockets --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("listener", "trusted", "risky"),
+    [
+        ("bind: unix:/s", "[unix]", True),
+        ("bind: unix:/s", "[10.0.0.0/8, unix]", True),
+        ('bind: unix:/s, mode: "0662"', "[unix]", True),
+        ('bind: unix:/s, mode: "0660"', "[unix]", False),
+        ("bind: unix:/s", "[10.0.0.0/8]", False),
+        ("bind: 127.0.0.1:1", "[unix]", False),
+    ],
+)
+def test_who_may_connect_may_say_who_is_asking(listener: str, trusted: str, risky: bool) -> None:
+    text = f"{APP}listeners: [{{bind: 127.0.0.1:2}}, {{{listener}}}]\ntrusted_proxies: {trusted}\n"
+    assert [risk.path for risk in found(text)] == ["listeners[1].mode"] * risky

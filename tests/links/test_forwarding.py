@@ -7,6 +7,7 @@ import re
 import pytest
 
 from hopproxy.settings.units import parse_network
+from tests.cli.test_serving import has_ipv6
 from tests.raw_peers import OK, Message
 from tests.wire_pair import Hops
 
@@ -127,3 +128,24 @@ async def test_via_is_written_where_the_setting_says(
         )
         await upstream.send(OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n", 1))
         assert (await client.message()).values(b"via") == [b"1.1 hopproxy"] * in_response
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="missing: IPv6 on this machine")
+async def test_an_ipv4_client_of_a_dual_stack_listener_is_an_ipv4_client(tcp_hops: Hops) -> None:
+    tcp_hops.dual_stack = True
+    await tcp_hops.start()
+    request = await sent(tcp_hops, b"Host: a", b"X-Forwarded-For: 1.2.3.4")
+    assert request.values(b"x-forwarded-for") == [b"127.0.0.1"]
+    assert request.values(b"forwarded") == [b"for=127.0.0.1;host=a;proto=http"]
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="missing: IPv6 on this machine")
+@pytest.mark.parametrize("network", ["127.0.0.0/8", "::ffff:127.0.0.0/104", "::ffff:127.0.0.1"])
+async def test_an_ipv4_proxy_is_trusted_on_a_dual_stack_listener(
+    tcp_hops: Hops, network: str
+) -> None:
+    tcp_hops.dual_stack = True
+    await tcp_hops.start(trusted_proxies=(parse_network(network),))
+    request = await sent(tcp_hops, b"Host: a", b"X-Forwarded-For: ::ffff:1.2.3.4")
+    assert request.values(b"x-forwarded-for") == [b"1.2.3.4, 127.0.0.1"]
+    assert request.values(b"forwarded") == [b"for=1.2.3.4, for=127.0.0.1;host=a;proto=http"]

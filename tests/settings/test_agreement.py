@@ -77,6 +77,17 @@ def test_origin_is_listed_once() -> None:
     )
 
 
+def test_a_mode_is_of_a_file() -> None:
+    text = "upstreams: {a: {origins: ['http://a']}}\n"
+    text += "listeners: [{bind: 'unix:/s', mode: 600}, {bind: 'a:1', mode: '0660'}]\n"
+    with pytest.raises(SettingsErrors) as caught:
+        read(text, file="a", environ={})
+    assert str(caught.value).endswith(
+        "listeners[1].mode: has no meaning for `a:1`, which has no file "
+        "(leave it out, or listen on unix:/path)"
+    )
+
+
 def test_several_upstreams_need_routes() -> None:
     assert said("") == [
         "a:1:1: routes: is missing: nothing says which request goes to app, api "

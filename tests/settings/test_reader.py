@@ -131,7 +131,7 @@ def test_optional_word_filled_with_nothing_is_absent() -> None:
         ("listeners:", "2:11: listeners: is empty (at least one is needed)"),
         (
             "listeners: [a:80]",
-            "2:13: listeners[0]: is not a mapping (its settings are bind, backlog)",
+            "2:13: listeners[0]: is not a mapping (its settings are bind, backlog, mode)",
         ),
         ("client: {idle_timeout: 0}", "2:24: client.idle_timeout: `0` is too small (more than 0s)"),
         (

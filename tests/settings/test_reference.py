@@ -103,7 +103,9 @@ def test_schema_shows_defaults_as_they_are_written() -> None:
     top = json_schema()["properties"]
     assert top["drain_timeout"]["default"] == "30s"
     assert top["client"]["default"]["max_head_size"] == "32KiB"
-    assert top["listeners"]["default"] == [{"bind": "127.0.0.1:8080", "backlog": "1024"}]
+    assert top["listeners"]["default"] == [
+        {"bind": "127.0.0.1:8080", "backlog": "1024", "mode": "0666"}
+    ]
     assert top["access_log"]["default"] == "json"
     assert "default" not in top["admin"]
 

@@ -20,6 +20,7 @@ from hopproxy.settings.units import (
     parse_network,
     parse_origin,
     parse_size,
+    unmapped,
 )
 
 ports = st.integers(1, 65535)
@@ -287,6 +288,13 @@ def test_no_text_breaks_a_parser(text: str) -> None:
         ("192.0.2.1", "192.0.2.1", True),
         ("0.0.0.0/0", "", False),
         ("0.0.0.0/0", "unix", False),
+        ("unix", "", True),
+        ("unix", "127.0.0.1", False),
+        ("unix", "::1", False),
+        ("::ffff:10.0.0.0/104", "10.1.2.3", True),
+        ("::ffff:10.0.0.0/104", "::ffff:10.1.2.3", True),
+        ("::ffff:10.0.0.0/104", "11.1.2.3", False),
+        ("::/0", "10.1.2.3", False),
     ],
 )
 def test_network_knows_its_peers(network: str, peer: str, inside: bool) -> None:
@@ -306,3 +314,20 @@ def test_ipv4_network_agrees_with_its_bits(base: IPv4Address, bits: int, peer: I
 def test_an_address_is_a_network_of_one(address: IPv6Address) -> None:
     network = parse_network(str(address))
     assert str(network) == f"{address}/128"
+
+
+@pytest.mark.parametrize(
+    ("address", "written"),
+    [
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("::FFFF:c000:201", "192.0.2.1"),
+        ("::ffff:0:0:1", "::ffff:0:0:1"),
+        ("::ffff:x", "::ffff:x"),
+        ("::ffff:192.0.2.1%eth0", "::ffff:192.0.2.1%eth0"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("", ""),
+    ],
+)
+def test_ipv4_inside_of_ipv6_is_told_as_ipv4(address: str, written: str) -> None:
+    assert unmapped(address) == written

@@ -35,6 +35,15 @@ from hopproxy.settings.words import Unit
         (words.BIND, "[::]:80", parse_bind("[::]:80")),
         (words.ORIGIN, "unix:/a", parse_origin("unix:/a")),
         (words.NETWORK, "fd00::/8", parse_network("fd00::/8")),
+        (words.NETWORK, "unix", parse_network("unix")),
+        (words.VIA, "request", "request"),
+        (words.VIA, "both", "both"),
+        (words.VIA, "on", "both"),
+        (words.VIA, "True", "both"),
+        (words.VIA, "Off", "off"),
+        (words.VIA, "no", "off"),
+        (words.MODE, "0660", 0o660),
+        (words.MODE, "666", 0o666),
     ],
 )
 def test_word_is_read_and_passes_the_editors_pattern(unit: Unit, text: str, value: object) -> None:
@@ -56,6 +65,14 @@ def test_word_is_read_and_passes_the_editors_pattern(unit: Unit, text: str, valu
             "`0777` begins with a zero (octal is not read; write 511 if octal was meant, or 777)",
         ),
         (words.parse_count, "089", "`089` begins with a zero (octal is not read; write 89)"),
+        (
+            words.parse_mode,
+            "0o660",
+            '`0o660` is not a mode (write three octal digits, like "0660")',
+        ),
+        (words.parse_mode, "0680", '`0680` is not a mode (write three octal digits, like "0660")'),
+        (words.parse_mode, "1777", '`1777` is not a mode (write three octal digits, like "0660")'),
+        (words.parse_via, "1", "`1` is none of both, request, response, off (write on for both)"),
         (words.parse_switch, "1", "`1` is neither on nor off (write on or off)"),
         (
             words.parse_token,
@@ -119,3 +136,8 @@ def test_a_share_is_read_and_written_back(text: str, share: float) -> None:
 def test_what_is_no_share(text: str) -> None:
     with pytest.raises(Misread, match="from 0% to 100%"):
         words.SHARE.parse(text)
+
+
+@pytest.mark.parametrize("mode", [0, 0o7, 0o660, 0o777])
+def test_a_mode_comes_back_from_its_own_text(mode: int) -> None:
+    assert words.parse_mode(words.format_mode(mode)) == mode
