@@ -166,7 +166,7 @@ class _Links(Collector):
             reused.add_metric(labels, origin.reused)
             for why, count in origin.unused.items():
                 unused.add_metric([*labels, why.value], count)
-            found = origin.learned.limit(now)
+            found = origin.limit_at(now)
             limits.add_metric([*labels, found.source.value], found.value)
         yield from (links, limit, waiting, reachable, opened, reused, unused, limits)
 

@@ -176,21 +176,22 @@ def origin_row(name: str, origin: Origin, now: float) -> Row:
 
 
 def learned_row(origin: Origin, now: float) -> Row:
-    """What is known of an origin's own limits: `closes_idle_at` was seen, `idle_limit` follows.
+    """What is known of an origin's own limits.
 
-    `young` is the idle age up to which a link takes requests that cannot be sent again;
-    `sends_no_100` says that no upload waits for one; `acknowledged_at_once` that responses would
-    wait for our delayed ACKs.
+    `closes_idle_at` and `silent_at` were seen.  `idle_limit` is when a link is retired, `young` the
+    idle age up to which it takes requests that cannot be sent again; `sends_no_100` says that no
+    upload waits for one; `acknowledged_at_once` that responses would wait for our delayed ACKs.
     """
     learned = origin.learned
-    limit = learned.limit(now)
+    limit, told, silent = origin.limit_at(now), learned.told, learned.silent
     return {
         "idle_limit": round(limit.value, 3),
         "limit_from": limit.source.value,
         "young": round(origin.young, 3),
         "hint": learned.hint,
-        "closes_idle_at": None if learned.seen is None else round(learned.seen, 3),
-        "certain": learned.certain,
+        "closes_idle_at": None if told.age is None else round(told.age, 3),
+        "silent_at": None if silent.age is None else round(silent.age, 3),
+        "certain": told.certain or silent.certain,
         "closes_after": learned.requests(now),
         "proven": round(learned.proven, 3),
         "sends_no_100": origin.expectation.is_silent(now),

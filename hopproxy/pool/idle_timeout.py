@@ -2,16 +2,26 @@
 
 Every idle link is a censored sample.  Closed by the origin at idle age t, the limit is at most t;
 reused with success at age t, it is at least t.  `Keep-Alive: timeout=` is the origin's own word.
-The pool retires a link a margin before the lowest of these, and never later than the settings say.
+
+An idle link can end in two ways, and they are kept apart.  Most origins tell: a FIN or an RST
+arrives while the link is idle.  Then a request that can be sent again may use any link that still
+lives, for as long as the settings allow: at worst it is sent twice.  The limit bars only requests
+that cannot be sent again.  So origins whose links end unevenly, several servers behind one address
+for example, are reused as often as without learning.  Other links end silently: the next request
+gets no ACK, or an RST.  Then each request on an old link would be lost, and the pool retires such
+links a margin before the limit, as it does for the origin's own word.
 
 One close proves little: a process may have been recycled.  So a first close is believed for a
 minute or so, one that is seen again at its age for hours, and one that contradicts what a reuse has
-shown not before its second time.  Between, the limit relaxes: links then live until the origin
-closes them, which tells it anew.  A burst of closes at all ages is a restart, and no limit at all.
-Closes right behind a response, always after the same number of requests, are a limit of requests.
+shown not before its second time.  Between, the limit relaxes, and links show it anew.  A burst of
+closes at all ages is a restart, and no limit at all.  Closes right behind a response, always after
+the same number of requests, are a limit of requests.
 
-Times are seconds and arguments; nothing here reads a clock.
+What is learned belongs to an address.  The settings belong to an upstream and are arguments here.
+Times are seconds and arguments too; nothing here reads a clock.
 """
+
+from enum import Enum
 
 from hopproxy.record import Limit, Source
 
@@ -32,6 +42,16 @@ ONCE, AGAIN = 60.0, 3600.0
 SUSPECTED = 600.0
 
 
+class Sign(Enum):
+    """How we came to know that an idle link has ended."""
+
+    __hash__ = object.__hash__
+
+    TOLD = "told"  # a FIN, or an RST while it was idle
+    SILENT = "silent"  # nobody acknowledges what is sent
+    RESET = "reset"  # an RST answered a request: forgotten on the way, or closed at that moment
+
+
 def margin(limit: float, rtt: float) -> float:
     """Seconds before an origin's limit at which we let go: its clock started before ours."""
     return max(LEAST_MARGIN, limit / 10, 2 * rtt)
@@ -47,13 +67,100 @@ def alike(age: float, limit: float) -> bool:
     return limit <= age <= 1.5 * limit + 0.1
 
 
-class IdleTimeout:
-    """What is known of one origin.
+class Endings:
+    """The idle age at which links end in one of the two ways; None while none is believed.
 
-    `setting` is the longest idle time the settings allow, `hint` the shortest the origin has
-    named, `seen` the idle age at which it was seen to close and `certain` whether more than once.
-    `proven` is the oldest age at which a link was seen to live (never below SAFE), `rtt` the round
-    trip.
+    `certain` tells whether it was seen more than once.
+    """
+
+    __slots__ = ("_at", "_suspect", "_suspect_at", "age", "certain")
+
+    def __init__(self) -> None:
+        self.age: float | None = None
+        self.certain = False
+        self._at = 0.0
+        self._suspect = 0.0
+        self._suspect_at = float("-inf")
+
+    def add(self, age: float, now: float, proven: float) -> bool:
+        """A link ended at this age; whether that is a limit now, or a new one."""
+        seen = self.age
+        apart = now - self._at > BURST  # links that went idle together end together: one sign
+        if seen is not None and alike(age, seen):
+            self.certain = self.certain or apart
+            self._at = now
+            return False
+        if seen is not None and age > seen:
+            return not self.certain and self._believe(age, now, certain=False)
+        if seen is not None and alike(seen, age):
+            return self._believe(age, now, certain=self.certain or apart)
+        if self._is_suspected(age, now):
+            return self._believe(min(age, self._suspect), now, certain=True)
+        if age >= proven or (seen is None and proven <= SAFE):
+            return self._believe(age, now, certain=False)
+        self._suspect, self._suspect_at = age, now
+        return False
+
+    def suspect(self, age: float, now: float) -> bool:
+        """As `add`, where one ending alone proves nothing."""
+        if self.age is not None or self._is_suspected(age, now):
+            return self.add(age, now, age)
+        self._suspect, self._suspect_at = age, now
+        return False
+
+    def outlived(self, age: float) -> None:
+        """A link was alive at this age: that takes back a limit seen once, but not for good."""
+        seen = self.age
+        if seen is not None and not self.certain and age > seen and not alike(age, seen):
+            self._doubt(self._at)  # alike: an origin's clock and ours differ by a little each time
+
+    def relaxed(self, now: float, rtt: float) -> float:
+        """The idle age to keep to now, inf where no limit is known."""
+        if self.age is None:
+            return float("inf")
+        time = AGAIN if self.certain else ONCE
+        return self._keep(self.age * 2 ** max(0.0, min((now - self._at) / time, 40.0)), rtt)
+
+    def kept(self, rtt: float) -> float:
+        """The same as if it had been seen a moment ago."""
+        return float("inf") if self.age is None else self._keep(self.age, rtt)
+
+    def forget(self, now: float) -> None:
+        """It has relaxed so far that it says nothing any more, until it is seen again."""
+        self._doubt(now)
+        self.certain = False
+
+    def _is_suspected(self, age: float, now: float) -> bool:
+        before = self._suspect
+        return alike(max(age, before), min(age, before)) and (
+            BURST < now - self._suspect_at <= SUSPECTED
+        )
+
+    def _believe(self, age: float, now: float, *, certain: bool) -> bool:
+        if self.age is not None and not self.certain and not alike(self.age, age):
+            self._doubt(self._at)
+        self.age, self.certain, self._at = age, certain, now
+        return True
+
+    def _doubt(self, at: float) -> None:
+        """Not believed any more; the next ending at that age makes it certain."""
+        assert self.age is not None
+        self._suspect, self._suspect_at = self.age, at
+        self.age = None
+
+    def _keep(self, limit: float, rtt: float) -> float:
+        """As `usable`; a single close, which may mean nothing, does not end pooling."""
+        kept = usable(limit, rtt)
+        return kept if self.certain else max(kept, limit / 2)
+
+
+class IdleTimeout:
+    """What is known of one address.
+
+    `told` and `silent` are the idle ages at which its links end, `hint` the shortest limit it has
+    named.  `proven` is the oldest age at which a link was seen to live (never below SAFE), `rtt`
+    the round trip.  `longest` is the longest idle time that any upstream's settings allow: a limit
+    that has relaxed past it is forgotten.
     """
 
     __slots__ = (
@@ -62,21 +169,16 @@ class IdleTimeout:
         "_deaf_until",
         "_requests",
         "_requests_at",
-        "_seen_at",
-        "_suspect",
-        "_suspect_at",
-        "certain",
         "hint",
-        "learns",
+        "longest",
         "proven",
         "rtt",
-        "seen",
-        "setting",
+        "silent",
+        "told",
     )
 
-    def __init__(self, setting: float, *, learns: bool = True) -> None:
-        self.setting = setting
-        self.learns = learns
+    def __init__(self, longest: float = 60.0) -> None:
+        self.longest = longest
         self.rtt = 0.0
         self._deaf_until = float("-inf")
         self.restarted()
@@ -84,12 +186,9 @@ class IdleTimeout:
     def restarted(self) -> None:
         """The origin is another process now: what was known of the old one is forgotten."""
         self.hint: float | None = None
-        self.seen: float | None = None
-        self.certain = False
+        self.told = Endings()
+        self.silent = Endings()
         self.proven = SAFE
-        self._seen_at = 0.0
-        self._suspect = 0.0
-        self._suspect_at = float("-inf")
         self._burst: list[tuple[float, float]] = []
         self._counts = (0, 0)
         self._requests: int | None = None
@@ -103,34 +202,37 @@ class IdleTimeout:
             self.hint = timeout
 
     def reused_well(self, age: float) -> None:
-        """A link idle for `age` was answered on: worth telling only past `proven`."""
-        if not self.learns:
-            return
-        seen = self.seen
-        if seen is not None and not self.certain and age > seen and not alike(age, seen):
-            self.seen = None  # alike: an origin's clock and ours differ by a little each time
+        """A link idle for `age` was alive still: worth telling only past `proven`."""
+        self.told.outlived(age)
+        self.silent.outlived(age)
         self.proven = max(self.proven, age)
 
-    def outlived(self, age: float) -> None:
-        """We closed a link idle for `age`: the origin had not."""
-        self.reused_well(age)
+    def closed_idle(
+        self, age: float, requests: int, now: float, sign: Sign = Sign.TOLD, longest: int = 0
+    ) -> None:
+        """The origin closed a link that had been idle for `age` and had served `requests`.
 
-    def closed_idle(self, age: float, requests: int, now: float) -> None:
-        """The origin closed a link that had been idle for `age` and had served `requests`."""
-        if not self.learns or now < self._deaf_until:
+        `longest` is the most requests that any of its other idle links has served.
+        """
+        if now < self._deaf_until:
             return
         if self._is_restart(age, now):
             self.restarted()
             self._deaf_until = now + BURST
         elif age < SOON:
-            self.closed_by_count(requests, now)
+            self.closed_by_count(requests, now, longest)
         else:
-            self._closed_by_timer(age, now)
+            self._closed_by_timer(age, now, sign)
 
-    def closed_by_count(self, requests: int, now: float) -> None:
-        """The origin closed right behind a response, the last of so many, and had not said so."""
+    def closed_by_count(self, requests: int, now: float, longest: int = 0) -> None:
+        """The origin closed right behind a response, the last of so many, and had not said so.
+
+        It is no limit of this address where another link has served more.
+        """
         before, times = self._counts
-        times = times + 1 if requests == before else 1
+        if requests != before or longest > requests:
+            times = 0
+        times += longest <= requests
         self._counts = (requests, times)
         # A count of one would end all reuse, and with it every chance to see that it was chance.
         if (
@@ -141,8 +243,14 @@ class IdleTimeout:
             self._requests = requests
             self._requests_at = now
 
+    def passed(self, requests: int) -> None:
+        """A link was not closed behind this many: fewer, or as many, are no limit."""
+        if requests >= self._counts[0]:
+            self._counts = (0, 0)
+
     def _is_restart(self, age: float, now: float) -> bool:
-        if self.seen is not None and age >= 0.9 * self.seen:
+        seen = min(self.told.age or float("inf"), self.silent.age or float("inf"))
+        if age >= 0.9 * seen:
             return False
         self._burst = [(at, one) for at, one in self._burst if now - at <= BURST]
         self._burst.append((now, age))
@@ -150,58 +258,47 @@ class IdleTimeout:
         ages = [one for _, one in self._burst]
         return len(ages) >= BURST_SIZE and max(ages) - min(ages) > max(0.25, 0.75 * min(ages))
 
-    def _closed_by_timer(self, age: float, now: float) -> None:
-        seen = self.seen
-        if seen is not None and alike(age, seen):
-            # Links that went idle together end together, which is one sign and not two.
-            self.certain = self.certain or now - self._seen_at > BURST
-            self._seen_at = now
-        elif seen is not None and age > seen:
-            if not self.certain:  # it lived past what was seen once: that was no limit
-                self._believe(age, now)
-        elif seen is not None and alike(seen, age):
-            self._believe(age, now, certain=self.certain or now - self._seen_at > BURST)
-        elif age >= self.proven or (seen is None and self.proven <= SAFE):
-            self._believe(age, now)
-        elif alike(max(age, self._suspect), min(age, self._suspect)) and (
-            BURST < now - self._suspect_at <= SUSPECTED
-        ):
-            self._believe(min(age, self._suspect), now, certain=True)
+    def _closed_by_timer(self, age: float, now: float, sign: Sign) -> None:
+        if sign is Sign.SILENT:
+            believed = self.silent.add(age, now, self.proven)
         else:
-            self._suspect, self._suspect_at = age, now
-
-    def _believe(self, age: float, now: float, *, certain: bool = False) -> None:
-        self.seen, self.certain, self._seen_at = age, certain, now
-        self.proven = max(SAFE, min(self.proven, age))
+            believed = self.told.add(age, now, self.proven)
+            if sign is Sign.RESET:
+                believed |= self.silent.suspect(age, now)
+        if believed:
+            self.proven = max(SAFE, min(self.proven, age))
 
     # -- what follows ------------------------------------------------------------------------
 
-    def limit(self, now: float) -> Limit:
-        """The idle age at which a link is retired, and what sets it; 0: it is not pooled."""
-        best = Limit(self.setting, Source.SETTING)
+    def limit(self, now: float, setting: float, *, learns: bool = True) -> Limit:
+        """The idle age at which a link is retired, and what sets it; 0: it is not pooled.
+
+        `setting` is the longest idle time that its upstream allows; without `learns` only the
+        origin's own word shortens it.
+        """
+        best = Limit(setting, Source.SETTING)
         if self.hint is not None and usable(self.hint, self.rtt) < best.value:
             best = Limit(usable(self.hint, self.rtt), Source.HINT)
-        if self.seen is not None:
-            time = AGAIN if self.certain else ONCE
-            relaxed = self.seen * 2 ** max(0.0, min((now - self._seen_at) / time, 40.0))
-            if self._keep(relaxed) >= self.setting:
-                self.seen = None  # relaxed so far that it says nothing any more
-            elif self._keep(relaxed) < best.value:
-                best = Limit(self._keep(relaxed), Source.LEARNED)
-        return best
+        for endings in (self.told, self.silent):
+            if endings.age is not None and endings.relaxed(now, self.rtt) >= self.longest:
+                endings.forget(now)
+        silent = self.silent.relaxed(now, self.rtt)
+        return Limit(silent, Source.LEARNED) if learns and silent < best.value else best
 
-    def young(self, now: float, share: float) -> float:
+    def young(self, now: float, setting: float, share: float, *, learns: bool = True) -> float:
         """The idle age up to which a link may carry a request that cannot be sent again.
 
         A share of the limit, unrelaxed; where none is known, a margin less than was proven: the
         oldest age that went well may have been just below a limit that was forgotten.
         """
-        limit = self.limit(now).value
-        if self.seen is not None:
-            limit = min(limit, self._keep(self.seen))
-        elif self.hint is None and self.learns:
-            return min(limit * share, max(SAFE, usable(self.proven, self.rtt)))
-        return limit * share
+        limit = self.limit(now, setting, learns=learns).value
+        if not learns:
+            return limit * share
+        if self.told.age is None and self.silent.age is None:
+            if self.hint is None:
+                return min(limit * share, max(SAFE, usable(self.proven, self.rtt)))
+            return limit * share
+        return min(limit, self.told.kept(self.rtt), self.silent.kept(self.rtt)) * share
 
     def requests(self, now: float) -> int | None:
         """After how many requests the origin closes unasked; None if it was not seen to."""
@@ -209,8 +306,3 @@ class IdleTimeout:
             self._requests = None
             self._counts = (0, 0)
         return self._requests
-
-    def _keep(self, limit: float) -> float:
-        """As `usable`; a single close, which may mean nothing, does not end pooling."""
-        kept = usable(limit, self.rtt)
-        return kept if self.certain else max(kept, limit / 2)

@@ -98,10 +98,7 @@ class Opener:
         if isinstance(result, Exception):
             if isinstance(result, ConnectFailed) and result.cause == "connection_refused":
                 # Gone, and to come back as another process.
-                origin.learned.restarted()
-                origin.expectation.restarted()
-                origin.delayed_ack.restarted()
-                origin.refresh(self._watch.now())
+                origin.known.restarted(self._watch.now())
             raise result
         try:
             transport = self._transport(result, origin)

@@ -1,14 +1,40 @@
 """One origin, as the pool knows it: its share, its limits, and how long it keeps idle links."""
 
+import math
+
 from hopproxy.link.tcp import unacknowledged
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.pool.delayed_ack import DelayedAck
 from hopproxy.pool.expectation import Expectation
-from hopproxy.pool.idle_timeout import SAFE, IdleTimeout
+from hopproxy.pool.idle_timeout import SAFE, SOON, IdleTimeout, Sign
 from hopproxy.pool.ledger import Share
 from hopproxy.record import UNUSED_AFTER, CloseReason, Limit, Source, Unused, setting_behind
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import OriginAddress
+
+
+class Known:
+    """What is known of one address, whichever upstreams name it: `origins`, one for each."""
+
+    __slots__ = ("delayed_ack", "expectation", "learned", "origins")
+
+    def __init__(self) -> None:
+        self.learned = IdleTimeout(0.0)
+        self.expectation = Expectation()
+        self.delayed_ack = DelayedAck()
+        self.origins: list[Origin] = []
+
+    def restarted(self, now: float) -> None:
+        """The origin is another process now: what was known of the old one is forgotten."""
+        self.learned.restarted()
+        self.expectation.restarted()
+        self.delayed_ack.restarted()
+        self.refresh(now)
+
+    def refresh(self, now: float) -> None:
+        """Every upstream takes over what has been learned."""
+        for origin in self.origins:
+            origin.refresh(now)
 
 
 class Origin(Share[UpstreamLink]):
@@ -31,6 +57,7 @@ class Origin(Share[UpstreamLink]):
         "expectation",
         "failed_at",
         "idle_timeout",
+        "known",
         "label",
         "last_end",
         "learned",
@@ -44,14 +71,7 @@ class Origin(Share[UpstreamLink]):
         "young",
     )
 
-    def __init__(
-        self,
-        address: OriginAddress,
-        settings: Upstream,
-        learned: IdleTimeout,
-        expectation: Expectation,
-        delayed_ack: DelayedAck | None = None,
-    ) -> None:
+    def __init__(self, address: OriginAddress, settings: Upstream, known: Known) -> None:
         pool = settings.pool
         super().__init__(pool.max_connections, pool.max_idle, pool.queue)
         self.address = address
@@ -62,11 +82,13 @@ class Origin(Share[UpstreamLink]):
         )
         self.failed_at: float | None = None
         self.bound = 0
-        self.expectation = expectation
-        self.learned = learned
-        self.delayed_ack = delayed_ack or DelayedAck()
-        learned.setting = pool.idle_timeout
-        learned.learns = pool.learn
+        self.known = known
+        self.learned = known.learned
+        self.expectation = known.expectation
+        self.delayed_ack = known.delayed_ack
+        self.learned.longest = max(self.learned.longest, pool.idle_timeout)
+        known.origins.append(self)
+        self.idle_timeout = 0.0
         self.refresh(0.0)
         self.opened = 0
         self.reused = 0
@@ -77,16 +99,25 @@ class Origin(Share[UpstreamLink]):
     __hash__ = object.__hash__
 
     def refresh(self, now: float) -> None:
-        """Take over what `learned` has come to."""
+        """Take over what `learned` has come to; links that are idle may have to go sooner."""
         learned, pool = self.learned, self.settings.pool
-        self.limit = learned.limit(now)
+        before = self.idle_timeout
+        self.limit = self.limit_at(now)
         self.idle_timeout = self.limit.value
-        self.young = learned.young(now, pool.young_share)
-        self.counted = learned.requests(now)
-        self.proven = learned.proven
+        self.young = learned.young(now, pool.idle_timeout, pool.young_share, learns=pool.learn)
+        self.counted = learned.requests(now) if pool.learn else None
+        self.proven = learned.proven if pool.learn else math.inf
         self.limited = bool(
             pool.max_requests or pool.max_age or self.counted or self.idle_timeout <= 0
         )
+        if self.idle_timeout < before:
+            for link in self.idle:
+                link.transport.rest_until(self.idle_until(link, link.since))
+
+    def limit_at(self, now: float) -> Limit:
+        """The idle age at which a link is retired, as far as is known now."""
+        pool = self.settings.pool
+        return self.learned.limit(now, pool.idle_timeout, learns=pool.learn)
 
     def limit_reached(self, link: UpstreamLink, now: float) -> CloseReason | None:
         """Why a link that has just served must not serve again, None if it may."""
@@ -130,29 +161,43 @@ class Origin(Share[UpstreamLink]):
 
     # -- learning ----------------------------------------------------------------------------
 
-    def saw_close(self, link: UpstreamLink, age: float, now: float) -> None:
-        """The origin closed a link idle for `age`: the others may have to go sooner."""
-        before = self.idle_timeout
+    def saw_close(self, link: UpstreamLink, age: float, now: float, sign: Sign = Sign.TOLD) -> None:
+        """The origin ended a link idle for `age`: what that teaches of the others."""
+        if not self.settings.pool.learn:
+            return
         # A request that died with the link was one too many, and not the last one served.
         served = link.served if link.answered else max(0, link.served - 1)
-        self.learned.closed_idle(age, served, now)
-        self.refresh(now)
-        if self.idle_timeout < before:
-            for other in self.idle:
-                other.transport.rest_until(self.idle_until(other, other.since))
+        most = max((other.served for other in self.idle), default=0) if age < SOON else 0
+        self.learned.closed_idle(age, served, now, sign, most)
+        self.known.refresh(now)
 
-    def died_idle(self, link: UpstreamLink, reason: CloseReason, now: float) -> bool:
-        """Whether a link that failed under a request had been dead before: closed, or forgotten.
+    def outlived(self, age: float, now: float) -> None:
+        """A link idle for `age` was still alive: it was answered on, or we closed it."""
+        if self.settings.pool.learn:
+            self.learned.reused_well(age)
+        self.known.refresh(now)
+
+    def ended(self, link: UpstreamLink, reason: CloseReason) -> None:
+        """A link is no more."""
+        self.last_end = reason
+        self.learned.passed(link.served - (1 if link.answered else 2))
+
+    def died_idle(self, link: UpstreamLink, reason: CloseReason, now: float) -> Sign | None:
+        """How a link that failed under a request had ended before; None if it had not.
 
         A process that falls over a request tells nothing of idleness: only an answer that never
         began, on a link that had been idle for a while, and failed at once or without an ACK.
         """
         if reason not in _DEATHS or link.idled < SAFE or not link.reused or link.answered:
-            return False
+            return None
         if reason is CloseReason.RESPONSE_TIMEOUT:
-            return unacknowledged(link.transport.fd) > 0
+            return Sign.SILENT if unacknowledged(link.transport.fd) > 0 else None
         silence = now - link.since - link.idled
-        return silence <= SAFE or 0 < self.settings.tcp_user_timeout <= silence
+        if 0 < self.settings.tcp_user_timeout <= silence:
+            return Sign.SILENT
+        if silence > SAFE:
+            return None
+        return Sign.TOLD if reason is CloseReason.PEER_CLOSED else Sign.RESET
 
     # -- lending -----------------------------------------------------------------------------
 

@@ -5,12 +5,10 @@ import trio
 from hopproxy.errors import PoolExhausted
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
-from hopproxy.pool.delayed_ack import DelayedAck
-from hopproxy.pool.expectation import Expectation
-from hopproxy.pool.idle_timeout import IdleTimeout, usable
+from hopproxy.pool.idle_timeout import usable
 from hopproxy.pool.ledger import Ledger, QueueFull, Share, Waiter
 from hopproxy.pool.opener import Opened, Opener
-from hopproxy.pool.origin import Origin
+from hopproxy.pool.origin import Known, Origin
 from hopproxy.pool.wait import Wait
 from hopproxy.record import CloseReason, CloseRecord, Closes, Hop, Unused
 from hopproxy.settings.schema import Upstream
@@ -27,9 +25,7 @@ class Pool:
         self._watch = watch
         self._closes = closes
         self._opener = Opener(watch, self)
-        self._learned: dict[OriginAddress, IdleTimeout] = {}
-        self._delayed_acks: dict[OriginAddress, DelayedAck] = {}
-        self._expectations: dict[OriginAddress, Expectation] = {}
+        self._known: dict[OriginAddress, Known] = {}
         self.ledger: Ledger[UpstreamLink] = Ledger(max_total)
         #: Every open link, whatever it does: for those who look.
         self.links: dict[UpstreamLink, Origin] = {}
@@ -37,10 +33,7 @@ class Pool:
 
     def add(self, address: OriginAddress, settings: Upstream) -> Origin:
         """Begin to serve an origin; what was learned of its address before is known still."""
-        learned = self._learned.setdefault(address, IdleTimeout(settings.pool.idle_timeout))
-        delayed_ack = self._delayed_acks.setdefault(address, DelayedAck())
-        expectation = self._expectations.setdefault(address, Expectation())
-        origin = Origin(address, settings, learned, expectation, delayed_ack)
+        origin = Origin(address, settings, self._known.setdefault(address, Known()))
         self.ledger.add(origin)
         return origin
 
@@ -165,8 +158,7 @@ class Pool:
         Not a checkpoint; safe in any `finally`.
         """
         if link.idled > origin.proven:
-            origin.learned.reused_well(link.idled)
-            origin.refresh(now)
+            origin.outlived(link.idled, now)
         reason = link.ending
         if reason is None:
             if self.closing:
@@ -183,12 +175,12 @@ class Pool:
     def discard(self, origin: Origin, link: UpstreamLink, reason: CloseReason) -> CloseRecord:
         """Close a lent link; what is on record of it.  Ledger first, socket last."""
         now = self._watch.now()
-        dead = origin.died_idle(link, reason, now)
+        sign = origin.died_idle(link, reason, now)
         self.ledger.drop_lent(origin)
         self._start_dials(origin)
         record = self._end(origin, link, reason, counted=False)
-        if dead:
-            origin.saw_close(link, link.idled, now)
+        if sign is not None:
+            origin.saw_close(link, link.idled, now, sign)
         return record
 
     def _settle(self, origin: Origin, link: UpstreamLink, now: float) -> None:
@@ -222,9 +214,7 @@ class Pool:
         """An idle link's time is up: we close it before the origin does."""
         origin, now = self.links[link], self._watch.now()
         self._drop_idle(link, origin.lapsed(link, now))
-        if link.served:
-            origin.learned.outlived(now - link.since)
-        origin.refresh(now)
+        origin.outlived(now - link.since if link.served else 0.0, now)
 
     def _drop_idle(self, link: UpstreamLink, reason: CloseReason) -> None:
         origin = self.links[link]
@@ -251,7 +241,7 @@ class Pool:
         times = (now, now - link.opened, now - link.since)
         record = CloseRecord(Hop.UPSTREAM, origin.label, reason, times, link.served)
         record.limit = origin.limit_on(link, reason)
-        origin.last_end = reason
+        origin.ended(link, reason)
         link.close(reason)
         self._closes.add(record)
         return record
@@ -263,7 +253,7 @@ class Pool:
         origin = self.links[link]
         link.keep_for = usable(timeout, origin.learned.rtt)
         origin.learned.hinted(timeout)
-        origin.refresh(self._watch.now())
+        origin.known.refresh(self._watch.now())
 
     # -- dialling ----------------------------------------------------------------------------
 

@@ -102,9 +102,7 @@ class Pool(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_age: Annotated[Seconds, about("Age past which a connection is retired; 0: none.")] = 0.0
     queue: Annotated[Count, about("Requests that may wait for a connection; 0: none.")] = 1024
     queue_timeout: Annotated[Timeout, about("Longest wait for a connection.")] = 5.0
-    learn: Annotated[bool, about("Retire connections before the origin is seen to close them.")] = (
-        True
-    )
+    learn: Annotated[bool, about("Learn how long the origin keeps idle connections.")] = True
     young_share: Annotated[
         Share,
         about("How much of the idle limit a request that cannot be sent again may find used up."),

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import pytest
 import trio
 
+from hopproxy.pool.idle_timeout import Sign
+from hopproxy.pool.origin import Origin
 from hopproxy.record import CloseReason, Hop, Limit, Owner, Source
 from tests.raw_peers import GET, OK
 from tests.wire_pair import Hops
@@ -130,12 +132,14 @@ async def _origin_closes(hops: Hops) -> None:
     upstream.close()
 
 
-async def _origin_has_closed_before(hops: Hops) -> None:
-    await _origin_closes(hops)
-    await hops.quiet()
-    client = hops.clients[0]
-    await hops.anew(client)
+async def _origin_has_died_in_silence_before(hops: Hops) -> None:
+    client, _ = await hops.pair()
+    (origin,) = hops.runtime.pool.ledger.shares
+    assert isinstance(origin, Origin)
+    (link,) = origin.idle
+    origin.saw_close(link, 7.0, trio.current_time(), Sign.SILENT)
     await trio.sleep(30)
+    await hops.anew(client)
 
 
 async def _origin_closes_at_once(hops: Hops) -> None:
@@ -221,7 +225,7 @@ UPSTREAM = [
     Way(_origin_hints, Hop.UPSTREAM, Owner.US, CloseReason.HINT, Limit(9.0, Source.HINT)),
     Way(_origin_counts, Hop.UPSTREAM, Owner.US, CloseReason.HINT, Limit(1, Source.HINT)),
     Way(
-        _origin_has_closed_before, Hop.UPSTREAM, Owner.US, CloseReason.LEARNED,
+        _origin_has_died_in_silence_before, Hop.UPSTREAM, Owner.US, CloseReason.LEARNED,
         Limit(6.0, Source.LEARNED),
     ),
     Way(_origin_asks_to_close, Hop.UPSTREAM, Owner.US, CloseReason.PEER_ASKED),

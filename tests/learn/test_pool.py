@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
+from hopproxy.pool.idle_timeout import SAFE
+from hopproxy.pool.origin import Origin
 from hopproxy.record import CloseReason, Hop, Limit, Source, Unused
 from hopproxy.runtime import Runtime
 from tests.raw_peers import GET, OK, Message, Peer
@@ -52,9 +54,13 @@ async def asked(client: Peer, request: bytes = GET) -> Message:
     return await client.message()
 
 
-def learned(runtime: Runtime) -> Limit:
+def origin_of(runtime: Runtime) -> Origin:
     (origin,) = (share for share in runtime.applications["app"].balancer.members)
-    return origin.limit
+    return origin
+
+
+def learned(runtime: Runtime) -> Limit:
+    return origin_of(runtime).limit
 
 
 async def test_requests_at_the_limit_of_an_origin_after_it_was_learned(hops: Hops) -> None:
@@ -66,19 +72,16 @@ async def test_requests_at_the_limit_of_an_origin_after_it_was_learned(hops: Hop
         for _ in range(2):
             assert (await asked(client)).status == 200
             await trio.sleep(4)
-        limit = learned(hops.runtime)
-        assert limit.source is Source.LEARNED
-        assert 1.0 <= limit.value < 1.2
-        ended = len(hops.closes(Hop.UPSTREAM))
+        assert learned(hops.runtime).source is Source.SETTING  # each close was told
+        assert origin_of(hops.runtime).young == pytest.approx(0.5)
         for number in range(60):
             await trio.sleep(2 + (number % 11 - 5) / 100)
             assert (await asked(client, POST if number % 2 else GET)).status == 200
         nursery.cancel_scope.cancel()
     assert origin.requests == 62
-    closes = hops.closes(Hop.UPSTREAM)[ended:]
-    assert closes.count(CloseReason.PEER_CLOSED) <= 1  # what was seen once is asked again
-    assert closes.count(CloseReason.LEARNED) > 50
-    assert all(record.attempts == 1 for record in hops.records.kept)
+    posts = [record for record in hops.records.kept if record.method == b"POST"]
+    assert all(record.fresh and record.attempts == 1 for record in posts)
+    assert any(not record.fresh for record in hops.records.kept if record.method == b"GET")
 
 
 async def test_links_that_are_idle_already_go_by_what_is_learned_meanwhile(hops: Hops) -> None:
@@ -86,42 +89,46 @@ async def test_links_that_are_idle_already_go_by_what_is_learned_meanwhile(hops:
     _, first = await hops.pair()
     await trio.sleep(1)
     client = await hops.client()
-    async with trio.open_nursery() as nursery:  # both lent at once: two links
-        busy, _ = hops.clients[0], None
-        await busy.send(GET)
-        await first.message()
-        await client.send(GET)
-        second = await hops.origins[0].accept_and_answer()
-        await client.message()
-        await trio.sleep(1)
-        await first.send(OK)
-        await busy.message()
-        await hops.quiet()
-        nursery.cancel_scope.cancel()
+    busy = hops.clients[0]  # both lent at once: two links
+    await busy.send(GET)
+    await first.message()
+    await client.send(GET)
+    second = await hops.origins[0].accept()
+    await second.message()
+    await trio.sleep(1)
+    await first.send(OK)
+    await busy.message()
     await trio.sleep(4)
-    second.close()  # idle for 5 s; the first for 4 s, and it has no more than these 4 s now
+    await second.send(hinting(b"timeout=5"))  # the first has been idle for 4 s
+    await client.message()
     began = trio.current_time()
     assert await first.rest() == b""
     assert trio.current_time() - began < 0.1
-    assert hops.closes(Hop.UPSTREAM) == [CloseReason.PEER_CLOSED, CloseReason.LEARNED]
+    assert await second.rest() == b""
+    assert trio.current_time() - began == pytest.approx(4.0)
+    assert hops.closes(Hop.UPSTREAM) == [CloseReason.HINT] * 2
 
 
-async def test_a_limit_seen_twice_to_be_short_ends_pooling(hops: Hops) -> None:
+async def test_a_limit_seen_twice_to_be_short_bars_only_what_cannot_be_sent_again(
+    hops: Hops,
+) -> None:
     await hops.start(client={"idle_timeout": 600.0})
     origin = Mortal(hops, 0.6)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(origin.run)
-        for _ in range(3):
-            clients = [await hops.client() for _ in range(2)]
-            for client in clients:
-                await asked(client)
-            await trio.sleep(40)  # relaxes past it: seen again
-        assert learned(hops.runtime) == (0.0, Source.LEARNED)
-        before = origin.accepted
         client = await hops.client()
         for _ in range(3):
+            await asked(client)
+            await trio.sleep(40)
+        assert origin_of(hops.runtime).young == 0.0
+        before = origin.accepted
+        for _ in range(3):
             assert (await asked(client)).status == 200
-        assert origin.accepted == before + 3
+        assert origin.accepted == before + 1
+        for _ in range(3):
+            await trio.sleep(0.01)
+            assert (await asked(client, POST)).status == 200
+        assert origin.accepted == before + 4
         nursery.cancel_scope.cancel()
 
 
@@ -276,7 +283,8 @@ async def test_a_link_that_died_under_its_request_was_idle_for_too_long(hops: Ho
     stale.close()
     await hops.origins[0].accept_and_answer()
     assert (await client.message()).status == 200
-    assert learned(hops.runtime) == (18.0, Source.LEARNED)
+    assert learned(hops.runtime).source is Source.SETTING
+    assert origin_of(hops.runtime).young == 9.0
     record = hops.records.kept[-1]
     assert (record.attempts, record.unused) == (2, Unused.REPETITION)
     assert record.suffered is not None
@@ -319,11 +327,11 @@ async def test_an_origin_that_refuses_is_another_one_when_it_is_back(tcp_hops: H
     await trio.sleep(5)
     upstream.close()
     await hops.quiet()
-    assert learned(hops.runtime).source is Source.LEARNED
+    assert origin_of(hops.runtime).young == 2.0
     hops.origins[0].close()
     await client.send(GET)
     assert (await client.message()).status == 502
-    assert learned(hops.runtime) == (60.0, Source.SETTING)
+    assert origin_of(hops.runtime).young == SAFE
 
 
 async def test_what_was_learned_outlives_the_settings(hops: Hops) -> None:
@@ -335,7 +343,7 @@ async def test_what_was_learned_outlives_the_settings(hops: Hops) -> None:
     runtime = hops.runtime
     (before,) = runtime.applications["app"].balancer.members
     again = runtime.pool.add(before.address, before.settings)
-    assert again.limit == (4.0, Source.LEARNED)
+    assert again.young == 2.0
     runtime.pool.ledger.shares.remove(again)
 
 

@@ -109,7 +109,7 @@ def test_a_forgotten_flow_is_broken_repeated_and_learned(directory: Path) -> Non
         assert hops.closes(Hop.UPSTREAM) == [CloseReason.PEER_RESET]
         (origin,) = hops.runtime.applications["app"].balancer.members
         assert origin.limit.source is Source.LEARNED
-        assert origin.learned.seen == pytest.approx(1.1, abs=0.5)
+        assert origin.learned.silent.age == pytest.approx(1.1, abs=0.5)
 
     in_real_time(directory, {"tcp_user_timeout": 0.3}, act)
 

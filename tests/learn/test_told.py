@@ -55,7 +55,8 @@ async def test_links_show_what_is_learned(suffered: Hops) -> None:
     assert origin["unused"] == {"repetition": 1}
     learned = origin["learned"]
     assert learned["closes_idle_at"] == 20.0
-    assert (learned["idle_limit"], learned["limit_from"]) == (18.0, "learned")
+    assert (learned["idle_limit"], learned["limit_from"]) == (60.0, "setting")
+    assert learned["silent_at"] is None
     assert (learned["young"], learned["certain"]) == (9.0, False)
 
 
@@ -69,7 +70,7 @@ async def test_metrics_count_why_and_show_the_limit(suffered: Hops) -> None:
     exposed = Metrics(suffered.runtime, None).exposition("")[0].decode()
     origin = f'origin="{suffered.origins[0].address}"'
     assert f'unused_total{{{origin},reason="repetition",upstream="app"}} 1.0' in exposed
-    assert f'idle_limit_seconds{{from="learned",{origin},upstream="app"}} 18.0' in exposed
+    assert f'idle_limit_seconds{{from="setting",{origin},upstream="app"}} 60.0' in exposed
 
 
 def test_a_line_tells_which_link_was_lost(directory: Path, tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ async def test_both_hops_of_a_request_under_way(log: Path) -> None:
             "young": 1.0,
             "hint": None,
             "closes_idle_at": None,
+            "silent_at": None,
             "certain": False,
             "closes_after": None,
             "proven": 1.0,
