@@ -21,12 +21,15 @@ RUN ["hopproxy", "check", "--config", "/etc/hopproxy/hopproxy.yaml"]
 USER 65532:65532
 EXPOSE 8080 9901
 STOPSIGNAL SIGTERM
-# A settings file of your own may listen elsewhere: then set HOPPROXY_ADMIN to what it says.
+# If a settings file of your own listens elsewhere, set HOPPROXY_ADMIN to its admin address.
+# Without an admin listener, a connection to the port for clients has to be enough.
 HEALTHCHECK --interval=15s --timeout=3s --start-period=5s --retries=3 CMD ["python", "-c", "\
 import http.client, os, sys; \
-port = os.environ.get('HOPPROXY_ADMIN', ':9901').rpartition(':')[2]; \
-admin = http.client.HTTPConnection('127.0.0.1', int(port), timeout=2); \
-admin.request('GET', '/healthz'); \
-sys.exit(admin.getresponse().status != 200)"]
+admin = os.environ.get('HOPPROXY_ADMIN') or ':9901'; \
+asked = os.environ.get('HOPPROXY_PORT') or ':8080' if admin == 'off' else admin; \
+port = int(asked.rpartition(':')[2]); \
+link = http.client.HTTPConnection('127.0.0.1', port, timeout=2); \
+link.connect(); \
+admin == 'off' or link.request('GET', '/healthz') or sys.exit(link.getresponse().status != 200)"]
 ENTRYPOINT ["hopproxy"]
 CMD ["run", "--config", "/etc/hopproxy/hopproxy.yaml"]

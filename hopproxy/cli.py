@@ -5,8 +5,9 @@ import gc
 import json
 import logging
 import os
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -16,13 +17,14 @@ import trio
 from hopproxy import __version__
 from hopproxy.errors import HopError
 from hopproxy.gateway import Page
-from hopproxy.listener import CannotBind, close_listener, open_listener
+from hopproxy.listener import CannotBind, bound, close_listener, open_listener
 from hopproxy.observe.access_log import AccessLog
-from hopproxy.settings.lint import risks
+from hopproxy.settings.amounts import Misread, parse_duration
+from hopproxy.settings.lint import Risk, risks
 from hopproxy.settings.reader import SettingsErrors, places, read
 from hopproxy.settings.reference import json_schema
 from hopproxy.settings.schema import Settings
-from hopproxy.settings.units import Misread, parse_duration
+from hopproxy.settings.units import Bind
 from hopproxy.settings.words import parse_path
 from hopproxy.worker import Sockets, Worker
 
@@ -63,15 +65,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hopproxy {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="serve, in the foreground")
-    run.add_argument("--config", metavar="FILE", help="default: " + ", then ".join(DEFAULT_FILES))
+    _add_file(run)
     run.set_defaults(command=_run)
     dev = commands.add_parser("dev", help="stand in front of a server on this machine, or a demo")
     dev.add_argument("origin", metavar="ORIGIN", nargs="?", help="3000, localhost:3000, unix:/x")
     dev.add_argument("--bind", metavar="HOST:PORT", help="default: 127.0.0.1:8080 or next free")
     dev.add_argument("--admin", metavar="HOST:PORT", help="default: 127.0.0.1:9901 or next free")
     dev.set_defaults(command=_dev)
-    check = commands.add_parser("check", help="tell every problem of a settings file")
-    check.add_argument("--config", metavar="FILE", help="default: " + ", then ".join(DEFAULT_FILES))
+    check = commands.add_parser("check", help="list every problem in a settings file")
+    _add_file(check)
     check.add_argument("--probe", action="store_true", help="ask the origins for their limits")
     check.set_defaults(command=_check)
     probe = commands.add_parser("probe", help="measure how an origin treats idle connections")
@@ -85,8 +87,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_file(parser: argparse.ArgumentParser) -> None:
+    default = "default: " + ", then ".join(DEFAULT_FILES)
+    parser.add_argument("file", metavar="FILE", nargs="?", help=f"the settings; {default}")
+    parser.add_argument("--config", metavar="FILE", help="the same")
+
+
 def _run(options: argparse.Namespace) -> int:
-    settings = _read(options.config)
+    file, text, settings = _read_text(options)
+    for warning in _warnings(file, text, risks(settings)):
+        log.warning("%s", warning)
     return serve(settings)
 
 
@@ -108,19 +118,23 @@ def _dev(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    file, text, settings = _read_text(options.config)
+    file, text, settings = _read_text(options)
     found = list(risks(settings))
     if options.probe:
         from hopproxy.probe.run import probed_risks
 
         found += trio.run(probed_risks, settings)
-    if found:
-        place_of = places(text, file=file, environ=os.environ)
-        for path, message, hint in found:
-            at = place_of(path)
-            print(f"{file}:{at.line}:{at.column}: warning: {path}: {message} ({hint})")
+    for warning in _warnings(file, text, found):
+        print(warning)
     print("valid")
     return DONE
+
+
+def _warnings(file: str, text: str, found: Iterable[Risk]) -> Iterator[str]:
+    """Each risk with the place of its setting, in the order of the text."""
+    place_of = places(text, file=file, environ=os.environ)
+    for at, (path, message, hint) in sorted((place_of(risk.path), risk) for risk in found):
+        yield f"{file}:{at.line}:{at.column}: warning: {path}: {message} ({hint})"
 
 
 def _probe(options: argparse.Namespace) -> int:
@@ -147,16 +161,16 @@ def _schema(_: argparse.Namespace) -> int:
     return DONE
 
 
-def _read(named: str | None) -> Settings:
-    return _read_text(named)[2]
-
-
-def _read_text(named: str | None) -> tuple[str, str, Settings]:
+def _read_text(options: argparse.Namespace) -> tuple[str, str, Settings]:
     """(file, its text, its settings)."""
-    files = [named] if named else [file for file in DEFAULT_FILES if Path(file).exists()]
+    named = {options.file, options.config} - {None}
+    if len(named) > 1:
+        message = f"two settings files are named: {options.file} and {options.config}"
+        raise Failure(f"hopproxy: {message}", BAD_USAGE)
+    files = list(named) or [file for file in DEFAULT_FILES if Path(file).exists()]
     if not files:
         raise Failure(
-            f"no settings file: name one with --config, or write {' or '.join(DEFAULT_FILES)}",
+            f"no settings file: name one, or write {' or '.join(DEFAULT_FILES)}",
             BAD_CONFIGURATION,
         )
     try:
@@ -178,28 +192,41 @@ def serve(settings: Settings, page: Page | None = None) -> int:
 
 def _listening(settings: Settings, opened: ExitStack) -> Sockets:
     """All sockets to listen on, which `opened` closes.  Raises Failure."""
-    clients, admin = [], None
-    try:
-        for one in settings.listeners:
-            sock = open_listener(one.bind, one.backlog, settings.client, mode=one.mode)
-            opened.callback(close_listener, sock)
-            clients.append(sock)
-        if settings.admin is not None:
-            admin = open_listener(settings.admin.bind, 128)
-            opened.callback(close_listener, admin)
-    except CannotBind as error:
-        raise Failure(f"hopproxy: {error}", COULD_NOT_BIND) from error
-    return Sockets(clients, admin)
+    listen: list[tuple[str, Bind, Callable[[], socket.socket]]] = [
+        (
+            f"listeners[{n}]",
+            one.bind,
+            partial(open_listener, one.bind, one.backlog, settings.client, mode=one.mode),
+        )
+        for n, one in enumerate(settings.listeners)
+    ]
+    if settings.admin is not None:
+        bind = settings.admin.bind
+        listen.append(("admin", bind, partial(open_listener, bind, 128)))
+    sockets: list[socket.socket] = []
+    for path, bind, start in listen:
+        try:
+            sock = start()
+        except CannotBind as error:
+            message = str(error)
+            for owner, other, _ in listen[: len(sockets)]:
+                # Two names may stand for one address, which the settings alone do not show.
+                if error.in_use and (other.kind, other.port) == ("tcp", bind.port):
+                    message = f"cannot listen on {bind}: {path} and {owner} share a port"
+                    message += " (give each its own)"
+            raise Failure(f"hopproxy: {message}", COULD_NOT_BIND) from error
+        opened.callback(close_listener, sock)
+        sockets.append(sock)
+    admin = sockets.pop() if settings.admin is not None else None
+    return Sockets(sockets, admin)
 
 
 def _serve_on(sockets: Sockets, settings: Settings, page: Page | None) -> int:
     style = settings.access_log
     access_log = None if style == "off" else AccessLog(style, sys.stdout.fileno())
     worker = Worker(settings, sockets, access_log, page)
-    if settings.workers != 1:
-        log.warning("workers: %s: this version serves with one process", settings.workers)
     settle_memory()
-    trio.run(_serve, worker, settings)
+    trio.run(_serve, worker, settings, sockets)
     return DONE
 
 
@@ -213,11 +240,14 @@ def settle_memory() -> None:
     gc.set_threshold(20_000, 20, 100)
 
 
-async def _serve(worker: Worker, settings: Settings) -> None:
+async def _serve(worker: Worker, settings: Settings, sockets: Sockets) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(worker.obey_signals, _no_reload)
-        for listener in settings.listeners:  # told once a signal is obeyed, not only a client
-            log.info("listening on %s", listener.bind)
+        # Logged once signals are handled, so that whoever waits for this may send one.
+        for listener, sock in zip(settings.listeners, sockets.clients, strict=True):
+            log.info("listening on %s", bound(listener.bind, sock))
+        if settings.admin is not None and sockets.admin is not None:
+            log.info("admin listener on %s", bound(settings.admin.bind, sockets.admin))
         await worker.run()
         nursery.cancel_scope.cancel()
 

@@ -30,7 +30,16 @@ FULL_PAUSE = 0.01
 
 
 class CannotBind(Exception):
-    """An address that cannot be listened on."""
+    """An address that cannot be listened on; `in_use` when somebody listens there already."""
+
+    def __init__(self, message: str, *, in_use: bool = False) -> None:
+        super().__init__(message)
+        self.in_use = in_use
+
+
+def bound(bind: Bind, sock: socket.socket) -> Bind:
+    """Where `sock`, opened for `bind`, listens: with the port that was taken for port 0."""
+    return bind if bind.kind == "unix" else Bind("tcp", bind.host, sock.getsockname()[1])
 
 
 #: Of each Unix socket that we listen on its path, and which file that was.
@@ -49,12 +58,15 @@ def open_listener(
     family = socket.AF_UNIX
     target: str | tuple[str, int] = bind.path
     if bind.kind == "tcp":
-        family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
+        every = not bind.host and socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if ":" in bind.host or every else socket.AF_INET
         target = (bind.host, bind.port)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if bind.kind == "tcp":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6 and bind.host in ("", "::"):
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # IPv4 as well
             sock.bind(target)
         else:
             _bind_file(sock, bind.path, mode)
@@ -63,7 +75,8 @@ def open_listener(
         sock.listen(backlog)
     except OSError as error:
         close_listener(sock)
-        raise CannotBind(f"cannot listen on {bind}: {_explained(bind, error)}") from error
+        message = f"cannot listen on {bind}: {_explained(bind, error)}"
+        raise CannotBind(message, in_use=error.errno == errno.EADDRINUSE) from error
     sock.setblocking(False)
     return sock
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,17 +31,36 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     return built
 
 
+@contextmanager
+def echoing() -> Iterator[int]:
+    """An origin that answers one request with the head it got; its port."""
+
+    def answer() -> None:
+        sock, _ = server.accept()
+        with sock:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += sock.recv(65536)
+            sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + head)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join(PATIENCE)
+
+
 class Container:
     """A process started as `docker run` would start it."""
 
-    def __init__(self, image: Image, origin: int) -> None:
+    def __init__(self, image: Image, origin: int, **environ: str) -> None:
         self.port, self.admin = free_port(), free_port()
         self.image = image
         self.environ = image.environment(
             HOPPROXY_PORT=str(self.port),
-            HOPPROXY_ADMIN=f"127.0.0.1:{self.admin}",
-            HOPPROXY_ORIGIN=f"http://127.0.0.1:{origin}",
+            HOPPROXY_ORIGIN=str(origin),
             HOPPROXY_DRAIN_TIMEOUT="4s",
+            **{"HOPPROXY_ADMIN": f"127.0.0.1:{self.admin}", **environ},
         )
         command = image.command("ENTRYPOINT") + image.command("CMD")
         self.process = subprocess.Popen(
@@ -57,8 +78,8 @@ class Container:
 
 
 @contextmanager
-def running(image: Image, origin: int) -> Iterator[Container]:
-    container = Container(image, origin)
+def running(image: Image, origin: int, **environ: str) -> Iterator[Container]:
+    container = Container(image, origin, **environ)
     limit = time.monotonic() + PATIENCE
     try:
         while not container.is_healthy():
@@ -115,3 +136,30 @@ def test_it_serves_is_healthy_and_ends_within_the_drain_timeout(image: Image) ->
         assert container.process.wait(PATIENCE) == 0
         assert time.monotonic() - begun < 4
         assert not container.is_healthy()
+
+
+def test_it_is_healthy_without_an_admin_listener(image: Image) -> None:
+    origin = free_port()
+    with (
+        answering(origin, b"the application"),
+        running(image, origin, HOPPROXY_ADMIN="off", HOPPROXY_TRUSTED_PROXIES="") as container,
+    ):
+        assert get(f"http://127.0.0.1:{container.port}")[2] == b"the application"
+        with pytest.raises(ConnectionRefusedError):
+            get(f"http://127.0.0.1:{container.admin}")
+
+
+@pytest.mark.parametrize(
+    ("trusted", "believed"),
+    [("", b"127.0.0.1"), ("10.0.0.0/8, 127.0.0.0/8", b"203.0.113.7, 127.0.0.1")],
+)
+def test_it_believes_the_proxies_of_its_environment(
+    image: Image, trusted: str, believed: bytes
+) -> None:
+    with (
+        echoing() as origin,
+        running(image, origin, HOPPROXY_TRUSTED_PROXIES=trusted) as container,
+    ):
+        url = f"http://127.0.0.1:{container.port}"
+        _, _, head = get(url, "/", **{"X-Forwarded-For": "203.0.113.7"})
+    assert b"\r\nx-forwarded-for: " + believed + b"\r\n" in head.lower()

@@ -4,9 +4,11 @@ import re
 import socket
 from collections.abc import Iterator
 
-from hopproxy.listener import CannotBind, open_listener
+from hopproxy.listener import CannotBind, bound, open_listener
+from hopproxy.settings.addresses import reaches
+from hopproxy.settings.amounts import KiB
 from hopproxy.settings.schema import Admin, ClientSettings, Listener, Settings, Upstream
-from hopproxy.settings.units import Bind, KiB, OriginAddress, parse_bind, parse_origin
+from hopproxy.settings.units import Bind, OriginAddress, parse_bind, parse_origin
 
 #: Where to listen when nobody says where.
 SITE = Bind("tcp", "127.0.0.1", 8080)
@@ -71,12 +73,12 @@ def open_at(bind: Bind | None, default: Bind, origin: OriginAddress) -> tuple[so
     CannotBind.
     """
     if bind is not None:
-        if _same(bind, origin):
+        if reaches(origin, bind):
             raise CannotBind(f"cannot listen on {bind}: that is the origin; choose another port")
         return _opened(bind)
     refused: CannotBind | None = None
     for candidate in _candidates(default):
-        if _same(candidate, origin):
+        if reaches(origin, candidate):
             continue
         try:
             return _opened(candidate)
@@ -92,13 +94,4 @@ def _candidates(default: Bind) -> Iterator[Bind]:
 
 def _opened(bind: Bind) -> tuple[socket.socket, Bind]:
     sock = open_listener(bind, 1024, ClientSettings())
-    if bind.kind == "tcp" and bind.port == 0:
-        bind = Bind("tcp", bind.host, sock.getsockname()[1])
-    return sock, bind
-
-
-def _same(bind: Bind, origin: OriginAddress) -> bool:
-    if bind.kind == "unix" or origin.kind == "unix":
-        return bind.kind == origin.kind and bind.path == origin.path
-    loopback = origin.host in ("localhost", "127.0.0.1", "::1") or origin.host == bind.host
-    return loopback and bind.port == origin.port
+    return sock, bound(bind, sock)

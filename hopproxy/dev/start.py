@@ -62,7 +62,7 @@ def url(bind: Bind) -> str:
     """What to open in a browser for a listener; one for every address is reached by loopback."""
     if bind.kind == "unix":
         return str(bind)
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind.host, bind.host)
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind.host, bind.host)
     return str(OriginAddress("tcp", host, bind.port))
 
 

@@ -22,6 +22,7 @@ Times are seconds and arguments too; nothing here reads a clock.
 """
 
 from enum import Enum
+from math import inf
 
 from hopproxy.record import Limit, Source
 
@@ -59,7 +60,7 @@ def margin(limit: float, rtt: float) -> float:
 
 def usable(limit: float, rtt: float = 0.0) -> float:
     """The idle age up to which a link may be kept, 0 where that leaves no time."""
-    return max(0.0, limit - margin(limit, rtt))
+    return max(0.0, limit - margin(limit, rtt)) if limit < inf else inf
 
 
 def alike(age: float, limit: float) -> bool:
@@ -292,6 +293,8 @@ class IdleTimeout:
         oldest age that went well may have been just below a limit that was forgotten.
         """
         limit = self.limit(now, setting, learns=learns).value
+        if not share:
+            return 0.0  # the limit may be infinite
         if not learns:
             return limit * share
         if self.told.age is None and self.silent.age is None:

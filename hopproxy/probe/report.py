@@ -5,8 +5,9 @@ import math
 from hopproxy.pool.idle_timeout import alike, usable
 from hopproxy.probe.habits import First, loses_compression
 from hopproxy.probe.idle import IdleLimit
+from hopproxy.settings.amounts import format_duration
 from hopproxy.settings.lint import SERVERS
-from hopproxy.settings.units import OriginAddress, format_duration
+from hopproxy.settings.units import OriginAddress
 
 
 class Findings:

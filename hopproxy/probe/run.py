@@ -18,6 +18,8 @@ from hopproxy.settings.units import OriginAddress
 
 #: Seconds waited for an origin to close, and requests sent on one connection, unless told.
 MOST, REQUESTS = 90.0, 120
+#: Seconds for which `check --probe` watches an origin at most, whatever the settings allow.
+LONGEST = 900.0
 
 Habit = Callable[[Target, Watch], Awaitable[str]]
 
@@ -121,7 +123,7 @@ async def _risks_of(
 ) -> None:
     name, address = origin
     upstream = settings.upstreams[name]
-    most = upstream.pool.idle_timeout * 1.2 + 2
+    most = min(upstream.pool.idle_timeout * 1.2 + 2, LONGEST)
     target = Target(address)
     try:
         first = await habits.first(target, watch)

@@ -1,10 +1,11 @@
 """Settings that are each well written, yet cannot be meant together."""
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import NamedTuple
 
+from hopproxy.settings.addresses import meet
 from hopproxy.settings.schema import Listener, Pool, Route, Settings
+from hopproxy.settings.suggest import nearest
 
 
 class Contradiction(NamedTuple):
@@ -24,23 +25,21 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
     yield from _hidden_routes(settings.routes)
 
 
-def nearest(word: str, known: list[str]) -> str:
-    """A hint that names the word of `known` most like `word`, or else all of them."""
-    close = get_close_matches(word, known, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
-
-
 def _addresses(settings: Settings) -> Iterator[Contradiction]:
     binds = [(f"listeners[{n}].bind", one.bind) for n, one in enumerate(settings.listeners)]
     if settings.admin is not None:
         binds.append(("admin.bind", settings.admin.bind))
-    first: dict[str, str] = {}
-    for path, bind in binds:
-        owner = first.setdefault(str(bind), path)
-        # Port 0 asks for any free port: two of them are two ports.
-        if owner != path and not str(bind).endswith(":0"):
-            message = f"`{bind}` is taken by {owner}"
-            yield Contradiction(path, message, "give each listener its own address", (owner,))
+    binds = [(path, bind) for path, bind in binds if bind]  # empty: it was not understood
+    for n, (path, bind) in enumerate(binds):
+        for owner, earlier in binds[:n]:
+            if meet(earlier, bind):
+                which = owner if earlier == bind else f"{owner}, `{earlier}`"
+                message = f"`{bind}` is taken by {which}"
+                hint = "give each listener its own port"
+                if bind.kind == "unix":
+                    hint = "give each listener its own path"
+                yield Contradiction(path, message, hint, (owner,))
+                break
     for n, listener in enumerate(settings.listeners):
         if listener.bind.kind == "tcp" and listener.mode != Listener().mode:
             path = f"listeners[{n}]"

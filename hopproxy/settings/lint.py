@@ -1,17 +1,19 @@
-"""Settings that are valid and yet likely to hurt: above all each hop's idle limits side by side.
+"""Settings that are valid and yet unlikely to be meant: what nothing uses, loops, idle limits.
 
-On every hop the end that connects must let go before the end that accepts: a request sent on a
-connection that the accepting end has just given up is lost.  So `pool.idle_timeout` has to be
-shorter than the origin's own limit, and `client.idle_timeout` longer than the limit of the pool
-of whatever connects to us.
+Of idle limits: on every hop the end that connects must let go before the end that accepts: a
+request sent on a connection that the accepting end has just given up is lost.  So
+`pool.idle_timeout` has to be shorter than the origin's own limit, and `client.idle_timeout` longer
+than the limit of the pool of whatever connects to us.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from hopproxy.pool.idle_timeout import usable
+from hopproxy.settings.addresses import reaches
+from hopproxy.settings.amounts import format_duration
 from hopproxy.settings.schema import Balancer, Pool, Server, Settings, Upstream
-from hopproxy.settings.units import UNIX, format_duration
+from hopproxy.settings.units import UNIX
 
 #: Seconds for which each server, as it is delivered, keeps an idle connection.
 SERVERS: dict[Server, float] = {
@@ -62,6 +64,9 @@ class Risk(NamedTuple):
 
 def risks(settings: Settings) -> Iterator[Risk]:
     """Every risk that shows in `settings` alone."""
+    yield from _workers(settings)
+    yield from _unused(settings)
+    yield from _loops(settings)
     for name, upstream in settings.upstreams.items():
         if upstream.server is not None:
             keeps = SERVERS[upstream.server]
@@ -96,6 +101,31 @@ def against_via(settings: Settings, who: str) -> Iterator[Risk]:
             f"{who} does not compress its response to a request that has Via",
             "write via: response, or gzip_proxied any; in nginx",
         )
+
+
+def _workers(settings: Settings) -> Iterator[Risk]:
+    if settings.workers != 1:
+        message = f"`{settings.workers}` has no effect: this version serves with one process"
+        yield Risk("workers", message, "write workers: 1, or leave it out")
+
+
+def _unused(settings: Settings) -> Iterator[Risk]:
+    used = {route.upstream for route in settings.routes}
+    for name in settings.upstreams:
+        if name not in used:
+            hint = "add a route with `upstream: " + name + "`, or remove the upstream"
+            yield Risk(f"upstreams.{name}", "no route leads to it", hint)
+
+
+def _loops(settings: Settings) -> Iterator[Risk]:
+    for name, upstream in settings.upstreams.items():
+        for n, origin in enumerate(upstream.origins):
+            for m, listener in enumerate(settings.listeners):
+                if reaches(origin, listener.bind):
+                    message = f"`{origin}` is this proxy itself: listeners[{m}], `{listener.bind}`"
+                    hint = "write the address of the application, or listen elsewhere"
+                    yield Risk(f"upstreams.{name}.origins[{n}]", message, hint)
+                    break
 
 
 def against_origin(name: str, upstream: Upstream, keeps: float, who: str) -> Iterator[Risk]:

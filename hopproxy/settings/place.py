@@ -21,6 +21,9 @@ MAX_NODES = 20_000
 Environ = collections.abc.Mapping[str, str]
 
 _VARIABLE = re.compile(r"\$\$|\$\{([^{}]*)\}|\$\{")
+_KEY = re.compile(r"\s*(?:- +)?\w+:(\s|$)")
+#: `origins:[x]`; neither `http://x` nor `unix:/x`, which may stand alone in a list.
+_KEY_WITHOUT_SPACE = re.compile(r"\s*(?:- +)?(?!unix:)([a-z_]+):(?!//)(\S.*?)\s*$")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 #: What the person most likely meant, by what PyYAML says or by the line that it stopped in.
@@ -73,6 +76,16 @@ class Scalar:
     def is_null(self) -> bool:
         """Whether nothing was written: an empty value, `~` or `null`."""
         return self.plain and self.text in _NULLS
+
+    @property
+    def is_filled_in(self) -> bool:
+        """Whether a variable gave it another text than was written."""
+        return "$" in self.written and self.text != self.written
+
+    def words(self) -> "tuple[Scalar, ...]":
+        """The words of a list that one variable holds, separated by commas or white space."""
+        texts = re.split(r"[,\s]+", self.text)
+        return tuple(Scalar(self.place, text, self.written, True) for text in texts if text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +276,20 @@ class _Planter:
         return tuple(entries)
 
 
+def _key_without_space(lines: list[str]) -> tuple[Place, str] | None:
+    """The last line that seems to be a key and a value with no space between, and what to write.
+
+    YAML takes such a line for one word, goes on, and stops at a later one.
+    """
+    for number in range(len(lines), 0, -1):
+        found = _KEY_WITHOUT_SPACE.match(lines[number - 1])
+        if found is not None:
+            return Place(number, found.start(1) + 1), f"write {found[1]}: {found[2]}"
+        if _KEY.match(lines[number - 1]) and number < len(lines):
+            return None  # a line that YAML has read well
+    return None
+
+
 def _place_of(node: Node) -> Place:
     return Place(node.start_mark.line + 1, node.start_mark.column + 1)
 
@@ -276,10 +303,16 @@ def _complain_of_yaml(document: Document, text: str, error: yaml.YAMLError) -> N
         document.complain(place, "", f"has {character}, which is not text", "delete it")
         return
     assert isinstance(error, yaml.MarkedYAMLError)
-    mark = error.problem_mark
+    begun = "could not find expected ':'" in (error.problem or "")
+    mark = error.context_mark if begun else error.problem_mark
     assert mark is not None
     message = ", ".join(part for part in (error.context, error.problem) if part)
-    line = next(iter(text.splitlines()[mark.line :]), "")
+    lines = text.splitlines()
+    if (key := _key_without_space(lines[: mark.line + 1])) is not None:
+        place, hint = key
+        document.complain(place, "", "has no space after the colon", hint)
+        return
+    line = next(iter(lines[mark.line :]), "")
     hint = next(hint for said, hint in _HINTS if re.search(said, f"{message} {line}"))
     place = Place(mark.line + 1, mark.column + 1)
     document.complain(place, "", f"is not YAML: {message}", hint)

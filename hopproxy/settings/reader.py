@@ -10,23 +10,18 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from hopproxy.settings import place
-from hopproxy.settings.agreement import contradictions, nearest
+from hopproxy.settings.agreement import contradictions
+from hopproxy.settings.amounts import Misread
 from hopproxy.settings.place import Blank, Document, Entry, Place, Problem, Scalar, Tree, child
-from hopproxy.settings.reference import reference
-from hopproxy.settings.schema import (
-    Named,
-    Route,
-    Section,
-    Setting,
-    Settings,
-    Several,
-    Shape,
-    Word,
-    settings_of,
-)
-from hopproxy.settings.units import Misread
+from hopproxy.settings.schema import Route, Settings
+from hopproxy.settings.shape import Named, Section, Setting, Several, Shape, Word, settings_of
+from hopproxy.settings.suggest import below_it, instead_of, nearest
 
 __all__ = ["Problem", "SettingsErrors", "places", "read"]
+
+#: What people write for `off`, besides `off`.
+_NO = frozenset({"disabled", "false", "inf", "infinite", "infinity", "never", "no", "none"})
+_NO |= {"unlimited"}
 
 
 class SettingsErrors(Exception):
@@ -98,10 +93,10 @@ class _Reading:
     def _section(self, tree: Tree, shape: Section, path: str) -> object:
         known = {setting.name: setting for setting in settings_of(shape.struct)}
         values: dict[str, object] = {}
-        for entry in self._entries(tree, path, f"its settings are {', '.join(known)}"):
+        for entry in self._entries(tree, path, below_it(tree, shape.struct)):
             below = child(path, entry.key)
             if entry.key not in known:
-                hint = _where(entry.key, list(known))
+                hint = instead_of(entry.key, entry.value, shape.struct, path)
                 self._document.complain(entry.place, below, "is not a setting", hint)
                 continue
             setting = known[entry.key]
@@ -116,10 +111,15 @@ class _Reading:
         return shape.struct(**values)
 
     def _setting(self, tree: Tree, setting: Setting, path: str) -> object:
-        if setting.optional and isinstance(tree, Scalar) and tree.is_null:
+        off = "off" if isinstance(setting.shape, Section) else ""
+        if setting.optional and isinstance(tree, Scalar) and (tree.is_null or tree.text == off):
             return None
         try:
             return self._read(tree, setting.shape, path)
+        except _SectionOff:
+            if not setting.optional:
+                raise
+            return None
         except _Unread:
             return _vacant(setting.shape) if setting.required else setting.default
 
@@ -128,9 +128,13 @@ class _Reading:
             items = tree.items
         elif isinstance(tree, Scalar) and tree.is_null:
             items = ()
+        elif isinstance(tree, Scalar) and tree.is_filled_in and isinstance(shape.item, Word):
+            items = tree.words()
         else:
             hint = f"write - {tree.text}" if isinstance(tree, Scalar) else "begin each with - "
             raise self._unread(tree, path, "is not a list", hint)
+        if isinstance(shape.item, Word):
+            items = tuple(word for item in items for word in _words(item))
         if len(items) < shape.least:
             raise self._unread(tree, path, "is empty", "at least one is needed")
         read = (self._item(item, shape.item, child(path, n)) for n, item in enumerate(items))
@@ -138,7 +142,17 @@ class _Reading:
 
     def _named(self, tree: Tree, shape: Named, path: str) -> dict[str, object]:
         read: dict[str, object] = {}
-        for entry in self._entries(tree, path, "write `name:` and its settings below"):
+        entries = self._entries(tree, path, "write `name:` and its settings below")
+        needed = {one.name for one in settings_of(shape.item.struct) if one.required}
+        for entry in entries:
+            if entry.key in needed and not isinstance(entry.value, place.Mapping):
+                below, hint = (
+                    child(path, entry.key),
+                    "put a name of your choice above it, like `app:`",
+                )
+                self._document.complain(entry.place, below, "is a setting, not a name", hint)
+                raise _Unread
+        for entry in entries:
             below = child(path, entry.key)
             try:
                 _parse(entry.key, shape.key)
@@ -188,29 +202,48 @@ class _Reading:
         return self._places[path]
 
 
+class _SectionOff(Exception):
+    """A word says that its whole section is left out."""
+
+
 class _Unread(Exception):
     """A value was not understood, and the problem is noted."""
 
 
+def _words(item: Tree) -> tuple[Tree, ...]:
+    """One item of a list, or as many as its variable holds."""
+    return item.words() if isinstance(item, Scalar) and item.is_filled_in else (item,)
+
+
 def _parse(text: str, word: Word) -> object:
-    """The value of `text`.  Raises Misread."""
+    """The value of `text`.  Raises Misread, _SectionOff."""
     if text in word.choices:
         return text
+    if word.may_be_off and text == "off":
+        return _off(word)
+    no = text.lower() in _NO and (word.may_be_off or "off" in word.choices)
     choices = ", ".join(word.choices)
     if word.unit is None:
-        raise Misread(f"`{text}` is not one of {choices}", nearest(text, list(word.choices)))
+        hint = "did you mean `off`?" if no else nearest(text, word.choices)
+        raise Misread(f"`{text}` is not one of {choices}", hint)
     try:
         value = word.unit.parse(text)
     except Misread as error:
         hint = f"{error.hint}, or {choices}" if choices else error.hint
-        raise Misread(error.wrong, hint) from error
+        raise Misread(error.wrong, "did you mean `off`?" if no else hint) from error
+    if word.may_be_off and value == 0:
+        return _off(word)
     if word.least is not None and value < word.least:
         raise Misread(f"`{text}` is too small", f"at least {word.unit.write(word.least)}")
-    if word.above is not None and value <= word.above:
-        raise Misread(f"`{text}` is too small", f"more than {word.unit.write(word.above)}")
     if word.most is not None and value > word.most:
         raise Misread(f"`{text}` is too large", f"at most {word.unit.write(word.most)}")
     return value
+
+
+def _off(word: Word) -> float:
+    if word.off is None:
+        raise _SectionOff
+    return word.off
 
 
 def _vacant(shape: Shape) -> object:
@@ -226,12 +259,6 @@ def _vacant(shape: Shape) -> object:
             required = (setting for setting in settings_of(shape.struct) if setting.required)
             return shape.struct(**{one.name: _vacant(one.shape) for one in required})
     assert_never(shape)
-
-
-def _where(key: str, known: list[str]) -> str:
-    """What to do about an unknown key: where it belongs, or the known one most like it."""
-    homes = [row.path for row in reference() if row.path.rpartition(".")[2] == key]
-    return f"it belongs to {' or '.join(homes)}" if homes else nearest(key, known)
 
 
 def _touch(one: str, other: str) -> bool:

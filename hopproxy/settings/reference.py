@@ -5,16 +5,8 @@ from typing import Any, NamedTuple, assert_never
 
 from msgspec import Struct
 
-from hopproxy.settings.schema import (
-    Named,
-    Section,
-    Setting,
-    Settings,
-    Several,
-    Shape,
-    Word,
-    settings_of,
-)
+from hopproxy.settings.schema import Settings
+from hopproxy.settings.shape import Named, Section, Setting, Several, Shape, Word, settings_of
 
 #: A `${NAME}` may stand in any value, so no pattern may refuse what holds one.
 _VARIABLE = r"[$][{]"
@@ -55,6 +47,7 @@ def _rows(struct: type[Struct], prefix: str) -> Iterator[Row]:
 def _type(word: Word) -> str:
     """`number or auto`, `json, text or off`: what may be written."""
     names = [*([word.unit.name] if word.unit else []), *word.choices]
+    names += ["off"] * word.may_be_off
     return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
@@ -82,7 +75,8 @@ def _written(value: object, shape: Shape) -> object:
 def _setting_schema(setting: Setting) -> dict[str, Any]:
     schema = _schema(setting.shape)
     if setting.optional:
-        schema = {"anyOf": [schema, {"type": "null"}]}
+        off = [{"enum": ["off"]}] * isinstance(setting.shape, Section)
+        schema = {"anyOf": [schema, {"type": "null"}, *off]}
     schema["description"] = setting.description
     if setting.default is not None:
         schema["default"] = _written(setting.default, setting.shape)
@@ -95,7 +89,10 @@ def _schema(shape: Shape) -> dict[str, Any]:
             return {"anyOf": list(_word_schemas(shape))}
         case Several(item=item, least=least):
             kind: Any = "array" if least else ["array", "null"]
-            return {"type": kind, "items": _schema(item), "minItems": least}
+            listed = {"type": kind, "items": _schema(item), "minItems": least}
+            # One variable may hold the whole list of words.
+            whole = {"type": "string", "pattern": _VARIABLE}
+            return {"anyOf": [whole, listed]} if isinstance(item, Word) else listed
         case Named(key=key, item=item, least=least):
             names = {"pattern": _anchored(key)}
             below = {"propertyNames": names, "additionalProperties": _schema(item)}
@@ -119,17 +116,17 @@ def _section_schema(struct: type[Struct]) -> dict[str, Any]:
 
 def _word_schemas(word: Word) -> Iterator[dict[str, Any]]:
     yield {"type": "string", "pattern": _VARIABLE}
-    if word.choices:
-        yield {"enum": list(word.choices)}
+    if word.choices or word.may_be_off:
+        yield {"enum": [*word.choices, *(["off"] * word.may_be_off)]}
     if word.unit is None:
         return
     yield {"type": "string", "pattern": _anchored(word)}
-    bounds = {"minimum": word.least, "exclusiveMinimum": word.above, "maximum": word.most}
+    bounds = {"minimum": word.least, "maximum": word.most}
     if word.unit.bare == "integer":
         yield {"type": "integer"} | {key: n for key, n in bounds.items() if n is not None}
     elif word.unit.bare == "boolean":
         yield {"type": "boolean"}
-    elif word.least == 0:
+    elif word.least == 0 or word.off is not None:
         yield {"const": 0}
 
 

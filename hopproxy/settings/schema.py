@@ -1,22 +1,27 @@
 """Every setting, once: its name, its kind of word, its limits, its default and what it is for.
 
-The reader, the JSON Schema and the reference walk these Structs through `settings_of`, so a new
-setting is one new line here.  Times are seconds, sizes bytes; 0 means "no limit" only where the
-description says so.
+The reader, the JSON Schema and the reference walk these Structs through `shape.settings_of`, so a
+new setting is one new line here.  Times are seconds (infinite for a timeout that is off), sizes
+are bytes.
 """
 
-from dataclasses import dataclass, replace
-from functools import cache
-from typing import Annotated, Any, Literal
+import math
+from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, inspect
+from msgspec import Meta, Struct
 
 from hopproxy.settings import words
-from hopproxy.settings.units import Bind, KiB, MiB, Network, OriginAddress
-from hopproxy.settings.words import Unit
+from hopproxy.settings.amounts import KiB, MiB
+from hopproxy.settings.units import Bind, Network, OriginAddress
 
+#: A wait of no time makes sense: `off` could mean that as well as no limit, and is refused.
 Seconds = Annotated[float, Meta(ge=0, extra={"unit": words.DURATION})]
-Timeout = Annotated[float, Meta(gt=0, extra={"unit": words.DURATION})]
+#: A wait of no time makes none: `0` and `off` mean no limit.
+Timeout = Annotated[float, Meta(ge=0, extra={"unit": words.DURATION, "off": math.inf})]
+#: Nothing at 0, and so at `off`.
+SecondsOrOff = Annotated[float, Meta(ge=0, extra={"unit": words.DURATION, "off": 0.0})]
+SizeOrOff = Annotated[int, Meta(ge=0, extra={"unit": words.SIZE, "off": 0})]
+CountOrOff = Annotated[int, Meta(ge=0, extra={"off": 0})]
 Size = Annotated[int, Meta(ge=0, extra={"unit": words.SIZE})]
 HeadSize = Annotated[int, Meta(ge=256, extra={"unit": words.SIZE})]
 TargetSize = Annotated[int, Meta(ge=1, extra={"unit": words.SIZE})]
@@ -24,6 +29,8 @@ Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Token = Annotated[str, Meta(extra={"unit": words.TOKEN})]
 BindWord = Annotated[Bind, Meta(extra={"unit": words.BIND})]
+#: `off` leaves the whole section out.
+BindOrOff = Annotated[Bind, Meta(extra={"unit": words.BIND, "off": None})]
 OriginWord = Annotated[OriginAddress, Meta(extra={"unit": words.ORIGIN})]
 NetworkWord = Annotated[Network, Meta(extra={"unit": words.NETWORK})]
 HostWord = Annotated[str, Meta(extra={"unit": words.HOST})]
@@ -50,9 +57,12 @@ def about(description: str) -> Meta:
 class Listener(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One socket that accepts clients."""
 
-    bind: Annotated[BindWord, about("Address to accept clients on.")] = Bind(
-        "tcp", "127.0.0.1", 8080
-    )
+    bind: Annotated[
+        BindWord,
+        about(
+            "Address to accept clients on: `host:port`, `:port` (every address) or `unix:/path`."
+        ),
+    ] = Bind("tcp", "127.0.0.1", 8080)
     backlog: Annotated[Positive, about("Connections the kernel may hold before we accept.")] = 1024
     mode: Annotated[
         ModeWord, about("Permissions of a Unix socket's file; who may write to it may connect.")
@@ -68,8 +78,10 @@ class ClientSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ] = 10.0
     body_timeout: Annotated[Timeout, about("Between two reads of a request's body.")] = 60.0
     write_timeout: Annotated[Timeout, about("The client accepts no byte for so long.")] = 60.0
-    max_requests: Annotated[Count, about("Requests on one connection; 0: no limit.")] = 0
-    max_age: Annotated[Seconds, about("Age of a connection past which it closes; 0: none.")] = 0.0
+    max_requests: Annotated[CountOrOff, about("Requests on one connection; 0: no limit.")] = 0
+    max_age: Annotated[SecondsOrOff, about("Age at which a connection is closed; 0: no limit.")] = (
+        0.0
+    )
     max_connections: Annotated[
         Positive, about("Client connections; past it the longest idle one makes room.")
     ] = 4096
@@ -79,13 +91,13 @@ class ClientSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_head_size: Annotated[HeadSize, about("Bytes of a request's head.")] = 32 * KiB
     max_fields: Annotated[Positive, about("Field lines of a request's head.")] = 128
     max_target_size: Annotated[TargetSize, about("Bytes of a request's target.")] = 8 * KiB
-    max_body_size: Annotated[Size, about("Bytes of a request's body; 0: no limit.")] = 0
+    max_body_size: Annotated[SizeOrOff, about("Bytes of a request's body; 0: no limit.")] = 0
     linger_timeout: Annotated[
         Seconds, about("How long a closing connection still reads what was on its way.")
     ] = 5.0
     linger_size: Annotated[Size, about("Bytes a closing connection still reads.")] = MiB
     tcp_nodelay: Annotated[bool, about("Send small writes at once (TCP_NODELAY).")] = True
-    tcp_keepalive: Annotated[Seconds, about("Idle time before TCP probes; 0: off.")] = 60.0
+    tcp_keepalive: Annotated[SecondsOrOff, about("Idle time before TCP probes; 0: off.")] = 60.0
 
 
 class Pool(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -94,13 +106,15 @@ class Pool(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_connections: Annotated[
         Positive, about("Connections for each origin: idle, lent and being dialled.")
     ] = 256
-    max_idle: Annotated[Count, about("Idle connections kept for each origin.")] = 64
+    max_idle: Annotated[CountOrOff, about("Idle connections kept for each origin.")] = 64
     idle_timeout: Annotated[
         Timeout, about("Longest idle time; what an origin shows or says only shortens it.")
     ] = 60.0
-    max_requests: Annotated[Count, about("Requests on one connection; 0: no limit.")] = 0
-    max_age: Annotated[Seconds, about("Age past which a connection is retired; 0: none.")] = 0.0
-    queue: Annotated[Count, about("Requests that may wait for a connection; 0: none.")] = 1024
+    max_requests: Annotated[CountOrOff, about("Requests on one connection; 0: no limit.")] = 0
+    max_age: Annotated[
+        SecondsOrOff, about("Age at which a connection is retired; 0: no limit.")
+    ] = 0.0
+    queue: Annotated[CountOrOff, about("Requests that may wait for a connection; 0: none.")] = 1024
     queue_timeout: Annotated[Timeout, about("Longest wait for a connection.")] = 5.0
     learn: Annotated[bool, about("Learn how long the origin keeps idle connections.")] = True
     young_share: Annotated[
@@ -114,7 +128,7 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     origins: Annotated[
         Annotated[tuple[OriginWord, ...], Meta(min_length=1)],
-        about("Where it answers: `http://host:port` or `unix:/path`."),
+        about("Where it answers: `http://host:port`, `host:port`, `port` or `unix:/path`."),
     ]
     connect_timeout: Annotated[Timeout, about("Longest time to connect to an origin.")] = 3.0
     response_timeout: Annotated[
@@ -132,9 +146,10 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         bool, about("Treat a request with an Idempotency-Key as safe to send again.")
     ] = False
     tcp_nodelay: Annotated[bool, about("Send small writes at once (TCP_NODELAY).")] = True
-    tcp_keepalive: Annotated[Seconds, about("Idle time before TCP probes; 0: off.")] = 60.0
+    tcp_keepalive: Annotated[SecondsOrOff, about("Idle time before TCP probes; 0: off.")] = 60.0
     tcp_user_timeout: Annotated[
-        Seconds, about("Data unacknowledged for so long breaks the connection; 0: as the system.")
+        SecondsOrOff,
+        about("Data unacknowledged for so long breaks the connection; 0: as the system."),
     ] = 30.0
     server: Annotated[
         Server | None, about("What the origins run; absent: unknown. `check` compares timeouts.")
@@ -147,13 +162,15 @@ class Route(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     upstream: Annotated[Token, about("Name of the upstream.")]
     host: Annotated[HostWord | None, about("Only this host: exact, or `*.suffix`.")] = None
-    path: Annotated[PathWord | None, about("Only targets whose path begins so.")] = None
+    path: Annotated[
+        PathWord | None, about("Only this path and all below it, by whole segments; no patterns.")
+    ] = None
 
 
 class Admin(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The listener of metrics, probes and the live page."""
 
-    bind: Annotated[BindWord, about("Address of the admin listener.")]
+    bind: Annotated[BindOrOff, about("Address of the admin listener; `off`: none.")]
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -161,7 +178,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
-        about("Processes sharing every listener; `auto`: one for each CPU. For now one serves."),
+        about("Processes that share every listener. For now one serves, whatever is written."),
     ] = 1
     drain_timeout: Annotated[Seconds, about("How long a stopping process lets exchanges end.")] = (
         30.0
@@ -211,110 +228,3 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = "shadow"
     trace: Annotated[bool, about("Forward TRACE requests; off: 405.")] = False
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """One scalar: one of `choices`, or what `unit` reads within the bounds."""
-
-    unit: Unit | None
-    choices: tuple[str, ...] = ()
-    least: float | None = None
-    above: float | None = None
-    most: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A mapping with fixed keys: those of `struct`."""
-
-    struct: type[Struct]
-
-
-@dataclass(frozen=True, slots=True)
-class Several:
-    """A list of `item`, at least `least` of them."""
-
-    item: Word | Section
-    least: int
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A mapping whose keys the operator chooses, at least `least` of them."""
-
-    key: Word
-    item: Section
-    least: int
-
-
-Shape = Word | Section | Several | Named
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One key of a section; `optional` ones may be left empty, which means absent."""
-
-    name: str
-    description: str
-    required: bool
-    default: Any
-    optional: bool
-    shape: Shape
-
-
-@cache
-def settings_of(struct: type[Struct]) -> tuple[Setting, ...]:
-    """The keys of one section, in the order they are written above."""
-    found = inspect.type_info(struct)
-    assert isinstance(found, inspect.StructType)
-    return tuple(_setting(field) for field in found.fields)
-
-
-def _setting(field: inspect.Field) -> Setting:
-    assert isinstance(field.type, inspect.Metadata), f"{field.name} has no description"
-    described = field.type
-    inner = described.type
-    optional = isinstance(inner, inspect.UnionType) and inner.includes_none
-    default = None if field.required else field.default
-    description = (described.extra_json_schema or {})["description"]
-    return Setting(field.name, description, field.required, default, optional, _shape(described))
-
-
-def _shape(kind: inspect.Type, unit: Unit | None = None) -> Shape:
-    match kind:
-        case inspect.Metadata(type=inner, extra=extra):
-            return _shape(inner, (extra or {}).get("unit", unit))
-        case inspect.StructType(cls=struct):
-            return Section(struct)
-        case inspect.VarTupleType(item_type=item, min_length=least):
-            listed = _shape(item)
-            assert isinstance(listed, Word | Section)
-            return Several(listed, least or 0)
-        case inspect.DictType(key_type=key, value_type=item, min_length=least):
-            name, named = _shape(key), _shape(item)
-            assert isinstance(name, Word)
-            assert isinstance(named, Section)
-            return Named(name, named, least or 0)
-        case inspect.UnionType(types=types):
-            return _union([_shape(one) for one in types if not isinstance(one, inspect.NoneType)])
-        case inspect.LiteralType(values=values):
-            return Word(None, tuple(str(value) for value in values))
-        case inspect.BoolType():
-            return Word(words.SWITCH)
-        case inspect.IntType(ge=least, gt=above, le=most):
-            return Word(unit or words.COUNT, (), least, above, most)
-        case inspect.FloatType(ge=least, gt=above, le=most):
-            return Word(unit, (), least, above, most)
-    assert unit is not None, f"{kind} has no unit to be read by"
-    return Word(unit)
-
-
-def _union(shapes: list[Shape]) -> Shape:
-    """One shape, or a word that may also be one of a few fixed ones."""
-    if len(shapes) == 1:
-        return shapes[0]
-    free, fixed = shapes
-    assert isinstance(free, Word)
-    assert isinstance(fixed, Word)
-    return replace(free, choices=fixed.choices)

@@ -1,16 +1,14 @@
-"""Durations, sizes and addresses: what they are and how they are written.
+"""Addresses of listeners, origins and networks: what they are and how they are written.
 
-What cannot be read raises `Misread`, a ValueError that says what would have been.
+What cannot be read raises `Misread`, which says what could.
 """
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal
 
-KiB = 1024
-MiB = 1024 * KiB
+from hopproxy.settings.amounts import Misread
 
 #: The longest path of a Unix socket that Linux takes (108 bytes with the closing zero).
 MAX_SOCKET_PATH = 107
@@ -20,42 +18,18 @@ UNIX = "unix"
 #: What stands before the IPv4 address in ::ffff:192.0.2.1.
 _MAPPED = bytes(10) + b"\xff\xff"
 
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
-_DURATION_SCALES = {
-    "h": Decimal(3600),
-    "m": Decimal(60),
-    "s": Decimal(1),
-    "ms": Decimal("0.001"),
-}
-_SIZE = re.compile(r"([0-9]{1,12})(|b|kb|mb|gb|kib|mib|gib)", re.IGNORECASE)
-#: Largest first, and binary before decimal: the order in which a size is written back.
-_SIZE_SCALES = {
-    "GiB": 1024 * MiB,
-    "MiB": MiB,
-    "KiB": KiB,
-    "GB": 1_000_000_000,
-    "MB": 1_000_000,
-    "KB": 1000,
-    "B": 1,
-}
-_SCALE_OF_SUFFIX = {suffix.lower(): scale for suffix, scale in _SIZE_SCALES.items()} | {"": 1}
 _AUTHORITY = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::([^:]*))?")
+_TWO_NUMBERS = re.compile(r"[0-9]+:[0-9]+")
 # Underscores are no hostname's, yet container platforms name services with them.
 NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
 
 
-class Misread(ValueError):
-    """A word that is not what stands in its place: `wrong` says why, `hint` what would do."""
-
-    def __init__(self, wrong: str, hint: str) -> None:
-        super().__init__(f"{wrong} ({hint})")
-        self.wrong = wrong
-        self.hint = hint
-
-
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """Where a listener listens: a TCP host and port (0: any free one), or a Unix socket's path."""
+    """Where a listener listens: a TCP host and port, or a Unix socket's path.
+
+    Port 0 is any free one; an empty host is every address, IPv4 and IPv6.
+    """
 
     kind: Literal["tcp", "unix"]
     host: str = ""
@@ -123,74 +97,48 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def parse_duration(text: str) -> float:
-    """Seconds of `250ms`, `1.5s`, `2m` or `1h`; a bare `0` too.  Raises Misread."""
-    if text == "0":
-        return 0.0
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        if text.isdecimal():
-            raise Misread(f"`{text}` has no unit", f"write {text}s for seconds, or {text}ms")
-        raise Misread(f"`{text}` is not a duration", "write it like 250ms, 5s, 2m or 1h")
-    return float(Decimal(found[1]) * _DURATION_SCALES[found[2]])
-
-
-def format_duration(seconds: float) -> str:
-    """The shortest spelling that reads back as `seconds`, in the largest unit that fits."""
-    exact = Decimal(repr(seconds))
-    if exact == 0:
-        return "0s"
-    for unit, scale in _DURATION_SCALES.items():
-        # A minute alone stays in seconds, as people write timeouts: 60s beside 75s.
-        if exact % scale == 0 and exact != 60:
-            return f"{int(exact / scale)}{unit}"
-    return f"{exact.normalize():f}s"
-
-
-def parse_size(text: str) -> int:
-    """Bytes of `512`, `512B`, `32KiB` or `10MB`, in either case of letters.  Raises Misread."""
-    found = _SIZE.fullmatch(text)
-    if found is None:
-        raise Misread(f"`{text}` is not a size", "write it like 512, 512B, 32KiB or 10MB")
-    return int(found[1]) * _SCALE_OF_SUFFIX[found[2].lower()]
-
-
-def format_size(size: int) -> str:
-    """The spelling of `size` bytes in the largest unit that divides it; `0` bare."""
-    if size == 0:
-        return "0"
-    suffix, scale = next((s, n) for s, n in _SIZE_SCALES.items() if size % n == 0)
-    return f"{size // scale}{suffix}"
-
-
 def parse_bind(text: str) -> Bind:
-    """`host:port`, `[::]:port` or `unix:/path`.  Raises Misread."""
+    """`host:port`, `[::]:port`, `:port` (every address) or `unix:/path`.  Raises Misread."""
     if text.startswith("unix:"):
         return Bind("unix", path=_socket_path(text))
     if text.isdecimal():
-        raise Misread(f"`{text}` is a port without a host", f"write 127.0.0.1:{text}")
-    if re.fullmatch(r"[0-9]+:[0-9]+", text):
+        hint = f"write :{text} for every address, or 127.0.0.1:{text} for this machine alone"
+        raise Misread(f"`{text}` is a port without a host", hint)
+    if _TWO_NUMBERS.fullmatch(text):
         raise Misread(
             f"`{text}` is two numbers, not host:port",
             f"ports are not mapped here; write 127.0.0.1:{text.partition(':')[0]}",
         )
-    if re.fullmatch(r":[0-9]+", text):
-        raise Misread(
-            f"`{text}` has no host", f"write 0.0.0.0{text} or [::]{text} for every address"
-        )
-    host, port = _host_and_port(text, "host:port, [address]:port or unix:/path")
+    if re.fullmatch(r"[a-z]+://.*", text, re.IGNORECASE):
+        address = text.partition("://")[2].rstrip("/")
+        raise Misread(f"`{text}` has a scheme", f"a listener takes an address: {address}")
+    if text.startswith("*:"):
+        raise Misread(f"`{text}` is not an address", f"write {text[1:]} for every address")
+    if text.startswith(":") and text.count(":") == 1:
+        return Bind("tcp", "", _port(text[1:]))
+    host, port = _host_and_port(text, "host:port, :port, [address]:port or unix:/path")
     if port is None:
         raise Misread(f"`{text}` has no port", f"write {text}:8080")
     return Bind("tcp", host, port)
 
 
 def parse_origin(text: str) -> OriginAddress:
-    """`http://host:port`, `http://host` (port 80) or `unix:/path`.  Raises Misread."""
+    """`http://host:port`, `http://host` (port 80), `host:port`, `port` or `unix:/path`.
+
+    A port alone is one of this machine, on either loopback address.  Raises Misread.
+    """
     if text.startswith("unix:"):
         return OriginAddress("unix", path=_socket_path(text))
+    if re.fullmatch(r":?[0-9]+", text):
+        text = f"localhost:{text.removeprefix(':')}"
     scheme, mark, rest = text.partition("://")
     if not mark:
-        raise Misread(f"`{text}` has no scheme", f"write http://{text} or unix:/path")
+        scheme, rest = "http", text
+    if _TWO_NUMBERS.fullmatch(rest):
+        raise Misread(
+            f"`{text}` is two numbers, not host:port",
+            f"ports are not mapped here; write {rest.partition(':')[2]}",
+        )
     if scheme.lower() == "https":
         raise Misread("TLS towards an origin is not supported", f"use http://{rest} or unix:/path")
     if scheme.lower() != "http":
@@ -199,11 +147,13 @@ def parse_origin(text: str) -> OriginAddress:
     if path or "?" in place or "#" in place:
         raise Misread(
             f"`{text}` goes on after the port",
-            "an origin is scheme, host and port; the request's own target is sent as it came",
+            "an origin is scheme, host and port; the path of each request is sent as it came",
         )
     if "@" in place:
         raise Misread("an origin takes no user or password", "write http://host:port")
     host, port = _host_and_port(place, "http://host:port")
+    if port is None and not mark:
+        raise Misread(f"`{text}` has no port", f"write {place}:3000, or http://{place} for port 80")
     if port == 0:
         raise Misread("no origin answers on port 0", "write a port from 1 to 65535")
     return OriginAddress("tcp", host, 80 if port is None else port)
@@ -242,11 +192,13 @@ def _host_and_port(text: str, accepted: str) -> tuple[str, int | None]:
         hint = "put an IPv6 address in brackets: [::1]:8080" if bare_ipv6 else f"write {accepted}"
         raise Misread(f"`{text}` is not an address", hint)
     host = _host(found[2], accepted) if found[1] is None else parse_ipv6(found[1])
-    if found[3] is None:
-        return host, None
-    if not re.fullmatch(r"[0-9]{1,5}", found[3]) or int(found[3]) > 65535:
-        raise Misread(f"`{found[3]}` is not a port", "write a number up to 65535")
-    return host, int(found[3])
+    return host, None if found[3] is None else _port(found[3])
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
+        raise Misread(f"`{text}` is not a port", "write a number up to 65535")
+    return int(text)
 
 
 def _host(text: str, accepted: str) -> str:

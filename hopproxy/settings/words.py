@@ -8,21 +8,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hopproxy.settings.units import (
-    NAME,
+from hopproxy.settings.amounts import (
     Misread,
     format_duration,
     format_size,
-    parse_bind,
     parse_duration,
+    parse_size,
+)
+from hopproxy.settings.units import (
+    NAME,
+    parse_bind,
     parse_ipv6,
     parse_network,
     parse_origin,
-    parse_size,
 )
 
 _TOKEN = r"[0-9A-Za-z!#$%&'*+.^_`|~-]+"
 _VIAS = ("both", "request", "response", "off")
+#: What other proxies read as a wildcard, a variable or a regular expression.  Here it would only
+#: match itself, and no client sends it.
+_PATTERN = re.compile(r"[*{}^|\[\]\\]|\$$|[~=] |/:[A-Za-z]|\.\+")
 _SWITCHES = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
 
 
@@ -83,17 +88,37 @@ def format_share(share: float) -> str:
 def parse_host(text: str) -> str:
     """A host to route by, lower-cased: exact, or `*.suffix`.  Raises Misread."""
     host = text.lower()
+    if "://" in host:
+        bare = host.partition("://")[2].partition("/")[0]
+        raise Misread(f"`{text}` is a URL", f"a route compares the host alone: write {bare}")
     if re.fullmatch(r".*[^:]:[0-9]+|\[.*\]:[0-9]+", host):
         raise Misread(f"`{text}` has a port", "a route compares the host alone: leave the port out")
     if host.startswith("[") and host.endswith("]"):
         return f"[{parse_ipv6(host[1:-1])}]"
+    if host == "*":
+        raise Misread("`*` is not a host", "leave `host` out: the route then takes every host")
+    if host.startswith(".") and NAME.fullmatch(host[1:]):
+        raise Misread(f"`{text}` begins with a dot", f"write *{host}")
+    name, slash, _ = host.partition("/")
+    if slash and NAME.fullmatch(name):
+        raise Misread(f"`{text}` has a path", f"write host: {name}, and the path as `path`")
     if not NAME.fullmatch(host.removeprefix("*.")):
         raise Misread(f"`{text}` is not a host", "write example.org or *.example.org")
     return host
 
 
+def parse_prefix(text: str) -> str:
+    """The beginning of a path to route by, compared by whole segments.  Raises Misread."""
+    if text.startswith(("http://", "https://")):
+        path = "/" + text.partition("://")[2].partition("/")[2]
+        raise Misread(f"`{text}` is a URL", f"write path: {path}, and the host as `host`")
+    if _PATTERN.search(text):
+        raise Misread(f"`{text}` would never match: patterns are not read", _instead_of(text))
+    return parse_path(text)
+
+
 def parse_path(text: str) -> str:
-    """A prefix of the request's path.  Raises Misread."""
+    """A path, without its query.  Raises Misread."""
     if not text.startswith("/"):
         raise Misread(f"`{text}` does not begin with /", f"write /{text}")
     if not re.fullmatch(r"[!-~]+", text) or "?" in text or "#" in text:
@@ -101,6 +126,18 @@ def parse_path(text: str) -> str:
             f"`{text}` is not a path", "no query, no fragment; percent-encode what is not ASCII"
         )
     return text
+
+
+def _instead_of(pattern: str) -> str:
+    """What to write instead of a pattern: the plain path that it begins with."""
+    path = re.sub(r"^([~=^*]+ )?\^?/?", "/", pattern)
+    path = re.split(r"[*{}^|\[\]\\$(]|(?<=/):", path)[0].removesuffix(".")
+    if path == "/":
+        return (
+            "a path is compared from its beginning, by whole segments; "
+            "leave `path` out to match every request"
+        )
+    return f"write {path}: it matches that path and all below it"
 
 
 def parse_token(text: str) -> str:
@@ -125,8 +162,10 @@ class Unit:
     bare: Literal["string", "integer", "boolean"] = "string"
 
 
-DURATION = Unit("duration", parse_duration, r"[0-9]+(\.[0-9]+)?(ms|s|m|h)|0", format_duration)
-SIZE = Unit("size", parse_size, r"[0-9]+([KMGkmg]?[Bb]|[KMGkmg][Ii][Bb])?", format_size, "integer")
+DURATION = Unit("duration", parse_duration, r"([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+|0", format_duration)
+SIZE = Unit(
+    "size", parse_size, r"[0-9]+([KMGkmg]?[Bb]|[KMGkmg]([Ii][Bb]?)?)?", format_size, "integer"
+)
 COUNT = Unit("number", parse_count, r"-?[0-9]+", bare="integer")
 SWITCH = Unit(
     "on or off",
@@ -144,8 +183,13 @@ VIA = Unit(
 MODE = Unit("mode", parse_mode, r"0?[0-7]{3}", format_mode)
 SHARE = Unit("share", parse_share, r"[0-9]{1,3}%", format_share)
 TOKEN = Unit("name", parse_token, _TOKEN)
-BIND = Unit("address", parse_bind, r"unix:/.+|.+:[0-9]+")
-ORIGIN = Unit("origin", parse_origin, r"[Hh][Tt][Tt][Pp]://.+|unix:/.+")
+BIND = Unit("address", parse_bind, r"unix:/.+|[^*/]*:[0-9]+")
+ORIGIN = Unit(
+    "origin",
+    parse_origin,
+    r"[Hh][Tt][Tt][Pp]://.+|unix:/.+|:?[0-9]+|[^/]*[^/0-9][^/]*:[0-9]+",
+    bare="integer",
+)
 NETWORK = Unit("network", parse_network, r"unix|[0-9A-Fa-f.:]+(/[0-9]+)?")
 HOST = Unit("host", parse_host, r"(\*\.)?[A-Za-z0-9_.-]+|\[.+\]")
-PATH = Unit("path", parse_path, r"/[!-~]*")
+PATH = Unit("path", parse_prefix, r"/[!-~]*")

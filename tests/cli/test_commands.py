@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import hopproxy
-from tests.cli.command import finished, write_settings
+from tests.cli.command import finished, free_port, write_settings
 
 
 def test_the_version_is_told() -> None:
@@ -116,3 +116,61 @@ def test_dev_ends_with_3_where_it_was_told_to_listen_and_cannot(option: str) -> 
         ended = finished("dev", option, str(port))
     assert ended.returncode == 3
     assert f"cannot listen on 127.0.0.1:{port}: another process listens there" in ended.stderr
+
+
+def test_the_file_may_be_named_without_an_option(tmp_path: Path) -> None:
+    file, _ = write_settings(tmp_path, 3000)
+    ended = finished("check", str(file))
+    assert (ended.returncode, ended.stdout) == (0, "valid\n")
+    assert finished("check", str(file), "--config", str(file)).returncode == 0
+    assert finished("run", str(tmp_path / "none.yaml")).returncode == 1
+
+
+def test_two_files_are_one_too_many() -> None:
+    ended = finished("check", "a.yaml", "--config", "b.yaml")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "hopproxy: two settings files are named: a.yaml and b.yaml\n"
+
+
+def test_check_warns_of_settings_that_do_nothing_or_run_in_a_circle(tmp_path: Path) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_text(
+        "workers: 4\n"
+        "listeners: [{bind: ':8080'}]\n"
+        "upstreams:\n"
+        "  app: {origins: [8080]}\n"
+        "  old: {origins: [3000]}\n"
+        "routes: [{upstream: app}]\n"
+    )
+    ended = finished("check", str(file))
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines() == [
+        f"{file}:1:10: warning: workers: `4` has no effect: this version serves with one process "
+        "(write workers: 1, or leave it out)",
+        f"{file}:4:19: warning: upstreams.app.origins[0]: `http://localhost:8080` is this proxy "
+        "itself: listeners[0], `:8080` (write the address of the application, or listen elsewhere)",
+        f"{file}:5:8: warning: upstreams.old: no route leads to it "
+        "(add a route with `upstream: old`, or remove the upstream)",
+        "valid",
+    ]
+
+
+def test_two_names_of_one_address_are_told_as_ours(tmp_path: Path) -> None:
+    port = free_port()
+    name = socket.gethostname()
+    try:
+        socket.create_server((name, 0)).close()
+    except OSError:
+        pytest.skip(f"{name} is no address of this machine")
+    address = socket.gethostbyname(name)
+    file = tmp_path / "hopproxy.yaml"
+    file.write_text(
+        f"listeners: [{{bind: '{name}:{port}'}}, {{bind: '{address}:{port}'}}]\n"
+        "upstreams: {app: {origins: [3000]}}\n"
+    )
+    ended = finished("run", str(file))
+    assert ended.returncode == 3
+    assert ended.stderr.endswith(
+        f"hopproxy: cannot listen on {address}:{port}: listeners[1] and listeners[0] share a port "
+        "(give each its own)\n"
+    )

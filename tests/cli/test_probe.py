@@ -55,7 +55,7 @@ def test_check_warns_at_the_place_and_is_content_all_the_same(
     )
     ended = finished("check", "--config", str(file), "--probe")
     assert ended.returncode == 0
-    by_table, by_probe, via, valid = ended.stdout.splitlines()
+    via, by_table, by_probe, valid = ended.stdout.splitlines()
     for line in (by_table, by_probe):
         assert line.startswith(
             f"{file}:6:21: warning: upstreams.app.pool.idle_timeout: 3s is longer"

@@ -188,3 +188,60 @@ def test_dev_ends_with_0_at_once_though_a_stream_is_open() -> None:
             begun = time.monotonic()
             assert command.stop(signal.SIGINT) == 0
             assert time.monotonic() - begun < 5
+
+
+def test_run_tells_the_ports_that_were_taken_for_port_0(tmp_path: Path) -> None:
+    origin = free_port()
+    file = tmp_path / "hopproxy.yaml"
+    file.write_text(
+        "listeners: [{bind: '127.0.0.1:0'}, {bind: ':0'}]\nadmin: {bind: '127.0.0.1:0'}\n"
+        f"upstreams: {{app: {{origins: [{origin}]}}}}\n"
+    )
+    with answering(origin, b"here"), hopproxy("run", str(file), until="admin listener") as command:
+        first, second = re.findall(r"listening on (\S*):([1-9]\d*)$", command.said, re.MULTILINE)
+        admin = command.wait_for(r"admin listener on 127\.0\.0\.1:([1-9]\d*)\n")[1]
+        assert (first[0], second[0]) == ("127.0.0.1", "")
+        for host, port in (first, ("127.0.0.1", second[1]), ("[::1]", second[1])):
+            if host == "[::1]" and not socket.has_dualstack_ipv6():
+                continue
+            assert get(f"http://{host.strip('[]')}:{port}")[2] == b"here"
+        assert get(f"http://127.0.0.1:{admin}", "/healthz")[0] == 200
+
+
+def test_run_warns_of_what_check_warns_of(tmp_path: Path) -> None:
+    file, _ = write_settings(tmp_path, free_port(), "workers: 2")
+    with hopproxy("run", str(file), until=LISTENING) as command:
+        assert f"{file}:3:10: warning: workers: `2` has no effect" in command.said
+
+
+def test_run_serves_where_every_limit_is_off(tmp_path: Path) -> None:
+    """No arithmetic on an endless timeout ends in a fault, on the wire or in what observers say."""
+    origin = free_port()
+    admin = free_port()
+    file = tmp_path / "hopproxy.yaml"
+    port = free_port()
+    client = ["idle_timeout", "head_timeout", "body_timeout", "write_timeout", "max_requests"]
+    client += ["max_age", "max_body_size", "tcp_keepalive"]
+    upstream = ["connect_timeout", "response_timeout", "body_timeout", "write_timeout"]
+    upstream += ["tunnel_timeout", "tcp_keepalive", "tcp_user_timeout"]
+    pool = ["idle_timeout", "max_requests", "max_age", "queue_timeout"]
+    off = [", ".join(f"{name}: off" for name in names) for names in (client, upstream, pool)]
+    file.write_text(
+        f"listeners: [{{bind: 127.0.0.1:{port}}}]\nadmin: {{bind: 127.0.0.1:{admin}}}\n"
+        f"client: {{{off[0]}}}\n"
+        f"upstreams: {{app: {{origins: [{origin}], {off[1]}, pool: {{{off[2]}}}}}}}\n"
+    )
+    with answering(origin, b"here"), hopproxy("run", str(file), until="admin listener") as command:
+        for _ in range(2):
+            link = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+            for method, body, status in (("GET", b"", 200), ("GET", b"", 200), ("POST", b"x", 501)):
+                link.request(method, "/", body)
+                response = link.getresponse()
+                assert (response.status, bool(response.read())) == (status, True)
+            link.close()
+        links = json.loads(get(f"http://127.0.0.1:{admin}", "/links")[2])
+        assert links["origins"][0]["limits"]["idle_timeout"] is None
+        assert get(f"http://127.0.0.1:{admin}", "/metrics")[0] == 200
+        assert get(f"http://127.0.0.1:{admin}", "/closes")[0] == 200
+        assert command.stop() == 0
+        assert "Traceback" not in command.said

@@ -11,7 +11,8 @@ from hopproxy.dev.settings import bind_of, dev_settings, open_at, origin_of
 from hopproxy.dev.start import url
 from hopproxy.listener import CannotBind
 from hopproxy.settings.agreement import contradictions
-from hopproxy.settings.units import Bind, Misread, OriginAddress
+from hopproxy.settings.amounts import Misread
+from hopproxy.settings.units import Bind, OriginAddress
 
 ORIGIN = OriginAddress("tcp", "localhost", 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -495,3 +496,15 @@ def test_a_limit_that_was_lowered_is_found_out() -> None:
     life.forget_counts()
     life.race(200, at=3.0)
     assert (life.lost, life.repeated) == (0, 0)
+
+
+@pytest.mark.parametrize("setting", [60.0, math.inf])
+def test_no_link_is_young_where_no_share_of_the_limit_may_be_used_up(setting: float) -> None:
+    assert IdleTimeout().young(0.0, setting, 0.0) == 0.0
+
+
+def test_limit_that_is_off_is_only_shortened_by_the_origin() -> None:
+    learned = IdleTimeout()
+    assert learned.limit(0.0, math.inf) == Limit(math.inf, Source.SETTING)
+    learned.hinted(10.0)
+    assert learned.limit(0.0, math.inf) == Limit(9.0, Source.HINT)

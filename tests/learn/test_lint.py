@@ -105,6 +105,43 @@ def test_a_risk_has_the_place_of_its_setting_or_of_what_would_hold_it() -> None:
     )
 
 
+def test_more_workers_than_serve() -> None:
+    for workers in ("4", "auto"):
+        (risk,) = found(f"workers: {workers}\n{APP}")
+        assert risk.path == "workers"
+        assert risk.message == (f"`{workers}` has no effect: this version serves with one process")
+    assert found(f"workers: 1\n{APP}") == []
+
+
+def test_upstream_that_no_route_leads_to() -> None:
+    text = f"{APP}  old:\n    origins: [http://127.0.0.1:2]\nroutes:\n  - upstream: app\n"
+    (risk,) = found(text)
+    assert (risk.path, risk.message) == ("upstreams.old", "no route leads to it")
+    assert places(text, file="a", environ={})("upstreams.old").line == 5
+    assert found(f"{text}    path: /new\n  - upstream: old\n") == []
+
+
+def test_origin_that_is_our_own_listener() -> None:
+    binds = "listeners:\n  - bind: unix:/a\n  - bind: %s\n"
+    text = "upstreams:\n  app:\n    origins: [3000, 4000]\n"
+    (risk,) = found(binds % "0.0.0.0:4000" + text)
+    assert risk == Risk(
+        "upstreams.app.origins[1]",
+        "`http://localhost:4000` is this proxy itself: listeners[1], `0.0.0.0:4000`",
+        "write the address of the application, or listen elsewhere",
+    )
+    assert found(binds % "0.0.0.0:5000" + text) == []
+
+
+def test_pool_without_an_idle_limit_of_its_own() -> None:
+    (risk,) = found(f"{APP}    server: node\n    pool: {{idle_timeout: off, learn: off}}\n")
+    assert risk.message == "off is longer than node by default keeps a connection (5s)"
+
+
+def test_client_links_without_an_idle_limit_outlast_every_balancer() -> None:
+    assert found(f"client: {{balancer: gcp, idle_timeout: off}}\n{APP}") == []
+
+
 # -- Via -------------------------------------------------------------------------------------
 
 
@@ -135,7 +172,7 @@ def test_others_compress_all_the_same(server: Server) -> None:
         ('bind: unix:/s, mode: "0662"', "[unix]", True),
         ('bind: unix:/s, mode: "0660"', "[unix]", False),
         ("bind: unix:/s", "[10.0.0.0/8]", False),
-        ("bind: 127.0.0.1:1", "[unix]", False),
+        ("bind: 127.0.0.1:3", "[unix]", False),
     ],
 )
 def test_who_may_connect_may_say_who_is_asking(listener: str, trusted: str, risky: bool) -> None:

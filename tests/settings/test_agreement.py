@@ -2,8 +2,8 @@
 
 import pytest
 
-from hopproxy.settings.agreement import nearest
 from hopproxy.settings.reader import SettingsErrors, read
+from hopproxy.settings.suggest import nearest
 
 TWO = "upstreams: {app: {origins: ['http://a']}, api: {origins: ['http://b']}}\n"
 
@@ -27,12 +27,22 @@ def routes(*lines: str) -> list[str]:
         (
             "listeners:\n  - bind: a:80\n  - bind: A:80\n",
             "a:4:11: listeners[1].bind: `a:80` is taken by listeners[0].bind "
-            "(give each listener its own address)",
+            "(give each listener its own port)",
+        ),
+        (
+            "listeners: [{bind: '0.0.0.0:80'}, {bind: '127.0.0.1:80'}]\n",
+            "a:2:42: listeners[1].bind: `127.0.0.1:80` is taken by listeners[0].bind, "
+            "`0.0.0.0:80` (give each listener its own port)",
+        ),
+        (
+            "listeners: [{bind: 'unix:/a'}, {bind: 'unix:/a'}]\n",
+            "a:2:39: listeners[1].bind: `unix:/a` is taken by listeners[0].bind "
+            "(give each listener its own path)",
         ),
         (
             "admin: {bind: '127.0.0.1:8080'}\n",
             "a:2:15: admin.bind: `127.0.0.1:8080` is taken by listeners[0].bind "
-            "(give each listener its own address)",
+            "(give each listener its own port)",
         ),
         (
             "client:\n  max_target_size: 64KiB\n",

@@ -75,18 +75,30 @@ def test_sidecar_is_moved_by_its_environment() -> None:
     text = (CONFIG / "sidecar.yaml").read_text()
     environ = {
         "HOPPROXY_PORT": "80",
-        "HOPPROXY_ORIGIN": "unix:/run/app.sock",
+        "HOPPROXY_ORIGIN": "unix:/run/app.sock,3000",
+        "HOPPROXY_TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8",
         "HOPPROXY_ADMIN": "0.0.0.0:9901",
         "HOPPROXY_DRAIN_TIMEOUT": "25s",
     }
     settings = read(text, file="sidecar.yaml", environ=environ)
     assert settings.listeners[0].bind == Bind("tcp", "0.0.0.0", 80)
-    assert settings.upstreams["app"].origins == (OriginAddress("unix", path="/run/app.sock"),)
+    assert settings.upstreams["app"].origins == (
+        OriginAddress("unix", path="/run/app.sock"),
+        OriginAddress("tcp", "localhost", 3000),
+    )
+    assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.0/8", "fd00::/8"]
     assert settings.admin is not None
     assert settings.admin.bind == Bind("tcp", "0.0.0.0", 9901)
     assert settings.drain_timeout == 25.0
 
 
+def test_sidecar_does_without_an_admin_listener() -> None:
+    text = (CONFIG / "sidecar.yaml").read_text()
+    assert read(text, file="sidecar.yaml", environ={"HOPPROXY_ADMIN": "off"}).admin is None
+
+
 def test_sidecar_names_each_of_its_variables_at_the_top() -> None:
     comment, _, body = (CONFIG / "sidecar.yaml").read_text().partition("\n\n")
-    assert set(re.findall(r"\$\{(\w+)", body)) == set(re.findall(r"HOPPROXY_\w+", comment))
+    assert set(re.findall(r"\$\{(\w+)", body)) == set(
+        re.findall(r"^#   (HOPPROXY_\w+)", comment, re.MULTILINE)
+    )

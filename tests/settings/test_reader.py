@@ -1,5 +1,7 @@
 """From a settings text to Settings, or to every problem in it at once, each with its place."""
 
+import math
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -131,9 +133,17 @@ def test_optional_word_filled_with_nothing_is_absent() -> None:
         ("listeners:", "2:11: listeners: is empty (at least one is needed)"),
         (
             "listeners: [a:80]",
-            "2:13: listeners[0]: is not a mapping (its settings are bind, backlog, mode)",
+            "2:13: listeners[0]: is not a mapping (write `bind: a:80` below it)",
         ),
-        ("client: {idle_timeout: 0}", "2:24: client.idle_timeout: `0` is too small (more than 0s)"),
+        (
+            "client: {linger_timeout: off}",
+            "2:26: client.linger_timeout: `off` could mean two things here "
+            "(write 0s not to wait at all, or a long time like 1d)",
+        ),
+        (
+            "client: {idle_timeout: never}",
+            "2:24: client.idle_timeout: `never` is not a duration (did you mean `off`?)",
+        ),
         (
             "client: {max_head_size: 255B}",
             "2:25: client.max_head_size: `255B` is too small (at least 256B)",
@@ -159,13 +169,13 @@ def test_optional_word_filled_with_nothing_is_absent() -> None:
         ),
         (
             "access_log: false",
-            "2:13: access_log: `false` is not one of json, off, text (known here: json, off, text)",
+            "2:13: access_log: `false` is not one of json, off, text (did you mean `off`?)",
         ),
         (
             "pseudonym: a b",
             "2:12: pseudonym: `a b` is not a name (write letters, digits, - and _ without spaces)",
         ),
-        ("admin: {}", "2:8: admin.bind: is missing (Address of the admin listener.)"),
+        ("admin: {}", "2:8: admin.bind: is missing (Address of the admin listener; `off`: none.)"),
         ("wrkers: 1", "2:1: wrkers: is not a setting (did you mean `workers`?)"),
         (
             "idle_timeout: 1s",
@@ -174,7 +184,7 @@ def test_optional_word_filled_with_nothing_is_absent() -> None:
         ),
         (
             "admin: {colour: red}",
-            "2:8: admin.bind: is missing (Address of the admin listener.)\n"
+            "2:8: admin.bind: is missing (Address of the admin listener; `off`: none.)\n"
             "2:9: admin.colour: is not a setting (known here: bind)",
         ),
         (
@@ -220,11 +230,14 @@ def test_problem_has_its_place_its_path_and_a_hint(line: str, problem: str) -> N
         (
             "upstreams: {app: {}}",
             "1:18: upstreams.app.origins: is missing "
-            "(Where it answers: `http://host:port` or `unix:/path`.)",
+            "(Where it answers: `http://host:port`, `host:port`, `port` or `unix:/path`.)",
         ),
         ("upstreams: {a: {origins: []}}", "1:26: upstreams.a.origins: is empty"),
         ("upstreams: {a: {origins: http://b}}", "1:26: upstreams.a.origins: is not a list"),
-        ("upstreams: {app: http://a}", "1:18: upstreams.app: is not a mapping (its settings are"),
+        (
+            "upstreams: {app: http://a}",
+            "1:18: upstreams.app: is not a mapping (write `origins: [http://a]` below it)",
+        ),
         (
             "upstreams: {a b: {origins: ['http://a']}}",
             "1:13: upstreams.a b: `a b` is not a name",
@@ -248,6 +261,130 @@ def test_text_without_a_usable_upstream_has_one_problem(text: str, problem: str)
     assert only.startswith(problem)
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "upstreams:\n  app:\n    origins:[3000]\n",
+            "3:5: upstreams.app: is not a mapping (put a space after the colon: `origins: [3000]`)",
+        ),
+        (
+            "upstreams:\n  app:\n    origins:[3000]\n    connect_timeout: 3s\n",
+            "3:5: has no space after the colon (write origins: [3000])",
+        ),
+        (
+            "upstreams:\n  app:\n    connect_timeout: 3s\n    origins:[3000]\n",
+            "4:5: has no space after the colon (write origins: [3000])",
+        ),
+        ("workers:4\n" + APP, "1:1: has no space after the colon (write workers: 4)"),
+        (APP + "workers:4\n", "2:1: has no space after the colon (write workers: 4)"),
+        (
+            APP + "listeners:\n  - bind:8080\n",
+            "3:5: listeners[0]: is not a mapping (put a space after the colon: `bind: 8080`)",
+        ),
+        (
+            APP + "listeners:\n  - bind:8080\n    backlog: 3\n",
+            "3:5: has no space after the colon (write bind: 8080)",
+        ),
+        (
+            "upstreams:\n  app:\n    origins: [3000]\n    pool\n",
+            "4:5: is not YAML: while scanning a simple key, could not find expected ':' (look at "
+            "the indentation, the space after each colon, and open quotes or brackets)",
+        ),
+        (
+            "upstreams:\n  origins: [3000]\n",
+            "2:3: upstreams.origins: is a setting, not a name "
+            "(put a name of your choice above it, like `app:`)",
+        ),
+        (
+            APP + "admin: 127.0.0.1:9901\n",
+            "2:8: admin: is not a mapping (write `bind: 127.0.0.1:9901` below it)",
+        ),
+    ],
+)
+def test_slip_of_the_keyboard_is_named(text: str, problem: str) -> None:
+    assert said(text) == [problem]
+
+
+@pytest.mark.parametrize("word", ["0", "0s", "off"])
+def test_timeout_that_is_off_has_no_end(word: str) -> None:
+    got = settings(
+        f"client: {{idle_timeout: {word}, head_timeout: {word}}}\n"
+        f"upstreams: {{app: {{origins: [3000], response_timeout: {word}, "
+        f"pool: {{idle_timeout: {word}, queue_timeout: {word}}}}}}}\n"
+    )
+    app = got.upstreams["app"]
+    timeouts = [got.client.idle_timeout, got.client.head_timeout, app.response_timeout]
+    assert [*timeouts, app.pool.idle_timeout, app.pool.queue_timeout] == [math.inf] * 5
+
+
+def test_off_is_zero_where_zero_means_none() -> None:
+    got = settings(
+        "client: {max_age: off, max_requests: off, max_body_size: off, tcp_keepalive: off}\n"
+        "upstreams: {app: {origins: [3000], tcp_user_timeout: off, pool: {queue: off}}}\n"
+    )
+    client, app = got.client, got.upstreams["app"]
+    assert (client.max_age, client.max_requests, client.max_body_size) == (0, 0, 0)
+    assert (client.tcp_keepalive, app.tcp_user_timeout, app.pool.queue) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["admin: off", "admin: {bind: off}", "admin: {bind: '${ADMIN}'}", "admin: ${ADMIN}"]
+)
+def test_admin_listener_is_switched_off(text: str) -> None:
+    assert settings(APP + text, ADMIN="off").admin is None
+
+
+@pytest.mark.parametrize(
+    ("value", "networks"),
+    [
+        ("", []),
+        ("10.0.0.0/8", ["10.0.0.0/8"]),
+        ("10.0.0.0/8,::1/128", ["10.0.0.0/8", "::1/128"]),
+        (" 10.0.0.0/8 , ::1/128\n192.0.2.1/32,", ["10.0.0.0/8", "::1/128", "192.0.2.1/32"]),
+    ],
+)
+def test_list_comes_from_one_variable(value: str, networks: list[str]) -> None:
+    for line in ("trusted_proxies: ${TRUSTED:-}", "trusted_proxies:\n  - ${TRUSTED:-}"):
+        got = settings(f"{APP}{line}\n", TRUSTED=value)
+        assert [str(network) for network in got.trusted_proxies] == networks
+
+
+def test_list_from_a_variable_stands_beside_what_is_written() -> None:
+    text = "upstreams: {app: {origins: ['${MORE}', 4000]}}\n"
+    origins = settings(text, MORE="3000, app:80").upstreams["app"].origins
+    assert [str(origin) for origin in origins] == [
+        "http://localhost:3000",
+        "http://app:80",
+        "http://localhost:4000",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (
+            "trusted_proxies: ${T}",
+            "2:18: trusted_proxies[1]: `ten` is not a network "
+            "(write it like 10.0.0.0/8 or fd00::/8, or unix; it came from ${T})",
+        ),
+        (
+            "trusted_proxies: 10.0.0.0/8",
+            "2:18: trusted_proxies: is not a list (write - 10.0.0.0/8)",
+        ),
+        ("listeners: ${T}", "2:12: listeners: is not a list (write - ::1,ten)"),
+    ],
+)
+def test_list_from_a_variable_that_is_wrong(line: str, problem: str) -> None:
+    assert said(f"{APP}{line}\n", T="::1,ten") == [problem]
+
+
+def test_empty_variable_is_no_list_where_one_is_needed() -> None:
+    assert said("upstreams: {app: {origins: '${NO:-}'}}\n") == [
+        "1:28: upstreams.app.origins: is empty (at least one is needed)"
+    ]
+
+
 def test_all_problems_come_at_once_in_the_order_of_the_text() -> None:
     text = """\
 routes:
@@ -255,7 +392,7 @@ routes:
   - host: a.org
 upstreams:
   app:
-    origins: [https://a, localhost:3]
+    origins: [https://a, localhost]
     pool: {max_idle: 10, max_connections: 3}
 via: maybe
 wrkers: 3
@@ -267,7 +404,7 @@ client:
         "2:15: routes[0].upstream: no upstream is named `ap`",
         "3:5: routes[1].upstream: is missing",
         "6:15: upstreams.app.origins[0]: TLS towards an origin is not supported",
-        "6:26: upstreams.app.origins[1]: `localhost:3` has no scheme",
+        "6:26: upstreams.app.origins[1]: `localhost` has no port",
         "7:22: upstreams.app.pool.max_idle: 10 is more than max_connections, 3",
         "8:6: via: `maybe` is none of both, request, response, off",
         "9:1: wrkers: is not a setting",
@@ -307,7 +444,7 @@ def test_alias_repeats_a_section() -> None:
         ),
         (
             TWO + "routes: [app]\n",
-            "2:10: routes[0]: is not a mapping (its settings are upstream, host, path)",
+            "2:10: routes[0]: is not a mapping (write `upstream: app` below it)",
         ),
     ],
 )

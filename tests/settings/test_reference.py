@@ -8,7 +8,7 @@ import pytest
 from hopproxy.settings.place import place
 from hopproxy.settings.reader import SettingsErrors, read
 from hopproxy.settings.reference import Row, json_schema, reference
-from hopproxy.settings.schema import settings_of
+from hopproxy.settings.shape import settings_of
 from tests.settings.editor import fits, typed
 
 APP = "upstreams: {app: {origins: ['http://a']}}\n"
@@ -28,6 +28,13 @@ def accepted_by_reader(text: str) -> bool:
     return True
 
 
+@pytest.mark.parametrize("origin", ["3000", "'3000'", "':3000'", "localhost:3000", "unix:/a"])
+def test_editor_accepts_each_way_to_write_an_origin(origin: str) -> None:
+    text = f"upstreams: {{app: {{origins: [{origin}]}}}}\n"
+    assert accepted_by_reader(text)
+    assert accepted_by_editor(text)
+
+
 def test_reference_has_each_setting_once() -> None:
     paths = [row.path for row in reference()]
     assert len(paths) == len(set(paths))
@@ -40,20 +47,25 @@ def test_reference_has_each_setting_once() -> None:
             "workers",
             "number or auto",
             "1",
-            "Processes sharing every listener; `auto`: one for each CPU. For now one serves.",
+            "Processes that share every listener. For now one serves, whatever is written.",
         ),
-        Row("listeners[].bind", "address", "127.0.0.1:8080", "Address to accept clients on."),
-        Row("client.idle_timeout", "duration", "75s", "Longest wait for the next request."),
+        Row(
+            "listeners[].bind",
+            "address",
+            "127.0.0.1:8080",
+            "Address to accept clients on: `host:port`, `:port` (every address) or `unix:/path`.",
+        ),
+        Row("client.idle_timeout", "duration or off", "75s", "Longest wait for the next request."),
         Row("client.max_head_size", "size", "32KiB", "Bytes of a request's head."),
         Row(
             "upstreams.<name>.origins",
             "list of origin",
             "required",
-            "Where it answers: `http://host:port` or `unix:/path`.",
+            "Where it answers: `http://host:port`, `host:port`, `port` or `unix:/path`.",
         ),
         Row(
             "upstreams.<name>.pool.max_idle",
-            "number",
+            "number or off",
             "64",
             "Idle connections kept for each origin.",
         ),
@@ -147,6 +159,13 @@ def test_each_default_passes_its_own_schema() -> None:
         "forwarding: []\n",
         "via: response\n",
         "listeners: [{bind: '[::]:80'}]\n",
+        "listeners: [{bind: ':80'}]\n",
+        "client: {idle_timeout: 0, head_timeout: off, tcp_keepalive: off, max_requests: off}\n",
+        "client: {max_body_size: 10m, idle_timeout: 1h30m, max_age: 1d}\n",
+        "admin: off\n",
+        "admin: {bind: off}\n",
+        "trusted_proxies: ${NONE:-}\n",
+        "trusted_proxies: ${NONE:-10.0.0.0/8 ::1}\n",
     ],
 )
 def test_editor_accepts_what_the_reader_does(text: str) -> None:
@@ -164,7 +183,10 @@ def test_editor_accepts_what_the_reader_does(text: str) -> None:
         APP + "wrkers: 1\n",
         APP + "drain_timeout: 30\n",
         APP + "drain_timeout: 5 s\n",
-        APP + "client: {idle_timeout: 0}\n",
+        APP + "client: {linger_timeout: off}\n",
+        APP + "client: {max_connections: 0}\n",
+        APP + "client: {max_connections: off}\n",
+        APP + "drain_timeout: off\n",
         APP + "client: {max_head_size: 255}\n",
         APP + "client: []\n",
         APP + "via: maybe\n",

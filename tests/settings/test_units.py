@@ -1,5 +1,6 @@
 """Durations, sizes and addresses: what is read, what is refused, and how it is written back."""
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
@@ -8,18 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hopproxy.settings.units import (
-    Bind,
+from hopproxy.settings.amounts import (
     Misread,
-    OriginAddress,
-    authority,
     format_duration,
     format_size,
-    parse_bind,
     parse_duration,
+    parse_size,
+)
+from hopproxy.settings.units import (
+    Bind,
+    OriginAddress,
+    authority,
+    parse_bind,
     parse_network,
     parse_origin,
-    parse_size,
     unmapped,
 )
 
@@ -41,6 +44,10 @@ socket_paths = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_s
         ("2m", 120.0),
         ("1h", 3600.0),
         ("0.1s", 0.1),
+        ("1d", 86400.0),
+        ("1h30m", 5400.0),
+        ("1d2h3m4s5ms", 93784.005),
+        ("1m1.5s", 61.5),
     ],
 )
 def test_duration_is_read_in_seconds(text: str, seconds: float) -> None:
@@ -59,6 +66,9 @@ def test_duration_is_read_in_seconds(text: str, seconds: float) -> None:
         (3600.0, "1h"),
         (5400.0, "90m"),
         (0.0001, "0.0001s"),
+        (86400.0, "1d"),
+        (129600.0, "36h"),
+        (math.inf, "off"),
     ],
 )
 def test_duration_is_written_in_its_largest_unit(seconds: float, text: str) -> None:
@@ -84,6 +94,11 @@ def test_duration_comes_back_from_its_own_text(microseconds: int) -> None:
         ("2KB", 2000),
         ("3GB", 3 * 10**9),
         ("1MiB", 1024**2),
+        ("10m", 10 * 1024**2),
+        ("10M", 10 * 1024**2),
+        ("10Mi", 10 * 1024**2),
+        ("8k", 8192),
+        ("1g", 1024**3),
     ],
 )
 def test_size_is_read_in_bytes(text: str, size: int) -> None:
@@ -111,6 +126,8 @@ def test_size_comes_back_from_its_own_text(size: int) -> None:
         ("Web_1.Example:80", Bind("tcp", "web_1.example", 80)),
         ("[::]:8080", Bind("tcp", "::", 8080)),
         ("[0:0:0:0:0:0:0:1]:1", Bind("tcp", "::1", 1)),
+        (":8080", Bind("tcp", "", 8080)),
+        (":0", Bind("tcp", "", 0)),
         ("unix:/run/h.sock", Bind("unix", path="/run/h.sock")),
     ],
 )
@@ -118,7 +135,7 @@ def test_bind_is_read(text: str, bind: Bind) -> None:
     assert parse_bind(text) == bind
 
 
-@given(st.builds(Bind, st.just("tcp"), hosts, st.integers(0, 65535)))
+@given(st.builds(Bind, st.just("tcp"), st.one_of(hosts, st.just("")), st.integers(0, 65535)))
 def test_tcp_bind_comes_back_from_its_own_text(bind: Bind) -> None:
     assert parse_bind(str(bind)) == bind
 
@@ -136,6 +153,11 @@ def test_unix_bind_comes_back_from_its_own_text(path: str) -> None:
         ("HTTP://App:3000/", OriginAddress("tcp", "app", 3000)),
         ("http://app", OriginAddress("tcp", "app", 80)),
         ("http://[::1]", OriginAddress("tcp", "::1", 80)),
+        ("3000", OriginAddress("tcp", "localhost", 3000)),
+        (":3000", OriginAddress("tcp", "localhost", 3000)),
+        ("app:3000", OriginAddress("tcp", "app", 3000)),
+        ("localhost:3000/", OriginAddress("tcp", "localhost", 3000)),
+        ("[::1]:3000", OriginAddress("tcp", "::1", 3000)),
         ("unix:/run/app.sock", OriginAddress("unix", path="/run/app.sock")),
     ],
 )
@@ -161,24 +183,78 @@ def test_authority_brackets_an_ipv6_address_alone() -> None:
     ("parse", "text", "said"),
     [
         (parse_duration, "30", "`30` has no unit (write 30s for seconds, or 30ms)"),
-        (parse_duration, "5 s", "`5 s` is not a duration (write it like 250ms, 5s, 2m or 1h)"),
-        (parse_duration, "-5s", "`-5s` is not a duration (write it like 250ms, 5s, 2m or 1h)"),
-        (parse_duration, "1d", "`1d` is not a duration (write it like 250ms, 5s, 2m or 1h)"),
-        (parse_duration, "inf", "`inf` is not a duration (write it like 250ms, 5s, 2m or 1h)"),
-        (parse_size, "10m", "`10m` is not a size (write it like 512, 512B, 32KiB or 10MB)"),
-        (parse_size, "-1", "`-1` is not a size (write it like 512, 512B, 32KiB or 10MB)"),
-        (parse_size, "1.5KiB", "`1.5KiB` is not a size (write it like 512, 512B, 32KiB or 10MB)"),
-        (parse_bind, "8080", "`8080` is a port without a host (write 127.0.0.1:8080)"),
+        (parse_duration, "5 s", "`5 s` is not a duration (write 5s)"),
+        (
+            parse_duration,
+            "-5s",
+            "`-5s` is not a duration (write it like 250ms, 5s, 2m, 1h30m or 1d)",
+        ),
+        (parse_duration, "1w", "`1w` is not a duration (write it like 250ms, 5s, 2m, 1h30m or 1d)"),
+        (
+            parse_duration,
+            "1h30",
+            "`1h30` is not a duration (write it like 250ms, 5s, 2m, 1h30m or 1d)",
+        ),
+        (parse_duration, "90 min", "`90 min` is not a duration (write 90m)"),
+        (parse_duration, "5sec", "`5sec` is not a duration (write 5s)"),
+        (parse_duration, "1.5 Hours", "`1.5 Hours` is not a duration (write 1.5h)"),
+        (parse_duration, "2days", "`2days` is not a duration (write 2d)"),
+        (parse_duration, "300 milliseconds", "`300 milliseconds` is not a duration (write 300ms)"),
+        (
+            parse_duration,
+            "30m1h",
+            "`30m1h` has its units out of order (write the largest first, as in 1h30m)",
+        ),
+        (
+            parse_duration,
+            "1h1h",
+            "`1h1h` has its units out of order (write the largest first, as in 1h30m)",
+        ),
+        (
+            parse_duration,
+            "off",
+            "`off` could mean two things here "
+            "(write 0s not to wait at all, or a long time like 1d)",
+        ),
+        (
+            parse_duration,
+            "inf",
+            "`inf` is not a duration (write it like 250ms, 5s, 2m, 1h30m or 1d)",
+        ),
+        (parse_size, "10 MB", "`10 MB` is not a size (write 10MB)"),
+        (
+            parse_size,
+            "1T",
+            "`1T` is not a size (write it like 512, 512B, 32KiB, 10MB or 10m (10MiB))",
+        ),
+        (
+            parse_size,
+            "-1",
+            "`-1` is not a size (write it like 512, 512B, 32KiB, 10MB or 10m (10MiB))",
+        ),
+        (
+            parse_size,
+            "1.5KiB",
+            "`1.5KiB` is not a size (write it like 512, 512B, 32KiB, 10MB or 10m (10MiB))",
+        ),
+        (
+            parse_bind,
+            "8080",
+            "`8080` is a port without a host "
+            "(write :8080 for every address, or 127.0.0.1:8080 for this machine alone)",
+        ),
+        (
+            parse_bind,
+            "http://127.0.0.1:8080/",
+            "`http://127.0.0.1:8080/` has a scheme (a listener takes an address: 127.0.0.1:8080)",
+        ),
+        (parse_bind, "*:80", "`*:80` is not an address (write :80 for every address)"),
+        (parse_bind, ":http", "`http` is not a port (write a number up to 65535)"),
         (
             parse_bind,
             "8080:22",
             "`8080:22` is two numbers, not host:port "
             "(ports are not mapped here; write 127.0.0.1:8080)",
-        ),
-        (
-            parse_bind,
-            ":8080",
-            "`:8080` has no host (write 0.0.0.0:8080 or [::]:8080 for every address)",
         ),
         (parse_bind, "localhost", "`localhost` has no port (write localhost:8080)"),
         (
@@ -189,7 +265,7 @@ def test_authority_brackets_an_ipv6_address_alone() -> None:
         (
             parse_bind,
             "[::1",
-            "`[::1` is not an address (write host:port, [address]:port or unix:/path)",
+            "`[::1` is not an address (write host:port, :port, [address]:port or unix:/path)",
         ),
         (parse_bind, "[::g]:80", "`::g` is not an IPv6 address (write it like [::1])"),
         (parse_bind, "a:65536", "`65536` is not a port (write a number up to 65535)"),
@@ -197,17 +273,17 @@ def test_authority_brackets_an_ipv6_address_alone() -> None:
         (
             parse_bind,
             "1.2.3:80",
-            "`1.2.3` is not an IPv4 address (write host:port, [address]:port or unix:/path)",
+            "`1.2.3` is not an IPv4 address (write host:port, :port, [address]:port or unix:/path)",
         ),
         (
             parse_bind,
             "a b:80",
-            "`a b` is not a host (write host:port, [address]:port or unix:/path)",
+            "`a b` is not a host (write host:port, :port, [address]:port or unix:/path)",
         ),
         (
             parse_bind,
             f"{'a.' * 127}a:80",
-            f"`{'a.' * 127}a` is not a host (write host:port, [address]:port or unix:/path)",
+            f"`{'a.' * 127}a` is not a host (write host:port, :port, [address]:port or unix:/path)",
         ),
         (
             parse_bind,
@@ -216,7 +292,17 @@ def test_authority_brackets_an_ipv6_address_alone() -> None:
         ),
         (parse_bind, f"unix:/{'a' * 107}", "no Unix socket has such a path (at most 107 bytes)"),
         (parse_bind, "unix:/a\0b", "no Unix socket has such a path (at most 107 bytes)"),
-        (parse_origin, "app:80", "`app:80` has no scheme (write http://app:80 or unix:/path)"),
+        (
+            parse_origin,
+            "app",
+            "`app` has no port (write app:3000, or http://app for port 80)",
+        ),
+        (
+            parse_origin,
+            "8080:3000",
+            "`8080:3000` is two numbers, not host:port (ports are not mapped here; write 3000)",
+        ),
+        (parse_origin, "0", "no origin answers on port 0 (write a port from 1 to 65535)"),
         (
             parse_origin,
             "https://app",
@@ -231,13 +317,13 @@ def test_authority_brackets_an_ipv6_address_alone() -> None:
             parse_origin,
             "http://app/base",
             "`http://app/base` goes on after the port (an origin is scheme, host and port; "
-            "the request's own target is sent as it came)",
+            "the path of each request is sent as it came)",
         ),
         (
             parse_origin,
             "http://app?a",
             "`http://app?a` goes on after the port (an origin is scheme, host and port; "
-            "the request's own target is sent as it came)",
+            "the path of each request is sent as it came)",
         ),
         (
             parse_origin,

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hopproxy.settings import words
-from hopproxy.settings.units import Misread, parse_bind, parse_network, parse_origin
+from hopproxy.settings.amounts import Misread
+from hopproxy.settings.units import parse_bind, parse_network, parse_origin
 from hopproxy.settings.words import Unit
 
 
@@ -90,7 +91,22 @@ def test_word_is_read_and_passes_the_editors_pattern(unit: Unit, text: str, valu
             "`[::1]:80` has a port (a route compares the host alone: leave the port out)",
         ),
         (words.parse_host, "[::g]", "`::g` is not an IPv6 address (write it like [::1])"),
-        (words.parse_host, "*", "`*` is not a host (write example.org or *.example.org)"),
+        (
+            words.parse_host,
+            "*",
+            "`*` is not a host (leave `host` out: the route then takes every host)",
+        ),
+        (words.parse_host, ".a.org", "`.a.org` begins with a dot (write *.a.org)"),
+        (
+            words.parse_host,
+            "http://a.org/x",
+            "`http://a.org/x` is a URL (a route compares the host alone: write a.org)",
+        ),
+        (
+            words.parse_host,
+            "a.org/x",
+            "`a.org/x` has a path (write host: a.org, and the path as `path`)",
+        ),
         (words.parse_host, "a.*", "`a.*` is not a host (write example.org or *.example.org)"),
         (words.parse_path, "api", "`api` does not begin with / (write /api)"),
         (
@@ -109,6 +125,51 @@ def test_misread_says_what_would_do(parse: Callable[[str], object], text: str, s
     with pytest.raises(Misread) as caught:
         parse(text)
     assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "instead"),
+    [
+        ("/api/*", "/api/"),
+        ("/api*", "/api"),
+        ("/api/**", "/api/"),
+        ("api/*", "/api/"),
+        ("/a/*/b", "/a/"),
+        ("^/api", "/api"),
+        ("/api$", "/api"),
+        ("/api/(.*)", "/api/"),
+        ("/static/.*", "/static/"),
+        ("/x/[0-9]+", "/x/"),
+        ("/users/{id}", "/users/"),
+        ("/users/:id/posts", "/users/"),
+        ("~ ^/api", "/api"),
+        ("~* /api", "/api"),
+        ("= /api", "/api"),
+    ],
+)
+def test_pattern_is_refused_as_a_path_with_what_to_write(text: str, instead: str) -> None:
+    with pytest.raises(Misread) as caught:
+        words.PATH.parse(text)
+    assert str(caught.value) == (
+        f"`{text}` would never match: patterns are not read "
+        f"(write {instead}: it matches that path and all below it)"
+    )
+
+
+@pytest.mark.parametrize("text", ["*", "/*", "*.php", "/(a|b)/"])
+def test_pattern_that_no_path_stands_for_is_refused(text: str) -> None:
+    with pytest.raises(Misread, match="leave `path` out to match every request"):
+        words.PATH.parse(text)
+
+
+@pytest.mark.parametrize("text", ["/v1/x:verb", "/~me", "/Items(1)", "/@scope/a.b", "/a$b", "/a+b"])
+def test_path_with_marks_that_clients_send_is_no_pattern(text: str) -> None:
+    assert words.PATH.parse(text) == text
+
+
+def test_url_is_refused_as_a_path() -> None:
+    with pytest.raises(Misread, match="write path: /api, and the host as `host`"):
+        words.PATH.parse("http://a.org/api")
 
 
 def test_switch_passes_the_editors_pattern_as_it_is_usually_written() -> None:
