@@ -13,7 +13,8 @@ from hopproxy.link.tunnel import Tunnel
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import CHUNKED, NO_BODY, SIZED, RequestHead, ResponseHead
 from hopproxy.pool.origin import Origin
-from hopproxy.pool.pool import Pool, PrivateLink
+from hopproxy.pool.pool import Pool
+from hopproxy.pool.private import PrivateLink
 from hopproxy.record import CloseReason, ExchangeRecord
 from hopproxy.rules.hop import end_to_end_trailers, response_for_client
 from hopproxy.rules.upgrade import check_sent, check_switch, declined, switches
@@ -290,18 +291,15 @@ class Carriage:
         if self.request.upgrade is not None:
             upstream.ending = upstream.ending or declined(self.request)
         self.record.upstream_close = upstream.ending
-        if head.binds and not upstream.private:
-            upstream.private = True
-            self.origin.bound += 1
+        if self.request.binds:
+            self.origin.bind(upstream, head.status)
         self.released = True
         client.awaits = client.partner = None
-        if upstream.private and upstream.ending is None:
+        self.pool.release(self.origin, upstream, now)
+        if upstream.private and not upstream.transport.closed:
             if client.private is not None:  # bound by an origin of another application
                 client.private.end()
-            upstream.since = now
             client.private = PrivateLink(self.pool, self.origin, upstream)
-        else:
-            self.pool.release(self.origin, upstream, now)
 
     async def _tunnel(self, head: ResponseHead) -> None:
         """The protocol has been switched: bytes both ways from here on."""

@@ -11,7 +11,8 @@ from hopproxy.link.client import ClientLink, client_gone
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import NO_BODY, SIZED
 from hopproxy.pool.origin import Origin
-from hopproxy.pool.pool import Pool, PrivateLink
+from hopproxy.pool.pool import Pool
+from hopproxy.pool.private import PrivateLink
 from hopproxy.pool.wait import Wait
 from hopproxy.record import CloseReason, Hop
 from hopproxy.routing.balancer import RoundRobin
@@ -101,7 +102,7 @@ def _lend_now(
     The link is None where there is none, and for a repetition: another could be dead as well.
     """
     client = carriage.client
-    if client.private is not None and (own := _private(client, application, pool)) is not None:
+    if client.private is not None and (own := _private(client, application)) is not None:
         return own
     balancer = application.balancer
     origin = balancer.only or balancer.pick(client.transport.now())
@@ -152,21 +153,15 @@ async def _lend(
             origin = untried[0]
 
 
-def _private(
-    client: ClientLink, application: Application, pool: Pool
-) -> tuple[Origin, UpstreamLink] | None:
+def _private(client: ClientLink, application: Application) -> tuple[Origin, UpstreamLink] | None:
     """The link that the origin has bound to this client, if it still lives."""
     private = client.private
     assert isinstance(private, PrivateLink)
     if private.origin not in application.balancer.members:
         return None
     client.private = None
-    origin, link = private.origin, private.link
-    if link.transport.is_readable():
-        pool.discard(origin, link, link.idle_verdict())
-        return None
-    link.begin()
-    return origin, link
+    link = private.resume()
+    return None if link is None else (private.origin, link)
 
 
 def discard(carriage: Carriage, error: HopError | None) -> None:

@@ -28,7 +28,7 @@ class Kind(Enum):
     VIA = "via"
     EXPECT = "expect"
     DATE = "date"
-    CHALLENGE = "challenge"  # WWW-Authenticate, which may bind a connection (NTLM)
+    CREDENTIALS = "credentials"  # Authorization of a scheme that binds the connection (NTLM)
     SHADOW = "shadow"  # X_Forwarded_For: WSGI and CGI read it as the field that we write
     UNDERSCORE = "underscore"
 
@@ -60,7 +60,7 @@ _KINDS = {
     b"via": Kind.VIA,
     b"expect": Kind.EXPECT,
     b"date": Kind.DATE,
-    b"www-authenticate": Kind.CHALLENGE,
+    b"authorization": Kind.CREDENTIALS,
 }
 
 #: Fields that no peer may take away by naming them in Connection: framing, routing, identity and
@@ -71,7 +71,7 @@ PROTECTED = frozenset(
     for name, kind in _KINDS.items()
     if kind not in (Kind.HOP, Kind.CONNECTION, Kind.EXPECT, Kind.DATE)
 ) | {
-    b"authorization",
+    b"www-authenticate",
     b"cookie",
     b"set-cookie",
     b"cache-control",
@@ -95,7 +95,9 @@ _SHADOWED = PROTECTED | _KINDS.keys()
 
 
 #: Kinds of which only the presence counts when a head is settled, not what they say.
-_SILENT = frozenset({Kind.FORWARDING, Kind.VIA, Kind.DATE, Kind.SHADOW, Kind.UNDERSCORE})
+_SILENT = frozenset(
+    {Kind.FORWARDING, Kind.VIA, Kind.DATE, Kind.CREDENTIALS, Kind.SHADOW, Kind.UNDERSCORE}
+)
 
 _SOUND_LENGTH = re.compile(rb"[1-9][0-9]{0,17}")
 
@@ -134,7 +136,22 @@ def field(line: bytes) -> Field | None:
         return None
     raw, value = match[1], match[2].strip(b" \t")
     name = raw.lower()
-    return Field(raw + b": " + value, name, value, kind_of(name))
+    kind = kind_of(name)
+    if kind is Kind.CREDENTIALS and not binds_connection(value):
+        kind = Kind.ORDINARY
+    return Field(raw + b": " + value, name, value, kind)
+
+
+#: Schemes that authenticate a connection and not a request.
+_BINDING = re.compile(rb"(?i:ntlm|negotiate)(?: |\Z)")
+
+
+def binds_connection(authorization: bytes) -> bool:
+    """Whether an origin may take the whole connection for authenticated by this Authorization.
+
+    Then no other client's request may come by it (RFC 9110 section 3.3).
+    """
+    return _BINDING.match(authorization) is not None
 
 
 def kind_of(name: bytes) -> Kind:
@@ -210,13 +227,14 @@ class RequestHead(Head):
 
     `target` is in origin-form, or `*`.  `host` is the authority it is for, empty only in HTTP/1.0.
     `expects` tells that the client holds its body back for a 100; `upgrade` names the protocol of
-    an upgrade that may be honoured, None otherwise.  `passed` tells that it came by way of others.
+    an upgrade that may be honoured, None otherwise.  `passed` tells that it came by way of others,
+    `binds` that it carries credentials for its connection (NTLM).
     `raw` are its bytes if the plain lane has read it, `model` an earlier head of the same forms.
     """
 
     __slots__ = (
-        "cut", "expects", "host", "method", "model", "passed", "raw", "rewritten", "target",
-        "upgrade",
+        "binds", "cut", "expects", "host", "method", "model", "passed", "raw", "rewritten",
+        "target", "upgrade",
     )  # fmt: skip
 
     def __init__(
@@ -240,6 +258,7 @@ class RequestHead(Head):
         self.host = b""
         self.expects = False
         self.passed = False
+        self.binds = False
         self.upgrade: bytes | None = None
         self.model: RequestHead | None = None
         #: Memo of `rules.hop` in a model: for a choice, the places of the special fields that stay
@@ -256,6 +275,7 @@ class RequestHead(Head):
         self.host = model.host
         self.expects = model.expects
         self.passed = model.passed
+        self.binds = model.binds
         self.upgrade = model.upgrade
         if model.body is SIZED:
             self.length = int(self.special_value(b"content-length") or b"")
@@ -278,11 +298,11 @@ class ResponseHead(Head):
     """A response's status line and fields.  `reason` may be empty.
 
     What it says of the upstream connection is settled once, with its framing (`rules.persistence`):
-    `ending` is why that must close, None if it may stay; `hint` is its Keep-Alive field; `binds`
-    tells that the origin authenticates the connection.  `dated` tells that it has a Date.
+    `ending` is why that must close, None if it may stay; `hint` is its Keep-Alive field.  `dated`
+    tells that it has a Date.
     """
 
-    __slots__ = ("binds", "dated", "ending", "hint", "reason", "rewritten", "status")
+    __slots__ = ("dated", "ending", "hint", "reason", "rewritten", "status")
 
     def __init__(
         self, status: int, reason: bytes, minor: int, lines: list[bytes], special: list[Field]
@@ -292,7 +312,6 @@ class ResponseHead(Head):
         self.dated = False
         self.ending: CloseReason | None = None
         self.hint: KeepAliveHint | None = None
-        self.binds = False
         self.minor = minor
         self.lines = lines
         self.special = special

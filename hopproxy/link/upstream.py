@@ -45,6 +45,8 @@ class UpstreamLink(Link):
     `answer_by` bounds the wait for a head once a request that came in pieces has been sent.
     `ending` is why it must not serve again, None while it may.  `old_at` is when its
     age passes the settings'; `keep_for` (idle seconds) and `reuses_left` are the origin's own hint.
+    `private` once one client has sent credentials for the connection (NTLM), `greeting` while the
+    origin has not accepted them.
     `idled` is for how long it had been idle when it was lent, below 0 if it had not, and `unused`
     why it was opened although there were others.  `delayed_ack` learns whether the origin waits for
     our ACKs, None where there are none (Unix sockets).
@@ -58,6 +60,7 @@ class UpstreamLink(Link):
         "answer_by",
         "delayed_ack",
         "ending",
+        "greeting",
         "has_rested",
         "hinted",
         "idle_stamp",
@@ -85,6 +88,7 @@ class UpstreamLink(Link):
         self.ending: CloseReason | None = None
         self.abandoned: Exception | None = None
         self.private = False
+        self.greeting = False
         self.has_rested = False
         self.idle_stamp = 0
         self.idled = -1.0

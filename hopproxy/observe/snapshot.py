@@ -124,7 +124,8 @@ def upstream_row(link: UpstreamLink, origin: Origin, client: ClientLink | None, 
         state = "private"  # between two requests of the one client it is bound to
     row = _row(link, now, state)
     row["origin"] = origin.label
-    row["idle_limit"] = round(link.transport.read_by - link.since, 3) if idle else None
+    resting = idle or link in origin.private
+    row["idle_limit"] = round(link.transport.read_by - link.since, 3) if resting else None
     row["coupled_to"] = client.number if client is not None else None
     row["busy"] = round(now - client.since, 3) if client is not None else 0.0
     return row
@@ -155,7 +156,7 @@ def origin_row(name: str, origin: Origin, now: float) -> Row:
     return {
         "upstream": name,
         "origin": origin.label,
-        "idle": len(origin.idle),
+        "idle": len(origin.idle) + len(origin.private),
         "lent": origin.lent,
         "dialling": origin.dialling,
         "waiting": len(origin.waiters),

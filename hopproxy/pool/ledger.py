@@ -37,15 +37,29 @@ class Waiter(Protocol[L_in]):
 
 
 class Share(Generic[L]):
-    """The part of one origin: its limits, its idle links (coldest first), its queue."""
+    """The part of one origin: its limits, its idle links (coldest first), its queue.
 
-    __slots__ = ("dialling", "idle", "lent", "max_connections", "max_idle", "queue_size", "waiters")
+    `private` are idle links that only one client may use: they count as the others do, and are
+    given up as the others are, but wait for nobody else.
+    """
+
+    __slots__ = (
+        "dialling",
+        "idle",
+        "lent",
+        "max_connections",
+        "max_idle",
+        "private",
+        "queue_size",
+        "waiters",
+    )
 
     def __init__(self, max_connections: int, max_idle: int, queue_size: int) -> None:
         self.max_connections = max_connections
         self.max_idle = max_idle
         self.queue_size = queue_size
         self.idle: dict[L, None] = {}
+        self.private: dict[L, None] = {}
         self.lent = 0
         self.dialling = 0
         self.waiters: deque[Waiter[L]] = deque()
@@ -53,7 +67,15 @@ class Share(Generic[L]):
     @property
     def size(self) -> int:
         """All that counts against the origin's limit."""
-        return len(self.idle) + self.lent + self.dialling
+        return len(self.idle) + len(self.private) + self.lent + self.dialling
+
+    @property
+    def coldest(self) -> L | None:
+        """The link that has been idle longest, private or not."""
+        shared, own = next(iter(self.idle), None), next(iter(self.private), None)
+        if shared is None or own is None:
+            return own if shared is None else shared
+        return shared if shared.idle_stamp < own.idle_stamp else own
 
     def __repr__(self) -> str:
         return (
@@ -103,11 +125,35 @@ class Ledger(Generic[L]):
         self._stamp += 1
         link.idle_stamp = self._stamp
         share.idle[link] = None
-        if len(share.idle) > share.max_idle:
+        if len(share.idle) + len(share.private) > share.max_idle:
+            if not share.max_idle:  # not in the place of a private link either
+                self.drop_idle(share, link)
+                return link
             return self._forget_coldest(share)
-        if self.total >= self.max_total and self.starved() is not None:
-            return self._evict()
-        return None
+        return self._make_room()
+
+    def keep_private(self, share: Share[L], link: L) -> L | None:
+        """A lent link is idle, and kept for its one client.
+
+        Returns a link that has to be closed for it, as `give_back` does; for want of `max_idle`
+        never the link itself, which nobody could use to begin with.
+        """
+        share.lent -= 1
+        self._stamp += 1
+        link.idle_stamp = self._stamp
+        share.private[link] = None
+        count = len(share.idle) + len(share.private)
+        if 1 < count > share.max_idle:
+            return self._forget_coldest(share)
+        return self._make_room()
+
+    def take_private(self, share: Share[L], link: L) -> bool:
+        """Lend an idle private link to its client; False if it was not idle here."""
+        if link not in share.private:
+            return False
+        del share.private[link]
+        share.lent += 1
+        return True
 
     def drop_lent(self, share: Share[L]) -> None:
         """A lent link is no more."""
@@ -116,9 +162,12 @@ class Ledger(Generic[L]):
 
     def drop_idle(self, share: Share[L], link: L) -> bool:
         """An idle link is no more; False if it was not idle here."""
-        if link not in share.idle:
+        if link in share.idle:
+            del share.idle[link]
+        elif link in share.private:
+            del share.private[link]
+        else:
             return False
-        del share.idle[link]
         self.total -= 1
         return True
 
@@ -146,17 +195,20 @@ class Ledger(Generic[L]):
         """Whether to start a dial for this origin, and an idle link to close first.
 
         A dial is due while more wait than are dialled for, and there is room: below the origin's
-        own limit, and below the total or in the place of the coldest idle link of all.
+        own limit or in the place of a private link, and below the total or in the place of the
+        coldest idle link of all.
         """
         if len(share.waiters) <= share.dialling:
             self._starved.pop(share, None)
             return False, None
-        if share.size >= share.max_connections:
-            # It waits for its own links, no longer for room: others must not wait behind it.
-            self._starved.pop(share, None)
-            return False, None
         evicted = None
-        if self.total >= self.max_total:
+        if share.size >= share.max_connections:
+            if not share.private:
+                # It waits for its own links, no longer for room: others must not wait behind it.
+                self._starved.pop(share, None)
+                return False, None
+            evicted = self._forget_coldest(share)
+        elif self.total >= self.max_total:
             evicted = self._evict()
             if evicted is None:
                 self._starved[share] = None
@@ -171,7 +223,7 @@ class Ledger(Generic[L]):
         Where the origin's limit is full, its own coldest idle link makes room.
         """
         if share.size >= share.max_connections:
-            if not share.idle:
+            if share.coldest is None:
                 return False, None
             evicted: L | None = self._forget_coldest(share)
         elif self.total >= self.max_total:
@@ -188,7 +240,8 @@ class Ledger(Generic[L]):
         """The origin that has waited longest for room in the total; ask after each release."""
         while self._starved:
             share = next(iter(self._starved))
-            if len(share.waiters) > share.dialling and share.size < share.max_connections:
+            full = share.size >= share.max_connections and not share.private
+            if len(share.waiters) > share.dialling and not full:
                 return share
             del self._starved[share]  # no longer for want of room in the total
         return None
@@ -225,22 +278,27 @@ class Ledger(Generic[L]):
     def _has_room(self, share: Share[L]) -> bool:
         """Whether one more link could be dialled, be it in the place of an idle one."""
         if share.size >= share.max_connections:
-            return False
-        return self.total < self.max_total or any(other.idle for other in self.shares)
+            return bool(share.private)
+        return self.total < self.max_total or any(other.coldest for other in self.shares)
 
     def _evict(self) -> L | None:
         """Forget the coldest idle link of all origins."""
         coldest: Share[L] | None = None
         stamp = self._stamp + 1
         for share in self.shares:
-            if share.idle:
-                first = next(iter(share.idle))
-                if first.idle_stamp < stamp:
-                    coldest, stamp = share, first.idle_stamp
+            first = share.coldest
+            if first is not None and first.idle_stamp < stamp:
+                coldest, stamp = share, first.idle_stamp
         return None if coldest is None else self._forget_coldest(coldest)
 
+    def _make_room(self) -> L | None:
+        """Forget the coldest idle link where the total is full and somebody waits for room."""
+        if self.total >= self.max_total and self.starved() is not None:
+            return self._evict()
+        return None
+
     def _forget_coldest(self, share: Share[L]) -> L:
-        link = next(iter(share.idle))
-        del share.idle[link]
-        self.total -= 1
+        link = share.coldest
+        assert link is not None
+        self.drop_idle(share, link)
         return link

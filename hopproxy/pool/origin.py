@@ -41,7 +41,7 @@ class Origin(Share[UpstreamLink]):
     """One origin: its address, its settings, its share of the pool.
 
     `failed_at` is when a dial last failed (seconds of trio's clock), None while it answers.
-    `bound` counts its lent links that are private to one client.
+    `bound` counts its links that are private to one client, idle or lent.
     `limited` tells that its links have a limit of requests or age, or are not to be kept.  What
     `learned` comes to stands in plain attributes, for those who look at every request: `limit` and
     its value `idle_timeout`, `young`, `proven`, and `counted` (requests after which it closes).
@@ -111,7 +111,7 @@ class Origin(Share[UpstreamLink]):
             pool.max_requests or pool.max_age or self.counted or self.idle_timeout <= 0
         )
         if self.idle_timeout < before:
-            for link in self.idle:
+            for link in (*self.idle, *self.private):
                 link.transport.rest_until(self.idle_until(link, link.since))
 
     def limit_at(self, now: float) -> Limit:
@@ -212,10 +212,18 @@ class Origin(Share[UpstreamLink]):
         """Why none of the links there are, or were last, will do."""
         if self.idle:
             return Unused.METHOD
-        if self.lent:
-            return Unused.PRIVATE if self.bound == self.lent else Unused.ALL_BUSY
+        if self.lent or self.private:
+            own = self.bound == self.lent + len(self.private)
+            return Unused.PRIVATE if own else Unused.ALL_BUSY
         ended = self.last_end
         return None if ended is None else UNUSED_AFTER.get(ended, Unused.FAILED)
+
+    def bind(self, link: UpstreamLink, status: int) -> None:
+        """A client has sent credentials for this link, and was answered with `status`."""
+        if not link.private:
+            link.private = True
+            self.bound += 1
+        link.greeting = status == 401
 
     def begin(self, link: UpstreamLink, why: Unused | None) -> UpstreamLink:
         """A link begins to serve; if it is a fresh one, note `why` it had to be."""

@@ -14,6 +14,10 @@ from hopproxy.record import CloseReason, CloseRecord, Closes, Hop, Unused
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import OriginAddress
 
+#: Seconds for which a client may take to go on with a login (NTLM), before its link may be
+#: given up to make room for others.
+GREETING = 5.0
+
 
 class Pool:
     """All upstream links of one worker.
@@ -53,10 +57,10 @@ class Pool:
                 origin.reused += 1
                 link.begin()
                 return link
-            self._end_dead(origin, link)
+            self.end_dead(origin, link)
 
-    def _end_dead(self, origin: Origin, link: UpstreamLink) -> None:
-        """A link that was just lent turns out to be dead."""
+    def end_dead(self, origin: Origin, link: UpstreamLink) -> None:
+        """Close a link that was just lent, and turns out to be dead."""
         now = self._watch.now()
         reason = link.idle_verdict()
         self._end(origin, link, reason)
@@ -76,7 +80,7 @@ class Pool:
             self.ledger.enqueue(origin, wait)
         except QueueFull:
             raise PoolExhausted(f"the queue for {origin.label} is full") from None
-        self._start_dials(origin)
+        self.start_dials(origin)
         try:
             await self._wait(origin, wait)
         except BaseException:  # cancelled, and perhaps served in the same tick: give it back
@@ -94,7 +98,7 @@ class Pool:
     def begin(self, origin: Origin, link: UpstreamLink, why: Unused | None) -> UpstreamLink | None:
         """A link that has served a waiter begins its work; None where it died between the two."""
         if link.served and link.transport.is_readable():  # it died, or spoke
-            self._end_dead(origin, link)
+            self.end_dead(origin, link)
             return None
         return origin.begin(link, why)
 
@@ -106,7 +110,7 @@ class Pool:
         if origin.idle or not self.ledger.may_dial(origin):
             return False
         self.ledger.enqueue(origin, waiter)
-        self._start_dials(origin)
+        self.start_dials(origin)
         return True
 
     def leave(self, origin: Origin, waiter: Waiter[UpstreamLink]) -> None:
@@ -130,7 +134,7 @@ class Pool:
             link = await self._opener.open(origin)
         except BaseException:
             self.ledger.drop_lent(origin)
-            self._start_dials(origin)
+            self.start_dials(origin)
             raise
         self.links[link] = origin
         return origin.begin(link, why)
@@ -169,6 +173,9 @@ class Pool:
             self.discard(origin, link, reason)
             if reason is CloseReason.PEER_CLOSED:  # its FIN came right behind the response
                 origin.saw_close(link, 0.0, now)
+        elif link.private:
+            link.since = now
+            self._keep_private(origin, link, now)
         else:
             self._settle(origin, link, now)
 
@@ -177,7 +184,7 @@ class Pool:
         now = self._watch.now()
         sign = origin.died_idle(link, reason, now)
         self.ledger.drop_lent(origin)
-        self._start_dials(origin)
+        self.start_dials(origin)
         record = self._end(origin, link, reason, counted=False)
         if sign is not None:
             origin.saw_close(link, link.idled, now, sign)
@@ -192,11 +199,22 @@ class Pool:
         if evicted is not None:
             self._end_evicted(evicted, full=origin)
         if self.ledger.starved() is not None:
-            self._start_dials(origin)
+            self.start_dials(origin)
+
+    def _keep_private(self, origin: Origin, link: UpstreamLink, now: float) -> None:
+        """A private link waits for its client; until that has been let in, it stays lent."""
+        if link.greeting:
+            link.transport.rest_until(now + GREETING)
+            return
+        evicted = self.ledger.keep_private(origin, link)
+        link.transport.rest_until(origin.idle_until(link, link.since))
+        if evicted is not None:
+            self._end_evicted(evicted, full=origin)
+        self.start_dials(origin)
 
     def _end_evicted(self, evicted: UpstreamLink, full: Origin) -> None:
         owner = self.links[evicted]
-        in_place = owner is full and len(full.idle) >= full.max_idle
+        in_place = owner is full and len(full.idle) + len(full.private) >= full.max_idle
         reason = CloseReason.POOL_FULL if in_place else CloseReason.MADE_ROOM
         self._end(owner, evicted, reason, counted=False)
 
@@ -206,21 +224,29 @@ class Pool:
         """An idle link became readable: whatever came, it will not serve again."""
         origin, now = self.links[link], self._watch.now()
         reason = link.idle_verdict()
-        self._drop_idle(link, reason)
+        self.drop_idle(link, reason)
         if hung_up or reason is not CloseReason.UNSOLICITED:
             origin.saw_close(link, now - link.since, now)
 
     def on_idle_lapsed(self, link: UpstreamLink) -> None:
         """An idle link's time is up: we close it before the origin does."""
         origin, now = self.links[link], self._watch.now()
-        self._drop_idle(link, origin.lapsed(link, now))
+        if link.greeting and link.private:  # its client has not come back with more
+            link.greeting = False
+            self._keep_private(origin, link, now)
+            return
+        self.drop_idle(link, origin.lapsed(link, now))
         origin.outlived(now - link.since if link.served else 0.0, now)
 
-    def _drop_idle(self, link: UpstreamLink, reason: CloseReason) -> None:
+    def drop_idle(self, link: UpstreamLink, reason: CloseReason) -> None:
+        """Close a link at rest, be it private or not."""
         origin = self.links[link]
-        if self.ledger.drop_idle(origin, link):
-            self._end(origin, link, reason, counted=False)
-            self._start_dials(origin)
+        if not self.ledger.drop_idle(origin, link):
+            if not link.private:
+                return
+            self.ledger.drop_lent(origin)
+        self._end(origin, link, reason, counted=False)
+        self.start_dials(origin)
 
     def close_idle(self, reason: CloseReason) -> None:
         """Close every idle link, and keep none from now on."""
@@ -257,7 +283,7 @@ class Pool:
 
     # -- dialling ----------------------------------------------------------------------------
 
-    def _start_dials(self, origin: Origin) -> None:
+    def start_dials(self, origin: Origin) -> None:
         """Start what dials are due: for this origin, and for one that waits for room."""
         turn: Share[UpstreamLink] | None = origin
         while turn is not None:
@@ -284,23 +310,8 @@ class Pool:
         waiter = self.ledger.next_waiter(origin)
         if waiter is not None:
             waiter.fail(opened)
-        self._start_dials(origin)
+        self.start_dials(origin)
 
     def stop(self) -> None:
         """Call off every dial: nobody is served any more."""
         self._opener.stop()
-
-
-class PrivateLink:
-    """A link that stays lent to one client: the origin authenticates it, not its requests."""
-
-    __slots__ = ("_pool", "link", "origin")
-
-    def __init__(self, pool: Pool, origin: Origin, link: UpstreamLink) -> None:
-        self._pool = pool
-        self.origin = origin
-        self.link = link
-
-    def end(self) -> None:
-        """The client has left."""
-        self._pool.discard(self.origin, self.link, CloseReason.PRIVATE)

@@ -54,8 +54,6 @@ def settle_persistence(head: ResponseHead) -> None:
     for field in head.special:
         if field.kind is Kind.DATE:
             head.dated = True
-        elif field.kind is Kind.CHALLENGE:
-            head.binds = binds_connection(head)
         elif field.name == b"keep-alive":
             head.hint = keep_alive_hint(head)
 
@@ -80,16 +78,3 @@ def keep_alive_hint(head: ResponseHead) -> KeepAliveHint | None:
         if number.isdigit() and len(number) < 10:
             found.setdefault(name.strip().lower(), int(number))
     return KeepAliveHint(found.get(b"timeout"), found.get(b"max"))
-
-
-def binds_connection(head: ResponseHead) -> bool:
-    """Whether the origin authenticates the connection rather than the request (NTLM, Negotiate).
-
-    Such a link must not carry another client's requests (RFC 9110 section 3.3).
-    """
-    for field in head.special:
-        if field.kind is Kind.CHALLENGE:
-            for member in list_of(field.value):
-                if member.split()[0].lower() in (b"ntlm", b"negotiate"):
-                    return True
-    return False

@@ -128,6 +128,7 @@ def read_request_fields(head: RequestHead) -> None:
         return
     read_options(head, BadRequest)
     head.passed = any(field.kind is Kind.VIA for field in special)
+    head.binds = any(field.kind is Kind.CREDENTIALS for field in special)
     frame_request(head)
     settle_target(head)
     settle_upgrade(head)

@@ -8,7 +8,7 @@ Law, held by a property test: what this lane accepts, h11 accepts and reads the 
 
 import re
 
-from hopproxy.message import Field, Kind, RequestHead, ResponseHead, kind_of
+from hopproxy.message import Field, Kind, RequestHead, ResponseHead, binds_connection, kind_of
 from hopproxy.rules.target import ORIGIN_FORM
 
 #: How many lines are remembered, and how long each may be: bounds the memo to a few megabytes.
@@ -60,6 +60,8 @@ class Lines:
                     return None
                 values.append(value)
                 if known is None:
+                    continue
+                if known.kind is Kind.CREDENTIALS and not binds_connection(value):
                     continue
                 found = Field(line, known.name, value, known.kind)
             special.append(found)

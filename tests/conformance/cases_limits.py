@@ -173,13 +173,13 @@ def no_old_socket_is_used_after_sleep(s: Stage) -> None:
 @each(34, "RFC 9110 3.3; http-ntlm.vtc", {"NTLM": b"NTLM", "Negotiate": b"Negotiate"})
 def connection_based_authentication_makes_a_socket_private(s: Stage, scheme: bytes) -> None:
     client = s.client()
-    client.get()
+    client.get("/", f"Authorization: {scheme.decode()} abc")
     link = s.origin.request()
-    link.answer(b"", f"WWW-Authenticate: {scheme.decode()}", status="401 Unauthorized")
+    link.answer(b"", f"WWW-Authenticate: {scheme.decode()} def", status="401 Unauthorized")
     assert client.response().status == 401
     settle()
     serves_on_another(s, link)
-    client.get("/mine", f"Authorization: {scheme.decode()} abc")
+    client.get("/mine", f"Authorization: {scheme.decode()} ghi")
     mine = s.origin.request()
     assert mine is link, "the private socket was not kept for its client"
     mine.answer(b"in")

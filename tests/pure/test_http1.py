@@ -267,3 +267,29 @@ def test_a_refusal_is_a_plain_sentence(raw: bytes, detail: str) -> None:
     answered = response(b"HTTP/1.1 200 OK\r\nno colon")
     assert isinstance(answered, BadResponse)
     assert answered.detail == "illegal header line"
+
+
+@pytest.mark.parametrize(
+    ("lines", "binds"),
+    [
+        ([], False),
+        ([b"Authorization: NTLM TlRMTVNTUAAB"], True),
+        ([b"authorization:negotiate YII="], True),
+        ([b"AUTHORIZATION: nTlM"], True),
+        ([b"Authorization: Basic bnRsbQ=="], False),
+        ([b"Authorization: Bearer NTLM"], False),
+        ([b"Authorization: NTLMv3 x"], False),
+        ([b"Authorization: "], False),
+        ([b"Authorization: Basic x", b"Authorization: NTLM x"], True),
+        ([b"WWW-Authenticate: NTLM"], False),
+        ([b"Proxy-Authorization: NTLM x"], False),
+        ([b"X-Authorization: NTLM x"], False),
+    ],
+)
+@pytest.mark.parametrize("line_end", [b"", b" "], ids=["plain lane", "h11"])
+def test_credentials_for_a_connection_bind_it(
+    lines: list[bytes], binds: bool, line_end: bytes
+) -> None:
+    """RFC 9110 section 3.3 forbids what NTLM does, so its link is one client's alone."""
+    for _ in range(40):  # until the line is remembered, and after
+        assert get(*lines, b"X: y" + line_end).binds is binds

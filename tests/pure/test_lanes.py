@@ -55,7 +55,15 @@ def meaning(head: Head) -> list[object]:
     special = [(*calm(field.name, field.value), field.kind) for field in head.special]
     shared = [items(head), special, head.minor, head.options, head.body, head.length]
     if isinstance(head, RequestHead):
-        return [*shared, head.method, head.target, head.host, head.expects, head.upgrade]
+        return [
+            *shared,
+            head.method,
+            head.target,
+            head.host,
+            head.expects,
+            head.upgrade,
+            head.binds,
+        ]
     assert isinstance(head, ResponseHead)
     return [*shared, head.status, head.reason]
 

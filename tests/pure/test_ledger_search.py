@@ -57,6 +57,7 @@ class Lending(RuleBasedStateMachine):
         self.fresh = [0] * len(self.shares)
         self.lent: dict[Link, int] = {}
         self.idle: dict[Link, int] = {}
+        self.private: set[Link] = set()  # those of `idle` that one client alone may use
 
     # -- the shell ---------------------------------------------------------------------------
 
@@ -64,6 +65,7 @@ class Lending(RuleBasedStateMachine):
         """The ledger gave up an idle link: it is the coldest, and never one that is lent."""
         if link is not None:
             number = self.idle.pop(link)
+            self.private.discard(link)
             others = [other for other, owner in self.idle.items() if owner == number]
             assert all(link.idle_stamp < other.idle_stamp for other in others), "not the coldest"
 
@@ -71,9 +73,12 @@ class Lending(RuleBasedStateMachine):
         """What `pool.Pool` does whenever room may have come free."""
         turn: Share[Link] | None = self.shares[number]
         while turn is not None:
+            full = turn.size >= turn.max_connections
             due, evicted = self.ledger.start_dial(turn)
             if evicted is not None:
-                assert all(evicted.idle_stamp <= link.idle_stamp for link in self.idle)
+                own = self.shares.index(turn)
+                rivals = [link for link, owner in self.idle.items() if owner == own or not full]
+                assert all(evicted.idle_stamp <= link.idle_stamp for link in rivals)
             self.close(evicted)
             if due:
                 self.dials[self.shares.index(turn)] += 1
@@ -96,6 +101,10 @@ class Lending(RuleBasedStateMachine):
         if self.ledger.starved() is not None:
             self.start_dials(number)
 
+    def shared(self, number: int) -> set[Link]:
+        """The idle links of an origin that anybody may use."""
+        return {o for o, owner in self.idle.items() if owner == number} - self.private
+
     def one_of(self, counts: list[int], which: int) -> int:
         """One of the origins for which `counts` is not zero."""
         numbers = [number for number, count in enumerate(counts) if count]
@@ -114,7 +123,7 @@ class Lending(RuleBasedStateMachine):
         share, queue = self.shares[number], self.queues[number]
         link = self.ledger.take_idle(share)
         if link is not None:
-            stamps = [other.idle_stamp for other, owner in self.idle.items() if owner == number]
+            stamps = [other.idle_stamp for other in self.shared(number)]
             assert link.idle_stamp == max(stamps), "not the warmest"
             del self.idle[link]
             self.lent[link] = number
@@ -172,6 +181,30 @@ class Lending(RuleBasedStateMachine):
 
     @precondition(lambda self: self.lent)
     @rule(which=WHICH)
+    def rest_private(self, which: int) -> None:
+        """An exchange ends, and its link is kept for its client."""
+        link = list(self.lent)[which % len(self.lent)]
+        number = self.lent.pop(link)
+        share = self.shares[number]
+        self.idle[link] = number
+        self.private.add(link)
+        evicted = self.ledger.keep_private(share, link)
+        assert evicted is not link or self.ledger.total + 1 >= self.ledger.max_total
+        self.close(evicted)
+        self.start_dials(number)
+
+    @precondition(lambda self: self.private)
+    @rule(which=WHICH)
+    def resume_private(self, which: int) -> None:
+        """The client of a private link asks again."""
+        link = sorted(self.private, key=lambda link: link.idle_stamp)[which % len(self.private)]
+        self.private.remove(link)
+        number = self.lent[link] = self.idle.pop(link)
+        assert self.ledger.take_private(self.shares[number], link)
+        assert not self.ledger.take_private(self.shares[number], link)
+
+    @precondition(lambda self: self.lent)
+    @rule(which=WHICH)
     def discard(self, which: int) -> None:
         """An exchange ends, and its link with it."""
         link = list(self.lent)[which % len(self.lent)]
@@ -196,6 +229,7 @@ class Lending(RuleBasedStateMachine):
         """The origin closes a link at rest."""
         link = list(self.idle)[which % len(self.idle)]
         number = self.idle.pop(link)
+        self.private.discard(link)
         assert self.ledger.drop_idle(self.shares[number], link)
         assert not self.ledger.drop_idle(self.shares[number], link)
         self.start_dials(number)
@@ -205,7 +239,7 @@ class Lending(RuleBasedStateMachine):
         """A repetition wants a link that has served nobody."""
         number = which % len(self.shares)
         share = self.shares[number]
-        room = self.has_room(share) or bool(share.idle)
+        room = self.has_room(share) or bool(share.idle or share.private)
         due, evicted = self.ledger.start_fresh(share)
         assert due == room
         assert due or evicted is None
@@ -230,15 +264,19 @@ class Lending(RuleBasedStateMachine):
 
     def has_room(self, share: Share[Link]) -> bool:
         """Whether one more dial could be made, be it in the place of an idle link."""
-        below = self.ledger.total < self.ledger.max_total or bool(self.idle)
-        return share.size < share.max_connections and below
+        if share.size >= share.max_connections:
+            return bool(share.private)
+        return self.ledger.total < self.ledger.max_total or bool(self.idle)
 
     @invariant()
     def every_link_is_in_one_place(self) -> None:
         """The counters are what a recount finds."""
         assert not self.idle.keys() & self.lent.keys()
         for number, share in enumerate(self.shares):
-            assert set(share.idle) == {link for link, o in self.idle.items() if o == number}
+            assert set(share.idle) == self.shared(number)
+            assert set(share.private) == {
+                link for link in self.private if self.idle[link] == number
+            }
             lent = sum(owner == number for owner in self.lent.values())
             assert (share.lent, share.dialling) == (lent + self.fresh[number], self.dials[number])
             assert list(share.waiters) == list(self.queues[number])
@@ -250,6 +288,7 @@ class Lending(RuleBasedStateMachine):
         assert 0 <= self.ledger.total <= self.ledger.max_total
         for share in self.shares:
             assert share.size <= share.max_connections
+            assert len(share.idle) + len(share.private) <= max(share.max_idle, 1)
             assert len(share.idle) <= share.max_idle
 
     @invariant()

@@ -5,7 +5,6 @@ import pytest
 from hopproxy.message import Body
 from hopproxy.record import CloseReason
 from hopproxy.rules.persistence import (
-    binds_connection,
     client_asks,
     client_can_keep,
     keep_alive_hint,
@@ -125,30 +124,6 @@ def test_two_lines_of_hints_are_one_list() -> None:
 def test_without_a_hint_there_is_none() -> None:
     assert keep_alive_hint(answer(SIZED)) is None
     assert answer(SIZED).hint is None
-
-
-@pytest.mark.parametrize(
-    ("lines", "binds"),
-    [
-        ([], False),
-        ([b"Date: then"], False),
-        ([b"WWW-Authenticate: Basic realm=x"], False),
-        ([b"WWW-Authenticate: NTLM"], True),
-        ([b"www-authenticate:negotiate"], True),
-        ([b"WWW-Authenticate: NTLM TlRMTVNTUAAC=="], True),
-        ([b"WWW-Authenticate: Basic realm=x, Negotiate"], True),
-        ([b"WWW-Authenticate: Basic", b"WWW-Authenticate: Negotiate x"], True),
-        ([b"WWW-Authenticate: NTLM", b"WWW-Authenticate: Basic"], True),
-        ([b"WWW-Authenticate: ,"], False),
-        ([b"WWW-Authenticate: "], False),
-        ([b"Proxy-Authenticate: NTLM"], False),
-    ],
-)
-def test_ntlm_binds_the_connection(lines: list[bytes], binds: bool) -> None:
-    """RFC 9110 section 3.3 forbids what NTLM does, so its link is one client's alone."""
-    head = answer(*lines, SIZED, start=b"HTTP/1.1 401 Unauthorized")
-    assert binds_connection(head) is binds
-    assert head.binds is binds
 
 
 @pytest.mark.parametrize("line", [b"Date: Tue, 01 Jan 2030 00:00:00 GMT", b"date:x"])

@@ -4,7 +4,7 @@ import pytest
 
 from hopproxy.errors import BadResponse
 from hopproxy.record import CloseReason
-from hopproxy.rules.upgrade import check_sent, check_switch, declined
+from hopproxy.rules.upgrade import check_sent, check_switch, declined, switches
 from tests.pure.search import answer, get
 
 ASKED = [b"Connection: Upgrade", b"Upgrade: websocket"]
@@ -80,3 +80,9 @@ def test_a_101_to_half_a_request_is_refused() -> None:
     check_sent(True)
     with pytest.raises(BadResponse, match="was not taken"):
         check_sent(False)
+
+
+def test_a_101_alone_switches() -> None:
+    assert switches(answer(*ASKED, start=b"HTTP/1.1 101 Switching"))
+    assert not switches(answer(b"Content-Length: 0"))
+    assert not switches(None)
