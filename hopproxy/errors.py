@@ -50,12 +50,19 @@ class Denied(HopError):
 
 
 class BadResponse(HopError):
-    """A response that cannot be read in exactly one way, or that passes a limit."""
+    """A response that cannot be read in exactly one way, or that passes a limit.
+
+    `hint` says what whoever runs the origin can do about it, empty where nothing is known.
+    """
 
     status = 502
     cause = "http_protocol_error"
     reason = CloseReason.BAD_RESPONSE
     at = Hop.UPSTREAM
+
+    def __init__(self, detail: str, hint: str = "") -> None:
+        super().__init__(detail)
+        self.hint = hint
 
 
 class PoolExhausted(HopError):

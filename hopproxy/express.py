@@ -204,7 +204,7 @@ class Express(Lane):
             if not link.transport.is_readable():
                 return True
             self._data = b""
-            raise link.transport.broken(OSError("it spoke, or ended, unasked"))
+            raise link.unasked()
         data = link.transport.receive_now()
         if data is None:
             return True  # not for us: it stays parked

@@ -123,7 +123,7 @@ class Field:
 
 
 #: Token, colon, then anything but control bytes; obs-text stays (RFC 9110 5.1, 5.5, 5.6.2).
-_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)")
+FIELD_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)")
 
 
 def field(line: bytes) -> Field | None:
@@ -131,7 +131,7 @@ def field(line: bytes) -> Field | None:
 
     The field's own `line` is normal: one space after the colon, none at the end.
     """
-    match = _LINE.fullmatch(line)
+    match = FIELD_LINE.fullmatch(line)
     if match is None:
         return None
     raw, value = match[1], match[2].strip(b" \t")
@@ -175,6 +175,10 @@ def list_of(value: bytes) -> Iterator[bytes]:
         member = member.strip(b" \t")
         if member:
             yield member
+
+
+#: The only expectation there is (RFC 9110 section 10.1.1).
+CONTINUE_EXPECTED = b"100-continue"
 
 
 class Body(Enum):
@@ -299,10 +303,10 @@ class ResponseHead(Head):
 
     What it says of the upstream connection is settled once, with its framing (`rules.persistence`):
     `ending` is why that must close, None if it may stay; `hint` is its Keep-Alive field.  `dated`
-    tells that it has a Date.
+    tells that it has a Date, `doubtful` that it has no body although its fields announce one.
     """
 
-    __slots__ = ("dated", "ending", "hint", "reason", "rewritten", "status")
+    __slots__ = ("dated", "doubtful", "ending", "hint", "reason", "rewritten", "status")
 
     def __init__(
         self, status: int, reason: bytes, minor: int, lines: list[bytes], special: list[Field]
@@ -310,6 +314,7 @@ class ResponseHead(Head):
         self.status = status
         self.reason = reason
         self.dated = False
+        self.doubtful = False
         self.ending: CloseReason | None = None
         self.hint: KeepAliveHint | None = None
         self.minor = minor

@@ -10,6 +10,7 @@ from hopproxy.record import CloseReason, Hop
 from hopproxy.rules.forwarding import Sender
 from hopproxy.rules.persistence import client_asks, client_can_keep
 from hopproxy.wire import http1
+from hopproxy.wire.unfinished import UnfinishedRequest
 
 
 class ClientLimits(Protocol):
@@ -138,6 +139,7 @@ class ClientLink(Link):
         limits = self.limits
         deadline = self.transport.now() + limits.head_timeout
         empty_lines = read = 0
+        unfinished: UnfinishedRequest | None = None
         while True:
             while self.buffer.startswith(b"\r\n") and empty_lines < MAX_EMPTY_LINES:
                 self.buffer = self.buffer[2:]
@@ -148,7 +150,9 @@ class ClientLink(Link):
                 raise self._too_large() from None
             if raw is not None or self.buffer in (b"", b"\r"):
                 return raw
-            http1.check_start(self.buffer, read)
+            if unfinished is None:
+                unfinished = UnfinishedRequest(limits)
+            unfinished.check(self.buffer)
             read = len(self.buffer)
             data = await self.transport.receive(deadline, CloseReason.HEAD_TIMEOUT)
             if not data:

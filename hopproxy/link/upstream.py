@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from hopproxy.errors import BadResponse, LinkError
+from hopproxy.errors import BadResponse, HopError, LinkError
 from hopproxy.link.endpoint import RECEIVE_SIZE
 from hopproxy.link.link import Link
 from hopproxy.link.transport import Transport
@@ -10,6 +10,7 @@ from hopproxy.message import NO_BODY, KeepAliveHint, ResponseHead
 from hopproxy.pool.delayed_ack import DelayedAck
 from hopproxy.record import CloseReason, Hop, Unused
 from hopproxy.wire import http1
+from hopproxy.wire.unfinished import UnfinishedResponse
 
 # For every message: a global, as those of `message.Body`.
 _UNFINISHED = CloseReason.EARLY_ANSWER
@@ -43,7 +44,8 @@ class UpstreamLink(Link):
 
     `seen` counts bytes received in this cycle and `written` bytes sent: what a retry may rest on.
     `answer_by` bounds the wait for a head once a request that came in pieces has been sent.
-    `ending` is why it must not serve again, None while it may.  `old_at` is when its
+    `ending` is why it must not serve again, None while it may; `doubted` is why, after an interim
+    response that announced a body.  `old_at` is when its
     age passes the settings'; `keep_for` (idle seconds) and `reuses_left` are the origin's own hint.
     `private` once one client has sent credentials for the connection (NTLM), `greeting` while the
     origin has not accepted them.
@@ -59,6 +61,7 @@ class UpstreamLink(Link):
         "abandoned",
         "answer_by",
         "delayed_ack",
+        "doubted",
         "ending",
         "greeting",
         "has_rested",
@@ -86,6 +89,7 @@ class UpstreamLink(Link):
         self.write_timeout = limits.write_timeout
         self.answer_by = float("inf")
         self.ending: CloseReason | None = None
+        self.doubted: CloseReason | None = None
         self.abandoned: Exception | None = None
         self.private = False
         self.greeting = False
@@ -138,15 +142,21 @@ class UpstreamLink(Link):
     async def read_head(self, method: bytes, deadline: float) -> ResponseHead:
         """The next response head, interim ones included; its body is then ready to be read.
 
-        Raises BadResponse, and LinkError: RESPONSE_TIMEOUT past `deadline` or, where that is
-        earlier, past `answer_by`, which may be set meanwhile, PEER_CLOSED or
-        PEER_RESET when the origin ended the connection first.
+        Raises BadResponse, as soon as what has come can never become a head, and LinkError:
+        RESPONSE_TIMEOUT past `deadline` or, where that is earlier, past `answer_by`, which may be
+        set meanwhile, PEER_CLOSED or PEER_RESET when the origin ended the connection first.
         """
+        unfinished: UnfinishedResponse | None = None
+        read = 0
         while True:
             if self.buffer:
-                head = self.next_head(method)
+                head = self.next_head(method, read)
                 if head is not None:
                     return head
+                if unfinished is None:
+                    unfinished = UnfinishedResponse()
+                unfinished.check(self.buffer)
+                read = len(self.buffer)
             if self.abandoned is not None:
                 raise self.abandoned
             by = min(self.answer_by, deadline)
@@ -179,10 +189,13 @@ class UpstreamLink(Link):
         delayed.paused(pause, acknowledged=at_once, recent=self.idled < _RECENT)
         return data
 
-    def next_head(self, method: bytes) -> ResponseHead | None:
-        """The head that is in the buffer, None if it is not whole.  Raises BadResponse."""
+    def next_head(self, method: bytes, read: int = 0) -> ResponseHead | None:
+        """The head that is in the buffer, None if it is not whole.  Raises BadResponse.
+
+        `read` bytes are known to have no empty line among them.
+        """
         try:
-            raw = self.take_head(self.limits.max_head_size)
+            raw = self.take_head(self.limits.max_head_size, read)
         except ValueError:
             raise BadResponse("the response's head is larger than max_head_size") from None
         if raw is None:
@@ -190,7 +203,22 @@ class UpstreamLink(Link):
         head = http1.read_response(raw, method)
         if head.body is not NO_BODY:
             self.begin_body(head)
+        elif head.doubtful and head.status < 200:
+            self.doubted = head.ending
         return head
+
+    def unasked(self) -> HopError:
+        """Why a request cannot go out: the origin spoke or closed first.
+
+        BadResponse where a fresh link's first bytes are of another protocol, SSH for example.
+        """
+        if not self.reused:
+            try:
+                data = self.transport.receive_now() or b""
+                UnfinishedResponse().check(data.partition(b"\r\n\r\n")[0])
+            except HopError as error:
+                return error
+        return self.transport.broken(OSError("it spoke, or ended, unasked"))
 
     def expect_head(self, deadline: float) -> None:
         """Set `answer_by`, also for a `read_head` that waits already."""
@@ -218,7 +246,7 @@ class UpstreamLink(Link):
         elif self.transport.hung_up:  # no event will tell it again while the link is idle
             self.ending = head.ending or CloseReason.PEER_CLOSED
         else:
-            self.ending = head.ending
+            self.ending = head.ending or self.doubted
             if head.hint is not None:
                 self._take_hint(head.hint)
 

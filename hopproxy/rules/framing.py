@@ -12,6 +12,7 @@ from hopproxy.message import (
     NO_BODY,
     SIZED,
     UNTIL_CLOSE,
+    Field,
     Head,
     Kind,
     RequestHead,
@@ -22,13 +23,16 @@ from hopproxy.message import (
 #: More options than this in Connection fields is an attack on whoever strips them.
 MAX_OPTIONS = 32
 
+#: A length that may go on as it came.
+_PLAIN_LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
+_CODING = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+(?:[ \t]*;.*)?")
 
 
 def frame_request(head: RequestHead) -> None:
     """Find how the body of a request ends (RFC 9112 section 6.3).
 
-    Raises BadRequest: 400 for what is ambiguous, 501 for a transfer coding other than chunked.
+    Raises BadRequest: 400 for what is ambiguous, 501 for a coding below a final chunked.
     """
     lengths, codings = _framing_values(head)
     if codings:
@@ -37,37 +41,63 @@ def frame_request(head: RequestHead) -> None:
         if head.minor == 0:
             raise BadRequest("Transfer-Encoding in an HTTP/1.0 request")
         if codings != [b"chunked"]:
-            raise refused_codings(codings)
+            raise _refused_codings(codings)
         head.body = CHUNKED
     elif lengths:
-        head.length = _length(lengths, BadRequest)
+        if len(lengths) > 1 or b"," in lengths[0]:
+            raise BadRequest("more than one Content-Length")
+        if _PLAIN_LENGTH.fullmatch(lengths[0]):
+            head.length = int(lengths[0])
+        else:
+            head.length = _length_anew(head, lengths, BadRequest)
+            head.raw = b""  # its bytes no longer say what its lines do
         head.body = SIZED if head.length else NO_BODY
 
 
 def frame_response(head: ResponseHead, method: bytes) -> None:
     """Find how the body of the response to a `method` request ends (RFC 9112 section 6.3).
 
-    Raises BadResponse for what is ambiguous: the bytes that follow cannot be believed.
+    Raises BadResponse for what is ambiguous: the bytes that follow cannot be believed.  Where no
+    body can follow nothing is refused, but a length that contradicts is dropped.
     """
     lengths, codings = _framing_values(head)
-    if codings:
+    if method == b"HEAD" or head.status < 200 or head.status in (204, 304):
+        if lengths or codings:
+            _settle_without_body(head, lengths, codings)
+    elif codings:
         if lengths:
             raise BadResponse("Content-Length beside Transfer-Encoding")
         if head.minor == 0:
             raise BadResponse("Transfer-Encoding in an HTTP/1.0 response")
         if codings != [b"chunked"]:
             raise BadResponse("a transfer coding other than exactly 'chunked'")
-    length = _length(lengths, BadResponse) if lengths else 0
-    status = head.status
-    if method == b"HEAD" or status < 200 or status in (204, 304):
-        return
-    if codings:
         head.body = CHUNKED
     elif lengths:
-        head.length = length
-        head.body = SIZED if length else NO_BODY
+        if len(lengths) == 1 and _PLAIN_LENGTH.fullmatch(lengths[0]):
+            head.length = int(lengths[0])
+        else:
+            head.length = _length_anew(head, lengths, BadResponse)
+        head.body = SIZED if head.length else NO_BODY
     else:
         head.body = UNTIL_CLOSE
+
+
+def _settle_without_body(head: ResponseHead, lengths: list[bytes], codings: list[bytes]) -> None:
+    """Settle the framing fields of a response that has no body whatever they say.
+
+    To HEAD and in a 304 they tell of a body that another request would get.  Those that contradict
+    each other are dropped, and then its origin is not trusted to send none.
+    """
+    may_tell = head.status >= 200 and head.status != 204
+    length = None
+    if codings:
+        sound = may_tell and head.minor == 1 and not lengths and codings == [b"chunked"]
+    else:
+        length = _agreed(lengths)
+        sound = length == 0 or (may_tell and length is not None)
+    head.doubtful = not sound
+    if lengths:
+        _say_length(head, length)
 
 
 def read_options(head: Head, refusal: type[BadRequest] | type[BadResponse]) -> None:
@@ -95,25 +125,58 @@ def _framing_values(head: Head) -> tuple[list[bytes], list[bytes]]:
     return lengths, codings
 
 
-def _length(values: list[bytes], refusal: type[BadRequest] | type[BadResponse]) -> int:
-    """One number of plain digits, said once (RFC 9110 section 8.6 lets us refuse `5, 5`)."""
-    if len(values) > 1:
-        raise refusal("more than one Content-Length")
-    if not _DIGITS.fullmatch(values[0]):
-        raise refusal("a Content-Length that is not a plain number")
-    return int(values[0])
+def _length_anew(
+    head: Head, values: list[bytes], refusal: type[BadRequest] | type[BadResponse]
+) -> int:
+    """The length that these fields agree on, which the head then says in one plain way.
+
+    Raises `refusal`.
+    """
+    length = _agreed(values)
+    if length is None:
+        raise refusal("a Content-Length that is not one plain number")
+    _say_length(head, length)
+    return length
 
 
-def refused_codings(codings: list[bytes]) -> BadRequest:
+def _agreed(values: list[bytes]) -> int | None:
+    """One number of plain digits, or the same one repeated (RFC 9112 section 6.3)."""
+    members = {member.strip(b" \t") for value in values for member in value.split(b",")}
+    digits = members.pop()
+    return int(digits) if not members and _DIGITS.fullmatch(digits) else None
+
+
+def _say_length(head: Head, length: int | None) -> None:
+    """Write anew what the head says of its length, once or (None) not at all.
+
+    A reader that takes `010` for an octal number would find another end than we do.
+    """
+    said = [] if length is None else [_length_field(length)]
+    told = [field for field in head.special if field.kind is Kind.LENGTH]
+    at = head.special.index(told[0])
+    head.special = [field for field in head.special if field.kind is not Kind.LENGTH]
+    head.special[at:at] = said
+    dropped = {field.line for field in told}
+    at = head.lines.index(told[0].line)
+    head.lines = [line for line in head.lines if line not in dropped]
+    head.lines[at:at] = [field.line for field in said]
+
+
+def _length_field(length: int) -> Field:
+    value = b"%d" % length
+    return Field(b"Content-Length: " + value, b"content-length", value, Kind.LENGTH)
+
+
+def _refused_codings(codings: list[bytes]) -> BadRequest:
     """Why codings (in lower case) other than one `chunked` are refused.
 
-    501 where one is not known here, 400 where the syntax is at fault (RFC 9112 section 6.1).
+    400 where the end of the body cannot be told or the syntax is at fault, 501 for a coding below
+    a final chunked, which could be told but is not known here (RFC 9112 sections 6.1 and 6.3).
     """
-    known = all(_is_chunked_list(coding) for coding in codings)
-    return BadRequest("a transfer coding other than exactly 'chunked'", 400 if known else 501)
-
-
-def _is_chunked_list(value: bytes) -> bool:
-    """Whether a refused coding is at least made of `chunked` alone: then the syntax is at fault."""
-    members = list(list_of(value))
-    return all(member == b"chunked" for member in members)
+    members = list(list_of(b",".join(codings)))
+    if members[-1:] != [b"chunked"]:
+        return BadRequest("a request whose final transfer coding is not chunked")
+    below = members[:-1]
+    unknown = below and b"chunked" not in below and all(map(_CODING.fullmatch, below))
+    detail = "a transfer coding other than exactly 'chunked'"
+    return BadRequest(detail, 501 if unknown else 400)

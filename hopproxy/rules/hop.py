@@ -10,6 +10,7 @@ from enum import Enum
 from hopproxy.errors import BadRequest
 from hopproxy.message import (
     CHUNKED,
+    CONTINUE_EXPECTED,
     PROTECTED,
     Head,
     Kind,
@@ -133,9 +134,20 @@ def _own(head: RequestHead, underscores: Underscores) -> frozenset[Kind]:
         own = own | {Kind.UNDERSCORE}
     elif underscores is Underscores.KEEP:
         own = own - {Kind.SHADOW}
-    if head.minor == 0:  # an expectation of HTTP/1.0 has no meaning (RFC 9110 section 10.1.1)
+    if _expect_anew(head) is not None:
         own = own | {Kind.EXPECT}
     return own
+
+
+def _expect_anew(head: RequestHead) -> bytes | None:
+    """What replaces the Expect fields: b"" where they mean nothing, None if they pass as they came.
+
+    An empty list expects nothing, and HTTP/1.0 has no expectations (RFC 9110 section 10.1.1).
+    """
+    value = head.special_value(b"expect")
+    if value is None or (head.minor and value.lower() == CONTINUE_EXPECTED):
+        return None
+    return b"Expect: " + CONTINUE_EXPECTED if head.minor and value.strip(b" \t,") else b""
 
 
 def _next_connection(head: RequestHead) -> list[bytes]:
@@ -143,6 +155,8 @@ def _next_connection(head: RequestHead) -> list[bytes]:
     lines = []
     if head.body is CHUNKED:
         lines.append(b"Transfer-Encoding: chunked")
+    if expect := _expect_anew(head):
+        lines.append(expect)
     if head.upgrade is not None:
         lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
     elif _takes_trailers(head):

@@ -49,21 +49,13 @@ def upstream_allows(head: ResponseHead) -> CloseReason | None:
 def settle_persistence(head: ResponseHead) -> None:
     """Note once what a response says of its connection: it is asked at every use of the head."""
     head.ending = upstream_allows(head)
-    if head.status == 204 and _announces_content(head):
+    if head.doubtful:
         head.ending = CloseReason.BAD_RESPONSE  # what it announces may still come
     for field in head.special:
         if field.kind is Kind.DATE:
             head.dated = True
         elif field.name == b"keep-alive":
             head.hint = keep_alive_hint(head)
-
-
-def _announces_content(head: ResponseHead) -> bool:
-    """Whether a response that has no content says that some follows (RFC 9110 section 8.6)."""
-    return any(
-        field.kind is Kind.CODING or (field.kind is Kind.LENGTH and field.value.strip(b"0"))
-        for field in head.special
-    )
 
 
 def keep_alive_hint(head: ResponseHead) -> KeepAliveHint | None:

@@ -1,6 +1,8 @@
 """What a request is for: its target and its Host (RFC 9112 section 3.2, RFC 9110 section 7.2)."""
 
+import contextlib
 import re
+from ipaddress import IPv6Address
 
 from hopproxy.errors import BadRequest, Denied
 from hopproxy.message import Kind, RequestHead
@@ -8,25 +10,39 @@ from hopproxy.message import Kind, RequestHead
 #: Visible ASCII but '#': a fragment is never sent (RFC 9112 section 3.2.1).
 ORIGIN_FORM = re.compile(rb"/[!-\"$-~]*")
 
-_ABSOLUTE_FORM = re.compile(rb"(?i:https?)://([^/?#]*)([/?][!-\"$-~]*)?")
+_ABSOLUTE_FORM = re.compile(rb"((?i:https?))://([^/?#]*)([/?][!-\"$-~]*)?")
 
 #: reg-name, IPv4 or bracketed IPv6, and a port up to 65535: no userinfo, no spaces.
 _AUTHORITY = re.compile(
-    rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::([0-9]{0,5}))?"
+    rb"([A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::([0-9]{0,5}))?"
 )
 
 
 def is_authority(value: bytes) -> bool:
     """Whether `value` is uri-host [ ":" port ] (RFC 9110 section 7.2)."""
     match = _AUTHORITY.fullmatch(value)
-    return match is not None and (not match[1] or int(match[1]) < 65536)
+    return match is not None and (not match[2] or int(match[2]) < 65536)
+
+
+def is_served(method: bytes, target: bytes) -> bool:
+    """Whether a request with this method may have this target (RFC 9112 section 3.2).
+
+    True for CONNECT: it is refused for its method, not for its target.
+    """
+    if ORIGIN_FORM.fullmatch(target) or method == b"CONNECT":
+        return True
+    if target == b"*":
+        return method == b"OPTIONS"
+    match = _ABSOLUTE_FORM.fullmatch(target)
+    return match is not None and is_authority(match[2])
 
 
 def settle_target(head: RequestHead) -> None:
     """Bring the target to origin-form (or `*`) and the host to one authority.
 
-    An absolute-form target's authority is the host; a Host that differs is refused rather than
-    replaced, so that nobody behind us can see another one (RULES.md part C).
+    An absolute-form target's authority is the host where there is no Host.  A Host that names
+    another authority is refused rather than replaced, so that nobody behind us can see another
+    one; one that names the same in another spelling is what upstream is told, in every field.
     Raises BadRequest, and Denied for CONNECT (405).
     """
     hosts = [field.value for field in head.special if field.kind is Kind.HOST]
@@ -43,13 +59,30 @@ def settle_target(head: RequestHead) -> None:
     target = head.target
     if ORIGIN_FORM.fullmatch(target):
         return
-    if target == b"*" and head.method == b"OPTIONS":
-        return
-    match = _ABSOLUTE_FORM.fullmatch(target)
-    if match is None or not is_authority(match[1]):
+    if not is_served(head.method, target):
         raise BadRequest("a request target in no form that is served here")
-    if hosts and hosts[0].lower() != match[1].lower():
+    match = _ABSOLUTE_FORM.fullmatch(target)
+    if match is None:
+        return  # `*`
+    if hosts and not _is_same(match[1], match[2], hosts[0]):
         raise BadRequest("a Host that differs from the target's authority")
-    path = match[2] or (b"*" if head.method == b"OPTIONS" else b"/")
+    path = match[3] or (b"*" if head.method == b"OPTIONS" else b"/")
     head.target = b"/" + path if path.startswith(b"?") else path
-    head.host = match[1]
+    head.host = head.host or match[2]
+
+
+def _is_same(scheme: bytes, authority: bytes, host: bytes) -> bool:
+    """Whether both name one authority: the scheme's own port may be left out (RFC 9110 4.2.3)."""
+    default = 443 if scheme.lower() == b"https" else 80
+    return _normal(authority, default) == _normal(host, default)
+
+
+def _normal(authority: bytes, default: int) -> tuple[str, int]:
+    """Host and port, as they compare: without case, final dot and other spellings of an IPv6."""
+    match = _AUTHORITY.fullmatch(authority)
+    assert match is not None
+    host = match[1].decode("ascii").lower()
+    if host.startswith("["):
+        with contextlib.suppress(ValueError):  # it has a zone in the spelling of RFC 6874
+            host = str(IPv6Address(host[1:-1]))
+    return host.removesuffix("."), int(match[2]) if match[2] else default

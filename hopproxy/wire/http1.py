@@ -5,43 +5,31 @@ connection: that is `link/`'s.  Whatever it lets through and we do not is refuse
 lanes have one meaning.
 """
 
-import re
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import h11
 
 from hopproxy.errors import BadRequest, BadResponse
-from hopproxy.message import Field, Kind, RequestHead, ResponseHead, field
-from hopproxy.rules.framing import frame_request, frame_response, read_options, refused_codings
+from hopproxy.message import (
+    CONTINUE_EXPECTED,
+    NO_BODY,
+    Field,
+    Kind,
+    RequestHead,
+    ResponseHead,
+    field,
+    list_of,
+)
+from hopproxy.rules.framing import frame_request, frame_response, read_options
 from hopproxy.rules.persistence import settle_persistence
 from hopproxy.rules.target import settle_target
 from hopproxy.rules.upgrade import settle_upgrade
 from hopproxy.wire import plain
+from hopproxy.wire.unfinished import HeadLimits, UnfinishedRequest, UnfinishedResponse
 
-
-class HeadLimits(Protocol):
-    """The limits of one hop on a head: bytes in all, field lines, bytes of the target."""
-
-    @property
-    def max_head_size(self) -> int: ...
-    @property
-    def max_fields(self) -> int: ...
-    @property
-    def max_target_size(self) -> int: ...
-
-
-_BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n)")
-_VERSION = re.compile(rb" HTTP/([0-9])\.([0-9])\Z")
-_STATUS_VERSION = re.compile(rb"HTTP/([0-9])\.([0-9]) ")
-_LENGTH = re.compile(rb"(?i:content-length)[ \t]*:")
-_CODING = re.compile(rb"\r\n(?i:transfer-encoding):([^\r]*)")
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-#: So much of a first line is enough to tell that no method begins it.
-_METHOD_SIZE = 64
-_START = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: |\Z)")
-
+_FRAMING = frozenset({Kind.LENGTH, Kind.CODING})
 
 H = TypeVar("H", RequestHead, ResponseHead)
 
@@ -86,7 +74,8 @@ class _Memo(Generic[H]):
             head.settle_as(model)
             return
         read_request_fields(head)
-        if len(forms) <= self.FORMS and len(head.raw) <= self.HEAD_SIZE:
+        # Without its bytes it was written anew, which the next of its forms would not be.
+        if head.raw and len(forms) <= self.FORMS and len(head.raw) <= self.HEAD_SIZE:
             if len(self.models) >= self.HEADS:
                 self.models.clear()
             self.models[forms] = head
@@ -111,7 +100,7 @@ def read_request(raw: bytes, limits: HeadLimits) -> RequestHead:
             _requests.settle(head)
             _requests.keep(raw, head)
         else:
-            head = _odd_request(raw)
+            head = _odd_request(raw, limits)
             read_request_fields(head)
     if len(head.target) > limits.max_target_size:
         raise BadRequest("the request target is longer than max_target_size", 414)
@@ -134,9 +123,10 @@ def read_request_fields(head: RequestHead) -> None:
     settle_upgrade(head)
     expected = head.special_value(b"expect")
     if expected is not None and head.minor:
-        if expected.lower() != b"100-continue":
+        asked = set(list_of(expected.lower()))  # none at all where the list is empty
+        if asked - {CONTINUE_EXPECTED}:
             raise BadRequest("an expectation that cannot be met", 417)
-        head.expects = head.body.value != "none"
+        head.expects = bool(asked) and head.body is not NO_BODY
 
 
 def read_response(raw: bytes, method: bytes) -> ResponseHead:
@@ -162,73 +152,40 @@ def _settle_response(head: ResponseHead, method: bytes) -> None:
     settle_persistence(head)
 
 
-def check_start(start: bytes, read: int = 0) -> None:
-    """Refuse early what no request begins with, such as a TLS ClientHello on a plain port.
-
-    `start` is an unfinished head, of which `read` bytes were checked before: raises BadRequest as
-    soon as it cannot become one.
-    """
-    if read < _METHOD_SIZE:
-        line = start[:_METHOD_SIZE].partition(b"\r\n")[0]
-        if not _START.match(line) and line:
-            raise BadRequest("this is no HTTP/1.1 request")
-    # A head may come byte by byte: to look at all of it each time would cost the square of it.
-    bare = _BARE_LINE_END.search(start, max(0, read - 1))
-    if bare is not None and not (bare[0] == b"\r" and bare.end() == len(start)):
-        raise BadRequest("a line that does not end with CRLF")
-
-
-def _odd_request(raw: bytes) -> RequestHead:
-    """A request that the plain lane left alone: h11 reads it, after and before our own checks."""
-    if _BARE_LINE_END.search(raw):
-        raise BadRequest("a line that does not end with CRLF")
-    line, _, rest = raw.partition(b"\r\n")
-    version = _VERSION.search(line)
-    if version is None:
-        raise BadRequest("a request line that cannot be read")
-    if version[1] != b"1":
-        raise BadRequest(f"HTTP/{version[1].decode()} is not spoken here", 505)
-    _refuse_hidden(rest, BadRequest)
+def _odd_request(raw: bytes, limits: HeadLimits) -> RequestHead:
+    """A request that the plain lane left alone: our own checks line by line, then h11's."""
+    UnfinishedRequest(limits).check(raw + b"\r\n")
+    fields = _fields_of(raw)
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw) + 8)
     try:
-        connection.receive_data(raw + b"\r\n\r\n")
+        connection.receive_data(_without_framing(raw, fields))
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
-        if error.error_status_hint == 501:  # of both lanes we are the judge of codings
-            raise refused_codings([one.strip().lower() for one in _CODING.findall(raw)]) from error
         raise BadRequest(_sentence(error), error.error_status_hint) from error
     assert isinstance(event, h11.Request)  # a whole head is read or refused
-    lines, special = _read_fields(event.headers.raw_items(), BadRequest)
     minor = 0 if event.http_version == b"1.0" else 1
+    lines, special = _sorted(fields)
     return RequestHead(event.method, event.target, minor, lines, special)
 
 
 def _odd_response(raw: bytes) -> ResponseHead:
     """A response that the plain lane left alone.  Never asked about bytes of an idle link."""
-    if _BARE_LINE_END.search(raw):
-        raise BadResponse("a line that does not end with CRLF")
-    version = _STATUS_VERSION.match(raw)
-    if version is None or version[1] != b"1":
-        raise BadResponse("a status line that cannot be read")
-    _refuse_hidden(raw.partition(b"\r\n")[2], BadResponse)
+    UnfinishedResponse().check(raw + b"\r\n")
+    fields = _fields_of(raw)
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=len(raw) + 8)
     # A GET that offers to upgrade: without it h11 would not read a 101 at all.
     connection.send(
         h11.Request(method="GET", target="/", headers=[("host", "h"), ("upgrade", "any")])
     )
     connection.send(h11.EndOfMessage())
+    connection.receive_data(_without_framing(raw, fields))
     try:
-        connection.receive_data(raw + b"\r\n\r\n")
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
         raise BadResponse(_sentence(error)) from error
     assert isinstance(event, h11.Response | h11.InformationalResponse)
-    if not 100 <= event.status_code <= 599:
-        raise BadResponse(f"{event.status_code} is no status")
-    if _CONTROL.search(event.reason):
-        raise BadResponse("a control byte in the reason phrase")
-    lines, special = _read_fields(event.headers.raw_items(), BadResponse)
     minor = 0 if event.http_version == b"1.0" else 1
+    lines, special = _sorted(fields)
     return ResponseHead(event.status_code, event.reason, minor, lines, special)
 
 
@@ -237,26 +194,27 @@ def _sentence(error: h11.RemoteProtocolError) -> str:
     return str(error).partition(": bytearray(")[0]
 
 
-def _read_fields(
-    items: list[tuple[bytes, bytes]], refusal: type[BadRequest] | type[BadResponse]
-) -> tuple[list[bytes], list[Field]]:
-    """Lines and special fields out of what h11 read; control bytes in values are refused."""
-    lines: list[bytes] = []
-    special: list[Field] = []
-    for name, value in items:
-        found = field(name + b": " + value)
-        if found is None:
-            raise refusal("a control byte in a field value")
-        lines.append(found.line)
-        if found.kind is not Kind.ORDINARY:
-            special.append(found)
-    return lines, special
+def _fields_of(raw: bytes) -> list[Field]:
+    """The fields of a head whose lines have been checked."""
+    fields = []
+    for line in raw.split(b"\r\n")[1:]:
+        found = field(line)
+        assert found is not None
+        fields.append(found)
+    return fields
 
 
-def _refuse_hidden(fields: bytes, refusal: type[BadRequest] | type[BadResponse]) -> None:
-    """Refuse what h11 repairs and so would hide from our own checks: folds, repeated lengths."""
-    if fields[:1] in (b" ", b"\t") or b"\r\n " in fields or b"\r\n\t" in fields:
-        raise refusal("a folded field line")
-    lengths = [line for line in fields.split(b"\r\n") if _LENGTH.match(line)]
-    if len(lengths) > 1 or b"," in b"".join(lengths):
-        raise refusal("more than one Content-Length")
+def _without_framing(raw: bytes, fields: list[Field]) -> bytes:
+    """The head for h11, less what says where the body ends: h11 repairs some of it.
+
+    Framing is read in `rules.framing`, for both lanes alike.
+    """
+    start, *lines = raw.split(b"\r\n")
+    kept = [line for line, f in zip(lines, fields, strict=True) if f.kind not in _FRAMING]
+    return b"\r\n".join([start, *kept]) + b"\r\n\r\n"
+
+
+def _sorted(fields: list[Field]) -> tuple[list[bytes], list[Field]]:
+    """The lines of all fields, and those that are special."""
+    special = [field for field in fields if field.kind is not Kind.ORDINARY]
+    return [field.line for field in fields], special

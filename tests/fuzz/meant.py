@@ -55,9 +55,13 @@ def check_request(head: RequestHead, seen: Seen) -> None:
         ours |= {b"max-forwards"}
     if not any(name == b"host" for name, _ in pairs):
         ours |= {b"host"}
-    if head.minor == 0:  # an expectation of HTTP/1.0 has no meaning (RFC 9110 section 10.1.1)
-        dropped |= {b"expect"}
     meant = [pair for pair in pairs if pair[0] not in dropped]
+    expected = b", ".join(value for name, value in pairs if name == b"expect")
+    if head.minor == 0 or expected.lower() != b"100-continue":
+        # Empty, or of HTTP/1.0: no expectation (RFC 9110 section 10.1.1).  Else it is said once.
+        meant = [pair for pair in meant if pair[0] != b"expect"]
+        if head.minor and expected.strip(b" \t,"):
+            meant.append((b"expect", b"100-continue"))
     came = [pair for pair in seen.fields if pair[0] not in ours]
     _same("start", (head.method, head.target), seen.start)
     _same("fields", meant, came)
@@ -86,6 +90,9 @@ def check_response(head: ResponseHead, seen: Seen) -> None:
         if not came or came[-1] not in ((b"via", b"1.1 " + OURS), (b"via", b"1.0 " + OURS)):
             raise Disagreement(f"no Via of ours in {seen!r}")
         came.pop()
+    lengths = [value for name, value in came if name == b"content-length"]
+    if len(lengths) > 1 or any(value != b"%d" % int(value) for value in lengths):
+        raise Disagreement(f"the lengths {lengths!r} could be read in two ways")
     _same("status", (b"%d" % head.status, head.reason.strip(b" \t")), _status(seen))
     _same("fields", meant, came)
 
@@ -100,8 +107,8 @@ def _check_framing(head: Head, fields: Fields) -> None:
     if head.body is Body.CHUNKED:
         _same("framing", ([], [b"chunked"]), (lengths, codings))
     elif head.body is Body.SIZED:
-        _same("framing", ([head.length], []), ([int(value) for value in lengths], codings))
-    elif codings or any(int(value) for value in lengths):
+        _same("framing", ([b"%d" % head.length], []), (lengths, codings))
+    elif codings or lengths not in ([], [b"0"]):
         raise Disagreement(f"a length where there is no body: {fields!r}")
 
 

@@ -16,6 +16,7 @@ from hopproxy.rules.hop import (
 )
 from hopproxy.wire import http1
 from hopproxy.wire.chunked import ChunkedError, ChunkedReader, chunk, last_chunk
+from hopproxy.wire.unfinished import UnfinishedHead, UnfinishedRequest, UnfinishedResponse
 from tests.fuzz import judges, meant
 from tests.fuzz.corpus import CLIENT, ORIGIN
 from tests.fuzz.h11_reader import Disagreement
@@ -90,6 +91,7 @@ def judge(written: Written) -> None:
 def _request(raw: bytes, rest: bytes) -> tuple[Written | None, bytes]:
     """One request, and what follows it; None when its end has not come."""
     head = http1.read_request(raw, LIMITS)
+    _judge_beginnings(raw, UnfinishedRequest(LIMITS))
     check_options(head, Underscores.SHADOW)
     via = via_line(head, _VIA, b"hopproxy")
     block = _SENDER.block(head)
@@ -107,6 +109,7 @@ def _request(raw: bytes, rest: bytes) -> tuple[Written | None, bytes]:
 def _response(raw: bytes, rest: bytes) -> tuple[Written | None, bytes]:
     """One response to a GET, and what follows it; None for a switch, or without its end."""
     head = http1.read_response(raw, b"GET")
+    _judge_beginnings(raw, UnfinishedResponse())
     added = b"Via: 1.1 hopproxy\r\n" if head.status >= 200 else b""
     chunked = head.body in (Body.CHUNKED, Body.UNTIL_CLOSE)
     if chunked:
@@ -122,6 +125,15 @@ def _response(raw: bytes, rest: bytes) -> tuple[Written | None, bytes]:
     final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"  # no reader stops at an interim one
     judge_interim(head, out + final)
     return None, behind
+
+
+def _judge_beginnings(raw: bytes, unfinished: UnfinishedHead) -> None:
+    """What was accepted whole must be waited for while it comes."""
+    try:
+        for cut in range(1, len(raw) + 1):
+            unfinished.check(raw[:cut])
+    except HopError as error:
+        raise Disagreement(f"{error.detail}, but only in pieces: {raw[:cut]!r}") from error
 
 
 def judge_interim(head: ResponseHead, out: bytes) -> None:

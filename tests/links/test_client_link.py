@@ -189,8 +189,8 @@ async def test_empty_lines_are_not_ignored_for_ever(hops: Hops) -> None:
     await hops.quiet()
     began = trio.current_time()
     await client.send(b"\r\n" * 9)
-    assert (await client.message()).status == 408
-    assert trio.current_time() - began == pytest.approx(7.0)
+    assert (await client.message()).status == 400
+    assert trio.current_time() == began
 
 
 async def test_tls_on_the_plain_port_is_refused_at_once(hops: Hops) -> None:

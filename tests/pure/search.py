@@ -41,6 +41,8 @@ REQUESTS = [
     b"X-Hop: 1\r\nSec-WebSocket-Version: 13",
     b"GET /old HTTP/1.0\r\nHost: a\r\nConnection: keep-alive",
     b"GET http://a/abs?q HTTP/1.1\r\nHost: a\r\nTE: trailers, gzip",
+    b"GET http://a:80/abs?q HTTP/1.1\r\nHost: a\r\nExpect: ,",
+    b"PUT /octal HTTP/1.1\r\nHost: a\r\nContent-Length: 005",
     b"OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\nVia: 1.0 front, 1.1 mid",
     b"DELETE /x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 9.9.9.9\r\nX_Forwarded_For: 8.8.8.8\r\n"
     b"Forwarded: for=9.9.9.9\r\nX_Custom: 1\r\nKeep-Alive: timeout=9",
@@ -57,6 +59,8 @@ RESPONSES = [
     b"HTTP/1.1 304 Not Modified\r\nETag: x\r\nContent-Length: 5",
     b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm="x"\r\nContent-Length: 0',
     b"HTTP/1.1 200\r\nContent-Length: 5",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5",
+    b"HTTP/1.1 304 Not Modified\r\nContent-Length: 0\r\nTransfer-Encoding: chunked",
 ]
 
 #: Pieces that have made two parsers disagree before.
@@ -69,6 +73,8 @@ _PIECES = st.sampled_from(
 _LINES = st.sampled_from(
     [b"Content-Length: 5", b"content-length: 6", b"Content-Length: 5, 5", b"Content-Length:",
      b"Content-Length: +5", b"Content-Length: 00005", b"Transfer-Encoding: chunked",
+     b"Content-Length: 010", b"Content-Length: 00", b"Transfer-Encoding: chunked, gzip",
+     b"Transfer-Encoding: identity", b"Expect:", b"Expect: ,", b"Host: a:80",
      b"transfer-encoding: Chunked", b"Transfer-Encoding: gzip, chunked",
      b"Transfer-Encoding: chunked, chunked", b"Transfer-Encoding:", b"Transfer_Encoding: chunked",
      b"Transfer-Encoding : chunked", b"Host: b", b"host: a", b"Host:", b"Connection: close",

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from hopproxy.errors import BadRequest, BadResponse, HopError
 from hopproxy.message import Body, Head, RequestHead, ResponseHead
+from hopproxy.record import CloseReason
 from hopproxy.rules.framing import MAX_OPTIONS
 from hopproxy.rules.hop import Underscores, request_for_upstream, response_for_client
+from hopproxy.wire import plain
 from hopproxy.wire.chunked import ChunkedError, ChunkedReader, chunk, last_chunk
 from tests.pure.search import (
     REQUESTS,
@@ -81,12 +83,24 @@ def test_a_request_body_ends_where_it_says(lines: list[bytes], body: Body, lengt
         ([b"Transfer-Encoding: "], 400),
         ([b"Transfer-Encoding:"], 400),
         ([b"Transfer-Encoding:\t, "], 400),
-        ([b"Transfer-Encoding: gzip, chunked"], 501),
-        ([b"Transfer-Encoding: chunked, gzip"], 501),
-        ([b"Transfer-Encoding: identity"], 501),
-        ([b'Transfer-Encoding: "chunked"'], 501),
-        ([b"Transfer-Encoding: chunked;q=1"], 501),
         ([b"Transfer-Encoding: \x0bchunked"], 400),
+        # Where the final coding is not chunked, the end of the body cannot be told.
+        ([b"Transfer-Encoding: gzip"], 400),
+        ([b"Transfer-Encoding: chunked, gzip"], 400),
+        ([b"Transfer-Encoding: chunked", b"Transfer-Encoding: gzip"], 400),
+        ([b"Transfer-Encoding: identity"], 400),
+        ([b"Transfer-Encoding: xchunked"], 400),
+        ([b'Transfer-Encoding: "chunked"'], 400),
+        ([b"Transfer-Encoding: chunked;q=1"], 400),
+        ([b"Transfer-Encoding: chunked, gzip, chunked"], 400),
+        ([b"Transfer-Encoding: g zip, chunked"], 400),
+        ([b"Transfer-Encoding: gzip", b"Content-Length: 5"], 400),
+        ([b"Transfer-Encoding: gzip, chunked", b"Content-Length: 5"], 400),
+        # A coding below a final chunked is understood, and not implemented.
+        ([b"Transfer-Encoding: gzip, chunked"], 501),
+        ([b"Transfer-Encoding: GZip;level=9 ,, Chunked"], 501),
+        ([b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked"], 501),
+        ([b"Transfer-Encoding: identity, chunked"], 501),
     ],
 )
 def test_a_request_of_two_lengths_is_refused(lines: list[bytes], status: int) -> None:
@@ -133,20 +147,115 @@ def test_a_response_body_ends_where_it_says(
     "lines",
     [
         [b"Content-Length: 5", b"Content-Length: 6"],
-        [b"Content-Length: 5", b"Content-Length: 5"],
-        [b"Content-Length: 5, 5"],
+        [b"Content-Length: 5, 6"],
+        [b"Content-Length: 5, 05"],
+        [b"Content-Length: 5,"],
+        [b"Content-Length: 5;q=1"],
         [b"Content-Length: x"],
+        [b"Content-Length: x", b"Content-Length: x"],
+        [b"Content-Length:"],
+        [b"Content-Length: 1000000000000000000"],
         [b"Content-Length: 5", b"Transfer-Encoding: chunked"],
+        [b"Content-Length: 0", b"Transfer-Encoding: chunked"],
         [b"Transfer-Encoding: gzip, chunked"],
         [b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"],
         [b"Transfer-Encoding:identity"],
     ],
 )
+def test_a_response_of_two_lengths_is_refused(lines: list[bytes]) -> None:
+    for odd in ([], [b"X-Odd:y"]):
+        refusal = response(b"\r\n".join([b"HTTP/1.1 200 OK", *lines, *odd]))
+        assert isinstance(refusal, BadResponse)
+        assert refusal.status == 502
+
+
+@pytest.mark.parametrize(
+    ("lines", "length"),
+    [
+        ([b"Content-Length: 5", b"Content-Length: 5"], 5),
+        ([b"Content-Length: 5, 5"], 5),
+        ([b"Content-Length: 5 ,5", b"content-length: 5"], 5),
+        ([b"Content-Length: 010"], 10),
+        ([b"Content-Length: 010", b"Content-Length: 010"], 10),
+        ([b"Content-Length: 0, 0"], 0),
+        ([b"Content-Length: 000"], 0),
+    ],
+)
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
-def test_a_response_of_two_lengths_is_refused(lines: list[bytes], method: bytes) -> None:
-    refusal = response(b"\r\n".join([b"HTTP/1.1 200 OK", *lines]), method)
-    assert isinstance(refusal, BadResponse)
-    assert refusal.status == 502
+def test_a_response_tells_its_length_once_and_plainly(
+    lines: list[bytes], length: int, method: bytes
+) -> None:
+    """RFC 9112 section 6.3: the same length, repeated, is one."""
+    for odd in ([], [b"X-Odd:y"]):
+        head = answer(b"A: 1", *lines, b"B: 2", *odd, method=method)
+        assert head.length == (length if method == b"GET" else 0)
+        assert head.lines[:3] == [b"A: 1", b"Content-Length: %d" % length, b"B: 2"]
+        assert head.special_value(b"content-length") == b"%d" % length
+        assert head.ending is (CloseReason.BAD_RESPONSE if head.doubtful else None)
+        assert not head.doubtful
+
+
+@pytest.mark.parametrize("value", [b"010", b"00", b"000000000000000007"])
+def test_a_request_tells_its_length_plainly(value: bytes) -> None:
+    """A reader that takes 010 for an octal number would find another end."""
+    plainly = b"Content-Length: %d" % int(value)
+    for odd in ([], [b"X-Odd:y"], [b"Connection: X-Own"]):
+        for _ in range(3 * plain.TEACHING):  # remembered or not
+            head = get(b"A: 1", b"content-length: " + value, b"B: 2", *odd)
+            assert head.length == int(value)
+            sent = request_for_upstream(head, b"", b"", Underscores.SHADOW)
+            assert b"\r\nA: 1\r\n" + plainly + b"\r\nB: 2\r\n" in sent + b"\r\n"
+            assert sent.lower().count(b"content-length") == 1
+
+
+#: Framing fields of a response that has no body: (lines, what of a length is kept, whether what
+#: they say may be so, after HEAD or in a 304).
+WITHOUT_BODY = [
+    ([], None, True),
+    ([b"Content-Length: 5"], b"5", True),
+    ([b"Content-Length: 0"], b"0", True),
+    ([b"Content-Length: 010"], b"10", True),
+    ([b"Content-Length: 5", b"Content-Length: 5"], b"5", True),
+    ([b"Transfer-Encoding: chunked"], None, True),
+    ([b"Content-Length: 0", b"Transfer-Encoding: chunked"], None, False),
+    ([b"Transfer-Encoding: chunked", b"Content-Length: 5", b"Content-Length: 6"], None, False),
+    ([b"Content-Length: 5", b"Content-Length: 6"], None, False),
+    ([b"Content-Length: x"], None, False),
+    ([b"Content-Length:"], None, False),
+    ([b"Transfer-Encoding: gzip"], None, False),
+    ([b"Transfer-Encoding: gzip, chunked"], None, False),
+    ([b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"], None, False),
+    ([b"Transfer-Encoding:"], None, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "method"),
+    [(200, b"HEAD"), (404, b"HEAD"), (304, b"GET"), (204, b"GET"), (204, b"HEAD"), (103, b"GET")],
+)
+@pytest.mark.parametrize(("lines", "kept", "sound"), WITHOUT_BODY)
+def test_a_response_without_a_body_is_never_refused_for_its_framing(
+    status: int, method: bytes, lines: list[bytes], kept: bytes | None, sound: bool
+) -> None:
+    empty = status in (103, 204)
+    for odd in ([], [b"X-Odd:y"]):
+        head = answer(b"A: 1", *lines, *odd, start=b"HTTP/1.1 %d X" % status, method=method)
+        assert (head.body, head.length) == (Body.NONE, 0)
+        assert head.special_value(b"content-length") == kept
+        doubted = not sound or (empty and lines not in ([], [b"Content-Length: 0"]))
+        assert head.ending is (CloseReason.BAD_RESPONSE if doubted else None)
+        sent = response_for_client(head, b"")
+        if kept is None or empty:
+            assert b"content-length" not in sent.lower()
+        else:
+            assert sent.count(b"Content-Length: " + kept + b"\r\n") == 1
+        assert b"transfer-encoding" not in sent.lower()
+
+
+def test_a_coding_of_http10_is_doubted_after_head() -> None:
+    lines = [b"Connection: keep-alive", b"Transfer-Encoding: chunked"]
+    head = answer(*lines, start=b"HTTP/1.0 200 OK", method=b"HEAD")
+    assert head.ending is CloseReason.BAD_RESPONSE
 
 
 def test_connection_takes_a_bounded_number_of_options() -> None:

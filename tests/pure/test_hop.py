@@ -121,6 +121,31 @@ def test_max_forwards_counts_down(method: bytes, said: bytes, sent: bytes) -> No
     assert upstream(head)[2:] == [b"Max-Forwards: " + sent]
 
 
+@pytest.mark.parametrize(
+    ("lines", "sent"),
+    [
+        ([b"Expect: 100-Continue"], [b"Expect: 100-Continue"]),
+        ([b"Expect:"], []),
+        ([b"Expect: ,\t,"], []),
+        ([b"Expect:", b"Expect: "], []),
+        ([b"Expect: ,100-Continue,"], [b"Expect: 100-continue"]),
+        ([b"Expect: 100-continue", b"Expect: 100-continue"], [b"Expect: 100-continue"]),
+    ],
+)
+def test_an_expectation_is_one_or_none(lines: list[bytes], sent: list[bytes]) -> None:
+    for _ in range(2):
+        for odd in ([], [b"X-A:1"]):
+            head = get(b"Content-Length: 5", *lines, *odd, start=b"PUT / HTTP/1.1")
+            expected = [line for line in upstream(head) if line.startswith(b"Expect")]
+            assert expected == sent
+
+
+def test_an_expectation_of_http10_stays_behind() -> None:
+    for value in (b"100-continue", b"", b"other", b"100-continue,"):
+        head = get(b"Expect: " + value, start=b"PUT / HTTP/1.0")
+        assert not any(b"Expect" in line for line in upstream(head))
+
+
 CHOICES = {
     Underscores.SHADOW: [b"X_Custom: 1", b"A: 1"],
     Underscores.DROP: [b"A: 1"],

@@ -19,7 +19,7 @@ from tests.pure.search import get, request, search
         (b"GET http://a HTTP/1.1", b"a", b"/", b"a"),
         (b"GET http://a?q HTTP/1.1", b"a", b"/?q", b"a"),
         (b"GET http://a/b?q HTTP/1.1", b"a", b"/b?q", b"a"),
-        (b"GET HTTPS://A:443/ HTTP/1.1", b"a:443", b"/", b"A:443"),
+        (b"GET HTTPS://A:443/ HTTP/1.1", b"a:443", b"/", b"a:443"),
         (b"OPTIONS http://a HTTP/1.1", b"a", b"*", b"a"),
         (b"OPTIONS http://a/ HTTP/1.1", b"a", b"/", b"a"),
         (b"OPTIONS http://a?q HTTP/1.1", b"a", b"/?q", b"a"),
@@ -34,6 +34,35 @@ def test_a_target_comes_to_origin_form(
 ) -> None:
     head = get(start=start, host=host)
     assert (head.target, head.host) == (target, settled)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "authority", "host"),
+    [
+        (b"http", b"h:80", b"h"),
+        (b"http", b"h", b"h:80"),
+        (b"HTTP", b"H:80", b"h"),
+        (b"https", b"h:443", b"h"),
+        (b"https", b"h", b"h:443"),
+        (b"http", b"h:", b"h"),
+        (b"http", b"h", b"h:"),
+        (b"http", b"h:080", b"h:80"),
+        (b"http", b"h.example.", b"H.example"),
+        (b"http", b"h.example:80", b"h.example.:80"),
+        (b"http", b"[::1]:80", b"[::1]"),
+        (b"http", b"[0:0:0:0:0:0:0:1]", b"[::1]:80"),
+        (b"http", b"[FE80::A]:81", b"[fe80::a]:81"),
+        (b"http", b"[fe80::a%25Eth0]", b"[fe80::A%25eth0]:80"),
+        (b"http", b"127.0.0.1:80", b"127.0.0.1"),
+    ],
+)
+def test_one_authority_in_two_spellings_is_one(
+    scheme: bytes, authority: bytes, host: bytes
+) -> None:
+    """Upstream is told what Host said, in Host and as the host of the request."""
+    head = get(start=b"GET " + scheme + b"://" + authority + b"/x HTTP/1.1", host=host)
+    assert (head.host, head.target) == (host, b"/x")
+    assert head.special_value(b"host") == host
 
 
 @pytest.mark.parametrize(
@@ -53,7 +82,10 @@ def test_a_target_comes_to_origin_form(
         pytest.param(b"http://a#b", id="fragment behind the authority"),
         pytest.param(b"ftp://a/", id="another scheme"),
         pytest.param(b"http://b/", id="another host than Host"),
-        pytest.param(b"http://a:80/", id="another port than Host"),
+        pytest.param(b"http://a:81/", id="another port than Host"),
+        pytest.param(b"https://a:80/", id="another port than that of the scheme"),
+        pytest.param(b"http://a:443/", id="the port of another scheme"),
+        pytest.param(b"http://a../", id="two dots at the end"),
     ],
 )
 def test_a_target_in_no_form_of_ours_is_refused(target: bytes) -> None:

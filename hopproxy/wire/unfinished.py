@@ -1,0 +1,255 @@
+"""Heads that have not come whole: refused as soon as they can never become one.
+
+Without this a peer that speaks something else is waited for until a timeout, and the timeout is
+blamed.  Heads that come in one piece do not pass here.  A beginning that may still become a head
+which `wire/http1.py` accepts is never refused: `tests/pure` searches for one.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+from hopproxy.errors import BadRequest, BadResponse, HopError
+from hopproxy.message import FIELD_LINE
+from hopproxy.rules.target import is_served
+
+
+class HeadLimits(Protocol):
+    """The limits of one hop on a head: bytes in all, field lines, bytes of the target."""
+
+    @property
+    def max_head_size(self) -> int: ...
+    @property
+    def max_fields(self) -> int: ...
+    @property
+    def max_target_size(self) -> int: ...
+
+
+#: An unfinished line up to this length is read again with each new byte; of a longer one only what
+#: is new.  Otherwise a line that comes byte by byte would cost the square of its length.
+SHORT = 256
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb")(?: ([!-~]*)(?: (.*))?)?", re.DOTALL)
+_VERSION = re.compile(rb"HTTP/1\.[0-9]")
+_OTHER_VERSION = re.compile(rb"HTTP/(?:[02-9]|1[0-9])[0-9.]*")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
+_FIELD_PART = re.compile(rb"(?:" + _TOKEN + rb"(?::[\t\x20-\x7e\x80-\xff]*\r?)?|\r)?")
+_NAME = re.compile(_TOKEN)
+_BROKEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\Z)")
+
+#: How the shortest good start lines go on, for the beginning of one.
+_USUAL_VERSION = b"HTTP/1.1"
+_USUAL_STATUS = b"HTTP/1.1 200"
+
+#: Other protocols by their first bytes.
+_PROTOCOLS = [
+    (re.compile(pattern, re.DOTALL), name)
+    for pattern, name in (
+        (rb"[\x14-\x18](?:\x03|\Z)|\x80.\x01\x03", "TLS"),
+        (rb"PRI \* HTTP/2|HTTP/2|\x00[\x00-\x40].[\x04\x06-\x08].\x00\x00\x00\x00", "HTTP/2"),
+        (rb"SSH-", "SSH"),
+        (rb"[-+][A-Z]{2}|\*[0-9]+\r", "Redis or POP3"),
+        (rb"(?:220|421|5[0-9][0-9])[ -]|(?:EHLO|HELO) ", "SMTP or FTP"),
+        (rb"\* (?:OK|BYE|PREAUTH)", "IMAP"),
+        (rb"[^\x00]\x00\x00\x00[\n\xff]", "MySQL"),
+        (rb"[EN]\x00\x00", "PostgreSQL"),
+        (rb"AMQP", "AMQP"),
+        (rb"ICY ", "ICY (Shoutcast)"),
+        (rb"RTSP/", "RTSP"),
+        (rb"SIP/", "SIP"),
+        (rb"PROXY (?:TCP|UNKNOWN)|\x00\r\nQUIT\n", "the PROXY protocol"),
+    )
+]
+
+_BARE_LF = "a line that ends with a bare line feed instead of CRLF"
+
+_WRITE_CRLF = (
+    "Your server ends a line of its response head with \\n alone. HTTP/1.1 ends each line with "
+    "\\r\\n: write that, or let an HTTP library write the head. Two programs may read a bare line "
+    "feed in two ways, so hopproxy refuses it. Until this is fixed, open your server directly."
+)
+_OTHER_PORT = "Give hopproxy the port on which your server speaks plain HTTP/1.1."
+_NO_HEAD = (
+    "The response began with its body. Your server must write a status line and fields first, "
+    "for example HTTP/1.1 200 OK."
+)
+
+
+class UnfinishedHead(ABC):
+    """A head that comes in pieces, looked at as it grows."""
+
+    __slots__ = ("_begin", "_lines", "_read")
+
+    def __init__(self) -> None:
+        self._begin = 0  # of the unfinished line
+        self._read = 0  # bytes looked at before
+        self._lines = 0
+
+    def check(self, head: bytes) -> None:
+        """Look at what is new in `head`, which has no empty line at its end yet.
+
+        Raises BadRequest or BadResponse once it can never become a head.
+        """
+        end = head.find(b"\n", self._read)
+        while end >= 0:
+            bare = end == 0 or head[end - 1] != 13
+            self._check_line(head, head[self._begin : end - 1 + bare], whole=not bare)
+            if bare:
+                raise self._refusal(_BARE_LF)
+            self._begin = self._read = end + 1
+            self._lines += 1
+            end = head.find(b"\n", end + 1)
+        if self._read == self._begin or len(head) - self._begin <= SHORT:
+            self._check_line(head, head[self._begin :], whole=False)
+        elif _BROKEN.search(head, self._read - 1):
+            raise self._refusal("a control byte in the head")
+        self._read = len(head)
+
+    def _check_line(self, head: bytes, line: bytes, *, whole: bool) -> None:
+        if not self._lines:
+            self._check_start(head, line, whole=whole)
+        elif not _FIELD_PART.fullmatch(line) or (whole and not FIELD_LINE.fullmatch(line)):
+            raise self._refusal(field_fault(line))
+
+    @abstractmethod
+    def _check_start(self, head: bytes, line: bytes, *, whole: bool) -> None:
+        """Check the start line, or what there is of it."""
+
+    @abstractmethod
+    def _refusal(self, detail: str) -> HopError:
+        """The error for a line that cannot be read."""
+
+
+class UnfinishedRequest(UnfinishedHead):
+    """A request's head that comes in pieces."""
+
+    __slots__ = ("_limits",)
+
+    def __init__(self, limits: HeadLimits) -> None:
+        super().__init__()
+        self._limits = limits
+
+    def check(self, head: bytes) -> None:
+        """As for every head; BadRequest is also raised for a limit that is passed (414, 431)."""
+        super().check(head)
+        if not self._lines:
+            self._check_size(head)
+        elif self._lines > self._limits.max_fields + 1:
+            raise BadRequest("the head has more fields than max_fields", 431)
+
+    def _check_start(self, head: bytes, line: bytes, *, whole: bool) -> None:
+        if whole:
+            self._check_size(line)
+        check_request_line(head, line, whole=whole)
+
+    def _check_size(self, line: bytes) -> None:
+        begin = line.find(b" ") + 1
+        most = begin + self._limits.max_target_size
+        if begin and len(line) > most + 1 and line.find(b" ", begin, most + 1) < 0:
+            raise BadRequest("the request target is longer than max_target_size", 414)
+
+    def _refusal(self, detail: str) -> HopError:
+        return BadRequest(detail)
+
+
+class UnfinishedResponse(UnfinishedHead):
+    """A response's head that comes in pieces."""
+
+    __slots__ = ()
+
+    def _check_start(self, head: bytes, line: bytes, *, whole: bool) -> None:
+        check_status_line(head, line, whole=whole)
+
+    def _refusal(self, detail: str) -> HopError:
+        hint = _WRITE_CRLF if detail is _BARE_LF else ""
+        return BadResponse(f"the origin sent {detail}", hint)
+
+
+# -- lines -----------------------------------------------------------------------------------
+
+
+def check_request_line(head: bytes, line: bytes, *, whole: bool) -> None:
+    """Refuse a request line, or the beginning of one, that `head` cannot begin with.
+
+    Raises BadRequest: 505 for another version, else 400.
+    """
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        if whole or line:
+            raise _no_request(head, "this is no HTTP/1.1 request")
+        return
+    method, target, version = match.groups()
+    if version is None:
+        if whole:
+            raise _no_request(head, "a request line without a version: HTTP/0.9 is not served here")
+        return
+    other = _OTHER_VERSION.match(version)
+    if other is not None:
+        raise BadRequest(f"{other[0].decode()} is not served here: use HTTP/1.1", 505)
+    if not whole:
+        version = version.removesuffix(b"\r") if len(version) > len(_USUAL_VERSION) else version
+        version += _USUAL_VERSION[len(version) :]
+    if not is_served(method, target):
+        raise _no_request(head, "a request target in no form that is served here")
+    if not _VERSION.fullmatch(version):
+        raise _no_request(head, "a request line that does not end with the version HTTP/1.1")
+
+
+def check_status_line(head: bytes, line: bytes, *, whole: bool) -> None:
+    """Refuse a status line, or the beginning of one, that `head` cannot begin with.
+
+    Raises BadResponse.
+    """
+    if not whole:
+        line = line.removesuffix(b"\r") if len(line) > len(_USUAL_STATUS) else line
+        line += _USUAL_STATUS[len(line) :]
+    if _STATUS_LINE.fullmatch(line):
+        return
+    raise _no_response(head, line)
+
+
+def field_fault(line: bytes) -> str:
+    """What is wrong with a field line, or the beginning of one, that cannot be read."""
+    if b"\r" in line:
+        return "a carriage return inside a line: lines end with CRLF"
+    if line[:1] in (b" ", b"\t"):
+        return "a folded field line"
+    name, colon, _ = line.partition(b":")
+    if not colon:
+        return "a field line without a colon"
+    if name[-1:] in (b" ", b"\t"):
+        return "a space before the colon of a field"
+    if not _NAME.fullmatch(name):
+        return "a field name that is no token"
+    return "a control byte in a field value"
+
+
+def _no_request(head: bytes, detail: str) -> BadRequest:
+    """The refusal of what is another protocol, or else of a request line with this fault."""
+    protocol = _protocol_of(head)
+    if protocol == "TLS":
+        return BadRequest("a TLS handshake on a listener without TLS: use http:// here")
+    if protocol == "HTTP/2":
+        return BadRequest("HTTP/2 is not served here: use HTTP/1.1", 505)
+    return BadRequest(f"this is {protocol}, not HTTP/1.1" if protocol else detail)
+
+
+def _no_response(head: bytes, line: bytes) -> BadResponse:
+    protocol = _protocol_of(head)
+    if protocol == "TLS":
+        detail = "the origin answers TLS: https:// origins are not supported, use its http:// port"
+        return BadResponse(detail, _OTHER_PORT)
+    if protocol:
+        return BadResponse(f"the origin answers {protocol}, not HTTP/1.1", _OTHER_PORT)
+    other = _OTHER_VERSION.match(line)
+    if other is not None:
+        return BadResponse(f"the origin answers {other[0].decode()}, not HTTP/1.1", _OTHER_PORT)
+    if head[:1] in (b"<", b"{", b"["):
+        return BadResponse("the origin answers without a status line (HTTP/0.9)", _NO_HEAD)
+    return BadResponse("the origin sent a status line that cannot be read")
+
+
+def _protocol_of(head: bytes) -> str:
+    """Another protocol that begins so, empty when it is none that is known."""
+    return next((name for pattern, name in _PROTOCOLS if pattern.match(head)), "")
