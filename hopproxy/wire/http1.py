@@ -157,11 +157,7 @@ def _odd_request(raw: bytes, limits: HeadLimits) -> RequestHead:
     UnfinishedRequest(limits).check(raw + b"\r\n")
     fields = _fields_of(raw)
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw) + 8)
-    try:
-        connection.receive_data(_without_framing(raw, fields))
-        event = connection.next_event()
-    except h11.RemoteProtocolError as error:
-        raise BadRequest(_sentence(error), error.error_status_hint) from error
+    event = _read_by_h11(connection, _without_framing(raw, fields), BadRequest)
     assert isinstance(event, h11.Request)  # a whole head is read or refused
     minor = 0 if event.http_version == b"1.0" else 1
     lines, special = _sorted(fields)
@@ -178,20 +174,22 @@ def _odd_response(raw: bytes) -> ResponseHead:
         h11.Request(method="GET", target="/", headers=[("host", "h"), ("upgrade", "any")])
     )
     connection.send(h11.EndOfMessage())
-    connection.receive_data(_without_framing(raw, fields))
-    try:
-        event = connection.next_event()
-    except h11.RemoteProtocolError as error:
-        raise BadResponse(_sentence(error)) from error
+    event = _read_by_h11(connection, _without_framing(raw, fields), BadResponse)
     assert isinstance(event, h11.Response | h11.InformationalResponse)
     minor = 0 if event.http_version == b"1.0" else 1
     lines, special = _sorted(fields)
     return ResponseHead(event.status_code, event.reason, minor, lines, special)
 
 
-def _sentence(error: h11.RemoteProtocolError) -> str:
-    """What h11 complains of, without the bytes that it repeats as Python would write them."""
-    return str(error).partition(": bytearray(")[0]
+def _read_by_h11(
+    connection: h11.Connection, head: bytes, refusal: type[BadRequest] | type[BadResponse]
+) -> object:
+    try:
+        connection.receive_data(head)
+        return connection.next_event()
+    except h11.RemoteProtocolError as error:
+        # Its sentence, without the bytes that it repeats as Python would write them.
+        raise refusal(str(error).partition(": bytearray(")[0]) from error
 
 
 def _fields_of(raw: bytes) -> list[Field]:

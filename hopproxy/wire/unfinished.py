@@ -103,7 +103,7 @@ class UnfinishedHead(ABC):
         if self._read == self._begin or len(head) - self._begin <= SHORT:
             self._check_line(head, head[self._begin :], whole=False)
         elif _BROKEN.search(head, self._read - 1):
-            raise self._refusal("a control byte in the head")
+            raise self._refusal("a control byte, or a carriage return inside a line")
         self._read = len(head)
 
     def _check_line(self, head: bytes, line: bytes, *, whole: bool) -> None:

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hopproxy.errors import BadRequest, HopError
-from hopproxy.rules.target import is_authority
+from hopproxy.message import Field, Kind, RequestHead
+from hopproxy.rules.target import is_authority, settle_target
 from tests.pure.search import get, request, search
 
 
@@ -92,6 +93,14 @@ def test_a_target_in_no_form_of_ours_is_refused(target: bytes) -> None:
     refusal = request(b"GET " + target + b" HTTP/1.1\r\nHost: a")
     assert isinstance(refusal, BadRequest)
     assert refusal.status == 400
+
+
+def test_a_target_is_judged_by_itself() -> None:
+    """Whoever has read the line before."""
+    line = b"Host: a"
+    head = RequestHead(b"GET", b"foo", 1, [line], [Field(line, b"host", b"a", Kind.HOST)])
+    with pytest.raises(BadRequest, match="no form"):
+        settle_target(head)
 
 
 @pytest.mark.parametrize(

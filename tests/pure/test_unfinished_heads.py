@@ -44,7 +44,7 @@ def test_a_bare_line_end_is_found_where_two_pieces_meet(read: int) -> None:
     assert of_request(START[:read], START + b"\n") is None
     refused = of_request(START[:read], START + b"b")
     assert refused is not None
-    assert "control byte" in refused.detail
+    assert "carriage return" in refused.detail
     bare = of_request(START[:-1][:read], START[:-1] + b"\n")
     assert bare is not None
     assert "bare line feed" in bare.detail
@@ -163,6 +163,48 @@ def test_a_limit_is_passed_before_the_head_is_whole(start: bytes, status: int) -
     for refused in (of_request(start), of_request(*beginnings(start))):
         assert isinstance(refused, BadRequest)
         assert refused.status == status
+
+
+@pytest.mark.parametrize(
+    ("start", "named"),
+    [
+        (b"\x15\x03\x01\x00\x02\x02\x28", "TLS"),
+        (b"\x16", "TLS"),
+        (b"\x80\x2e\x01\x03\x01", "TLS"),
+        (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", "HTTP/2"),
+        (b"SSH-2.0-x\r\n", "SSH"),
+        (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", "PROXY"),
+        (b"*1\r\n$4\r\nPING\r\n", "Redis"),
+        (b"220 x\r\n", "SMTP"),
+    ],
+)
+def test_another_protocol_is_named_on_both_hops(start: bytes, named: str) -> None:
+    for refused in (of_request(start), of_response(start)):
+        assert refused is not None
+        assert named in refused.detail
+        assert isinstance(refused, BadRequest) or (
+            isinstance(refused, BadResponse) and refused.hint
+        )
+
+
+@pytest.mark.parametrize(
+    ("start", "named", "hinted"),
+    [
+        (b"HTTP/3.0 200 OK", "HTTP/3.0", "plain HTTP/1.1"),
+        (b"<html>", "without a status line", "status line"),
+        (b"HTTP/1.1 200 OK\n", "bare line feed", "\\r\\n"),
+        (b"HTTP/1.1 600", "status line", ""),
+        (b"HTTP/1.1 200 OK\r\nX\r\n", "colon", ""),
+    ],
+)
+def test_an_origin_that_answers_otherwise_is_told_what_to_do(
+    start: bytes, named: str, hinted: str
+) -> None:
+    refused = of_response(start)
+    assert isinstance(refused, BadResponse)
+    assert named in refused.detail
+    assert hinted in refused.hint
+    assert bool(refused.hint) == bool(hinted)
 
 
 def test_too_many_fields_are_refused_before_one_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
