@@ -1,5 +1,11 @@
 """The commands: run, dev, check, probe, schema."""
 
+if __name__ == "__main__":
+    # The imports below take a while, and meanwhile no signal may be lost.
+    from hopproxy.begin import begin
+
+    begin()
+
 import argparse
 import gc
 import json
@@ -15,10 +21,11 @@ from pathlib import Path
 import trio
 
 from hopproxy import __version__
+from hopproxy.begin import hold_standard_descriptors, serves
 from hopproxy.errors import HopError
-from hopproxy.gateway import Page
 from hopproxy.listener import CannotBind, bound, close_listener, open_listener
-from hopproxy.observe.access_log import AccessLog
+from hopproxy.observe.access_log import STDOUT, AccessLog
+from hopproxy.observe.error_log import ErrorLog, stand_in
 from hopproxy.settings.amounts import Misread, parse_duration
 from hopproxy.settings.lint import Risk, risks
 from hopproxy.settings.reader import SettingsErrors, places, read
@@ -26,9 +33,10 @@ from hopproxy.settings.reference import json_schema
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import Bind
 from hopproxy.settings.words import parse_path
+from hopproxy.signals import SIGNALS
 from hopproxy.worker import Sockets, Worker
 
-DONE, BAD_CONFIGURATION, BAD_USAGE, COULD_NOT_BIND = 0, 1, 2, 3
+DONE, BAD_CONFIGURATION, BAD_USAGE, COULD_NOT_BIND, FAULT, INTERRUPTED = 0, 1, 2, 3, 70, 130
 
 #: Where `run` and `check` look when no file is named.
 DEFAULT_FILES = ("hopproxy.yaml", "/etc/hopproxy/hopproxy.yaml")
@@ -46,16 +54,50 @@ class Failure(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    hold_standard_descriptors()
+    if serves(words):
+        return _serving(words)
     logging.basicConfig(format="hopproxy: %(message)s", level=logging.INFO, stream=sys.stderr)
-    options = _parser().parse_args(arguments)
+    try:
+        code = _obey(words)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # What is left would be written again at the end, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return DONE
+        print(f"hopproxy: standard output: {error.strerror}", file=sys.stderr)
+        return BAD_CONFIGURATION
+    return code
+
+
+def _serving(words: Sequence[str]) -> int:
+    """Run a command that serves: nothing that it says may hold it up, whoever reads it."""
+    SIGNALS.hear()
+    error_log = stand_in()
+    try:
+        return _obey(words, error_log)
+    except Exception:
+        log.exception("ended through a fault in hopproxy")
+        return FAULT
+    finally:
+        error_log.finish()
+
+
+def _obey(words: Sequence[str], error_log: ErrorLog | None = None) -> int:
+    options = _parser().parse_args(words)
+    options.error_log = error_log
     try:
         command = options.command
         return int(command(options))
     except Failure as failure:
         print(failure, file=sys.stderr)
         return failure.code
-    except BrokenPipeError:
-        return DONE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,7 +139,7 @@ def _run(options: argparse.Namespace) -> int:
     file, text, settings = _read_text(options)
     for warning in _warnings(file, text, risks(settings)):
         log.warning("%s", warning)
-    return serve(settings)
+    return serve(settings, options.error_log)
 
 
 def _dev(options: argparse.Namespace) -> int:
@@ -111,7 +153,7 @@ def _dev(options: argparse.Namespace) -> int:
     except Misread as misread:
         raise Failure(f"hopproxy dev: {misread}", BAD_USAGE) from misread
     try:
-        start(origin, site, admin)
+        start(origin, site, admin, options.error_log)
     except CannotBind as error:
         raise Failure(f"hopproxy: {error}", COULD_NOT_BIND) from error
     return DONE
@@ -184,10 +226,11 @@ def _read_text(options: argparse.Namespace) -> tuple[str, str, Settings]:
         raise Failure(str(errors), BAD_CONFIGURATION) from errors
 
 
-def serve(settings: Settings, page: Page | None = None) -> int:
+def serve(settings: Settings, error_log: ErrorLog) -> int:
     """Serve with these settings until stopped by a signal; the exit code."""
+    SIGNALS.keep()
     with ExitStack() as opened:
-        return _serve_on(_listening(settings, opened), settings, page)
+        return _serve_on(_listening(settings, opened), settings, error_log)
 
 
 def _listening(settings: Settings, opened: ExitStack) -> Sockets:
@@ -221,10 +264,10 @@ def _listening(settings: Settings, opened: ExitStack) -> Sockets:
     return Sockets(sockets, admin)
 
 
-def _serve_on(sockets: Sockets, settings: Settings, page: Page | None) -> int:
+def _serve_on(sockets: Sockets, settings: Settings, error_log: ErrorLog) -> int:
     style = settings.access_log
-    access_log = None if style == "off" else AccessLog(style, sys.stdout.fileno())
-    worker = Worker(settings, sockets, access_log, page)
+    access_log = None if style == "off" else AccessLog(style, STDOUT)
+    worker = Worker(settings, sockets, access_log, error_log=error_log)
     settle_memory()
     trio.run(_serve, worker, settings, sockets)
     return DONE

@@ -13,9 +13,11 @@ from hopproxy.link.watch import Watch
 from hopproxy.listener import Intake, close_listener
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.admin import Admin
+from hopproxy.observe.error_log import ErrorLog
 from hopproxy.record import CloseReason
 from hopproxy.runtime import Runtime
 from hopproxy.settings.schema import Settings
+from hopproxy.signals import SIGNALS, STOP
 
 log = logging.getLogger("hopproxy")
 
@@ -45,11 +47,13 @@ class Worker:
         sockets: Sockets,
         access_log: AccessLog | None,
         page: Page | None = None,
+        error_log: ErrorLog | None = None,
     ) -> None:
         self._settings = settings
         self._sockets = sockets
         self._access_log = access_log
         self._page = page
+        self._error_log = error_log
         self._stop = trio.Event()
         self._stop_now = trio.Event()
 
@@ -61,8 +65,11 @@ class Worker:
             runtime = Runtime(self._settings, watch)
             if self._access_log is not None:
                 base.start_soon(self._access_log.run)
+            if self._error_log is not None:
+                base.start_soon(self._error_log.run)
             if self._sockets.admin is not None:
-                base.start_soon(Admin(runtime, self._access_log).run, self._sockets.admin)
+                admin = Admin(runtime, self._access_log, self._error_log)
+                base.start_soon(admin.run, self._sockets.admin)
             task_status.started(runtime)
             try:
                 await self._serve(runtime, base)
@@ -124,11 +131,20 @@ class Worker:
         reload: Callable[[], None],
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """SIGTERM and SIGINT stop, SIGHUP reloads.  Runs until cancelled; started once it hears."""
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        """Stop on SIGTERM, SIGINT and SIGQUIT, reload on SIGHUP.  Runs until cancelled.
+
+        Started once it obeys; what came before is obeyed first.
+        """
+        wake = trio.lowlevel.current_trio_token().run_sync_soon
+
+        def obey(number: signal.Signals) -> None:
+            if number in STOP:
+                self.stop()
+            elif number == signal.SIGHUP:
+                reload()
+            else:
+                log.info("%s: heard, and nothing to do", number.name)
+
+        with SIGNALS.obeyed_by(lambda number: wake(obey, number)):
             task_status.started()
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    reload()
-                else:
-                    self.stop()
+            await trio.sleep_forever()

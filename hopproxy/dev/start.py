@@ -2,7 +2,6 @@
 
 import logging
 import socket
-import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -12,18 +11,23 @@ from hopproxy.dev.demo import Demo
 from hopproxy.dev.down import page_for
 from hopproxy.dev.settings import ADMIN, SITE, dev_settings, open_at
 from hopproxy.listener import open_listener
-from hopproxy.observe.access_log import AccessLog
+from hopproxy.observe.access_log import STDOUT, AccessLog
+from hopproxy.observe.error_log import ErrorLog
 from hopproxy.settings.units import Bind, OriginAddress
+from hopproxy.signals import SIGNALS
 from hopproxy.worker import Sockets, Worker
 
 log = logging.getLogger("hopproxy")
 
 
-def start(origin: OriginAddress | None, site: Bind | None, admin: Bind | None) -> None:
+def start(
+    origin: OriginAddress | None, site: Bind | None, admin: Bind | None, error_log: ErrorLog
+) -> None:
     """Serve until stopped by a signal; without an origin, with the demo behind.
 
     Where `site` or `admin` is None, the usual port or the next free one.  Raises CannotBind.
     """
+    SIGNALS.keep()
     demo_socket = None
     if origin is None:
         demo_socket = open_listener(Bind("tcp", "127.0.0.1", 0), 128)
@@ -34,8 +38,9 @@ def start(origin: OriginAddress | None, site: Bind | None, admin: Bind | None) -
     worker = Worker(
         settings,
         Sockets([client_socket], admin_socket),
-        AccessLog(settings.access_log, sys.stdout.fileno()),
+        AccessLog(settings.access_log, STDOUT),
         page_for(origin, settings.pseudonym.encode()),
+        error_log,
     )
     live_page = url(admin_bind)
     demo = None if demo_socket is None else (Demo(live_page), demo_socket)

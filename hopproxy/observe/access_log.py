@@ -18,6 +18,8 @@ from hopproxy.record import CloseRecord, ExchangeRecord, Limit
 
 log = logging.getLogger("hopproxy")
 
+#: The descriptor of standard output.
+STDOUT = 1
 #: Seconds between two writes.
 INTERVAL = 0.1
 #: Records kept before lines are made of them: bounds what one making costs the loop.

@@ -17,6 +17,7 @@ import trio
 
 from hopproxy.listener import close_listener
 from hopproxy.observe.access_log import AccessLog
+from hopproxy.observe.error_log import ErrorLog
 from hopproxy.observe.page import HTML, POLICY
 from hopproxy.observe.snapshot import closes_of, links_of, unready
 from hopproxy.runtime import Runtime
@@ -52,9 +53,11 @@ class Query(NamedTuple):
 class Admin:
     """Answers out of one runtime."""
 
-    def __init__(self, runtime: Runtime, access_log: AccessLog | None) -> None:
+    def __init__(
+        self, runtime: Runtime, access_log: AccessLog | None, error_log: ErrorLog | None = None
+    ) -> None:
         self._runtime = runtime
-        self._access_log = access_log
+        self._logs = access_log, error_log
         self._expose: Callable[[str], tuple[bytes, str]] | None = None
         self._open: dict[trio.CancelScope, None] = {}
         self._answers: dict[str, Callable[[Query], Awaitable[Answer]]] = {
@@ -158,7 +161,7 @@ class Admin:
             # Loaded when first asked for: it is a tenth of the start, and many never ask.
             from hopproxy.observe.metrics import Metrics
 
-            self._expose = Metrics(self._runtime, self._access_log).exposition
+            self._expose = Metrics(self._runtime, *self._logs).exposition
         body, content_type = self._expose(query.accept)
         return Answer(200, content_type, body)
 

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from hopproxy import __version__
 from hopproxy.observe.access_log import AccessLog
+from hopproxy.observe.error_log import ErrorLog
 from hopproxy.observe.snapshot import is_failed, origins, unready
 from hopproxy.runtime import BUCKETS, Runtime
 
@@ -29,11 +30,13 @@ from hopproxy.runtime import BUCKETS, Runtime
 class Metrics:
     """Everything that one worker exposes."""
 
-    def __init__(self, runtime: Runtime, access_log: AccessLog | None) -> None:
+    def __init__(
+        self, runtime: Runtime, access_log: AccessLog | None, error_log: ErrorLog | None = None
+    ) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Exchanges(runtime))
         self._registry.register(_Links(runtime))
-        self._registry.register(_Worker(runtime, access_log))
+        self._registry.register(_Worker(runtime, access_log, error_log))
         ProcessCollector(registry=self._registry)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
@@ -174,9 +177,12 @@ class _Links(Collector):
 class _Worker(Collector):
     """The process."""
 
-    def __init__(self, runtime: Runtime, access_log: AccessLog | None) -> None:
+    def __init__(
+        self, runtime: Runtime, access_log: AccessLog | None, error_log: ErrorLog | None
+    ) -> None:
         self._runtime = runtime
         self._access_log = access_log
+        self._error_log = error_log
         self._started = time.time() - (trio.current_time() - runtime.started)
 
     def collect(self) -> Iterator[Metric]:
@@ -196,4 +202,10 @@ class _Worker(Collector):
         dropped = self._access_log.dropped if self._access_log is not None else 0
         yield CounterMetricFamily(
             "hopproxy_access_log_dropped", "Log lines that were never written.", dropped
+        )
+        dropped = self._error_log.dropped if self._error_log is not None else 0
+        yield CounterMetricFamily(
+            "hopproxy_error_log_dropped",
+            "Lines for standard error that were never written.",
+            dropped,
         )

@@ -1,11 +1,15 @@
-"""Bytes out to a file, pipe, terminal or socket that must never hold up the one who writes."""
+"""Whole lines out to a descriptor, never waiting for whoever reads them.
 
-import errno
+Lines that are not taken in time are dropped, and counted.
+"""
+
 import logging
-import os
 import select
-import stat
 import time
+from collections import deque
+from collections.abc import Callable
+
+from hopproxy.observe.sink import open_sink
 
 #: Bytes waiting at which a write is due at once.
 DUE = 64 * 1024
@@ -15,34 +19,37 @@ BOUND = 4 * 1024 * 1024
 FAREWELL = 0.5
 #: Seconds between two warnings.
 QUIET = 60.0
-#: What a pipe that polls as writable takes without blocking, and whole: PIPE_BUF.
+#: Bytes that a pipe takes whole or not at all.
 PIECE = select.PIPE_BUF
 
 log = logging.getLogger("hopproxy")
+
+#: Told why lines were dropped, once a minute at most.
+Warn = Callable[[str], None]
 
 
 class Outlet:
     """Whole lines to one file descriptor, which is borrowed and stays as it is.
 
-    O_NONBLOCK would be shared with whoever else holds the descriptor's open file (the shell, the
-    next worker), so it is left alone: a pipe is asked by `poll` and given pieces it takes whole.
+    `name` is what warnings call it.  A write that falls short goes on where it stopped.
     """
 
-    def __init__(self, fd: int, name: str) -> None:
-        self._fd = fd
+    def __init__(self, fd: int, name: str, warn: Warn | None = None) -> None:
+        self._sink = open_sink(fd)
         self._name = name
-        self._waiting: list[tuple[bytes, int]] = []
+        self._warn = warn or log.warning
+        self._waiting: deque[tuple[bytes, int]] = deque()
         self._size = 0
         self._mid_line = False
         self._torn = False
         self._warned_at = -QUIET
         #: Lines that were dropped.
         self.dropped = 0
-        mode = os.fstat(fd).st_mode
-        self._may_block = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)
-        self._poll = select.poll()
-        if self._may_block:
-            self._poll.register(fd, select.POLLOUT)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something is still to be written."""
+        return bool(self._waiting)
 
     def add(self, data: bytes, lines: int) -> None:
         """Queue whole lines; past the bound they are dropped."""
@@ -54,54 +61,63 @@ class Outlet:
         if self._size >= DUE:
             self.write()
 
-    def write(self) -> None:
-        """Write what is taken now; the rest waits for the next time.  Never blocks, never raises.
+    def write(self) -> bool:
+        """Write what is taken now; whether that was all.  Never blocks, never raises.
 
-        On an error (disk full, reader gone) what waits is dropped.
+        The rest waits for the next time.  On an error (disk full, reader gone) it is dropped.
         """
-        if not self._waiting:
-            return
-        data = b"".join([data for data, _ in self._waiting])
-        if self._torn:
-            data = b"\n" + data
-        at = 0
-        failure: OSError | None = None
         try:
-            while at < len(data) and (not self._may_block or self._poll.poll(0)):
-                at += self._put(data, at)
+            while self._waiting:
+                self._write_first()
+        except (BlockingIOError, InterruptedError):
+            return False
         except OSError as error:
-            failure = error
-        if at:
-            self._torn = False
-            rest = data[at:]
-            self._waiting = [(rest, rest.count(b"\n"))] if rest else []
-            self._size = len(rest)
-        if failure is not None and failure.errno not in (errno.EAGAIN, errno.EINTR):
-            self._drop_waiting(failure.strerror or str(failure))
+            self._drop_waiting(error.strerror or str(error))
+            return False
+        return True
 
     def finish(self) -> None:
         """Write all that is left, for a moment even to a slow reader."""
         late = time.monotonic() + FAREWELL
         self.write()
-        while self._waiting and time.monotonic() < late:
-            self._poll.poll(20)
+        while (self._waiting or self._sink.is_busy()) and time.monotonic() < late:
+            self._sink.wait(0.02)
             self.write()
-        if self._waiting:
+        if self._waiting or self._sink.is_busy():
             self._drop_waiting("nobody reads it")
 
+    def _write_first(self) -> None:
+        """Write what has waited longest.  Raises OSError; what was written before is noted."""
+        data = self._waiting[0][0]
+        if self._torn:
+            data = b"\n" + data
+        at = 0
+        try:
+            while at < len(data):
+                at += self._put(data, at)
+        finally:
+            if at:
+                self._torn = False
+                self._mid_line = data[at - 1] != 10
+                self._size -= len(self._waiting.popleft()[0])
+                if rest := data[at:]:
+                    self._waiting.appendleft((rest, rest.count(b"\n")))
+                    self._size += len(rest)
+
     def _put(self, data: bytes, at: int) -> int:
-        """One write; pieces end with a line, since other workers may write to the same pipe."""
+        """One write; pieces end with a line, since others may write to the same reader."""
         end = len(data)
-        if self._may_block and end > at + PIECE:
+        if self._sink.shared and end > at + PIECE:
             end = data.rfind(b"\n", at, at + PIECE) + 1 or at + PIECE
-        count = os.write(self._fd, data[at:end])
-        if count:
-            self._mid_line = data[at + count - 1] != 10
+        count = self._sink.put(data[at:end])
+        if not count:
+            raise BlockingIOError
         return count
 
     def _drop_waiting(self, why: str) -> None:
-        lines = sum(count for _, count in self._waiting)
-        self._waiting = []
+        left = self._sink.give_up()
+        lines = left.count(b"\n") + sum(count for _, count in self._waiting)
+        self._waiting.clear()
         self._size = 0
         self._torn = self._torn or self._mid_line
         self._drop(lines, why)
@@ -111,4 +127,4 @@ class Outlet:
         now = time.monotonic()
         if now - self._warned_at >= QUIET:
             self._warned_at = now
-            log.warning("%s: %d lines dropped so far: %s", self._name, self.dropped, why)
+            self._warn(f"{self._name}: {self.dropped} lines dropped so far: {why}")

@@ -39,7 +39,7 @@ def test_run_forwards_to_the_origin_of_its_settings(tmp_path: Path) -> None:
     assert fields["via"] == "1.1 hopproxy"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_signal_ends_an_idle_proxy_with_0(tmp_path: Path, number: signal.Signals) -> None:
     file, url = write_settings(tmp_path, free_port(), "drain_timeout: 10s")
     with hopproxy("run", "--config", str(file), until=LISTENING) as command:

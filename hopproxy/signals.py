@@ -1,0 +1,71 @@
+"""Signals, heard from the first moment of a serving process.
+
+Until something listens, a stop ends the process at once.  From then on signals are kept until a
+worker obeys them, so that none is lost: as process 1 a signal that nobody hears does nothing.
+"""
+
+import contextlib
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+#: Signals that drain, and at the second time stop.
+STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+#: Signals that would kill if they were not heard.
+HARMLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+Obey = Callable[[signal.Signals], None]
+
+
+class Signals:
+    """The signals of this process.  There is one, since the kernel has one set of them."""
+
+    def __init__(self) -> None:
+        self._heard: deque[signal.Signals] = deque()
+        self._obey: Obey | None = None
+        self._keeps = False
+
+    def hear(self) -> None:
+        """Take over the signals of this process.  Call it in the main thread, once or again."""
+        for number in (*STOP, *HARMLESS):
+            signal.signal(number, self._on_signal)
+        if os.getpid() == 1:
+            signal.signal(signal.SIGCHLD, _reap)
+            _reap(signal.SIGCHLD, None)
+
+    def keep(self) -> None:
+        """From now on a stop is kept until it is obeyed: something is about to listen."""
+        self._keeps = True
+
+    @contextlib.contextmanager
+    def obeyed_by(self, obey: Obey) -> Iterator[None]:
+        """Call `obey` for each signal, those kept before included, from within the handler."""
+        self._obey = obey
+        try:
+            self._pass_on()
+            yield
+        finally:
+            self._obey = None
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if number in STOP and not self._keeps:
+            os._exit(0)  # an exception could be swallowed wherever it comes up
+        self._heard.append(signal.Signals(number))
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        with contextlib.suppress(IndexError):  # a signal within may have passed on all of them
+            while self._obey is not None:
+                self._obey(self._heard.popleft())
+
+
+def _reap(_: int, __: FrameType | None) -> None:
+    """Process 1 inherits the orphans of its container; each has to be waited for."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+SIGNALS = Signals()
