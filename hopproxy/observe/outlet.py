@@ -83,8 +83,7 @@ class Outlet:
         while (self._waiting or self._sink.is_busy()) and time.monotonic() < late:
             self._sink.wait(0.02)
             self.write()
-        if self._waiting or self._sink.is_busy():
-            self._drop_waiting("nobody reads it")
+        self._drop_waiting("nobody reads it")
 
     def _write_first(self) -> None:
         """Write what has waited longest.  Raises OSError; what was written before is noted."""
@@ -117,6 +116,8 @@ class Outlet:
     def _drop_waiting(self, why: str) -> None:
         left = self._sink.give_up()
         lines = left.count(b"\n") + sum(count for _, count in self._waiting)
+        if not lines:
+            return
         self._waiting.clear()
         self._size = 0
         self._torn = self._torn or self._mid_line

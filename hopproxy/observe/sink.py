@@ -39,7 +39,7 @@ class Sink(ABC):
         """Block until more may be taken, at most so long."""
 
     def is_busy(self) -> bool:
-        """Whether something that was taken has not been written yet."""
+        """Whether something that was taken is still being written."""
         return False
 
     def give_up(self) -> bytes:
@@ -115,18 +115,15 @@ class _ByThread(Sink):
 
     def wait(self, seconds: float) -> None:
         with self._turn:
-            self._turn.wait_for(self._has_settled, seconds)
+            self._turn.wait_for(lambda: not self.is_busy(), seconds)
 
     def is_busy(self) -> bool:
-        return bool(self._left) or self._writing
+        return self._error is None and (self._writing or bool(self._left))
 
     def give_up(self) -> bytes:
         with self._turn:
             left, self._left, self._error = self._left, b"", None
         return left
-
-    def _has_settled(self) -> bool:
-        return self._error is not None or not self.is_busy()
 
     def _has_work(self) -> bool:
         return bool(self._left) and self._error is None
