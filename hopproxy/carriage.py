@@ -84,6 +84,7 @@ class Carriage:
         record.attempts += 1
         record.origin = origin.label
         record.upstream_number = upstream.number
+        record.local_port = upstream.local_port
         upstream.idled = self.client.since - upstream.since
         record.fresh = upstream.served == 1
         if record.fresh:

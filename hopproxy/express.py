@@ -92,6 +92,8 @@ class Express(Lane):
         client.since = record.started = now
         record.method, record.target, record.host = request.method, request.target, request.host
         record.route = application.name
+        if client.sender.trusted:
+            record.client = client.name_by(request)
         client.buffer = b""
         if request.body is SIZED:
             carriage.body = data[end + 4 :]

@@ -67,8 +67,9 @@ class Gateway:
         #: The lanes of links without a task.
         self._lanes: dict[ClientLink, Lane] = {}
 
-    def admit(self, sock: socket.socket, address: str) -> None:
-        """Begin to serve an accepted connection."""
+    def admit(self, sock: socket.socket, peer: str | tuple[str, int]) -> None:
+        """Begin to serve an accepted connection of this address, or address and port."""
+        address, port = (peer, 0) if isinstance(peer, str) else peer
         runtime = self._runtime
         limits = runtime.settings.client
         try:
@@ -78,7 +79,7 @@ class Gateway:
             log.warning("a connection from %s cannot be served: %s", address or "unix", error)
             return
         clients = runtime.clients
-        client = ClientLink(transport, self._sender(address), limits, clients.idle)
+        client = ClientLink(transport, self._sender(address), limits, clients.idle, port)
         clients.links[client] = None
         clients.accepted += 1
         lane = self._lanes[client] = Express(client, runtime, self)
@@ -156,6 +157,8 @@ class Gateway:
         else:
             record = ExchangeRecord(client.peer, client.number, client.served, client.since)
             record.method, record.target, record.host = request.method, request.target, request.host
+            if client.sender.trusted:
+                record.client = client.name_by(request)
         try:
             if carriage is not None:
                 begun = runtime.applications[record.route]
@@ -302,6 +305,7 @@ class Gateway:
         times = (now, now - client.opened, now - client.since)
         reason = client.close_reason or reason
         record = CloseRecord(Hop.CLIENT, client.peer, reason, times, client.served)
+        record.client = client.named
         if not client.gone:  # who leaves under its own request was not idle
             record.limit = setting_behind(reason, client.limits)
         self._runtime.closes.add(record)

@@ -200,5 +200,5 @@ class Intake:
                     gateway.shed()
                     return PAUSE
                 continue  # the client had gone before it was accepted
-            gateway.admit(sock, address[0] if isinstance(address, tuple) else "")
+            gateway.admit(sock, address[:2] if isinstance(address, tuple) else "")
         return TURN

@@ -147,9 +147,14 @@ UNUSED_AFTER = {
 
 
 class CloseRecord:
-    """One ended link.  `limit` is what bounded it in the state it was in, None if nothing did."""
+    """One ended link.  `limit` is what bounded it in the state it was in, None if nothing did.
 
-    __slots__ = ("age", "at", "hop", "idle", "limit", "peer", "reason", "requests")
+    `client` is whom a trusted peer named last, `local_port` our own port on an upstream link.
+    """
+
+    __slots__ = (
+        "age", "at", "client", "hop", "idle", "limit", "local_port", "peer", "reason", "requests",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -166,6 +171,8 @@ class CloseRecord:
         self.at, self.age, self.idle = times
         self.requests = requests
         self.limit: Limit | None = None
+        self.client = ""
+        self.local_port = 0
 
 
 class Closes:
@@ -189,9 +196,13 @@ class ExchangeRecord:
 
     Times are seconds of the process clock; sizes are body bytes, as carried, framing excluded.
     `status` is what the client was sent, 0 when no response began.  `suffered` is the last upstream
-    link that ended under it, `unused` why its link was a fresh one.
+    link that ended under it, `unused` why its link was a fresh one.  `peer` is the address and the
+    port at the other end of the client link, `client` whom a trusted peer named; `local_port` is
+    our own port on the upstream link, 0 on a Unix socket.
     """
 
+    client = ""
+    local_port = 0
     first_byte = 0.0
     ended = 0.0
     method = b""

@@ -9,8 +9,12 @@ from hopproxy.message import Body, RequestHead
 from hopproxy.record import CloseReason, Hop
 from hopproxy.rules.forwarding import Sender
 from hopproxy.rules.persistence import client_asks, client_can_keep
+from hopproxy.settings.units import authority
 from hopproxy.wire import http1
 from hopproxy.wire.unfinished import UnfinishedRequest
+
+#: Characters of a client's name that are kept: an obfuscated one may be of any length.
+NAME_SIZE = 64
 
 
 class ClientLimits(Protocol):
@@ -61,7 +65,8 @@ class ClientLink(Link):
     `awaits` is what the exchange under way waits for; `partner` is the upstream link it is coupled
     to, for those who look.  `ending` is set once the link must close after the answer on its way.
     `private` is an upstream link that only this client may use (NTLM).  `unbounded` while a
-    response goes out whose end only the close will tell.
+    response goes out whose end only the close will tell.  `peer` is the address and the port at
+    its other end, `named` the client that a trusted proxy there has named last.
     """
 
     __slots__ = (
@@ -70,6 +75,7 @@ class ClientLink(Link):
         "gone",
         "idle_links",
         "limits",
+        "named",
         "partner",
         "private",
         "sender",
@@ -82,8 +88,10 @@ class ClientLink(Link):
         sender: Sender,
         limits: ClientLimits,
         idle_links: "dict[ClientLink, None]",
+        port: int = 0,
     ) -> None:
-        super().__init__(transport, sender.peer)
+        super().__init__(transport, authority(sender.peer, port) if port else sender.peer)
+        self.named = ""
         self.sender = sender
         self.limits = limits
         self.body_timeout = limits.body_timeout
@@ -96,6 +104,11 @@ class ClientLink(Link):
         self.private: Bound | None = None
         self.unbounded = False
         transport.owner = self
+
+    def name_by(self, request: RequestHead) -> str:
+        """The client that this request names, where a trusted proxy sent it; empty if none."""
+        self.named = self.sender.client(request)[:NAME_SIZE]
+        return self.named
 
     async def read_head(self) -> RequestHead | None:
         """The next request, None when the client closed between two of them.

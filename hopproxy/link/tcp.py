@@ -45,6 +45,15 @@ def break_after(sock: socket.socket, seconds: float) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
+def local_port(sock: socket.socket) -> int:
+    """Our own port, by which a person finds the connection in `ss` or in a capture; 0: none."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return 0
+    with contextlib.suppress(OSError):
+        return int(sock.getsockname()[1])
+    return 0
+
+
 def round_trip(sock: socket.socket) -> float:
     """The smoothed round trip time in seconds."""
     return _field(sock, _RTT) / 1e6

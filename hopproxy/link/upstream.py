@@ -51,7 +51,7 @@ class UpstreamLink(Link):
     origin has not accepted them.
     `idled` is for how long it had been idle when it was lent, below 0 if it had not, and `unused`
     why it was opened although there were others.  `delayed_ack` learns whether the origin waits for
-    our ACKs, None where there are none (Unix sockets).
+    our ACKs, None where there are none (Unix sockets).  `local_port` is our own port, 0 there.
     """
 
     __slots__ = (
@@ -71,6 +71,7 @@ class UpstreamLink(Link):
         "keep_for",
         "keeper",
         "limits",
+        "local_port",
         "old_at",
         "origin",
         "private",
@@ -85,6 +86,7 @@ class UpstreamLink(Link):
         self.origin = origin
         self.keeper = keeper
         self.limits = limits
+        self.local_port = 0
         self.body_timeout = limits.body_timeout
         self.write_timeout = limits.write_timeout
         self.answer_by = float("inf")

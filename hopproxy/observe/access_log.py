@@ -15,6 +15,7 @@ import trio
 
 from hopproxy.observe.outlet import Outlet
 from hopproxy.record import CloseRecord, ExchangeRecord, Limit
+from hopproxy.settings.units import address_and_port
 
 log = logging.getLogger("hopproxy")
 
@@ -38,6 +39,7 @@ class Suffered(msgspec.Struct, gc=False):
     age: float
     idle: float
     requests: int
+    local_port: int
     limit: float | None
     limit_from: str | None
 
@@ -47,11 +49,15 @@ class Line(msgspec.Struct, gc=False):
 
     `time` is when it ended.  Sizes are body bytes, `first_byte_ms` is null where no response
     began; `upstream_close` is why the upstream link served no more, null where it was kept.
-    `unused` is why a fresh link was opened although there had been others.
+    `unused` is why a fresh link was opened although there had been others.  `client` is the address
+    that asks: what a trusted proxy named, or else the peer's.  `local_port` is our own port on the
+    upstream link; ports are 0 where there are none.
     """
 
     time: str
     client: str
+    peer: str
+    peer_port: int
     client_link: int
     client_request: int
     method: str
@@ -65,6 +71,7 @@ class Line(msgspec.Struct, gc=False):
     upstream: str
     origin: str
     upstream_link: int
+    local_port: int
     reused: bool
     attempts: int
     cause: str = ""
@@ -152,13 +159,16 @@ class AccessLog:
     def _line(self, record: ExchangeRecord) -> Line:
         started, ended, first = record.started, record.ended, record.first_byte
         number = record.upstream_number
+        address, port = address_and_port(record.peer)
         wall = ended + self._offset
         second = int(wall)
         if second != self._second:
             self._set_second(second)
         line = Line(
             self._prefix + self._millis[int((wall - second) * 1000)],
-            record.peer,
+            record.client or address,
+            address,
+            port,
             record.link_number,
             record.link_request,
             _usual(record.method),
@@ -172,6 +182,7 @@ class AccessLog:
             record.route,
             record.origin,
             number,
+            record.local_port,
             number > 0 and not record.fresh,
             record.attempts,
         )
@@ -207,14 +218,14 @@ class AccessLog:
         return "".join([self._sentence(record) for record in records]).encode()
 
     def _sentence(self, record: ExchangeRecord) -> str:
-        """`21:30:01.123 127.0.0.1 "GET /x" 200 13B 1.5ms app #7 reused`, and what went wrong."""
+        """`21:30:01.123 10.0.0.2:52100 "GET /x" 200 13B 1.5ms app #7:40112 reused`, then errors."""
         request = "-"
         if record.method:
             request = f"{printable(record.method)} {printable(record.target)}"
             request = request.replace('"', "\\x22")
         words = [
             self._time(record.ended + self._offset),
-            record.peer,
+            f"{record.client} by {record.peer}" if record.client else record.peer,
             f'"{request}"',
             f"{record.status or '-'} {record.sent}B {(record.ended - record.started) * 1000:.1f}ms",
         ]
@@ -222,7 +233,10 @@ class AccessLog:
             use = "new" if record.fresh else "reused"
             if record.unused is not None:
                 use += f"({record.unused.value})"
-            words.append(f"{record.route} #{record.upstream_number} {use}")
+            link = f"#{record.upstream_number}"
+            if record.local_port:
+                link += f":{record.local_port}"
+            words.append(f"{record.route} {link} {use}")
             if record.attempts > 1:
                 words.append(f"after {record.attempts - 1} failed")
             if record.upstream_close is not None:
@@ -244,6 +258,7 @@ def _suffered(close: CloseRecord) -> Suffered:
         round(close.age, 3),
         round(close.idle, 3),
         close.requests,
+        close.local_port,
         round(limit.value, 3) if limit is not None else None,
         limit.source.value if limit is not None else None,
     )

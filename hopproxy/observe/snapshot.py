@@ -16,7 +16,9 @@ from hopproxy.link.link import Link
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.wait import Wait
+from hopproxy.record import CloseRecord, Hop
 from hopproxy.runtime import Runtime
+from hopproxy.settings.units import address_and_port
 
 Row = dict[str, Any]
 L = TypeVar("L", bound=Link)
@@ -110,6 +112,8 @@ def client_row(link: ClientLink, now: float) -> Row:
     elif is_upgraded(link):
         state = "upgraded"
     row = _row(link, now, state)
+    row["peer"], row["peer_port"] = address_and_port(link.peer)
+    row["client"] = link.named or row["peer"]
     row["idle_limit"] = round(link.transport.read_by - link.since, 3) if idle else None
     row["coupled_to"] = link.partner.number if link.partner is not None else None
     row["busy"] = 0.0 if idle else round(now - link.since, 3)
@@ -124,6 +128,7 @@ def upstream_row(link: UpstreamLink, origin: Origin, client: ClientLink | None, 
         state = "private"  # between two requests of the one client it is bound to
     row = _row(link, now, state)
     row["origin"] = origin.label
+    row["local_port"] = link.local_port
     resting = idle or link in origin.private
     row["idle_limit"] = round(link.transport.read_by - link.since, 3) if resting else None
     row["coupled_to"] = client.number if client is not None else None
@@ -200,6 +205,14 @@ def learned_row(origin: Origin, now: float) -> Row:
     }
 
 
+def _party(record: CloseRecord) -> Row:
+    """Who was at the other end of a link, and where it began."""
+    if record.hop is Hop.UPSTREAM:
+        return {"peer": record.peer, "local_port": record.local_port}
+    peer, port = address_and_port(record.peer)
+    return {"peer": peer, "peer_port": port, "client": record.client or peer}
+
+
 # -- the worker ------------------------------------------------------------------------------
 
 
@@ -245,7 +258,7 @@ def closes_of(runtime: Runtime, most: int | None = None) -> Row:
             "hop": record.hop.value,
             "owner": record.reason.owner.value,
             "reason": record.reason.label,
-            "peer": record.peer,
+            **_party(record),
             "age": round(record.age, 3),
             "idle": round(record.idle, 3),
             "requests": record.requests,

@@ -11,7 +11,7 @@ from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 from hopproxy.errors import ConnectFailed, HopError, LocalShortage
 from hopproxy.link.dial import Dial, Result
 from hopproxy.link.endpoint import QUICKACK
-from hopproxy.link.tcp import break_after, round_trip, tune
+from hopproxy.link.tcp import break_after, local_port, round_trip, tune
 from hopproxy.link.transport import Transport
 from hopproxy.link.upstream import Keeper, UpstreamLink
 from hopproxy.link.watch import Watch
@@ -109,6 +109,7 @@ class Opener:
             detail = f"the connection to {origin.label} cannot be used: {error.strerror}"
             raise LocalShortage(detail) from error
         link = UpstreamLink(transport, origin.label, self._keeper, settings)
+        link.local_port = local_port(result)
         origin.learned.rtt = origin.delayed_ack.rtt = round_trip(result)
         if result.family != socket.AF_UNIX and QUICKACK is not None:
             link.delayed_ack = origin.delayed_ack

@@ -267,6 +267,7 @@ class Pool:
         times = (now, now - link.opened, now - link.since)
         record = CloseRecord(Hop.UPSTREAM, origin.label, reason, times, link.served)
         record.limit = origin.limit_on(link, reason)
+        record.local_port = link.local_port
         origin.ended(link, reason)
         link.close(reason)
         self._closes.add(record)

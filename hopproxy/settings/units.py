@@ -5,6 +5,7 @@ What cannot be read raises `Misread`, which says what could.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal
 
@@ -95,6 +96,15 @@ def unmapped(address: str) -> str:
 def authority(host: str, port: int) -> str:
     """`host:port`, with the brackets that an IPv6 address needs (RFC 3986 section 3.2.2)."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@lru_cache(512)
+def address_and_port(peer: str) -> tuple[str, int]:
+    """`::1` and 52100 of `[::1]:52100`, as `authority` writes them; port 0 where there is none."""
+    address, _, port = peer.rpartition(":")
+    if not port.isdecimal() or not address:
+        return peer, 0
+    return address.strip("[]"), int(port)
 
 
 def parse_bind(text: str) -> Bind:

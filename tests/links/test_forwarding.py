@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import socket
 
 import pytest
 
+from hopproxy.link import tcp
+from hopproxy.pool import opener
 from hopproxy.settings.units import parse_network
 from tests.cli.test_serving import has_ipv6
 from tests.raw_peers import OK, Message
@@ -149,3 +152,33 @@ async def test_an_ipv4_proxy_is_trusted_on_a_dual_stack_listener(
     request = await sent(tcp_hops, b"Host: a", b"X-Forwarded-For: ::ffff:1.2.3.4")
     assert request.values(b"x-forwarded-for") == [b"1.2.3.4, 127.0.0.1"]
     assert request.values(b"forwarded") == [b"for=1.2.3.4, for=127.0.0.1;host=a;proto=http"]
+
+
+async def test_our_own_port_is_asked_for_once_for_each_link(
+    tcp_hops: Hops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def counted(sock: socket.socket) -> int:
+        asked.append(sock)
+        return tcp.local_port(sock)
+
+    monkeypatch.setattr(opener, "local_port", counted)
+    await tcp_hops.start()
+    client, upstream = await tcp_hops.pair()
+    for _ in range(4):
+        await tcp_hops.again(client, upstream)
+    assert {one.local_port for one in tcp_hops.records.kept} == {upstream.sock.getpeername()[1]}
+    assert {one.peer for one in tcp_hops.records.kept} == {
+        f"127.0.0.1:{client.sock.getsockname()[1]}"
+    }
+    assert len(asked) == 1
+
+
+async def test_a_unix_socket_has_no_ports(hops: Hops) -> None:
+    await hops.start(trusted_proxies=UNIX)
+    await sent(hops, b"Host: a", b"X-Forwarded-For: 1.2.3.4")
+    await sent(hops, b"Host: a")
+    first, second = hops.records.kept
+    assert (first.peer, first.client, first.local_port) == ("unix", "1.2.3.4", 0)
+    assert (second.peer, second.client) == ("unix", "")

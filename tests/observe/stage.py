@@ -19,7 +19,7 @@ from hopproxy.observe.access_log import AccessLog
 from hopproxy.runtime import Runtime
 from hopproxy.settings.schema import Admin as AdminSettings
 from hopproxy.settings.schema import ClientSettings, Pool, Settings, Upstream
-from hopproxy.settings.units import Bind, OriginAddress
+from hopproxy.settings.units import Bind, Network, OriginAddress
 from hopproxy.worker import Sockets, Worker
 
 ANYWHERE = Bind("tcp", "127.0.0.1", 0)
@@ -41,9 +41,12 @@ class Origin:
     def __init__(self) -> None:
         self.release = trio.Event()
         self.requests = 0
+        #: The port at the other end of each connection.
+        self.peers: list[int] = []
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """One connection of the pool."""
+        self.peers.append(stream.socket.getpeername()[1])
         async with stream:
             data = b""
             while True:
@@ -82,6 +85,7 @@ class Client:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
+        self.port: int = stream.socket.getsockname()[1]
 
     async def ask(self, target: str = "/", method: str = "GET", *fields: str) -> Response:
         """One request on this connection, and its response."""
@@ -138,7 +142,9 @@ class Stage:
         self._fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self._streams: list[trio.SocketStream] = []
 
-    async def start(self, style: str, client: ClientSettings, pool: Pool) -> None:
+    async def start(
+        self, style: str, client: ClientSettings, pool: Pool, trusted: tuple[Network, ...]
+    ) -> None:
         """Origin, listeners, worker."""
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         self.origin_port = listeners[0].socket.getsockname()[1]
@@ -152,6 +158,7 @@ class Stage:
             },
             admin=AdminSettings(bind=ANYWHERE),
             drain_timeout=PATIENCE,
+            trusted_proxies=trusted,
         )
         sockets = Sockets([open_listener(ANYWHERE, 64)], open_listener(ANYWHERE, 64))
         assert sockets.admin is not None
@@ -206,12 +213,13 @@ async def stage(
     style: str = "json",
     client: ClientSettings | None = None,
     pool: Pool | None = None,
+    trusted_proxies: tuple[Network, ...] = (),
 ) -> AsyncIterator[Stage]:
     """A stage that is cleared at the end."""
     async with trio.open_nursery() as nursery:
         made = Stage(nursery, log)
         try:
-            await made.start(style, client or ClientSettings(), pool or Pool())
+            await made.start(style, client or ClientSettings(), pool or Pool(), trusted_proxies)
             yield made
             made.worker.stop()
             made.worker.stop()

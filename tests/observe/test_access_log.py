@@ -15,8 +15,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from hopproxy.observe.access_log import BATCH, AccessLog
+from hopproxy.observe.access_log import BATCH, AccessLog, Line
 from hopproxy.record import CloseReason, ExchangeRecord
+from hopproxy.settings.units import Network, parse_network
 from tests.observe.stage import eventually, stage
 
 
@@ -68,6 +69,8 @@ async def test_every_field_of_an_exchange(tmp_path: Path) -> None:
     (link,) = ports["clients"]
     assert first == {
         "client": "127.0.0.1",
+        "peer": "127.0.0.1",
+        "peer_port": client.port,
         "client_link": link["number"],
         "client_request": 1,
         "method": "GET",
@@ -79,6 +82,7 @@ async def test_every_field_of_an_exchange(tmp_path: Path) -> None:
         "upstream": "app",
         "origin": f"http://127.0.0.1:{s.origin_port}",
         "upstream_link": upstream["number"],
+        "local_port": upstream["local_port"],
         "reused": False,
         "attempts": 1,
         "cause": "",
@@ -90,6 +94,65 @@ async def test_every_field_of_an_exchange(tmp_path: Path) -> None:
     }
     assert (second["method"], second["client_request"], second["reused"]) == ("POST", 2, True)
     assert (second["client_link"], second["upstream_link"]) == (link["number"], upstream["number"])
+
+
+async def test_a_person_finds_both_links_by_their_ports(tmp_path: Path) -> None:
+    async with stage(tmp_path / "log") as s:
+        client = await s.client()
+        await client.ask("/")
+        await client.ask("/close")
+        first, second = await s.records(2)
+        closed = await s.look("/closes")
+    assert (first["peer"], first["peer_port"]) == ("127.0.0.1", client.port)
+    assert first["local_port"] == second["local_port"] == s.origin.peers[0]
+    (close,) = closed["closes"]
+    assert (close["hop"], close["local_port"]) == ("upstream", s.origin.peers[0])
+
+
+@pytest.mark.parametrize("style", ["json", "text"])
+async def test_behind_a_trusted_front_the_client_and_the_front_are_told(
+    tmp_path: Path, style: str
+) -> None:
+    trusted = (parse_network("127.0.0.0/8"),)
+    async with stage(tmp_path / "log", style, trusted_proxies=trusted) as s:
+        client = await s.client()
+        await client.ask("/", "GET", "X-Forwarded-For: 6.6.6.6, 203.0.113.9, 127.0.0.2")
+        await client.ask("/", "GET", 'Forwarded: for="[2001:db8::9]:4711"')
+        await client.ask("/", "GET")
+        await client.ask("/", "OPTIONS", "Max-Forwards: 0", "X-Forwarded-For: 203.0.113.10")
+        lines = await s.lines(4)
+        (row,) = (await s.look("/links"))["clients"]
+    peer = f"127.0.0.1:{client.port}"
+    named = ["203.0.113.9", "2001:db8::9", "", "203.0.113.10"]
+    if style == "text":
+        told = [line.split(' "')[0].split(" ", 1)[1] for line in lines]
+        assert told == [f"{one} by {peer}" if one else peer for one in named]
+    else:
+        records = [json.loads(line) for line in lines]
+        assert [one["client"] for one in records] == [one or "127.0.0.1" for one in named]
+        assert {(one["peer"], one["peer_port"]) for one in records} == {("127.0.0.1", client.port)}
+    assert (row["client"], row["peer"], row["peer_port"]) == (
+        "203.0.113.10", "127.0.0.1", client.port,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("trusted", [(), (parse_network("192.0.2.0/24"),)])
+async def test_a_stranger_names_nobody(tmp_path: Path, trusted: tuple[Network, ...]) -> None:
+    async with stage(tmp_path / "log", trusted_proxies=trusted) as s:
+        client = await s.client()
+        await client.ask("/", "GET", "X-Forwarded-For: 203.0.113.9")
+        (only,) = await s.records(1)
+        (row,) = (await s.look("/links"))["clients"]
+    assert (only["client"], row["client"]) == ("127.0.0.1", "127.0.0.1")
+
+
+async def test_a_name_of_any_length_does_not_fill_the_log(tmp_path: Path) -> None:
+    trusted = (parse_network("127.0.0.0/8"),)
+    async with stage(tmp_path / "log", trusted_proxies=trusted) as s:
+        client = await s.client()
+        await client.ask("/", "GET", "X-Forwarded-For: _" + "x" * 9000)
+        (only,) = await s.records(1)
+    assert only["client"] == "_" + "x" * 63
 
 
 async def test_a_stale_link_a_retry_and_a_failure(tmp_path: Path) -> None:
@@ -153,13 +216,13 @@ async def test_text_is_a_line_for_people(tmp_path: Path) -> None:
         await client.ask("/close")
         await client.ask("/die")
         first, second, third = await s.lines(3)
-    stamp = r"\d\d:\d\d:\d\d\.\d{3} 127\.0\.0\.1 "
-    assert re.fullmatch(stamp + r'"GET /a" 200 13B \d+\.\dms app #\d+ new', first)
+    stamp = rf"\d\d:\d\d:\d\d\.\d{{3}} 127\.0\.0\.1:{client.port} "
+    assert re.fullmatch(stamp + r'"GET /a" 200 13B \d+\.\dms app #\d+:\d+ new', first)
     assert re.fullmatch(
-        stamp + r'"GET /close" 200 13B \d+\.\dms app #\d+ reused closed:peer_asked', second
+        stamp + r'"GET /close" 200 13B \d+\.\dms app #\d+:\d+ reused closed:peer_asked', second
     )
     assert re.fullmatch(
-        stamp + r'"GET /die" 502 \d+B \d+\.\dms app #\d+ new\(closed_by_origin\) '
+        stamp + r'"GET /die" 502 \d+B \d+\.\dms app #\d+:\d+ new\(closed_by_origin\) '
         r"closed:peer_closed ! connection_terminated: "
         r"the origin closed the connection before it answered",
         third,
@@ -319,3 +382,11 @@ async def test_a_fault_of_the_log_costs_lines_only(
     assert log.dropped == 1
     assert caplog.messages == ["access log: 1 lines could not be made"]
     assert json.loads(path.read_text())["target"] == "/next"
+
+
+def test_the_readme_names_every_field() -> None:
+    table = (Path(__file__).parents[2] / "README.md").read_text()
+    table = table.partition("## The access log")[2].partition("## Settings")[0]
+    named = [name for row in re.findall(r"(?m)^\| (`.*?) \|", table)
+             for name in re.findall(r"`(\w+)`", row)]  # fmt: skip
+    assert sorted(named) == sorted(Line.__struct_fields__)

@@ -19,6 +19,7 @@ from hopproxy.settings.amounts import (
 from hopproxy.settings.units import (
     Bind,
     OriginAddress,
+    address_and_port,
     authority,
     parse_bind,
     parse_network,
@@ -417,3 +418,16 @@ def test_an_address_is_a_network_of_one(address: IPv6Address) -> None:
 )
 def test_ipv4_inside_of_ipv6_is_told_as_ipv4(address: str, written: str) -> None:
     assert unmapped(address) == written
+
+
+@pytest.mark.parametrize(
+    ("peer", "told"),
+    [
+        ("192.0.2.7:5", ("192.0.2.7", 5)),
+        ("[2001:db8::1]:5", ("2001:db8::1", 5)),
+        ("unix", ("unix", 0)),
+        ("192.0.2.7", ("192.0.2.7", 0)),
+    ],
+)
+def test_a_peer_is_an_address_and_a_port(peer: str, told: tuple[str, int]) -> None:
+    assert address_and_port(peer) == told
