@@ -16,7 +16,7 @@ ADMIN = Bind("tcp", "127.0.0.1", 9901)
 #: How many ports are tried, from the default one upwards.
 PORTS = 20
 
-#: Seconds.  A breakpoint in the application may take its time, a socket for hot reload stays open.
+#: Seconds.  Either end may be held by a debugger; a WebSocket for hot reload stays open.
 PATIENCE = 3600.0
 TUNNEL = 24 * 3600.0
 CONNECT = 1.0
@@ -50,13 +50,16 @@ def dev_settings(origin: OriginAddress, site: Bind, admin: Bind) -> Settings:
         drain_timeout=DRAIN,
         listeners=(Listener(bind=site),),
         # Cookies of everything that was ever served on localhost come along with each request.
-        client=ClientSettings(max_head_size=64 * KiB, body_timeout=PATIENCE),
+        client=ClientSettings(
+            max_head_size=64 * KiB, body_timeout=PATIENCE, write_timeout=PATIENCE
+        ),
         upstreams={
             "app": Upstream(
                 origins=(origin,),
                 connect_timeout=CONNECT,
                 response_timeout=PATIENCE,
                 body_timeout=PATIENCE,
+                write_timeout=PATIENCE,
                 tunnel_timeout=TUNNEL,
                 tcp_user_timeout=0.0,  # a breakpoint reads nothing either
             )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import pytest
 
-from hopproxy.dev.settings import bind_of, dev_settings, open_at, origin_of
+from hopproxy.dev.settings import ADMIN, SITE, bind_of, dev_settings, open_at, origin_of
 from hopproxy.dev.start import url
 from hopproxy.listener import CannotBind
 from hopproxy.settings.agreement import contradictions
 from hopproxy.settings.amounts import Misread
+from hopproxy.settings.reader import read
 from hopproxy.settings.units import Bind, OriginAddress
 
 ORIGIN = OriginAddress("tcp", "localhost", 1)
@@ -74,6 +77,13 @@ def test_the_settings_agree_with_each_other() -> None:
     assert settings.upstreams["app"].origins == (ORIGIN,)
     assert settings.listeners[0].bind == site
     assert settings.access_log == "text"
+
+
+def test_local_dev_yaml_is_the_same_as_a_file() -> None:
+    file = Path(__file__).parents[2] / "config" / "local-dev.yaml"
+    written = read(file.read_text(), file=file.name, environ={})
+    expected = dev_settings(origin_of("3000"), SITE, ADMIN)
+    assert msgspec.structs.replace(written, routes=()) == expected
 
 
 def test_a_taken_port_makes_way_for_the_next_free_one(taken: Bind) -> None:
