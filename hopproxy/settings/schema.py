@@ -63,9 +63,11 @@ class Listener(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "Address to accept clients on: `host:port`, `:port` (every address) or `unix:/path`."
         ),
     ] = Bind("tcp", "127.0.0.1", 8080)
-    backlog: Annotated[Positive, about("Connections the kernel may hold before we accept.")] = 1024
+    backlog: Annotated[
+        Positive, about("Most connections that wait in the kernel to be accepted.")
+    ] = 1024
     mode: Annotated[
-        ModeWord, about("Permissions of a Unix socket's file; who may write to it may connect.")
+        ModeWord, about("Permissions of a Unix socket's file; whoever may write to it may connect.")
     ] = 0o666
 
 
@@ -74,52 +76,65 @@ class ClientSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     idle_timeout: Annotated[Timeout, about("Longest wait for the next request.")] = 75.0
     head_timeout: Annotated[
-        Timeout, about("From a head's first byte to its last, and for a new connection.")
+        Timeout,
+        about(
+            "Longest time for a request's head, from its first byte; for the first one, from the "
+            "connection."
+        ),
     ] = 10.0
-    body_timeout: Annotated[Timeout, about("Between two reads of a request's body.")] = 60.0
-    write_timeout: Annotated[Timeout, about("The client accepts no byte for so long.")] = 60.0
-    max_requests: Annotated[CountOrOff, about("Requests on one connection; 0: no limit.")] = 0
+    body_timeout: Annotated[Timeout, about("Longest pause inside a request's body.")] = 60.0
+    write_timeout: Annotated[Timeout, about("Longest time in which the client takes no byte.")] = (
+        60.0
+    )
+    max_requests: Annotated[CountOrOff, about("Most requests on one connection; 0: no limit.")] = 0
     max_age: Annotated[SecondsOrOff, about("Age at which a connection is closed; 0: no limit.")] = (
         0.0
     )
     max_connections: Annotated[
-        Positive, about("Client connections; past it the longest idle one makes room.")
+        Positive, about("Most client connections; at the limit the one idle for longest is closed.")
     ] = 4096
     balancer: Annotated[
-        Balancer | None, about("What stands in front; absent: unknown. `check` compares timeouts.")
+        Balancer | None,
+        about("The load balancer in front; `check` compares its idle timeout with ours."),
     ] = None
-    max_head_size: Annotated[HeadSize, about("Bytes of a request's head.")] = 32 * KiB
-    max_fields: Annotated[Positive, about("Field lines of a request's head.")] = 128
-    max_target_size: Annotated[TargetSize, about("Bytes of a request's target.")] = 8 * KiB
-    max_body_size: Annotated[SizeOrOff, about("Bytes of a request's body; 0: no limit.")] = 0
+    max_head_size: Annotated[HeadSize, about("Largest head of a request.")] = 32 * KiB
+    max_fields: Annotated[Positive, about("Most field lines in a request's head.")] = 128
+    max_target_size: Annotated[TargetSize, about("Longest target of a request.")] = 8 * KiB
+    max_body_size: Annotated[SizeOrOff, about("Largest body of a request; 0: no limit.")] = 0
     linger_timeout: Annotated[
-        Seconds, about("How long a closing connection still reads what was on its way.")
+        Seconds, about("How long a closing connection still reads what the client has sent.")
     ] = 5.0
-    linger_size: Annotated[Size, about("Bytes a closing connection still reads.")] = MiB
+    linger_size: Annotated[Size, about("How much a closing connection still reads.")] = MiB
     tcp_nodelay: Annotated[bool, about("Send small writes at once (TCP_NODELAY).")] = True
-    tcp_keepalive: Annotated[SecondsOrOff, about("Idle time before TCP probes; 0: off.")] = 60.0
+    tcp_keepalive: Annotated[
+        SecondsOrOff, about("Idle time before TCP keepalive probes; 0: off.")
+    ] = 60.0
 
 
 class Pool(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The connections kept towards each origin of an upstream."""
 
     max_connections: Annotated[
-        Positive, about("Connections for each origin: idle, lent and being dialled.")
+        Positive, about("Most connections to each origin: idle, in use and being opened.")
     ] = 256
-    max_idle: Annotated[CountOrOff, about("Idle connections kept for each origin.")] = 64
+    max_idle: Annotated[CountOrOff, about("Most idle connections to each origin.")] = 64
     idle_timeout: Annotated[
-        Timeout, about("Longest idle time; what an origin shows or says only shortens it.")
+        Timeout,
+        about("Longest time a connection stays idle; an origin's own limit only shortens it."),
     ] = 60.0
-    max_requests: Annotated[CountOrOff, about("Requests on one connection; 0: no limit.")] = 0
-    max_age: Annotated[
-        SecondsOrOff, about("Age at which a connection is retired; 0: no limit.")
-    ] = 0.0
-    queue: Annotated[CountOrOff, about("Requests that may wait for a connection; 0: none.")] = 1024
+    max_requests: Annotated[CountOrOff, about("Most requests on one connection; 0: no limit.")] = 0
+    max_age: Annotated[SecondsOrOff, about("Age at which a connection is closed; 0: no limit.")] = (
+        0.0
+    )
+    queue: Annotated[CountOrOff, about("Most requests that wait for a connection; 0: none.")] = 1024
     queue_timeout: Annotated[Timeout, about("Longest wait for a connection.")] = 5.0
     learn: Annotated[bool, about("Learn how long the origin keeps idle connections.")] = True
     young_share: Annotated[
         Share,
-        about("How much of the idle limit a request that cannot be sent again may find used up."),
+        about(
+            "A request that cannot be sent again takes a connection only up to this part of its "
+            "idle limit."
+        ),
     ] = 0.5
 
 
@@ -128,33 +143,44 @@ class Upstream(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     origins: Annotated[
         Annotated[tuple[OriginWord, ...], Meta(min_length=1)],
-        about("Where it answers: `http://host:port`, `host:port`, `port` or `unix:/path`."),
+        about("Where the application is: `http://host:port`, `host:port`, `port` or `unix:/path`."),
     ]
     connect_timeout: Annotated[Timeout, about("Longest time to connect to an origin.")] = 3.0
     response_timeout: Annotated[
-        Timeout, about("From the request sent to the head of the response.")
+        Timeout, about("Longest time from the end of the request to the head of the response.")
     ] = 60.0
-    body_timeout: Annotated[Timeout, about("Between two reads of a response's body.")] = 60.0
-    write_timeout: Annotated[Timeout, about("The origin accepts no byte for so long.")] = 60.0
+    body_timeout: Annotated[Timeout, about("Longest pause inside a response's body.")] = 60.0
+    write_timeout: Annotated[Timeout, about("Longest time in which the origin takes no byte.")] = (
+        60.0
+    )
     continue_timeout: Annotated[
-        Seconds, about("How long a request's body held back by Expect waits for a 100.")
+        Seconds,
+        about(
+            "Longest wait for a 100 before a body that `Expect: 100-continue` held back is sent "
+            "anyway."
+        ),
     ] = 1.0
-    tunnel_timeout: Annotated[Timeout, about("Longest silence of an upgraded connection.")] = 3600.0
-    max_head_size: Annotated[HeadSize, about("Bytes of a response's head.")] = 64 * KiB
-    max_interim: Annotated[Count, about("Interim (1xx) responses before the final one.")] = 8
+    tunnel_timeout: Annotated[
+        Timeout, about("Longest silence on an upgraded connection (WebSocket).")
+    ] = 3600.0
+    max_head_size: Annotated[HeadSize, about("Largest head of a response.")] = 64 * KiB
+    max_interim: Annotated[Count, about("Most interim (1xx) responses before the final one.")] = 8
     retry_idempotency_key: Annotated[
-        bool, about("Treat a request with an Idempotency-Key as safe to send again.")
+        bool, about("Send a request with an `Idempotency-Key` again where a GET would be.")
     ] = False
     tcp_nodelay: Annotated[bool, about("Send small writes at once (TCP_NODELAY).")] = True
-    tcp_keepalive: Annotated[SecondsOrOff, about("Idle time before TCP probes; 0: off.")] = 60.0
+    tcp_keepalive: Annotated[
+        SecondsOrOff, about("Idle time before TCP keepalive probes; 0: off.")
+    ] = 60.0
     tcp_user_timeout: Annotated[
         SecondsOrOff,
-        about("Data unacknowledged for so long breaks the connection; 0: as the system."),
+        about("Longest time sent data stays unacknowledged; 0: the system's own limit."),
     ] = 30.0
     server: Annotated[
-        Server | None, about("What the origins run; absent: unknown. `check` compares timeouts.")
+        Server | None,
+        about("What the origins run; `check` compares its idle timeout with the pool's."),
     ] = None
-    pool: Annotated[Pool, about("The connections kept towards each origin.")] = Pool()
+    pool: Annotated[Pool, about("The connections to each origin.")] = Pool()
 
 
 class Route(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -180,11 +206,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
         about("Processes that share every listener. For now one serves, whatever is written."),
     ] = 1
-    drain_timeout: Annotated[Seconds, about("How long a stopping process lets exchanges end.")] = (
-        30.0
-    )
+    drain_timeout: Annotated[Seconds, about("How long a stop waits for requests under way.")] = 30.0
     max_upstream_connections: Annotated[
-        Positive, about("Connections to all origins: idle, lent and being dialled.")
+        Positive, about("Most connections to all origins: idle, in use and being opened.")
     ] = 4096
     listeners: Annotated[
         Annotated[tuple[Listener, ...], Meta(min_length=1)], about("Where clients are accepted.")
@@ -195,14 +219,14 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ]
     routes: Annotated[
         tuple[Route, ...],
-        about("Which request goes where, first match wins; none: all to the only upstream."),
+        about("Which request goes where; the first match wins. None: all to the only upstream."),
     ] = ()
     admin: Annotated[
         Admin | None, about("Metrics, probes and the live page; absent: no admin listener.")
     ] = None
-    access_log: Annotated[Literal["json", "text", "off"], about("One line for each exchange.")] = (
-        "json"
-    )
+    access_log: Annotated[
+        Literal["json", "text", "off"], about("One line for each request, on standard output.")
+    ] = "json"
     trusted_proxies: Annotated[
         tuple[NetworkWord, ...],
         about("Peers whose X-Forwarded-* and Forwarded are believed; `unix`: all on Unix sockets."),
@@ -210,21 +234,22 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     forwarding: Annotated[
         tuple[Literal["x-forwarded", "forwarded"], ...],
         about(
-            "Fields that tell the origin who asks: X-Forwarded-* and X-Real-IP, Forwarded, both "
-            "or none. What is not named is removed. Of a trusted proxy that sends both, the first "
-            "named is believed."
+            "Fields that tell the origin about the client: X-Forwarded-* and X-Real-IP, Forwarded, "
+            "both or none. Those not named are removed. If a trusted proxy sends both, the ones "
+            "named first are believed."
         ),
     ] = ("x-forwarded", "forwarded")
     via: Annotated[
         ViaWord,
-        about("Messages we write Via into. Without it in requests, loops are not noticed."),
+        about("Messages that get our `Via`. Without it in requests, loops are not noticed."),
     ] = "both"
     pseudonym: Annotated[Token, about("Our name in Via and Proxy-Status.")] = "hopproxy"
     underscore_fields: Annotated[
         Literal["shadow", "drop", "reject", "keep"],
         about(
-            "Field names with `_`: `shadow` drops those a CGI-like application would take for "
-            "one that we write, `drop` all, `reject` answers 400, `keep` none."
+            "Fields with `_` in their name: `shadow` drops those that a CGI or WSGI application "
+            "would take for fields that we write, `drop` drops all, `keep` none, `reject` answers "
+            "400."
         ),
     ] = "shadow"
     trace: Annotated[bool, about("Forward TRACE requests; off: 405.")] = False

@@ -230,7 +230,7 @@ def test_problem_has_its_place_its_path_and_a_hint(line: str, problem: str) -> N
         (
             "upstreams: {app: {}}",
             "1:18: upstreams.app.origins: is missing "
-            "(Where it answers: `http://host:port`, `host:port`, `port` or `unix:/path`.)",
+            "(Where the application is: `http://host:port`, `host:port`, `port` or `unix:/path`.)",
         ),
         ("upstreams: {a: {origins: []}}", "1:26: upstreams.a.origins: is empty"),
         ("upstreams: {a: {origins: http://b}}", "1:26: upstreams.a.origins: is not a list"),

@@ -56,18 +56,18 @@ def test_reference_has_each_setting_once() -> None:
             "Address to accept clients on: `host:port`, `:port` (every address) or `unix:/path`.",
         ),
         Row("client.idle_timeout", "duration or off", "75s", "Longest wait for the next request."),
-        Row("client.max_head_size", "size", "32KiB", "Bytes of a request's head."),
+        Row("client.max_head_size", "size", "32KiB", "Largest head of a request."),
         Row(
             "upstreams.<name>.origins",
             "list of origin",
             "required",
-            "Where it answers: `http://host:port`, `host:port`, `port` or `unix:/path`.",
+            "Where the application is: `http://host:port`, `host:port`, `port` or `unix:/path`.",
         ),
         Row(
             "upstreams.<name>.pool.max_idle",
             "number or off",
             "64",
-            "Idle connections kept for each origin.",
+            "Most idle connections to each origin.",
         ),
         Row("routes[].host", "host", "absent", "Only this host: exact, or `*.suffix`."),
         Row(
@@ -80,17 +80,22 @@ def test_reference_has_each_setting_once() -> None:
             "forwarding",
             "list of forwarded or x-forwarded",
             "[x-forwarded, forwarded]",
-            "Fields that tell the origin who asks: X-Forwarded-* and X-Real-IP, Forwarded, both or "
-            "none. What is not named is removed. Of a trusted proxy that sends both, the first "
-            "named is believed.",
+            "Fields that tell the origin about the client: X-Forwarded-* and X-Real-IP, Forwarded, "
+            "both or none. Those not named are removed. If a trusted proxy sends both, the ones "
+            "named first are believed.",
         ),
         Row(
             "via",
             "both, request, response or off",
             "both",
-            "Messages we write Via into. Without it in requests, loops are not noticed.",
+            "Messages that get our `Via`. Without it in requests, loops are not noticed.",
         ),
-        Row("access_log", "json, off or text", "json", "One line for each exchange."),
+        Row(
+            "access_log",
+            "json, off or text",
+            "json",
+            "One line for each request, on standard output.",
+        ),
         Row("trace", "on or off", "off", "Forward TRACE requests; off: 405."),
     ],
     ids=lambda row: row.path,
