@@ -22,6 +22,8 @@ from tests.cli.command import Command, get, hopproxy
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 TEXT = README.read_text()
+#: How the table of the first screen begins.
+FIRST = "| | hopproxy |"
 BEGIN, END = "<!-- settings -->\n", "<!-- /settings -->"
 SIDECAR = ROOT / "config" / "sidecar.yaml"
 
@@ -137,6 +139,37 @@ def test_every_path_exists() -> None:
     named = re.findall(r"\]\(([^)#:]+)\)", TEXT) + re.findall(r"`(tests/[\w/.]+)`", TEXT)
     assert len(named) > 10
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_link_within_the_page_leads_to_a_section() -> None:
+    titles = re.findall(r"^#+ (.+)$", TEXT, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
+    links = re.findall(r"\]\(#([^)]+)\)", TEXT)
+    assert links
+    assert set(links) <= anchors
+
+
+def cells(start: str, row: str) -> list[str]:
+    """The cells of one row, behind its first, in the table whose head begins so."""
+    lines = iter(TEXT.splitlines())
+    next(line for line in lines if line.startswith(start))
+    found = next(line for line in lines if line.startswith(f"| {row}"))
+    return [cell.strip(" *") for cell in found.split("|")[2:-1]]
+
+
+def test_the_first_screen_says_what_the_tables_below_it_say() -> None:
+    lost = [sum(map(int, cells("| proxy |", name))) for name in ("hopproxy", "nginx", "HAProxy")]
+    assert list(map(int, cells(FIRST, "requests lost")[:3])) == lost
+    results = (ROOT / "tests" / "conformance" / "RESULTS.md").read_text()
+    broken = re.findall(r"(\d+) of (\d+) rules broken", results)
+    assert cells(FIRST, "HTTP rules broken")[:3] == [count for count, _ in broken]
+    assert f"HTTP rules broken, of {broken[0][1]} " in TEXT
+    delayed = "| proxy | Django `runserver` |"
+    times = [cells(delayed, name)[0] for name in ("hopproxy", "nginx", "Caddy")]
+    said = cells(FIRST, "GET to Django")
+    assert [said[0], said[1], said[3]] == [time.replace(".0", "") for time in times]
+    ratios = [cell.partition(" ")[0] for cell in cells("| scenario |", "plain GET")]
+    assert cells(FIRST, "hopproxy's rate") == ["1", *ratios[:3]]
 
 
 @pytest.fixture(scope="module")
