@@ -83,6 +83,7 @@ class Upload:
 
         Cancelled, it leaves the rest of the body unread on the client link.
         """
+        upstream.uploading = True
         try:
             await self._send(upstream)
         except HopError as error:
@@ -92,6 +93,8 @@ class Upload:
                 return
             self.failure = error
             both.cancel()
+        finally:
+            upstream.uploading = False
 
     async def _send(self, upstream: UpstreamLink) -> None:
         client, record = self._client, self._record

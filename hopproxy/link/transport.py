@@ -153,6 +153,11 @@ class Transport(Endpoint):
                 rest = rest[count:]
                 deadline = self.now() + patience
 
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether a task has more to send than the peer takes."""
+        return self._writer is not None
+
     def tell_of_room(self) -> None:
         """From now on there is an event as well when the peer takes more."""
         if not self._writing:

@@ -65,6 +65,7 @@ class UpstreamLink(Link):
         "ending",
         "greeting",
         "has_rested",
+        "heard",
         "hinted",
         "idle_stamp",
         "idled",
@@ -77,6 +78,7 @@ class UpstreamLink(Link):
         "private",
         "reuses_left",
         "unused",
+        "uploading",
     )
 
     def __init__(
@@ -96,6 +98,8 @@ class UpstreamLink(Link):
         self.private = False
         self.greeting = False
         self.has_rested = False
+        self.heard = False
+        self.uploading = False
         self.idle_stamp = 0
         self.idled = -1.0
         self.unused: Unused | None = None

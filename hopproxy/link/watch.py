@@ -19,13 +19,17 @@ import trio
 from hopproxy.link.readiness import Epoll, Polled, Ready
 
 
-class Watched(Ready, Protocol):
-    """What the watch needs of a transport."""
+class Timed(Protocol):
+    """What the watch needs of one that has deadlines."""
 
     timer_at: float  # when its live heap entry comes up, inf without one
 
     def on_time(self, now: float) -> float:
         """Its entry came up: expire what is due, return the next deadline (inf for none)."""
+
+
+class Watched(Ready, Timed, Protocol):
+    """What the watch needs of a transport."""
 
 
 class Watch:
@@ -38,7 +42,7 @@ class Watch:
         self.now = trio.lowlevel.current_clock().current_time
         self._readiness = Epoll() if hasattr(select, "epoll") else Polled()
         self.later = self._readiness.later
-        self._heap: list[tuple[float, int, Watched]] = []
+        self._heap: list[tuple[float, int, Timed]] = []
         self._entries = 0
         self._dead = 0
         self._alarm = trio.CancelScope()
@@ -74,7 +78,7 @@ class Watch:
             if self._dead > 64 and self._dead * 2 > len(self._heap):
                 self._sweep()
 
-    def wake_at(self, transport: Watched, deadline: float) -> None:
+    def wake_at(self, transport: Timed, deadline: float) -> None:
         """Make sure that `on_time` is called at `deadline` or before."""
         if deadline >= transport.timer_at or deadline == math.inf:
             return

@@ -186,10 +186,12 @@ def learned_row(origin: Origin, now: float) -> Row:
 
     `closes_idle_at` and `silent_at` were seen.  `idle_limit` is when a link is retired, `young` the
     idle age up to which it takes requests that cannot be sent again; `sends_no_100` says that no
-    upload waits for one; `acknowledged_at_once` that responses would wait for our delayed ACKs.
+    upload waits for one; `acknowledged_at_once` that responses would wait for our delayed ACKs;
+    `serves_at_once` is how many connections it serves at a time, where they are found to be few.
     """
     learned = origin.learned
     limit, told, silent = origin.limit_at(now), learned.told, learned.silent
+    width = origin.unheard.width
     return {
         "idle_limit": round(limit.value, 3),
         "limit_from": limit.source.value,
@@ -200,6 +202,7 @@ def learned_row(origin: Origin, now: float) -> Row:
         "certain": told.certain or silent.certain,
         "closes_after": learned.requests(now),
         "proven": round(learned.proven, 3),
+        "serves_at_once": width.proven if width.tight else None,
         "sends_no_100": origin.expectation.is_silent(now),
         "acknowledged_at_once": origin.delayed_ack.known,
     }

@@ -217,21 +217,24 @@ class Ledger(Generic[L]):
         self.total += 1
         return True, evicted
 
-    def start_fresh(self, share: Share[L]) -> tuple[bool, L | None]:
+    def start_fresh(self, share: Share[L], *, in_place: bool = False) -> tuple[bool, L | None]:
         """As `start_dial`, for one who wants no link that has served before.
 
-        Where the origin's limit is full, its own coldest idle link makes room.
+        Its own coldest idle link makes room where the origin's limit is full, and where the dial is
+        `in_place` of idle links that will not do: the origin gets no more links than it had.
         """
-        if share.size >= share.max_connections:
-            if share.coldest is None:
-                return False, None
-            evicted: L | None = self._forget_coldest(share)
+        evicted: L | None = None
+        if share.idle and in_place:
+            evicted = next(iter(share.idle))
+            self.drop_idle(share, evicted)
+        elif share.coldest is not None and share.size >= share.max_connections:
+            evicted = self._forget_coldest(share)
+        elif share.size >= share.max_connections:
+            return False, None
         elif self.total >= self.max_total:
             evicted = self._evict()
             if evicted is None:
                 return False, None
-        else:
-            evicted = None
         share.dialling += 1
         self.total += 1
         return True, evicted

@@ -68,7 +68,11 @@ class Opener:
             return Abort.SUCCEEDED
 
         dial = self.begin(origin, done)
-        await wait_task_rescheduled(abort)
+        origin.unheard.begin(dial, self._watch.now())
+        try:
+            await wait_task_rescheduled(abort)
+        finally:
+            origin.unheard.ended(dial)
         opened = results.pop()
         if isinstance(opened, UpstreamLink):
             return opened

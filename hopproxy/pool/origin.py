@@ -1,13 +1,16 @@
 """One origin, as the pool knows it: its share, its limits, and how long it keeps idle links."""
 
 import math
+from collections.abc import Callable
 
 from hopproxy.link.tcp import unacknowledged
 from hopproxy.link.upstream import UpstreamLink
+from hopproxy.link.watch import Watch
 from hopproxy.pool.delayed_ack import DelayedAck
 from hopproxy.pool.expectation import Expectation
 from hopproxy.pool.idle_timeout import SAFE, SOON, IdleTimeout, Sign
 from hopproxy.pool.ledger import Share
+from hopproxy.pool.unheard import Unheard
 from hopproxy.record import UNUSED_AFTER, CloseReason, Limit, Source, Unused, setting_behind
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import OriginAddress
@@ -16,19 +19,21 @@ from hopproxy.settings.units import OriginAddress
 class Known:
     """What is known of one address, whichever upstreams name it: `origins`, one for each."""
 
-    __slots__ = ("delayed_ack", "expectation", "learned", "origins")
+    __slots__ = ("delayed_ack", "expectation", "learned", "origins", "unheard")
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Watch, give_up: Callable[[UpstreamLink], None]) -> None:
         self.learned = IdleTimeout(0.0)
         self.expectation = Expectation()
         self.delayed_ack = DelayedAck()
         self.origins: list[Origin] = []
+        self.unheard = Unheard(watch, self.origins, give_up)
 
     def restarted(self, now: float) -> None:
         """The origin is another process now: what was known of the old one is forgotten."""
         self.learned.restarted()
         self.expectation.restarted()
         self.delayed_ack.restarted()
+        self.unheard.width.restarted()
         self.refresh(now)
 
     def refresh(self, now: float) -> None:
@@ -67,6 +72,7 @@ class Origin(Share[UpstreamLink]):
         "proven",
         "reused",
         "settings",
+        "unheard",
         "unused",
         "young",
     )
@@ -84,6 +90,7 @@ class Origin(Share[UpstreamLink]):
         self.bound = 0
         self.known = known
         self.learned = known.learned
+        self.unheard = known.unheard
         self.expectation = known.expectation
         self.delayed_ack = known.delayed_ack
         self.learned.longest = max(self.learned.longest, pool.idle_timeout)
@@ -157,6 +164,8 @@ class Origin(Share[UpstreamLink]):
         if reason in _OF_IDLENESS:
             begun = link.served == 1 and not link.answered
             return None if begun else self.idle_limit(link)
+        if reason is CloseReason.MADE_ROOM and self.size < self.max_connections:
+            return None  # not for want of room here
         return setting_behind(reason, self.settings.pool) or setting_behind(reason, self.settings)
 
     # -- learning ----------------------------------------------------------------------------
@@ -181,6 +190,7 @@ class Origin(Share[UpstreamLink]):
         """A link is no more."""
         self.last_end = reason
         self.learned.passed(link.served - (1 if link.answered else 2))
+        self.unheard.ended(link)
 
     def died_idle(self, link: UpstreamLink, reason: CloseReason, now: float) -> Sign | None:
         """How a link that failed under a request had ended before; None if it had not.
@@ -225,9 +235,11 @@ class Origin(Share[UpstreamLink]):
             self.bound += 1
         link.greeting = status == 401
 
-    def begin(self, link: UpstreamLink, why: Unused | None) -> UpstreamLink:
+    def begin(self, link: UpstreamLink, why: Unused | None, now: float) -> UpstreamLink:
         """A link begins to serve; if it is a fresh one, note `why` it had to be."""
         link.begin()
+        if link.served == 1:
+            self.unheard.begin(link, now)
         if why is not None and not link.reused:
             link.unused = why
             self.unused[why] = self.unused.get(why, 0) + 1

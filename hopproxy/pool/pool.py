@@ -1,5 +1,7 @@
 """Lends upstream links and takes them back: the ledger decides, this waits, dials and closes."""
 
+from functools import partial
+
 import trio
 
 from hopproxy.errors import PoolExhausted
@@ -37,7 +39,10 @@ class Pool:
 
     def add(self, address: OriginAddress, settings: Upstream) -> Origin:
         """Begin to serve an origin; what was learned of its address before is known still."""
-        origin = Origin(address, settings, self._known.setdefault(address, Known()))
+        if address not in self._known:
+            give_up = partial(self.drop_idle, reason=CloseReason.MADE_ROOM)
+            self._known[address] = Known(self._watch, give_up)
+        origin = Origin(address, settings, self._known[address])
         self.ledger.add(origin)
         return origin
 
@@ -56,6 +61,8 @@ class Pool:
             if not ((look or transport.readable) and transport.is_readable()):
                 origin.reused += 1
                 link.begin()
+                if link.served == 1:  # dialled for one who was served before it came
+                    origin.unheard.begin(link, self._watch.now())
                 return link
             self.end_dead(origin, link)
 
@@ -100,7 +107,7 @@ class Pool:
         if link.served and link.transport.is_readable():  # it died, or spoke
             self.end_dead(origin, link)
             return None
-        return origin.begin(link, why)
+        return origin.begin(link, why, self._watch.now())
 
     def dial_for(self, origin: Origin, waiter: Waiter[UpstreamLink]) -> bool:
         """Begin a dial on behalf of one who has no task; False where it would have to wait longer.
@@ -124,7 +131,7 @@ class Pool:
 
         A checkpoint.  Falls back to `acquire` where every link of the origin is lent.
         """
-        due, evicted = self.ledger.start_fresh(origin)
+        due, evicted = self.ledger.start_fresh(origin, in_place=why is Unused.METHOD)
         if evicted is not None:
             self._end(self.links[evicted], evicted, CloseReason.MADE_ROOM, counted=False)
         if not due:
@@ -137,7 +144,7 @@ class Pool:
             self.start_dials(origin)
             raise
         self.links[link] = origin
-        return origin.begin(link, why)
+        return origin.begin(link, why, self._watch.now())
 
     async def _wait(self, origin: Origin, wait: Wait) -> None:
         with trio.move_on_after(origin.settings.pool.queue_timeout) as patience:
@@ -163,9 +170,13 @@ class Pool:
         """
         if link.idled > origin.proven:
             origin.outlived(link.idled, now)
+        if link.served == 1:
+            origin.unheard.heard(link, now)
         reason = link.ending
         if reason is None:
-            if self.closing:
+            if origin.unheard.waiting and origin.unheard.wants(link, now):
+                reason = CloseReason.MADE_ROOM
+            elif self.closing:
                 reason = CloseReason.DRAINING
             elif origin.limited or link.reuses_left is not None:
                 reason = origin.limit_reached(link, now)

@@ -106,6 +106,7 @@ async def test_both_hops_of_a_request_under_way(log: Path) -> None:
             "certain": False,
             "closes_after": None,
             "proven": 1.0,
+            "serves_at_once": None,
             "sends_no_100": False,
             "acknowledged_at_once": False,
         },

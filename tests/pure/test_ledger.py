@@ -234,6 +234,19 @@ def test_a_repetition_is_given_a_dial_of_its_own() -> None:
     assert ledger.total == 3
 
 
+def test_a_dial_in_place_of_idle_links_takes_the_place_of_one() -> None:
+    ledger, [share] = ledger_of(9, (9, 9, 0))
+    cold, warm = lend(ledger, share), lend(ledger, share)
+    ledger.give_back(share, cold)
+    ledger.give_back(share, warm)
+    assert ledger.start_fresh(share, in_place=True) == (True, cold)
+    assert ledger.total == share.size == 2
+    assert ledger.start_fresh(share) == (True, None), "a repetition does not"
+    assert ledger.start_fresh(share, in_place=True) == (True, warm)
+    assert ledger.start_fresh(share, in_place=True) == (True, None)
+    assert ledger.total == share.size == 4
+
+
 def test_an_idle_link_can_die_once() -> None:
     ledger, [share] = ledger_of(9, (9, 9, 0))
     link = lend(ledger, share)

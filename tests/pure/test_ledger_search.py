@@ -234,15 +234,17 @@ class Lending(RuleBasedStateMachine):
         assert not self.ledger.drop_idle(self.shares[number], link)
         self.start_dials(number)
 
-    @rule(which=WHICH)
-    def repeat(self, which: int) -> None:
-        """A repetition wants a link that has served nobody."""
+    @rule(which=WHICH, in_place=st.booleans())
+    def repeat(self, which: int, in_place: bool) -> None:
+        """A repetition wants a link that has served nobody, or a POST one that is younger."""
         number = which % len(self.shares)
         share = self.shares[number]
         room = self.has_room(share) or bool(share.idle or share.private)
-        due, evicted = self.ledger.start_fresh(share)
+        idle, size = set(share.idle), share.size
+        due, evicted = self.ledger.start_fresh(share, in_place=in_place)
         assert due == room
         assert due or evicted is None
+        assert not (in_place and idle) or (evicted in idle and share.size == size)
         self.close(evicted)
         if due:
             self.ledger.dialled(share)  # lent from now on: no waiter may count on this dial
