@@ -8,7 +8,7 @@ import json
 from importlib import resources
 
 from hopproxy.dev.settings import CONNECT
-from hopproxy.errors import ConnectFailed, HopError
+from hopproxy.errors import BadResponse, ConnectFailed, HopError
 from hopproxy.gateway import Page
 from hopproxy.message import RequestHead, ResponseHead
 from hopproxy.record import Hop
@@ -64,6 +64,7 @@ def _words(origin: OriginAddress, request: RequestHead, error: HopError) -> dict
     """What stands in the places of the template."""
     unreached = isinstance(error, ConnectFailed)
     safe = request.method in (b"GET", b"HEAD")
+    direct = _direct(origin, request, error)
     return {
         "status": f"{error.status} {reason_phrase(error.status).decode()}",
         "title": "Nothing answers at" if unreached else "No good answer from",
@@ -74,6 +75,8 @@ def _words(origin: OriginAddress, request: RequestHead, error: HopError) -> dict
         "cause": error.cause,
         "advice": _advice(origin, error),
         "sent": "It was not sent." if unreached else "",
+        "direct": direct,
+        "hidden": "" if direct else "hidden",
         # Nobody's POST is repeated by a page that reloads itself.
         "waits": json.dumps(unreached and safe),
     }
@@ -97,4 +100,17 @@ def _advice(origin: OriginAddress, error: HopError) -> str:
     if isinstance(error, ConnectFailed):
         place = f"port {origin.port}" if origin.kind == "tcp" else origin.path
         return f"Is your server started, and does it listen on {place}?"
+    if isinstance(error, BadResponse) and error.hint:
+        return error.hint
     return "The server was reached, but failed over this request: its own log says more."
+
+
+def _direct(origin: OriginAddress, request: RequestHead, error: HopError) -> str:
+    """Where the server that was reached can be opened without hopproxy, empty if nowhere.
+
+    Only a GET can be followed there, and only where a browser may understand what it answers.
+    """
+    reached = isinstance(error, BadResponse) and origin.kind == "tcp"
+    if not reached or request.method != b"GET" or not request.target.startswith(b"/"):
+        return ""
+    return str(origin) + request.target.decode("latin-1")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import socketserver
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -72,3 +75,39 @@ def test_the_page_of_an_origin_that_is_down_reloads_itself_when_it_is_back(
         browser.wait_for("#count", "asked 1 time")  # it has asked, and it is still away
         with answering(port, b"<title>back</title><h1>The server is back</h1>"):
             browser.wait_for("h1", "The server is back")
+
+
+class _BareLineFeeds(socketserver.BaseRequestHandler):
+    """Ends its lines with a bare line feed, and stays connected."""
+
+    def handle(self) -> None:
+        answer = b"HTTP/1.1 200 OK\nContent-Type: text/html\nContent-Length: 12\n\n<h1>hey</h1>"
+        while self.request.recv(65536):
+            self.request.sendall(answer)
+
+
+@contextmanager
+def writing_bare_line_feeds() -> Iterator[int]:
+    """An origin for the time of the block; its port."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _BareLineFeeds) as server:
+        server.daemon_threads = True
+        server.block_on_close = False
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def test_the_page_of_an_origin_that_writes_bare_line_feeds_is_there_at_once_with_the_way_out(
+    browser: Browser,
+) -> None:
+    with writing_bare_line_feeds() as port:
+        binds = ("--bind", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+        with hopproxy("dev", f"127.0.0.1:{port}", *binds) as command:
+            browser.open(command.url + "/some/page")
+            assert r"\r\n: write that" in browser.text(".advice")
+            assert "bare line feed" in browser.text("dl")
+            browser.click("#direct")
+            browser.wait_for("h1", "hey")
+            assert browser.run("return location.href") == f"http://127.0.0.1:{port}/some/page"

@@ -10,6 +10,7 @@ from hopproxy.dev.down import page_for
 from hopproxy.errors import BadRequest, BadResponse, ConnectFailed, HopError, PoolExhausted
 from hopproxy.message import Field, Kind, RequestHead
 from hopproxy.settings.units import OriginAddress
+from hopproxy.wire.unfinished import UnfinishedResponse
 
 PAGE = page_for(OriginAddress("tcp", "localhost", 3000), b"hopproxy")
 REFUSED = ConnectFailed("http://localhost:3000 cannot be reached: refused")
@@ -68,6 +69,41 @@ def test_a_server_that_was_reached_is_not_asked_again_by_itself() -> None:
     assert "two different lengths" in text
     assert "its own log says more" in text
     assert 'data-waits="false"' in text
+
+
+def test_an_origin_that_writes_bare_line_feeds_is_told_the_way_out() -> None:
+    """Other proxies read it, so the page says what to change, and what to do until then."""
+    with pytest.raises(BadResponse) as refused:
+        UnfinishedResponse().check(b"HTTP/1.1 200 OK\nContent-Length: 3\n\nhey")
+    text = shown(refused.value, request(target=b"/a?b"))
+    assert "a line that ends with a bare line feed instead of CRLF" in text
+    assert r"HTTP/1.1 ends each line with \r\n: write that" in text
+    assert '<a id="direct" href="http://localhost:3000/a?b">http://localhost:3000/a?b</a>' in text
+    assert "its own log says more" not in text
+
+
+@pytest.mark.parametrize("said", [b"\x15\x03\x03\x00\x02\x02\x46", b"SSH-2.0-OpenSSH_9.2\r\n"])
+def test_an_origin_that_speaks_something_else_is_told_what_to_do(said: bytes) -> None:
+    with pytest.raises(BadResponse) as refused:
+        UnfinishedResponse().check(said)
+    text = shown(refused.value)
+    assert refused.value.detail in text
+    assert "Give hopproxy the port on which your server speaks plain HTTP/1.1." in text
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"),
+    [
+        (REFUSED, request()),
+        (BadResponse("x"), request(method=b"POST")),
+        (BadResponse("x"), request(target=b"*")),
+    ],
+)
+def test_there_is_no_direct_way_where_it_would_not_help(
+    error: HopError, asked: RequestHead
+) -> None:
+    text = shown(error, asked)
+    assert '<dt hidden>Without hopproxy</dt><dd class="mono" hidden>' in text
 
 
 def test_a_server_that_does_not_accept_is_told_from_one_that_is_not_there() -> None:
