@@ -7,6 +7,7 @@ extensions.  Extensions are never kept, so never forwarded; what we send is fram
 import re
 
 from hopproxy.message import Kind, field, kind_of
+from hopproxy.wire.unfinished import FIELD_PART
 
 #: A chunk-size line with its extensions may be this long, all trailers together that long.
 MAX_LINE = 4096
@@ -16,6 +17,9 @@ MAX_TRAILERS = 16384
 MAX_EXTENSIONS = 65536
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t\x20-\x7e\x80-\xff]*|[ \t]*)")
+
+#: The beginning of a size line.
+_SIZE_PART = re.compile(rb"[0-9A-Fa-f]{1,16}(?:;[\t\x20-\x7e\x80-\xff]*|[ \t]*)\r?")
 
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -106,6 +110,10 @@ class ChunkedReader:
             raise ChunkedError("a line in the chunked coding that is too long")
         if self._state is _FOOTER and pending != b"\r":
             raise ChunkedError("a chunk that is longer than it said")
+        if self._state is _SIZE and not _SIZE_PART.fullmatch(pending):
+            raise ChunkedError("a chunk size that cannot be read")
+        if self._state is _TRAILER and not FIELD_PART.fullmatch(pending):
+            raise ChunkedError("a trailer that cannot be read")
         self._pending = pending
 
     def _line(self, line: bytes) -> None:

@@ -34,7 +34,8 @@ _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb")(?: ([!-~]*)(?: (.*))?)?", re.DO
 _VERSION = re.compile(rb"HTTP/1\.[0-9]")
 _OTHER_VERSION = re.compile(rb"HTTP/(?:[02-9]|1[0-9])[0-9.]*")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
-_FIELD_PART = re.compile(rb"(?:" + _TOKEN + rb"(?::[\t\x20-\x7e\x80-\xff]*\r?)?|\r)?")
+#: The beginning of a field line, or of the empty line behind all fields.
+FIELD_PART = re.compile(rb"(?:" + _TOKEN + rb"(?::[\t\x20-\x7e\x80-\xff]*\r?)?|\r)?")
 _NAME = re.compile(_TOKEN)
 _BROKEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\Z)")
 
@@ -109,7 +110,7 @@ class UnfinishedHead(ABC):
     def _check_line(self, head: bytes, line: bytes, *, whole: bool) -> None:
         if not self._lines:
             self._check_start(head, line, whole=whole)
-        elif not _FIELD_PART.fullmatch(line) or (whole and not FIELD_LINE.fullmatch(line)):
+        elif not FIELD_PART.fullmatch(line) or (whole and not FIELD_LINE.fullmatch(line)):
             raise self._refusal(field_fault(line))
 
     @abstractmethod

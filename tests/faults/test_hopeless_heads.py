@@ -183,6 +183,35 @@ async def test_an_origin_that_speaks_first_is_named_too(hops: Hops, banner: byte
     assert banner[:3].replace(b"220", b"SMTP").decode() in body_of(answer)
 
 
+HOPELESS_CHUNKS = [
+    pytest.param(b"0x5", id="a size with a prefix"),
+    pytest.param(b"hello", id="no size"),
+    pytest.param(b" 5", id="a space first"),
+    pytest.param(b"\r", id="an empty size"),
+    pytest.param(b"5;a=\x00", id="a control byte in an extension"),
+    pytest.param(b"00000000000000005", id="too many digits"),
+    pytest.param(b"5\r\nhelloX", id="a chunk that is longer than it said"),
+    pytest.param(b"0\r\nno colon", id="a trailer without a colon"),
+    pytest.param(b"0\r\n folded", id="a folded trailer"),
+]
+
+
+@pytest.mark.parametrize("chunk", HOPELESS_CHUNKS)
+async def test_a_chunk_that_can_never_become_one_is_refused_at_once(
+    hops: Hops, chunk: bytes
+) -> None:
+    await hops.start()
+    client = await hops.client()
+    began = trio.current_time()
+    await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
+    assert (await client.message()).status == 400
+    await hops.origins[0].accept()  # of this request
+    client, upstream = await hops.asked()
+    await upstream.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
+    assert (await client.message()).status == 502
+    assert trio.current_time() == began
+
+
 REQUEST = (
     b"PUT http://a:80/x?y=z HTTP/1.1\r\nHost: a\r\nX:  \tvalue \xe9\t\r\nEmpty:\r\n"
     b"Content-Length: 0\r\n\r\n"
