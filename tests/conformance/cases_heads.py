@@ -111,6 +111,17 @@ def host_that_differs_from_the_target_never_passes(s: Stage) -> None:
         assert seen.target in ("/path", f"http://{s.host}/path")
 
 
+@each(112, "RFC 9110 4.2.3", {"in the target": b"target", "in Host": b"host"})
+def default_port_is_the_same_authority(s: Stage, place: bytes) -> None:
+    target, host = (":80", "") if place == b"target" else ("", ":80")
+    client = s.client()
+    client.send(f"GET http://{s.host}{target}/p HTTP/1.1\r\nHost: {s.host}{host}\r\n\r\n".encode())
+    link = s.origin.request()
+    assert link.last.values("host")[0].removesuffix(":80") == s.host
+    link.answer()
+    assert client.response().status == 200
+
+
 @rule(112, "RFC 9112 3.2.2 MUST")
 def absolute_form_is_accepted_and_becomes_origin_form(s: Stage) -> None:
     seen = s.seen_upstream(start=f"GET http://{s.host}/path?q HTTP/1.1")
@@ -150,6 +161,29 @@ def later_minor_version_is_refused_or_read_as_11(s: Stage) -> None:
     assert link.last.version == "HTTP/1.1"
     link.answer()
     assert client.response().version == "HTTP/1.1"
+
+
+@each(
+    109,
+    "RFC 9112 2.2, 3",
+    quoted(
+        b"GET /\r\n",
+        b"hello world\r\n",
+        b"GET / HTTP/3.0\r\n",
+        b"GET / HTTP/1.1\r\nHost h\r\n",
+        b"GET / HTTP/1.1\nHost: h\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+    ),
+)
+def beginning_that_can_never_become_a_request_is_refused_at_once(s: Stage, data: bytes) -> None:
+    client = s.client()
+    client.send(data)
+    if not s.ours:  # where it is waited for until a timeout, its end is waited for instead
+        client.fin()
+        assert client.everything()[:9] in (b"", b"HTTP/1.1 ", b"<html>\r\n")
+        return
+    s.refused(client, 400, 505)
 
 
 @rule(114, "RFC 9113 3.4")

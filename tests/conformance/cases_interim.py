@@ -134,6 +134,21 @@ def unknown_expectation_is_417_or_the_origins_to_judge(s: Stage) -> None:
         assert client.response().status == 200
 
 
+@each(89, "RFC 9110 5.6.1, 10.1.1", {"empty": b"", "an empty list": b","})
+def empty_expectation_is_none(s: Stage, value: bytes) -> None:
+    client = s.client()
+    client.head("POST / HTTP/1.1", f"Expect: {value.decode()}", "Content-Length: 4")
+    client.send(b"body")
+    if not s.ours and s.origin.answers_first(client):
+        s.refused(client, 417, closes=False)
+        return
+    link = s.origin.request()
+    assert link.last.body == b"body"
+    assert not s.ours or not link.last.has("expect")
+    link.answer()
+    assert client.response().status == 200
+
+
 @rule(89, "RFC 9110 10.1.1")
 def expectation_of_http10_is_ignored(s: Stage) -> None:
     client = s.client()

@@ -115,6 +115,25 @@ def repeated_equal_length_is_refused_or_becomes_one(s: Stage, value: bytes) -> N
     assert client.response().status == 200
 
 
+@each(103, "RFC 9110 8.6; http-garden", quoted(b"005", b"0000000005"))
+def length_with_leading_zeros_is_refused_or_written_anew(s: Stage, value: bytes) -> None:
+    client = s.client()
+    client.send(post(s, b"Content-Length: " + value, body=b"hello"))
+    if not s.ours and s.origin.answers_first(client):
+        s.refused(client, 400)
+        return
+    link = s.origin.request()
+    assert link.last.values("content-length") == ["5"]
+    link.answer()
+    assert client.response().status == 200
+
+
+@each(102, "RFC 9112 6.3", quoted(b"gzip", b"chunked, gzip", b"identity"))
+def request_whose_final_coding_is_not_chunked_is_400(s: Stage, value: bytes) -> None:
+    data = post(s, b"Transfer-Encoding: " + value, body=b"0\r\n\r\n")
+    s.sent_and_refused(data, 400, *(() if s.ours else (501,)))
+
+
 @each(
     104,
     "RFC 9112 7.1; GHSA-vqfr-h8mv-ghfj",

@@ -98,6 +98,55 @@ def invalid_length_of_the_origin_is_502(s: Stage, value: bytes) -> None:
     assert link.end() in ("FIN", "RST")
 
 
+@each(
+    118,
+    "RFC 9112 6.3",
+    quoted(
+        b"Content-Length: 0\r\nTransfer-Encoding: chunked",
+        b"Content-Length: 5\r\nContent-Length: 5",
+        b"Content-Length: 5\r\nContent-Length: 6",
+    ),
+)
+def framing_of_a_response_without_a_body_does_not_fail_it(s: Stage, lines: bytes) -> None:
+    for start, method in ((b"200 OK", "HEAD"), (b"304 Not Modified", "GET")):
+        client = s.client()
+        client.head(f"{method} / HTTP/1.1")
+        s.origin.request().send(b"HTTP/1.1 " + start + b"\r\n" + lines + b"\r\n\r\n")
+        response = client.response(method)
+        assert response.status == int(start[:3]) or not s.ours
+        assert len(response.values("content-length")) < 2 or not s.ours
+
+
+@each(117, "RFC 9112 6.3", quoted(b"2\r\nContent-Length: 2", b"2, 2", b"02"))
+def repeated_equal_length_of_the_origin_becomes_one(s: Stage, value: bytes) -> None:
+    client, _ = answered(s, OK + b"Content-Length: " + value + b"\r\n\r\nok")
+    response = client.response()
+    assert response.status == 200 or (not s.ours and response.status == 502)
+    if s.ours:
+        assert response.values("content-length") == ["2"]
+
+
+@each(
+    121,
+    "RFC 9112 2.2, 4",
+    quoted(
+        b"HTTP/1.1 200 OK\nContent-Length: 3\n\nhey",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"-ERR unknown command 'GET'\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x28",
+        b"<html>",
+    ),
+)
+def answer_that_can_never_become_a_response_is_502_at_once(s: Stage, answer: bytes) -> None:
+    client, link = answered(s, answer)
+    if not s.ours:  # where it is waited for until a timeout, its end is waited for instead
+        link.fin()
+        assert client.response().status in (200, 502)
+        return
+    s.bad_gateway(client, within=2.0)
+    assert link.end() in ("FIN", "RST")
+
+
 @rule(118, "RFC 9112 6.3")
 def length_beside_chunked_of_the_origin_is_502_or_loses(s: Stage) -> None:
     head = OK + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n"
