@@ -20,13 +20,14 @@ from pathlib import Path
 
 import trio
 
-from hopproxy import __version__
+from hopproxy import __version__, descriptors
 from hopproxy.begin import hold_standard_descriptors, serves
 from hopproxy.errors import HopError
 from hopproxy.listener import CannotBind, bound, close_listener, open_listener
 from hopproxy.observe.access_log import STDOUT, AccessLog
 from hopproxy.observe.error_log import ErrorLog, stand_in
 from hopproxy.settings.amounts import Misread, parse_duration
+from hopproxy.settings.descriptors import fitted, shortfalls
 from hopproxy.settings.lint import Risk, risks
 from hopproxy.settings.reader import SettingsErrors, places, read
 from hopproxy.settings.reference import json_schema
@@ -79,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serving(words: Sequence[str]) -> int:
     """Run a command that serves: nothing that it says may hold it up, whoever reads it."""
     SIGNALS.hear()
+    descriptors.raise_limit()
     error_log = stand_in()
     try:
         return _obey(words, error_log)
@@ -137,7 +139,7 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     file, text, settings = _read_text(options)
-    for warning in _warnings(file, text, risks(settings)):
+    for warning in _warnings(file, text, _all_risks(settings)):
         log.warning("%s", warning)
     return serve(settings, options.error_log)
 
@@ -161,7 +163,7 @@ def _dev(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     file, text, settings = _read_text(options)
-    found = list(risks(settings))
+    found = _all_risks(settings)
     if options.probe:
         from hopproxy.probe.run import probed_risks
 
@@ -170,6 +172,10 @@ def _check(options: argparse.Namespace) -> int:
         print(warning)
     print("valid")
     return DONE
+
+
+def _all_risks(settings: Settings) -> list[Risk]:
+    return [*risks(settings), *shortfalls(settings, descriptors.attainable())]
 
 
 def _warnings(file: str, text: str, found: Iterable[Risk]) -> Iterator[str]:
@@ -267,7 +273,8 @@ def _listening(settings: Settings, opened: ExitStack) -> Sockets:
 def _serve_on(sockets: Sockets, settings: Settings, error_log: ErrorLog) -> int:
     style = settings.access_log
     access_log = None if style == "off" else AccessLog(style, STDOUT)
-    worker = Worker(settings, sockets, access_log, error_log=error_log)
+    fitting = fitted(settings, descriptors.limit(), descriptors.held())
+    worker = Worker(fitting, sockets, access_log, error_log=error_log)
     settle_memory()
     trio.run(_serve, worker, settings, sockets)
     return DONE

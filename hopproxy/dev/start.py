@@ -7,12 +7,14 @@ from functools import partial
 
 import trio
 
+from hopproxy import descriptors
 from hopproxy.dev.demo import Demo
 from hopproxy.dev.down import page_for
 from hopproxy.dev.settings import ADMIN, SITE, dev_settings, open_at
 from hopproxy.listener import open_listener
 from hopproxy.observe.access_log import STDOUT, AccessLog
 from hopproxy.observe.error_log import ErrorLog
+from hopproxy.settings.descriptors import fitted
 from hopproxy.settings.units import Bind, OriginAddress
 from hopproxy.signals import SIGNALS
 from hopproxy.worker import Sockets, Worker
@@ -35,6 +37,7 @@ def start(
     client_socket, site_bind = open_at(site, SITE, origin)
     admin_socket, admin_bind = open_at(admin, ADMIN, origin)
     settings = dev_settings(origin, site_bind, admin_bind)
+    settings = fitted(settings, descriptors.limit(), descriptors.held())
     worker = Worker(
         settings,
         Sockets([client_socket], admin_socket),
