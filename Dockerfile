@@ -26,7 +26,8 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=3s --start-period=5s --retries=3 CMD ["python", "-c", "\
 import http.client, os, sys; \
 admin = os.environ.get('HOPPROXY_ADMIN') or ':9901'; \
-asked = os.environ.get('HOPPROXY_PORT') or ':8080' if admin == 'off' else admin; \
+site = os.environ.get('HOPPROXY_PORT') or '8080'; \
+asked = admin if admin != 'off' else '8080' if '://' in site else site; \
 port = int(asked.rpartition(':')[2]); \
 link = http.client.HTTPConnection('127.0.0.1', port, timeout=2); \
 link.connect(); \

@@ -5,12 +5,14 @@ and `0777` into 511, so no typing of YAML's is used, and what a word means is de
 setting it stands for.  What goes wrong is gathered as problems, each with its place.
 """
 
-import collections.abc
 import re
 from dataclasses import dataclass, field
+from functools import partial
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from hopproxy.settings.variables import Environ, filled_in
 
 #: A settings file is written by hand: far past these it is a mistake, or an attack.
 MAX_TEXT = 1024 * 1024
@@ -18,13 +20,9 @@ MAX_DEPTH = 32
 #: Nodes of the whole tree with every alias written out (an alias of aliases grows without end).
 MAX_NODES = 20_000
 
-Environ = collections.abc.Mapping[str, str]
-
-_VARIABLE = re.compile(r"\$\$|\$\{([^{}]*)\}|\$\{")
 _KEY = re.compile(r"\s*(?:- +)?\w+:(\s|$)")
 #: `origins:[x]`; neither `http://x` nor `unix:/x`, which may stand alone in a list.
 _KEY_WITHOUT_SPACE = re.compile(r"\s*(?:- +)?(?!unix:)([a-z_]+):(?!//)(\S.*?)\s*$")
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 #: What the person most likely meant, by what PyYAML says or by the line that it stopped in.
 _HINTS = (
@@ -222,35 +220,11 @@ class _Planter:
             tree = Sequence(place, tuple(items))
         else:
             assert isinstance(node, ScalarNode)
-            text = self._filled_in(node.value, place, path)
+            complain = partial(self._document.complain, place, path)
+            text = filled_in(node.value, self._environ, complain)
             tree = Blank(place) if text is None else Scalar(place, text, node.value, not node.style)
         self._depth -= 1
         return tree
-
-    def _filled_in(self, written: str, place: Place, path: str) -> str | None:
-        """`written` with its variables' values, or None once each that has none is noted."""
-        missing = False
-
-        def value(found: re.Match[str]) -> str:
-            nonlocal missing
-            if found[0] == "$$":
-                return "$"
-            name, mark, default = (found[1] or "").partition(":-")
-            if not _VARIABLE_NAME.fullmatch(name):
-                message = f"`{found[0]}` is no variable"
-                hint = "write ${NAME} or ${NAME:-default}; $$ is a plain $"
-            elif self._environ.get(name) or (name in self._environ and not mark):
-                return self._environ[name]
-            elif mark:
-                return default
-            else:
-                message, hint = f"{name} is not set", f"set it, or write ${{{name}:-default}}"
-            missing = True
-            self._document.complain(place, path, message, hint)
-            return ""
-
-        text = _VARIABLE.sub(value, written).strip()
-        return None if missing else text
 
     def _entries(self, node: MappingNode, path: str) -> tuple[Entry, ...]:
         entries: list[Entry] = []

@@ -92,6 +92,36 @@ def test_sidecar_is_moved_by_its_environment() -> None:
     assert settings.drain_timeout == 25.0
 
 
+def injected(service: str, host: str, port: int) -> dict[str, str]:
+    """What Kubernetes puts into each container for a Service, and Docker for a link."""
+    name = service.upper().replace("-", "_")
+    shown = f"[{host}]" if ":" in host else host
+    url = f"tcp://{shown}:{port}"
+    return {
+        f"{name}_SERVICE_HOST": host,
+        f"{name}_SERVICE_PORT": str(port),
+        f"{name}_SERVICE_PORT_HTTP": str(port),
+        f"{name}_PORT": url,
+        f"{name}_PORT_{port}_TCP": url,
+        f"{name}_PORT_{port}_TCP_PROTO": "tcp",
+        f"{name}_PORT_{port}_TCP_PORT": str(port),
+        f"{name}_PORT_{port}_TCP_ADDR": host,
+        f"{name}_NAME": f"/web/{service}",
+    }
+
+
+@pytest.mark.parametrize("host", ["10.96.0.12", "fd00:10:96::c"])
+def test_sidecar_is_not_moved_by_services_of_its_name(host: str) -> None:
+    text = (CONFIG / "sidecar.yaml").read_text()
+    names = set(re.findall(r"\$\{HOPPROXY_(\w+)", text))
+    services = ["hopproxy", *(f"hopproxy-{name.lower().replace('_', '-')}" for name in names)]
+    environ = {k: v for one in services for k, v in injected(one, host, 80).items()}
+    plain = read(text, file="sidecar.yaml", environ={})
+    assert read(text, file="sidecar.yaml", environ=environ) == plain
+    chosen = read(text, file="sidecar.yaml", environ={**environ, "HOPPROXY_PORT": "8081"})
+    assert chosen.listeners[0].bind == Bind("tcp", "0.0.0.0", 8081)
+
+
 def test_sidecar_does_without_an_admin_listener() -> None:
     text = (CONFIG / "sidecar.yaml").read_text()
     assert read(text, file="sidecar.yaml", environ={"HOPPROXY_ADMIN": "off"}).admin is None

@@ -91,6 +91,17 @@ def test_variables_are_read_from_the_environment() -> None:
     assert (got.workers, got.via) == (2, "off")
 
 
+def test_a_port_that_was_injected_for_a_service_is_not_set() -> None:
+    app = "upstreams: {{app: {{origins: ['http://app:{port}']}}}}\n"
+    text = app.format(port="${APP_PORT:-3000}")
+    assert settings(text, APP_PORT="tcp://10.96.0.7:80") == settings(text)
+    assert settings(text, APP_PORT="81") == settings(app.format(port="81"))
+    assert said(app.format(port="${APP_PORT}"), APP_PORT="udp://10.96.0.7:53")[0].startswith(
+        "1:29: upstreams.app.origins[0]: APP_PORT is not set "
+        "(`udp://10.96.0.7:53` was put there for a Service) (set it, or write ${APP_PORT:-default}"
+    )
+
+
 @pytest.mark.parametrize("empty", ["client:", "routes:", "routes: []", "admin:", "admin: ~"])
 def test_section_with_nothing_below_it_is_its_default(empty: str) -> None:
     assert settings(f"{APP}{empty}\n") == settings(APP)
