@@ -21,6 +21,8 @@ _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _NODE = re.compile(
     rb"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5}|_[A-Za-z0-9._-]+)|\[([^\]]+)\]|([^\[\]]+)"
 )
+_OCTET = rb"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rb"%b\.%b\.%b\.%b" % (_OCTET, _OCTET, _OCTET, _OCTET))
 _OBFUSCATED = re.compile(rb"_[A-Za-z0-9._-]+")
 
 #: One proxy's part of a Forwarded field: its parameters by name (lower case), without quotes.
@@ -47,7 +49,10 @@ def parse_node(text: bytes) -> Node:
 
     What names none is `unknown`: left out, it would move all that stand before it.
     """
-    match = _NODE.fullmatch(text.strip(b" \t"))
+    text = text.strip(b" \t")
+    if _IPV4.fullmatch(text):  # nearly all of them
+        return Node(text)
+    match = _NODE.fullmatch(text)
     if match is None:
         return UNKNOWN
     inside, host, port, inside_alone, alone = match.groups(b"")
@@ -68,6 +73,11 @@ def for_value(node: Node) -> bytes:
     """The value of `for=` before it is quoted: IPv6 in brackets (RFC 7239 section 6)."""
     name = b"[%b]" % node.name if b":" in node.name else node.name
     return name + b":" + node.port if node.port else name
+
+
+def text_of(node: Node) -> bytes:
+    """The value of `for=` as it is written."""
+    return _quoted(for_value(node))
 
 
 def members(value: bytes) -> list[bytes]:

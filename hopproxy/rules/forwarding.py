@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from hopproxy.errors import Denied
-from hopproxy.message import Kind, RequestHead, list_of
+from hopproxy.message import Field, Kind, RequestHead, list_of
 from hopproxy.rules.forwarded import (
     Element,
     Node,
@@ -25,6 +25,7 @@ from hopproxy.rules.forwarded import (
     nodes_of,
     parse_elements,
     parse_node,
+    text_of,
 )
 from hopproxy.rules.target import is_authority
 from hopproxy.settings.units import unmapped
@@ -37,8 +38,10 @@ MAX_PASSES = 4
 X_FORWARDED, FORWARDED = "x-forwarded", "forwarded"
 FAMILIES = (X_FORWARDED, FORWARDED)
 
-#: Chains that are remembered for each sender.
-CHAINS = 256
+#: Chains, and forms of chains, that are remembered for each sender.
+CHAINS, FORMS = 256, 64
+#: What the members of a form begin with: nobody has such an address.
+_MARK = b"255.255.255."
 #: Of a longer chain the members nearest to us are kept: they are the ones to be trusted.
 MAX_CHAIN = 64
 #: Bytes of fields that are remembered.
@@ -85,8 +88,8 @@ class Sender:
     """
 
     __slots__ = (
-        "_block", "_chains", "_families", "_forwarded_first", "_host", "_networks", "_node",
-        "address", "peer", "proto", "trusted",
+        "_block", "_chains", "_families", "_forms", "_forwarded_first", "_host", "_networks",
+        "_node", "address", "peer", "proto", "trusted",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +111,7 @@ class Sender:
         self._host: bytes | None = None
         self._block = b""
         self._chains: dict[tuple[bytes, ...], tuple[bytes, str]] = {}
+        self._forms: dict[tuple[int, tuple[bytes, ...]], bytes] = {}
 
     def block(self, head: RequestHead) -> bytes:
         """The forwarding lines for one request, each with its CRLF.
@@ -133,18 +137,71 @@ class Sender:
 
     def _read(self, head: RequestHead) -> tuple[bytes, str]:
         """(the lines, the client that is named), remembered by the fields they follow from."""
-        key = (head.host, *[f.line for f in head.special if f.kind is Kind.FORWARDING])
+        fields = [f for f in head.special if f.kind is Kind.FORWARDING]
+        key = (head.host, *[f.line for f in fields])
         found = self._chains.get(key)
         if found is None:
-            said = said_by(head, (self.proto, head.host), forwarded_first=self._forwarded_first)
-            real_ip = parse_node(head.special_value(b"x-real-ip") or b"")
-            nodes = said.nodes or [real_ip] * real_ip.is_address
-            found = self._lines(said, head.host), self._client_of(nodes)
+            found = self._by_its_form(head.host, fields) or self._anew(head.host, fields)
             if sum(map(len, key)) <= MEMO_SIZE:
                 if len(self._chains) >= CHAINS:
                     self._chains.clear()
                 self._chains[key] = found
         return found
+
+    def _anew(self, host: bytes, fields: list[Field]) -> tuple[bytes, str]:
+        said = said_by(fields, (self.proto, host), forwarded_first=self._forwarded_first)
+        nodes = said.nodes
+        if not nodes:
+            real_ip = parse_node(value_of(fields, b"x-real-ip"))
+            nodes = [real_ip] * real_ip.is_address
+        return self._lines(said, host), self._client_of(nodes)
+
+    def _by_its_form(self, host: bytes, fields: list[Field]) -> tuple[bytes, str] | None:
+        """As `_anew`, for what differs from an earlier request in the members of its chain alone.
+
+        That is nearly every request through a front with many clients.  None for other requests.
+        """
+        key = [host]
+        values = []
+        for field in fields:
+            if field.name == b"x-forwarded-for":
+                values.append(field.value)
+            elif field.name == b"forwarded":
+                return None
+            else:
+                key.append(field.line)
+        chain = members(b", ".join(values))[-MAX_CHAIN:]
+        form = self._form(tuple(key), len(chain), fields) if chain else None
+        if form is None:
+            return None
+        nodes = [parse_node(member) for member in chain]
+        told: list[bytes] = []
+        if X_FORWARDED in self._families:
+            told += chain
+        if FORWARDED in self._families:
+            told += [text_of(node) for node in nodes]
+        return form % tuple(told), self._client_of(nodes)
+
+    def _form(self, rest: tuple[bytes, ...], count: int, fields: list[Field]) -> bytes | None:
+        """The lines for any chain of so many members: a format of bytes, with their places.
+
+        `rest` are the host and the lines that are no members.  None where they are unusual.
+        """
+        form = self._forms.get((count, rest))
+        if form is not None:
+            return form
+        if sum(map(len, rest)) > MEMO_SIZE or any(_MARK in one for one in rest):
+            return None
+        marks = [b"%b%d" % (_MARK, 100 + n) for n in range(count)]
+        chain = Field(b"", b"x-forwarded-for", b", ".join(marks), Kind.FORWARDING)
+        others = [field for field in fields if field.name != chain.name]
+        form = self._anew(rest[0], [chain, *others])[0].replace(b"%", b"%%")
+        for mark in marks:
+            form = form.replace(mark, b"%b")
+        if len(self._forms) >= FORMS:
+            self._forms.clear()
+        self._forms[count, rest] = form
+        return form
 
     def _client_of(self, nodes: list[Node]) -> str:
         for node in reversed(nodes):
@@ -167,42 +224,44 @@ class Sender:
                 if value:
                     lines.append(name + value)
         if FORWARDED in self._families:
-            elements = [*said.elements, self._own_element(said, host)]
-            texts = [element_text(element) for element in elements if element]
+            texts = [element_text(element) for element in self._elements(said, host)]
             lines.append(b"Forwarded: " + b", ".join(texts))
         if X_FORWARDED in self._families:
             lines += said.others
         return b"".join([line + b"\r\n" for line in lines])
 
-    def _own_element(self, said: Said, host: bytes) -> Element:
-        """What we add: whom we heard it from, and what no element before it says."""
-        element: Element = {}
-        if self.address or not said.elements:
-            element[b"for"] = self._node
+    def _elements(self, said: Said, host: bytes) -> list[Element]:
+        """Forwarded, with whom we heard it from, and what no element before it says.
+
+        A peer without an address adds no member to X-Forwarded-For, and so no element here.
+        """
+        own: Element = {}
         for name, value in (
             (b"host", _leftmost(said.host, is_authority) if said.host else host),
             (b"proto", _leftmost(said.proto, _is_scheme) if said.proto else self.proto),
         ):
             if value and not first_of(said.elements, name):
-                element[name] = value
-        return element
+                own[name] = value
+        if self.address or not said.elements:
+            return [*said.elements, {b"for": self._node} | own]
+        return [*said.elements[:-1], said.elements[-1] | own]
 
 
-def said_by(head: RequestHead, own: tuple[bytes, bytes], *, forwarded_first: bool) -> Said:
+def value_of(fields: list[Field], name: bytes) -> bytes:
+    """The values of all fields of this name as one list, empty where there is none."""
+    return b", ".join([field.value for field in fields if field.name == name])
+
+
+def said_by(fields: list[Field], own: tuple[bytes, bytes], *, forwarded_first: bool) -> Said:
     """What the fields of a trusted proxy say; `own` are (proto, host) as we would say them.
 
     Forwarded is believed where it comes alone or `forwarded_first`, else X-Forwarded-*.  The two
     are never mixed: a proxy that writes one of them may pass on the other as a client forged it.
     """
-    value = head.special_value
-    elements = _sound(parse_elements(value(b"forwarded") or b"") or [])
-    chain = members(value(b"x-forwarded-for") or b"")[-MAX_CHAIN:]
-    proto, host = _proto(value), value(b"x-forwarded-host") or b""
-    others = [
-        field
-        for field in head.special
-        if field.kind is Kind.FORWARDING and field.name not in _WRITTEN and field.value
-    ]
+    elements = _sound(parse_elements(value_of(fields, b"forwarded")) or [])
+    chain = members(value_of(fields, b"x-forwarded-for"))[-MAX_CHAIN:]
+    proto, host = _proto(fields), value_of(fields, b"x-forwarded-host")
+    others = [field for field in fields if field.name not in _WRITTEN and field.value]
     if elements and (forwarded_first or not (chain or proto or host)):
         nodes = nodes_of(elements)
         if chain or proto or host:
@@ -257,10 +316,11 @@ def _made(nodes: list[Node], proto: bytes, host: bytes) -> list[Element]:
     return elements
 
 
-def _proto(value: Callable[[bytes], bytes | None]) -> bytes:
+def _proto(fields: list[Field]) -> bytes:
     """What X-Forwarded-Proto says, or those that others write in its place."""
-    proto = value(b"x-forwarded-proto") or value(b"x-forwarded-scheme") or b""
-    return proto or (b"https" if (value(b"x-forwarded-ssl") or b"").lower() == b"on" else b"")
+    proto = value_of(fields, b"x-forwarded-proto") or value_of(fields, b"x-forwarded-scheme")
+    ssl = value_of(fields, b"x-forwarded-ssl").lower() == b"on"
+    return proto or (b"https" if ssl else b"")
 
 
 def _leftmost(value: bytes, is_sound: Callable[[bytes], bool]) -> bytes:

@@ -101,7 +101,7 @@ async def test_peers_of_unix_sockets_can_be_trusted(hops: Hops) -> None:
     request = await sent(hops, b"Host: a", b"X-Forwarded-For: 1.2.3.4", b"X-Real-IP: 1.2.3.4")
     assert request.values(b"x-forwarded-for") == [b"1.2.3.4"]
     assert request.values(b"x-real-ip") == [b"1.2.3.4"]
-    assert request.values(b"forwarded") == [b"for=1.2.3.4, host=a;proto=http"]
+    assert request.values(b"forwarded") == [b"for=1.2.3.4;host=a;proto=http"]
 
 
 async def test_peers_of_unix_sockets_are_not_trusted_for_an_address(hops: Hops) -> None:

@@ -12,6 +12,7 @@ from hopproxy.rules.forwarded import first_of, nodes_of, parse_elements, parse_n
 from hopproxy.rules.forwarding import (
     CHAINS,
     FAMILIES,
+    FORMS,
     FORWARDED,
     MAX_CHAIN,
     MAX_PASSES,
@@ -369,7 +370,7 @@ def test_a_trusted_unix_peer_adds_no_member() -> None:
         b"Forwarded: for=1.2.3.4;host=s;proto=https",
     ]
     assert block(sender, get(X_FOR + b"1.2.3.4"))[-1] == (
-        b"Forwarded: for=1.2.3.4, host=a;proto=http"
+        b"Forwarded: for=1.2.3.4;host=a;proto=http"
     )
     assert block(sender, get(X_PROTO + b"https"))[-1] == (
         b"Forwarded: for=unknown;host=a;proto=https"
@@ -402,6 +403,50 @@ def test_chains_are_remembered_within_bounds() -> None:
     assert sender.block(again) is not first
     long = get(X_FOR + b"1.2.3.4, " * 500 + b"1.2.3.4")
     assert sender.block(long) is not sender.block(long)
+
+
+@pytest.mark.parametrize("families", [FAMILIES, FAMILIES[::-1], FAMILIES[:1], FAMILIES[1:], ()])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        [],
+        [X_PROTO + b"https", X_HOST + b"shop.example"],
+        [b"X-Forwarded-Prefix: /100%25/%b/%s", X_HOST + b"a%b"],
+        [X_HOST + b"255.255.255.100", X_PROTO + b"https, http"],
+        [b"X-Real-IP: 255.255.255.101"],
+        [b"X-Forwarded-Prefix: /" + b"x" * 2000],
+    ],
+)
+def test_a_chain_is_told_the_same_by_a_form_that_was_seen_before(
+    families: tuple[str, ...], rest: list[bytes]
+) -> None:
+    used = Sender("10.0.0.2", b"http", TRUSTED, families)
+    for chain in (
+        b"1.2.3.4", b"5.6.7.8", b"2001:db8::1", b"1.2.3.4:80", b"garbage%b", b"::ffff:1.2.3.4",
+        b"1.1.1.1, 2.2.2.2", b"[::1]:80, unknown", b"255.255.255.100, 255.255.255.101",
+    ):  # fmt: skip
+        head = get(X_FOR + chain, *rest)
+        fresh = Sender("10.0.0.2", b"http", TRUSTED, families)
+        again = Sender("10.0.0.2", b"http", TRUSTED, families)
+        again.block(get(X_FOR + b"9.9.9.9, " * chain.count(b",") + b"9.9.9.8", *rest))
+        assert used.block(head) == fresh.block(head) == again.block(head)
+        assert used.client(head) == fresh.client(head)
+        if X_FORWARDED in families:
+            member = b"1.2.3.4" if chain == b"::ffff:1.2.3.4" else chain
+            assert used.block(head).startswith(X_FOR + member + b", 10.0.0.2\r\n")
+        if families == FAMILIES[1:]:
+            names = [b"1.2.3.4" if b"ffff" in one else parse_node(one).name
+                     for one in list_of(chain)]  # fmt: skip
+            told = parse_elements(used.block(head)[len(b"Forwarded: ") : -2])
+            assert told is not None
+            assert [node.name for node in nodes_of(told)] == [*names, b"10.0.0.2"]
+
+
+def test_forms_are_remembered_within_bounds() -> None:
+    sender = Sender("10.0.0.2", b"http", TRUSTED)
+    for n in range(2 * FORMS + 3):
+        (line, *_) = block(sender, get(X_FOR + b"1.2.3.4", host=b"h%d" % n))
+        assert line == X_FOR + b"1.2.3.4, 10.0.0.2"
 
 
 @pytest.mark.parametrize(
