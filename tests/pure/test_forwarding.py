@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from hopproxy.errors import Denied
 from hopproxy.message import RequestHead, list_of
+from hopproxy.rules.chain import MAX_CHAIN
 from hopproxy.rules.forwarded import first_of, nodes_of, parse_elements, parse_node
 from hopproxy.rules.forwarding import (
     CHAINS,
     FAMILIES,
     FORMS,
     FORWARDED,
-    MAX_CHAIN,
     MAX_PASSES,
     X_FORWARDED,
     Sender,
