@@ -21,6 +21,7 @@ RUN ["hopproxy", "check", "--config", "/etc/hopproxy/hopproxy.yaml"]
 USER 65532:65532
 EXPOSE 8080 9901
 STOPSIGNAL SIGTERM
+# /healthz and not /readyz: a proxy is not restarted because its application is down.
 # If a settings file of your own listens elsewhere, set HOPPROXY_ADMIN to its admin address.
 # Without an admin listener, a connection to the port for clients has to be enough.
 HEALTHCHECK --interval=15s --timeout=3s --start-period=5s --retries=3 CMD ["python", "-c", "\

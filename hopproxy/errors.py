@@ -83,6 +83,13 @@ class ConnectFailed(HopError):
     at: Hop | None = Hop.UPSTREAM
 
 
+class Unanswered(ConnectFailed):
+    """An origin has not accepted a connection yet, and another one can be asked meanwhile."""
+
+    status = 504
+    cause = "connection_timeout"
+
+
 class LocalShortage(ConnectFailed):
     """This machine had nothing left to connect with (descriptors, ports, memory).
 

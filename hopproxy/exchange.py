@@ -6,7 +6,7 @@ link gives its own to the caller; neither sees the other's.
 """
 
 from hopproxy.carriage import Carriage
-from hopproxy.errors import BadRequest, ConnectFailed, HopError, LinkError
+from hopproxy.errors import BadRequest, ConnectFailed, HopError, LinkError, Unanswered
 from hopproxy.link.client import ClientLink, client_gone
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import NO_BODY, SIZED
@@ -15,7 +15,7 @@ from hopproxy.pool.pool import Pool
 from hopproxy.pool.private import PrivateLink
 from hopproxy.pool.wait import Wait
 from hopproxy.record import CloseReason, Hop
-from hopproxy.routing.balancer import RoundRobin
+from hopproxy.routing.balancer import RoundRobin, Search
 from hopproxy.rules.forwarding import via_line
 from hopproxy.rules.hop import check_options, request_for_upstream
 from hopproxy.rules.retry import Trace, is_idempotent, may_repeat
@@ -123,8 +123,8 @@ async def _lend(
     carriage: Carriage, application: Application, pool: Pool, origin: Origin
 ) -> tuple[Origin, UpstreamLink]:
     """A link to this origin, or to the next that can be reached: waited for, or dialled."""
-    balancer, client = application.balancer, carriage.client
-    unreached: list[Origin] = []
+    client = carriage.client
+    search = Search(application.balancer, origin)
     while True:
         client.awaits = wait = Wait()
         try:
@@ -132,12 +132,12 @@ async def _lend(
                 link = await pool.acquire_fresh(origin, wait)
             else:
                 look = not _repeatable(carriage, origin)
-                idle = pool.acquire_now(origin, look=look) if unreached else None
-                link = idle or await pool.acquire(origin, wait)
-        except ConnectFailed:
-            unreached.append(origin)
-            untried = [member for member in balancer.members if member not in unreached]
-            if not untried:
+                idle = pool.acquire_now(origin, look=look) if search.begun else None
+                leave = search.may_leave(client.transport.now())
+                link = idle or await pool.acquire(origin, wait, leave=leave)
+        except ConnectFailed as error:
+            slow = isinstance(error, Unanswered)
+            if not search.goes_on(client.transport.now(), slow=slow):
                 raise
         else:
             if not client.gone:
@@ -148,9 +148,7 @@ async def _lend(
             client.awaits = None
         if client.gone:
             raise client_gone()
-        origin = balancer.pick(client.transport.now())
-        if origin in unreached:
-            origin = untried[0]
+        origin = search.origin
 
 
 def _private(client: ClientLink, application: Application) -> tuple[Origin, UpstreamLink] | None:

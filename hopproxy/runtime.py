@@ -8,6 +8,7 @@ from hopproxy.exchange import Application
 from hopproxy.link.client import ClientLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.pool import Pool
+from hopproxy.pool.trials import Trials
 from hopproxy.record import Closes, ExchangeRecord
 from hopproxy.routing.table import Table
 from hopproxy.rules.hop import Underscores
@@ -79,6 +80,12 @@ class Runtime:
             )
             for name, upstream in settings.upstreams.items()
         }
+        sought = settings.admin is not None and settings.readiness != "self"
+        for application in self.applications.values():
+            members = application.balancer.members
+            for origin in members:
+                origin.reach.sought = sought
+            Trials(members, self.pool, watch)
         routes = settings.routes or (Route(upstream=next(iter(self.applications))),)
         self.table = Table([(route, self.applications[route.upstream]) for route in routes])
         #: By application; "" for what no route took.

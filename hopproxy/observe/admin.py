@@ -145,7 +145,7 @@ class Admin:
         return Answer(200, _TEXT, b"alive\n")
 
     async def _readyz(self, _: Query) -> Answer:
-        reason = unready(self._runtime, trio.current_time())
+        reason = unready(self._runtime)
         return Answer(503 if reason else 200, _TEXT, f"{reason or 'ready'}\n".encode())
 
     async def _links(self, query: Query) -> Answer:

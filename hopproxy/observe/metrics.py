@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from hopproxy import __version__
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.error_log import ErrorLog
-from hopproxy.observe.snapshot import is_failed, origins, unready
+from hopproxy.observe.snapshot import origins, unready
 from hopproxy.runtime import BUCKETS, Runtime
 
 
@@ -138,7 +138,9 @@ class _Links(Collector):
             "hopproxy_upstream_waiting", "Requests waiting for a link.", labels=of_origin
         )
         reachable = GaugeMetricFamily(
-            "hopproxy_upstream_reachable", "0 after a failed dial, else 1.", labels=of_origin
+            "hopproxy_upstream_reachable",
+            "0 from a failed dial to the next that succeeds, else 1.",
+            labels=of_origin,
         )
         opened = CounterMetricFamily(
             "hopproxy_upstream_opened", "Upstream links opened.", labels=of_origin
@@ -164,7 +166,7 @@ class _Links(Collector):
             links.add_metric([*labels, "dialling"], origin.dialling)
             limit.add_metric(labels, origin.max_connections)
             waiting.add_metric(labels, len(origin.waiters))
-            reachable.add_metric(labels, 0 if is_failed(origin, now) else 1)
+            reachable.add_metric(labels, int(origin.reach.failed_at is None))
             opened.add_metric(labels, origin.opened)
             reused.add_metric(labels, origin.reused)
             for why, count in origin.unused.items():
@@ -197,7 +199,7 @@ class _Worker(Collector):
         yield GaugeMetricFamily(
             "hopproxy_ready",
             "What /readyz says: 1 for 200.",
-            int(not unready(runtime, trio.current_time())),
+            int(not unready(runtime)),
         )
         dropped = self._access_log.dropped if self._access_log is not None else 0
         yield CounterMetricFamily(

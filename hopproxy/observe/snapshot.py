@@ -25,8 +25,6 @@ L = TypeVar("L", bound=Link)
 
 #: Links looked at between two turns of the others.
 STRIDE = 100
-#: Seconds for which a failed dial speaks against an origin that nobody has tried since.
-FAILED_FOR = 15.0
 
 
 def origins(runtime: Runtime) -> Iterator[tuple[str, Origin]]:
@@ -36,23 +34,24 @@ def origins(runtime: Runtime) -> Iterator[tuple[str, Origin]]:
             yield name, origin
 
 
-def unready(runtime: Runtime, now: float) -> str:
+def unready(runtime: Runtime) -> str:
     """Why no more requests should be sent here, "" while they should.
 
-    An origin that failed speaks against us only for a while: without requests nobody dials it,
-    and so nobody would learn that it is back.
+    An upstream can be reached once a dial to one of its origins has succeeded, and until one fails.
     """
     if runtime.draining:
         return "draining"
-    for name, application in runtime.applications.items():
-        if all(is_failed(origin, now) for origin in application.balancer.members):
-            return f"no origin of {name} can be reached"
-    return ""
-
-
-def is_failed(origin: Origin, now: float) -> bool:
-    """Whether the last dial failed, a short while ago."""
-    return origin.failed_at is not None and now - origin.failed_at < FAILED_FOR
+    asked = runtime.settings.readiness
+    if asked == "self":
+        return ""
+    unreached = [
+        name
+        for name, application in runtime.applications.items()
+        if not any(origin.reach.reached for origin in application.balancer.members)
+    ]
+    if not unreached or (asked == "any" and len(unreached) < len(runtime.applications)):
+        return ""
+    return f"no origin of {', '.join(unreached)} can be reached"
 
 
 # -- links -----------------------------------------------------------------------------------
@@ -157,7 +156,7 @@ def _row(link: Link, now: float, state: str) -> Row:
 
 def origin_row(name: str, origin: Origin, now: float) -> Row:
     """One origin: its share of the pool, and the limits on it."""
-    pool = origin.settings.pool
+    pool, failed_at = origin.settings.pool, origin.reach.failed_at
     return {
         "upstream": name,
         "origin": origin.label,
@@ -167,7 +166,8 @@ def origin_row(name: str, origin: Origin, now: float) -> Row:
         "waiting": len(origin.waiters),
         "opened": origin.opened,
         "reused": origin.reused,
-        "failed_ago": None if origin.failed_at is None else round(now - origin.failed_at, 3),
+        "reached": origin.reach.reached,
+        "failed_ago": None if failed_at is None else round(now - failed_at, 3),
         "unused": {why.value: count for why, count in origin.unused.items()},
         "learned": learned_row(origin, now),
         "limits": {
@@ -229,7 +229,7 @@ def summary(runtime: Runtime, now: float) -> Row:
         "time": round(time.time(), 3),
         "uptime": round(now - runtime.started, 3),
         "draining": runtime.draining,
-        "unready": unready(runtime, now),
+        "unready": unready(runtime),
         "totals": {
             "requests": sum(sum(tally.statuses.values()) for tally in tallies),
             "failures": sum(sum(tally.causes.values()) for tally in tallies),

@@ -51,6 +51,7 @@ class Share(Generic[L]):
         "max_idle",
         "private",
         "queue_size",
+        "trials",
         "waiters",
     )
 
@@ -62,12 +63,14 @@ class Share(Generic[L]):
         self.private: dict[L, None] = {}
         self.lent = 0
         self.dialling = 0
+        self.trials = 0
         self.waiters: deque[Waiter[L]] = deque()
 
     @property
     def size(self) -> int:
         """All that counts against the origin's limit."""
-        return len(self.idle) + len(self.private) + self.lent + self.dialling
+        at_rest = len(self.idle) + len(self.private)
+        return at_rest + self.lent + self.dialling + self.trials
 
     @property
     def coldest(self) -> L | None:
@@ -238,6 +241,25 @@ class Ledger(Generic[L]):
         share.dialling += 1
         self.total += 1
         return True, evicted
+
+    def start_trial(self, share: Share[L]) -> tuple[bool, L | None]:
+        """As `start_dial`, for nobody: no waiter counts on it, and none of its idle links goes."""
+        if share.size >= share.max_connections:
+            return False, None
+        evicted = self._evict() if self.total >= self.max_total else None
+        if self.total >= self.max_total:
+            return False, None
+        share.trials += 1
+        self.total += 1
+        return True, evicted
+
+    def end_trial(self, share: Share[L], *, won: bool) -> None:
+        """A trial has ended; a link that it `won` counts as lent, and is to be given back."""
+        share.trials -= 1
+        if won:
+            share.lent += 1
+        else:
+            self.total -= 1
 
     def starved(self) -> Share[L] | None:
         """The origin that has waited longest for room in the total; ask after each release."""

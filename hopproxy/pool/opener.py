@@ -36,16 +36,27 @@ class Opener:
         self._resolver = Resolver()
         self._random = random.Random()
         self._dials: dict[Dial, Callable[[None], None]] = {}
+        #: Told of each dial that did not succeed.
+        self.plans: dict[Origin, Callable[[], None]] = {}
 
-    def begin(self, origin: Origin, done: Done) -> Dial:
-        """Begin a dial; `done` is told later how it ended, unless it is called off."""
+    def begin(self, origin: Origin, done: Done, *, trial: bool = False) -> Dial:
+        """Begin a dial; `done` is told later how it ended, unless it is called off.
+
+        The connection of a `trial` is closed unless somebody waits for one by then.
+        """
+        now = self._watch.now()
+        number = origin.reach.begin(now)
 
         def ended(result: Result) -> None:
             del self._dials[dial]
-            done(origin, self._opened(origin, result))
+            if trial and not isinstance(result, Exception) and not origin.waiters:
+                result.close()
+                origin.reach.succeeded()
+                done(origin, None)
+                return
+            done(origin, self._opened(origin, number, result))
 
-        deadline = self._watch.now() + origin.settings.connect_timeout
-        dial = Dial(origin.address, self._watch, deadline, ended)
+        dial = Dial(origin.address, self._watch, now + origin.settings.connect_timeout, ended)
         self._dials[dial] = partial(done, origin)
         self._resolver.begin(dial)
         return dial
@@ -65,9 +76,11 @@ class Opener:
         def abort(_: object) -> Abort:
             del self._dials[dial]
             dial.call_off()
+            self.untold(origin, number)
             return Abort.SUCCEEDED
 
         dial = self.begin(origin, done)
+        number = origin.reach.number
         origin.unheard.begin(dial, self._watch.now())
         try:
             await wait_task_rescheduled(abort)
@@ -81,20 +94,32 @@ class Opener:
         finally:
             del opened  # it holds this frame
 
-    def _opened(self, origin: Origin, result: Result) -> Opened:
+    def untold(self, origin: Origin, number: int = 0) -> None:
+        """A dial has ended, or could not begin, and says nothing of the origin."""
+        origin.reach.untold(number, self._watch.now())
+        self._plan(origin)
+
+    def _plan(self, origin: Origin) -> None:
+        if (plan := self.plans.get(origin)) is not None:
+            plan()
+
+    def _opened(self, origin: Origin, number: int, result: Result) -> Opened:
         """What has come of a dial; the origin notes whether it can be reached."""
+        if not isinstance(result, Exception):
+            origin.reach.succeeded()
         try:
-            link = self._link(origin, result)
+            return self._link(origin, result)
         except LocalShortage as error:  # the origin was not even asked
+            self.untold(origin, number)
             return error.with_traceback(None)
         except ConnectFailed as error:
-            origin.failed_at = self._watch.now()
+            origin.reach.failed(number, self._watch.now())
+            self._plan(origin)
             return error.with_traceback(None)  # it would hold this frame, which holds it
         except Exception:  # a fault of ours must not take the worker along
+            self.untold(origin, number)
             log.exception("a connection to %s failed through a fault in hopproxy", origin.label)
             return ConnectFailed("a fault in hopproxy", 500, "proxy_internal_error")
-        origin.failed_at = None
-        return link
 
     def _link(self, origin: Origin, result: Result) -> UpstreamLink:
         """The link on the socket of a dial.  Raises ConnectFailed, or what the dial ended with."""

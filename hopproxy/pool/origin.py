@@ -1,6 +1,7 @@
 """One origin, as the pool knows it: its share, its limits, and how long it keeps idle links."""
 
 import math
+import random
 from collections.abc import Callable
 
 from hopproxy.link.tcp import unacknowledged
@@ -10,6 +11,7 @@ from hopproxy.pool.delayed_ack import DelayedAck
 from hopproxy.pool.expectation import Expectation
 from hopproxy.pool.idle_timeout import SAFE, SOON, IdleTimeout, Sign
 from hopproxy.pool.ledger import Share
+from hopproxy.pool.reach import Reach
 from hopproxy.pool.unheard import Unheard
 from hopproxy.record import UNUSED_AFTER, CloseReason, Limit, Source, Unused, setting_behind
 from hopproxy.settings.schema import Upstream
@@ -45,7 +47,7 @@ class Known:
 class Origin(Share[UpstreamLink]):
     """One origin: its address, its settings, its share of the pool.
 
-    `failed_at` is when a dial last failed (seconds of trio's clock), None while it answers.
+    `reach` says whether it can be reached.
     `bound` counts its links that are private to one client, idle or lent.
     `limited` tells that its links have a limit of requests or age, or are not to be kept.  What
     `learned` comes to stands in plain attributes, for those who look at every request: `limit` and
@@ -60,7 +62,6 @@ class Origin(Share[UpstreamLink]):
         "counted",
         "delayed_ack",
         "expectation",
-        "failed_at",
         "idle_timeout",
         "known",
         "label",
@@ -70,6 +71,7 @@ class Origin(Share[UpstreamLink]):
         "limited",
         "opened",
         "proven",
+        "reach",
         "reused",
         "settings",
         "unheard",
@@ -86,7 +88,7 @@ class Origin(Share[UpstreamLink]):
         self.authority = (
             self.label.removeprefix("http://").encode() if address.host else b"localhost"
         )
-        self.failed_at: float | None = None
+        self.reach = Reach(random.random)
         self.bound = 0
         self.known = known
         self.learned = known.learned

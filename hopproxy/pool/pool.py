@@ -11,7 +11,7 @@ from hopproxy.pool.idle_timeout import usable
 from hopproxy.pool.ledger import Ledger, QueueFull, Share, Waiter
 from hopproxy.pool.opener import Opened, Opener
 from hopproxy.pool.origin import Known, Origin
-from hopproxy.pool.wait import Wait
+from hopproxy.pool.wait import Wait, served
 from hopproxy.record import CloseReason, CloseRecord, Closes, Hop, Unused
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import OriginAddress
@@ -30,12 +30,13 @@ class Pool:
     def __init__(self, watch: Watch, max_total: int, closes: Closes) -> None:
         self._watch = watch
         self._closes = closes
-        self._opener = Opener(watch, self)
+        self.opener = Opener(watch, self)
         self._known: dict[OriginAddress, Known] = {}
         self.ledger: Ledger[UpstreamLink] = Ledger(max_total)
         #: Every open link, whatever it does: for those who look.
         self.links: dict[UpstreamLink, Origin] = {}
         self.closing = False
+        self.stopped = False
 
     def add(self, address: OriginAddress, settings: Upstream) -> Origin:
         """Begin to serve an origin; what was learned of its address before is known still."""
@@ -74,11 +75,12 @@ class Pool:
         if reason is not CloseReason.UNSOLICITED:
             origin.saw_close(link, now - link.since, now)
 
-    async def acquire(self, origin: Origin, wait: Wait) -> UpstreamLink:
+    async def acquire(self, origin: Origin, wait: Wait, *, leave: bool = False) -> UpstreamLink:
         """Lend the first link that is released or dialled, in turn with those who wait already.
 
         A checkpoint.  A cancelled or interrupted caller holds nothing.  Raises PoolExhausted when
-        the queue is full or `queue_timeout` is over, ConnectFailed when a dial failed.
+        the queue is full or `queue_timeout` is over, ConnectFailed when a dial failed, and if the
+        caller may `leave` for another origin, Unanswered when this one is slow to accept.
         """
         why = origin.why_unused()
         if origin.idle:  # none of them will do for this caller
@@ -89,7 +91,7 @@ class Pool:
             raise PoolExhausted(f"the queue for {origin.label} is full") from None
         self.start_dials(origin)
         try:
-            await self._wait(origin, wait)
+            await served(wait, origin, self._watch.now, leave=leave)
         except BaseException:  # cancelled, and perhaps served in the same tick: give it back
             self._leave(origin, wait)
             raise
@@ -132,28 +134,18 @@ class Pool:
         A checkpoint.  Falls back to `acquire` where every link of the origin is lent.
         """
         due, evicted = self.ledger.start_fresh(origin, in_place=why is Unused.METHOD)
-        if evicted is not None:
-            self._end(self.links[evicted], evicted, CloseReason.MADE_ROOM, counted=False)
+        self.make_room(evicted)
         if not due:
             return await self.acquire(origin, wait)
         self.ledger.dialled(origin)  # lent from now on: no waiter may count on this dial
         try:
-            link = await self._opener.open(origin)
+            link = await self.opener.open(origin)
         except BaseException:
             self.ledger.drop_lent(origin)
             self.start_dials(origin)
             raise
         self.links[link] = origin
         return origin.begin(link, why, self._watch.now())
-
-    async def _wait(self, origin: Origin, wait: Wait) -> None:
-        with trio.move_on_after(origin.settings.pool.queue_timeout) as patience:
-            await wait.settled()
-        if not patience.cancelled_caught or wait not in origin.waiters:
-            return
-        if origin.waiters.index(wait) < origin.dialling:
-            # A dial that is under way for this caller has its own bound: connect_timeout.
-            await wait.settled()
 
     def _leave(self, origin: Origin, wait: Wait) -> None:
         if not self.ledger.withdraw(origin, wait):
@@ -222,6 +214,11 @@ class Pool:
         if evicted is not None:
             self._end_evicted(evicted, full=origin)
         self.start_dials(origin)
+
+    def make_room(self, evicted: UpstreamLink | None) -> None:
+        """Close the idle link, if any, in whose place the ledger lets another be dialled."""
+        if evicted is not None:
+            self._end(self.links[evicted], evicted, CloseReason.MADE_ROOM, counted=False)
 
     def _end_evicted(self, evicted: UpstreamLink, full: Origin) -> None:
         owner = self.links[evicted]
@@ -300,11 +297,10 @@ class Pool:
         turn: Share[UpstreamLink] | None = origin
         while turn is not None:
             due, evicted = self.ledger.start_dial(turn)
-            if evicted is not None:
-                self._end(self.links[evicted], evicted, CloseReason.MADE_ROOM, counted=False)
+            self.make_room(evicted)
             if due:
                 assert isinstance(turn, Origin)
-                self._opener.begin(turn, self._dialled)
+                self.opener.begin(turn, self._dialled)
             else:
                 following = self.ledger.starved()
                 turn = None if following is turn else following
@@ -326,4 +322,5 @@ class Pool:
 
     def stop(self) -> None:
         """Call off every dial: nobody is served any more."""
-        self._opener.stop()
+        self.stopped = True
+        self.opener.stop()

@@ -1,8 +1,13 @@
 """One caller in the queue of an origin."""
 
+from collections.abc import Callable
+
 import trio
 
+from hopproxy.errors import Unanswered
 from hopproxy.link.upstream import UpstreamLink
+from hopproxy.pool.origin import Origin
+from hopproxy.pool.reach import PATIENCE
 
 
 class Wait:
@@ -64,3 +69,23 @@ class Wait:
     def _abort(self, _: object) -> trio.lowlevel.Abort:
         self._task = None
         return trio.lowlevel.Abort.SUCCEEDED
+
+
+async def served(wait: Wait, origin: Origin, now: Callable[[], float], *, leave: bool) -> None:
+    """Wait until it is served or failed, or until `queue_timeout`.  A checkpoint.
+
+    Raises Unanswered where the caller may `leave`, and a dial has been under way for too long.
+    """
+    until = now() + origin.settings.pool.queue_timeout
+    if leave:
+        with trio.move_on_at(min(until, now() + PATIENCE, max(now(), origin.reach.away_from))):
+            await wait.settled()
+        if wait in origin.waiters and origin.reach.away_from <= now():
+            raise Unanswered(f"{origin.label} has not accepted a connection yet")
+    with trio.move_on_at(until) as patience:
+        await wait.settled()
+    if not patience.cancelled_caught or wait not in origin.waiters:
+        return
+    if origin.waiters.index(wait) < origin.dialling:
+        # A dial that is under way for this caller has its own bound: connect_timeout.
+        await wait.settled()

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
-#: Seconds for which an origin that could not be reached is passed over.
-PASSED_OVER = 2.0
+from hopproxy.pool.reach import Reach
 
 
 class Member(Protocol):
-    """`failed_at` is when it could last not be reached, None while it answers."""
+    """An origin; `reach` says whether it answers."""
 
-    failed_at: float | None
+    reach: Reach
 
 
 M = TypeVar("M", bound=Member)
@@ -33,11 +32,61 @@ class RoundRobin(Generic[M]):
         return member
 
     def pick(self, now: float) -> M:
-        """The next origin; one that failed lately only when all have."""
+        """The next origin; one that does not answer only when none does."""
         members = self.members
         for _ in members:
             member = members[self._next % len(members)]
             self._next = (self._next + 1) % len(members)
-            if member.failed_at is None or now - member.failed_at >= PASSED_OVER:
+            if now < member.reach.away_from:
                 return member
-        return min(members, key=lambda member: member.failed_at or 0.0)
+        return _longest_away(members, now)
+
+
+class Search(Generic[M]):
+    """The origins that one request tries until one can be reached.
+
+    Each is tried once.  One that was left since it had not answered yet is tried once more when no
+    other is left.
+    """
+
+    def __init__(self, among: RoundRobin[M], first: M) -> None:
+        self.origin = first
+        self.begun = False
+        self._among = among
+        self._tried: list[M] = []
+        self._slow: list[M] = []
+
+    def may_leave(self, now: float) -> bool:
+        """Whether there is another origin to go to, should this one be slow to answer."""
+        return any(
+            now < member.reach.away_from
+            for member in self._among.members
+            if member is not self.origin and member not in self._tried
+        )
+
+    def goes_on(self, now: float, *, slow: bool) -> bool:
+        """On to the next `origin`; False when all have been tried.  `slow`: this one was left."""
+        self.begun = True
+        if slow:
+            self._slow.append(self.origin)
+        if self.origin not in self._tried:
+            self._tried.append(self.origin)
+        left = [member for member in self._among.members if member not in self._tried]
+        if left:
+            picked = self._among.pick(now)
+            self.origin = picked if picked in left else _longest_away(left, now)
+        elif self._slow:
+            self.origin = self._slow.pop(0)
+        else:
+            return False
+        return True
+
+
+def _longest_away(members: list[M], now: float) -> M:
+    """One that answers, else the one that failed first: it is the likeliest to be back."""
+
+    def order(member: M) -> tuple[bool, float]:
+        failed_at = member.reach.failed_at
+        return now >= member.reach.away_from, now if failed_at is None else failed_at
+
+    return min(members, key=order)

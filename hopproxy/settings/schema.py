@@ -207,6 +207,13 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         about("Processes that share every listener. For now one serves, whatever is written."),
     ] = 1
     drain_timeout: Annotated[Seconds, about("How long a stop waits for requests under way.")] = 30.0
+    readiness: Annotated[
+        Literal["any", "all", "self"],
+        about(
+            "When `/readyz` says ready: `any` once one upstream has an origin that can be reached, "
+            "`all` once each has one, `self` whatever they do."
+        ),
+    ] = "any"
     max_upstream_connections: Annotated[
         Positive, about("Most connections to all origins: idle, in use and being opened.")
     ] = 4096

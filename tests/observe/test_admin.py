@@ -12,6 +12,7 @@ import trio
 
 from hopproxy.observe import admin as admin_module
 from hopproxy.observe.page import HTML
+from hopproxy.observe.snapshot import unready
 from hopproxy.settings.schema import ClientSettings, Pool
 from tests.observe.stage import Client, Stage, eventually, stage
 
@@ -34,6 +35,7 @@ async def ask(s: Stage, path: str, method: str = "GET") -> tuple[int, str]:
 async def test_probes_of_a_worker_that_serves(log: Path) -> None:
     async with stage(log) as s:
         assert await ask(s, "/healthz") == (200, "alive\n")
+        await eventually_ready(s)
         assert await ask(s, "/readyz") == (200, "ready\n")
 
 
@@ -51,16 +53,21 @@ async def test_a_draining_worker_is_alive_and_not_ready(log: Path) -> None:
             s.origin.release.set()
 
 
-async def test_an_origin_that_cannot_be_reached(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_origin_that_cannot_be_reached(log: Path) -> None:
     async with stage(log) as s:
+        await eventually_ready(s)
         (origin,) = s.runtime.applications["app"].balancer.members
-        origin.failed_at = trio.current_time()
+        origin.reach.failed(origin.reach.begin(0.0), trio.current_time())
         assert await ask(s, "/readyz") == (503, "no origin of app can be reached\n")
         row = (await s.look("/links"))["origins"][0]
+        assert row["reached"] is False
         assert 0 <= row["failed_ago"] < 10
-        # Nobody dials it while we are not ready: it gets another chance.
-        origin.failed_at = trio.current_time() - 15.5
-        assert await ask(s, "/readyz") == (200, "ready\n")
+
+
+async def eventually_ready(s: Stage) -> None:
+    """A dial has succeeded, although nobody has asked for anything."""
+    await eventually(lambda: not unready(s.runtime))
+    assert s.origin.requests == 0
 
 
 # -- links -----------------------------------------------------------------------------------
@@ -94,6 +101,7 @@ async def test_both_hops_of_a_request_under_way(log: Path) -> None:
         "waiting": 0,
         "opened": 1,
         "reused": 1,
+        "reached": True,
         "failed_ago": None,
         "unused": {},
         "learned": {

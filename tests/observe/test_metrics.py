@@ -156,7 +156,7 @@ async def test_waiting_and_unreached(log: Path) -> None:
             await eventually(lambda: s.origin.requests)
             nursery.start_soon(second.ask)
             await eventually(lambda: origin.waiters)
-            origin.failed_at = trio.current_time()
+            origin.reach.failed(origin.reach.begin(0.0), trio.current_time())
             seen = await scrape(s)
             s.origin.release.set()
     assert seen("hopproxy_upstream_waiting", **labels) == 1

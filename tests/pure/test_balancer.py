@@ -2,14 +2,17 @@
 
 import pytest
 
-from hopproxy.routing.balancer import PASSED_OVER, RoundRobin
+from hopproxy.pool.reach import PATIENCE, Reach
+from hopproxy.routing.balancer import RoundRobin, Search
 
 
 class Member:
     """An origin, as little of it as the balancer needs."""
 
     def __init__(self, failed_at: float | None = None) -> None:
-        self.failed_at = failed_at
+        self.reach = Reach(lambda: 0.0)
+        if failed_at is not None:
+            self.reach.failed(self.reach.begin(failed_at), failed_at)
 
 
 def picks(members: list[Member], now: float, times: int) -> list[int]:
@@ -22,14 +25,29 @@ def test_origins_are_taken_in_turn() -> None:
     assert picks([Member(), Member(), Member()], 0.0, 7) == [0, 1, 2, 0, 1, 2, 0]
 
 
-def test_one_that_failed_lately_is_passed_over() -> None:
+@pytest.mark.parametrize("later", [0.0, 2.0, 3600.0])
+def test_one_that_failed_is_passed_over_until_a_dial_succeeds(later: float) -> None:
     members = [Member(), Member(10.0), Member()]
-    assert picks(members, 10.0, 4) == [0, 2, 0, 2]
-    assert picks(members, 10.0 + PASSED_OVER, 4) == [0, 1, 2, 0]
+    assert picks(members, 10.0 + later, 4) == [0, 2, 0, 2]
+    members[1].reach.succeeded()
+    assert picks(members, 10.0 + later, 4) == [0, 1, 2, 0]
+
+
+def test_one_whose_dial_is_under_way_for_too_long_is_passed_over() -> None:
+    members = [Member(), Member()]
+    members[0].reach.begin(10.0)
+    assert picks(members, 10.0 + PATIENCE / 2, 2) == [0, 1]
+    assert picks(members, 10.0 + PATIENCE, 2) == [1, 1]
 
 
 def test_where_all_have_failed_the_one_that_failed_first_is_tried() -> None:
     assert picks([Member(11.0), Member(10.0), Member(10.5)], 11.0, 3) == [1, 1, 1]
+
+
+def test_one_that_failed_is_tried_before_one_that_is_silent() -> None:
+    members = [Member(), Member(10.0)]
+    members[0].reach.begin(10.0)
+    assert picks(members, 11.0, 2) == [1, 1]
 
 
 @pytest.mark.parametrize("failed_at", [None, 10.0])
@@ -54,3 +72,37 @@ def test_a_look_takes_no_turn() -> None:
     for expected in (0, 2, 0):
         assert turn.look(10.0) is turn.look(10.0) is members[expected]
         assert turn.pick(10.0) is members[expected]
+
+
+# -- the search of one request -----------------------------------------------------------------
+
+
+def test_a_request_tries_each_origin_once_those_that_answer_first() -> None:
+    members = [Member(), Member(10.0), Member(), Member(9.0)]
+    turn = RoundRobin(members)
+    search = Search(turn, turn.pick(11.0))
+    order = [members.index(search.origin)]
+    assert not search.begun
+    while search.goes_on(11.0, slow=False):
+        order.append(members.index(search.origin))
+    assert order == [0, 2, 3, 1]
+    assert search.begun
+
+
+def test_an_origin_that_was_only_slow_is_tried_again_when_no_other_is_left() -> None:
+    members = [Member(), Member()]
+    search = Search(RoundRobin(members), members[0])
+    assert search.may_leave(0.0)
+    assert search.goes_on(0.0, slow=True)
+    assert search.origin is members[1]
+    assert not search.may_leave(0.0)  # it was left before
+    assert search.goes_on(0.0, slow=False)
+    assert search.origin is members[0]
+    assert not search.may_leave(0.0)
+    assert not search.goes_on(0.0, slow=False)
+
+
+def test_nobody_leaves_a_slow_origin_for_one_that_does_not_answer() -> None:
+    members = [Member(), Member(10.0)]
+    assert not Search(RoundRobin(members), members[0]).may_leave(11.0)
+    assert not Search(RoundRobin(members[:1]), members[0]).may_leave(11.0)

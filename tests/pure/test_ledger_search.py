@@ -55,6 +55,7 @@ class Lending(RuleBasedStateMachine):
         self.queues: list[deque[Caller]] = [deque() for _ in self.shares]
         self.dials = [0] * len(self.shares)
         self.fresh = [0] * len(self.shares)
+        self.trials = [0] * len(self.shares)
         self.lent: dict[Link, int] = {}
         self.idle: dict[Link, int] = {}
         self.private: set[Link] = set()  # those of `idle` that one client alone may use
@@ -97,7 +98,10 @@ class Lending(RuleBasedStateMachine):
             assert not self.queues[number], "idle beside a waiter"
             assert link in share.idle or evicted is link
             self.idle[link] = number
-        self.close(evicted)
+        if evicted is link and not share.max_idle:  # be it the coldest or not
+            del self.idle[link]
+        else:
+            self.close(evicted)
         if self.ledger.starved() is not None:
             self.start_dials(number)
 
@@ -262,6 +266,33 @@ class Lending(RuleBasedStateMachine):
             self.ledger.drop_lent(self.shares[number])
             self.start_dials(number)
 
+    @rule(which=WHICH)
+    def trial(self, which: int) -> None:
+        """An origin that was down is dialled on nobody's behalf."""
+        number = which % len(self.shares)
+        share = self.shares[number]
+        room = share.size < share.max_connections and self.has_room(share)
+        due, evicted = self.ledger.start_trial(share)
+        assert due == room
+        assert due or evicted is None
+        self.close(evicted)
+        self.trials[number] += due
+
+    @precondition(lambda self: any(self.trials))
+    @rule(which=WHICH, opened=st.booleans())
+    def trial_ends(self, which: int, opened: bool) -> None:
+        """Its link goes to whoever waits, if it brought one."""
+        number = self.one_of(self.trials, which)
+        self.trials[number] -= 1
+        if opened:
+            self.ledger.end_trial(self.shares[number], won=True)
+            link = Link()
+            self.lent[link] = number
+            self.settle(number, link)
+        else:
+            self.ledger.end_trial(self.shares[number], won=False)
+            self.start_dials(number)
+
     # -- what always holds -------------------------------------------------------------------
 
     def has_room(self, share: Share[Link]) -> bool:
@@ -281,6 +312,7 @@ class Lending(RuleBasedStateMachine):
             }
             lent = sum(owner == number for owner in self.lent.values())
             assert (share.lent, share.dialling) == (lent + self.fresh[number], self.dials[number])
+            assert share.trials == self.trials[number]
             assert list(share.waiters) == list(self.queues[number])
         assert self.ledger.total == sum(share.size for share in self.shares)
 

@@ -1,0 +1,68 @@
+"""Tries the origins of an upstream again that could not be reached, one dial at a time for each."""
+
+import math
+from collections.abc import Sequence
+
+from hopproxy.link.upstream import UpstreamLink
+from hopproxy.link.watch import Watch
+from hopproxy.pool.opener import Opened
+from hopproxy.pool.origin import Origin
+from hopproxy.pool.pool import Pool
+
+
+class Trials:
+    """The trials of one upstream.  Nobody has to hold it."""
+
+    fd = -1  # it has no socket, only times
+    closed = readable = urgent = False
+
+    def __init__(self, origins: Sequence[Origin], pool: Pool, watch: Watch) -> None:
+        self.timer_at = math.inf
+        self._origins = origins
+        self._pool = pool
+        self._watch = watch
+        pool.opener.plans.update(dict.fromkeys(origins, self.plan))
+        self.plan()
+
+    def plan(self) -> None:
+        """Something has changed: see to it that the next trial is made in its time."""
+        self._watch.wake_at(self, self._next())
+
+    def on_time(self, now: float) -> float:
+        """Try those whose time has come."""
+        alone = self._none_reached()
+        for origin in self._origins:
+            if origin.reach.trial_at(alone) <= now:
+                self._begin(origin)
+        return self._next()
+
+    def on_event(self, hung_up: bool) -> None:
+        """There is no socket."""
+
+    def _none_reached(self) -> bool:
+        return not any(origin.reach.reached for origin in self._origins)
+
+    def _next(self) -> float:
+        alone = self._none_reached()
+        return min(origin.reach.trial_at(alone) for origin in self._origins)
+
+    def _begin(self, origin: Origin) -> None:
+        """Dial an origin, on nobody's behalf; put off where there is no room for it."""
+        pool = self._pool
+        due, evicted = (False, None) if pool.closing else pool.ledger.start_trial(origin)
+        pool.make_room(evicted)
+        if due:
+            pool.opener.begin(origin, self._ended, trial=True)
+        else:
+            pool.opener.untold(origin)
+
+    def _ended(self, origin: Origin, opened: Opened) -> None:
+        """A trial has ended; its link, if one was made, goes to whoever waits."""
+        pool = self._pool
+        won = isinstance(opened, UpstreamLink)
+        pool.ledger.end_trial(origin, won=won)
+        if isinstance(opened, UpstreamLink):
+            pool.links[opened] = origin
+            pool.release(origin, opened, self._watch.now())
+        elif not pool.stopped:
+            pool.start_dials(origin)
