@@ -104,7 +104,7 @@ async def test_a_person_finds_both_links_by_their_ports(tmp_path: Path) -> None:
         first, second = await s.records(2)
         closed = await s.look("/closes")
     assert (first["peer"], first["peer_port"]) == ("127.0.0.1", client.port)
-    assert first["local_port"] == second["local_port"] == s.origin.peers[0]
+    assert first["local_port"] == second["local_port"] == s.origin.peers[-1]
     (close,) = closed["closes"]
     assert (close["hop"], close["local_port"]) == ("upstream", s.origin.peers[-1])
 
