@@ -35,13 +35,20 @@ class IdleLimit(NamedTuple):
 
 
 class IdleWatch:
-    """Measures one origin, for no longer than `most` seconds at a time."""
+    """Measures one origin, for no longer than `most` seconds at a time.
 
-    def __init__(self, target: Target, watch: Watch, most: float, tell: Tell) -> None:
+    `at_once` is how many connections it serves at a time, None where they are many.
+    """
+
+    def __init__(
+        self, target: Target, watch: Watch, most: float, tell: Tell, at_once: int | None = None
+    ) -> None:
         self._target = target
         self._watch = watch
         self._most = most
         self._tell = tell
+        self._watched = min(WATCHED, at_once or WATCHED)
+        self._searched = min(SEARCHED, at_once or SEARCHED)
         self._endings: list[Ending] = []
         self._alive = 0
 
@@ -51,7 +58,7 @@ class IdleWatch:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._report)
             async with trio.open_nursery() as watched:
-                for number in range(WATCHED):
+                for number in range(self._watched):
                     watched.start_soon(self._one, number * APART, failures)
             nursery.cancel_scope.cancel()
         if failures and not self._endings:
@@ -81,7 +88,7 @@ class IdleWatch:
         began = trio.current_time()
         while True:
             gone = trio.current_time() - began
-            ended = f"{len(self._endings)} of {WATCHED} ended"
+            ended = f"{len(self._endings)} of {self._watched} ended"
             self._tell(f"idle limit: {gone:.0f} s of at most {self._most:g} s, {ended}")
             await trio.sleep(1)
 
@@ -90,8 +97,8 @@ class IdleWatch:
         lives, dies = 0.0, self._most
         while dies - lives > CLOSE_ENOUGH:
             self._tell(f"idle limit: silent, between {lives:.1f} s and {dies:.1f} s")
-            step = (dies - lives) / (SEARCHED + 1)
-            ages = [lives + step * (number + 1) for number in range(SEARCHED)]
+            step = (dies - lives) / (self._searched + 1)
+            ages = [lives + step * (number + 1) for number in range(self._searched)]
             lived: dict[float, bool] = {}
             async with trio.open_nursery() as nursery:
                 for age in ages:

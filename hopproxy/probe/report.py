@@ -5,6 +5,7 @@ import math
 from hopproxy.pool.idle_timeout import alike, usable
 from hopproxy.probe.habits import First, loses_compression
 from hopproxy.probe.idle import IdleLimit
+from hopproxy.probe.width import MOST_AT_ONCE
 from hopproxy.settings.amounts import format_duration
 from hopproxy.settings.lint import SERVERS
 from hopproxy.settings.units import OriginAddress
@@ -19,6 +20,7 @@ class Findings:
         self.first = first
         self.idle = idle
         self.requests: int | None = None
+        self.at_once: int | None = None
         self.habits: list[tuple[str, str]] = []
 
     def table(self) -> str:
@@ -30,10 +32,20 @@ class Findings:
             ("server", (first.named or "does not say") + kind),
             ("idle limit", self._idle()),
             ("Keep-Alive", first.hint or "no hint"),
+            ("at a time", self._at_once()),
             *self.habits,
         ]
         width = max(len(name) for name, _ in rows)
         return "".join(f"{name:<{width}}  {seen}\n" for name, seen in rows)
+
+    def _at_once(self) -> str:
+        if not self.first.keeps:
+            return "any number: it closes them"
+        if self.at_once is None:
+            return "cannot be told: it answers too slowly"
+        if self.at_once == MOST_AT_ONCE:
+            return f"at least {MOST_AT_ONCE} connections"
+        return f"{_connections(self.at_once)}: others wait until one ends"
 
     def _idle(self) -> str:
         idle = self.idle
@@ -53,6 +65,8 @@ class Findings:
             pool.append("max_idle: 0            # it closes after each response")
         elif self.idle.seconds is not None:
             pool += self._pool(self._shortest(self.idle.seconds))
+        if self.at_once is not None and self.at_once < MOST_AT_ONCE:
+            pool.append(f"max_connections: {self.at_once}      # it serves no more at a time")
         if self.requests is not None and self.first.keeps:
             pool.append(f"max_requests: {self.requests}")
         lines = ["upstreams:", "  app:", f'    origins: ["{self.address}"]']
@@ -87,3 +101,7 @@ class Findings:
         if kept <= 0:
             return [f"max_idle: 0            # it closes after {seconds:.1f} s"]
         return [f"idle_timeout: {format_duration(kept)}       # it closes after {seconds:.1f} s"]
+
+
+def _connections(count: int) -> str:
+    return "1 connection" if count == 1 else f"{count} connections"

@@ -1,7 +1,7 @@
 """`hopproxy probe` and `hopproxy check --probe`: ask origins what they do with connections."""
 
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import trio
@@ -10,9 +10,10 @@ from hopproxy.errors import HopError
 from hopproxy.link.watch import Watch
 from hopproxy.probe import habits
 from hopproxy.probe.asker import Target
-from hopproxy.probe.idle import IdleLimit, IdleWatch, Tell
+from hopproxy.probe.idle import WATCHED, IdleLimit, IdleWatch, Tell
 from hopproxy.probe.report import Findings
-from hopproxy.settings.lint import Risk, against_origin, against_via
+from hopproxy.probe.width import MOST_AT_ONCE, at_once
+from hopproxy.settings.lint import Risk, against_origin, against_via, against_width
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import OriginAddress
 
@@ -62,20 +63,34 @@ async def probe(
 async def _probe(target: Target, watch: Watch, bounds: tuple[float, int], tell: Tell) -> Findings:
     most, requests = bounds
     findings = Findings(target.address, most, await habits.first(target, watch), _NO_LIMIT)
+    if findings.first.keeps:
+        tell("how many connections it serves at a time")
+        findings.at_once = await at_once(target, watch)
     found: list[IdleLimit] = []
+    measure = partial(
+        _measure, IdleWatch(target, watch, most, tell, at_once=findings.at_once), found
+    )
+    room = findings.at_once is None or findings.at_once > WATCHED
     async with trio.open_nursery() as nursery:
-        if findings.first.keeps:
-            nursery.start_soon(_measure, IdleWatch(target, watch, most, tell), found)
-        findings.requests, how = await habits.request_limit(target, watch, requests)
-        served = f"at least {requests}"
-        if findings.requests is not None:
-            served = f"{findings.requests}, then {how}"
-        findings.habits.append(("requests", served))
-        for name, habit in _HABITS:
-            findings.habits.append((name, await _seen(partial(habit, target, watch))))
+        if findings.first.keeps and room:
+            nursery.start_soon(measure)
+        await _find_habits(findings, target, watch, requests)
+    if findings.first.keeps and not room:
+        await measure()
     if found:
         findings.idle = found[0]
     return findings
+
+
+async def _find_habits(findings: Findings, target: Target, watch: Watch, requests: int) -> None:
+    """What one connection at a time shows."""
+    findings.requests, how = await habits.request_limit(target, watch, requests)
+    served = f"at least {requests}"
+    if findings.requests is not None:
+        served = f"{findings.requests}, then {how}"
+    findings.habits.append(("requests", served))
+    for name, habit in _HABITS:
+        findings.habits.append((name, await _seen(partial(habit, target, watch))))
 
 
 _NO_LIMIT = IdleLimit(None, None, "")
@@ -105,35 +120,43 @@ async def probed_risks(settings: Settings) -> list[Risk]:
         watch = Watch()
         base.start_soon(watch.run)
         async with trio.open_nursery() as nursery:
-            for name, address in _origins(settings):
-                nursery.start_soon(_risks_of, settings, (name, address), watch, found)
+            for address, names in _origins(settings).items():
+                nursery.start_soon(_risks_of, settings, address, names, watch, found)
         base.cancel_scope.cancel()
     progress("")
     return sorted(found)
 
 
-def _origins(settings: Settings) -> Iterator[tuple[str, OriginAddress]]:
+def _origins(settings: Settings) -> dict[OriginAddress, list[str]]:
+    """Each address, and the upstreams that name it: they would be in each other's way."""
+    found: dict[OriginAddress, list[str]] = {}
     for name, upstream in settings.upstreams.items():
         for address in upstream.origins:
-            yield name, address
+            found.setdefault(address, []).append(name)
+    return found
 
 
 async def _risks_of(
-    settings: Settings, origin: tuple[str, OriginAddress], watch: Watch, found: list[Risk]
+    settings: Settings, address: OriginAddress, names: list[str], watch: Watch, found: list[Risk]
 ) -> None:
-    name, address = origin
-    upstream = settings.upstreams[name]
-    most = min(upstream.pool.idle_timeout * 1.2 + 2, LONGEST)
+    upstreams = [settings.upstreams[name] for name in names]
+    longest = max(upstream.pool.idle_timeout for upstream in upstreams)
+    most = min(longest * 1.2 + 2, LONGEST)
     target = Target(address)
     try:
         first = await habits.first(target, watch)
         gzip = await habits.compression(target, watch)
-        idle = await IdleWatch(target, watch, most, progress).measure()
+        width = await at_once(target, watch) if first.keeps else None
+        idle = await IdleWatch(target, watch, most, progress, at_once=width).measure()
     except HopError as error:
-        path = f"upstreams.{name}.origins"
-        found.append(Risk(path, f"{address} could not be asked: {error.detail}", "is it running?"))
+        message = f"{address} could not be asked: {error.detail}"
+        found += [Risk(f"upstreams.{name}.origins", message, "is it running?") for name in names]
         return
-    if idle.seconds is not None:
-        found += against_origin(name, upstream, round(idle.seconds, 1), f"{address}, as measured,")
-    if upstream.server != "nginx" and habits.loses_compression(gzip, first.server):
-        found += against_via(settings, str(address))
+    for name, upstream in zip(names, upstreams, strict=True):
+        who = f"{address}, as measured,"
+        if width is not None and width < MOST_AT_ONCE:
+            found += against_width(name, upstream, width, who)
+        if idle.seconds is not None:
+            found += against_origin(name, upstream, round(idle.seconds, 1), who)
+        if upstream.server != "nginx" and habits.loses_compression(gzip, first.server):
+            found += against_via(settings, str(address))

@@ -145,6 +145,18 @@ def against_origin(name: str, upstream: Upstream, keeps: float, who: str) -> Ite
     yield Risk(path, message, _write_pool(safe))
 
 
+def against_width(name: str, upstream: Upstream, serves: int, who: str) -> Iterator[Risk]:
+    """The pool against an origin that serves so many connections at a time."""
+    most = upstream.pool.max_connections
+    if most > serves:
+        yield Risk(
+            f"upstreams.{name}.pool.max_connections",
+            f"{most} is more than {who} serves at a time ({serves}): beside our idle connections "
+            "others wait",
+            f"write max_connections: {serves}",
+        )
+
+
 def _write_pool(safe: float) -> str:
     return f"write {format_duration(safe)} or less" if safe else "write max_idle: 0"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from tests.cli.command import finished
 from tests.learn.servers import Running, nginx, origin
-from tests.peers.servers import free_port
+from tests.peers.servers import free_port, running
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,17 @@ def test_check_warns_at_the_place_and_is_content_all_the_same(
     assert "as measured" in by_probe
     assert f"warning: via: http://127.0.0.1:{short.port} does not compress" in via
     assert valid == "valid"
+
+
+def test_python_s_own_server_serves_one_connection_at_a_time(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "tests.peers.one_at_a_time", str(port)]
+    with running(command, port, tmp_path / "out"):
+        ended = finished("probe", str(port), "--max", "3s")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "at a time     1 connection: others wait until one ends" in ended.stdout
+    assert "max_connections: 1 " in ended.stdout
+    assert "fails" not in ended.stdout
 
 
 def test_an_origin_that_is_not_there() -> None:

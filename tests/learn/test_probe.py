@@ -9,6 +9,7 @@ from hopproxy.errors import HopError
 from hopproxy.probe.asker import Target
 from hopproxy.probe.report import Findings
 from hopproxy.probe.run import probe, probed_risks
+from hopproxy.probe.width import MOST_AT_ONCE
 from hopproxy.settings.lint import risks
 from hopproxy.settings.reader import read
 from tests.raw_peers import OK, Peer
@@ -25,6 +26,10 @@ class Scripted:
         self.requests = int(str(habits.get("requests", 1000)))
         self.fields = str(habits.get("fields", "")).encode()
         self.says_100 = bool(habits.get("says_100"))
+        self.workers = trio.Semaphore(int(str(habits.get("workers", 1000))))
+        self.slow = float(str(habits.get("slow", 0.0)))
+        self.slow_from = int(str(habits.get("slow_from", 0)))
+        self.accepted = 0
         self.compresses = bool(habits.get("compresses"))
         self.minds_via = bool(habits.get("minds_via"))
         self.agents: set[bytes] = set()
@@ -34,17 +39,19 @@ class Scripted:
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             while True:
+                await self.workers.acquire()
                 peer = await self.origin.accept()
                 nursery.start_soon(self._serve, peer)
 
     async def _serve(self, peer: Peer) -> None:
         self.open += 1
+        self.accepted += 1
         self.most_open = max(self.most_open, self.open)
         for served in range(1, self.requests + 1):
             with trio.move_on_after(self.limit) as idle:
                 try:
                     await self._answer(peer, last=served == self.requests)
-                except EOFError:
+                except (EOFError, BrokenPipeError):
                     break
             if idle.cancelled_caught:
                 if self.silent:
@@ -52,9 +59,11 @@ class Scripted:
                 break
         self.open -= 1
         peer.close()
+        self.workers.release()
 
     async def _answer(self, peer: Peer, *, last: bool) -> None:
         head = await peer.until(b"\r\n\r\n")
+        await trio.sleep(self.slow if self.accepted >= self.slow_from else 0.0)
         method, _, rest = head.partition(b" ")
         self.methods.add(method)
         self.agents |= {line for line in rest.split(b"\r\n") if line.startswith(b"User-Agent")}
@@ -131,7 +140,7 @@ async def test_habits(peers: Hops) -> None:
 async def test_it_is_gentle(peers: Hops) -> None:
     origin = Scripted(peers, limit=5.0)
     await probed(origin)
-    assert origin.most_open <= 5
+    assert origin.most_open <= MOST_AT_ONCE
     assert origin.methods == {b"GET", b"OPTIONS"}
     assert all(agent.startswith(b"User-Agent: hopproxy-probe/") for agent in origin.agents)
 
@@ -222,4 +231,56 @@ async def test_what_via_costs_is_found_and_told(
         findings = await probe(Target(origin.origin.address), tell=lambda _: None)
         nursery.cancel_scope.cancel()
     assert dict(findings.habits)["gzip"] == seen
+    origin.origin.end()
+
+
+# -- origins that serve few connections at a time --------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("habits", [{}, {"limit": 5.0}, {"limit": 5.0, "silent": True}])
+async def test_few_connections_at_a_time_are_counted(
+    peers: Hops, workers: int, habits: dict[str, object]
+) -> None:
+    if habits.get("silent") and workers < 9:
+        pytest.skip("its workers would never come free")
+    findings = await probed(Scripted(peers, workers=workers, **habits), most=20.0)
+    text = "1 connection:" if workers == 1 else f"{workers} connections:"
+    assert f"at a time     {text}" in findings.table()
+    assert "fails" not in findings.table()
+    assert (findings.idle.seconds is None) == (not habits)
+    settings = findings.settings()
+    assert f"max_connections: {workers} " in settings
+    assert list(risks(read(settings, file="probe", environ={}))) == []
+
+
+@pytest.mark.parametrize("habits", [{}, {"slow": 0.4}, {"slow": 2.0}, {"limit": 0.6}])
+async def test_many_connections_are_no_limit(peers: Hops, habits: dict[str, object]) -> None:
+    findings = await probed(Scripted(peers, **habits), most=10.0)
+    assert findings.at_once == MOST_AT_ONCE
+    assert f"at least {MOST_AT_ONCE} connections" in findings.table()
+    assert "max_connections" not in findings.settings()
+
+
+async def test_an_origin_that_becomes_slow_is_not_taken_for_one_with_few(peers: Hops) -> None:
+    findings = await probed(Scripted(peers, slow=4.5, slow_from=4), most=5.0)
+    assert findings.at_once is None
+    assert "cannot be told" in findings.table()
+    assert "max_connections" not in findings.settings()
+
+
+async def test_check_warns_of_more_connections_than_are_served(peers: Hops) -> None:
+    origin = Scripted(peers, workers=2)
+    text = "upstreams:\n"
+    for name, most in (("app", 256), ("api", 2)):
+        text += f"  {name}:\n    origins: [{origin.origin.address}]\n    pool:\n"
+        text += f"      max_connections: {most}\n      idle_timeout: 5s\n"
+    text += "routes: [{path: /api, upstream: api}, {upstream: app}]\n"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(origin.run)
+        found = await probed_risks(read(text, file="a", environ={}))
+        nursery.cancel_scope.cancel()
+    assert [(risk.path, risk.hint) for risk in found] == [
+        ("upstreams.app.pool.max_connections", "write max_connections: 2")
+    ]
     origin.origin.end()

@@ -1,0 +1,75 @@
+"""How many connections an origin serves at a time.
+
+Connections are opened one after another and kept.  One that gets no answer beside the others, and
+gets it once another has been closed, shows how many there may be.
+"""
+
+from contextlib import AsyncExitStack
+
+import trio
+
+from hopproxy.errors import HopError
+from hopproxy.link.watch import Watch
+from hopproxy.probe.asker import Asker, Target
+from hopproxy.record import CloseReason
+
+#: Connections that are opened at most.
+MOST_AT_ONCE = 10
+#: Seconds of silence, at least, and how many times longer than a response takes.
+SILENT, LONGER = 1.0, 3.0
+#: How often it must show: a slow response can look the same once.
+TIMES = 2
+
+
+async def at_once(target: Target, watch: Watch) -> int | None:
+    """Connections served at a time, `MOST_AT_ONCE` for as many or more; None if it does not show.
+
+    Raises HopError when the origin cannot be asked at all.
+    """
+    async with AsyncExitStack() as opened:
+        began = trio.current_time()
+        held = [await opened.enter_async_context(Asker(target, watch))]
+        await held[0].get()
+        patience = max(SILENT, LONGER * (trio.current_time() - began))
+        shown = 0
+        while len(held) < MOST_AT_ONCE:
+            asker = await _asked(opened, target, watch)
+            if asker is not None and await _is_answered(asker, patience):
+                held.append(asker)
+                shown = 0
+                continue
+            width = len(held)
+            held.pop(0).link.close(CloseReason.STOPPED)
+            asker = asker or await _asked(
+                opened, target, watch
+            )  # it was refused, and may try again
+            if asker is None or not await _is_answered(asker, patience):
+                return None
+            held.append(asker)
+            shown += 1
+            if shown == TIMES:
+                return width
+    return MOST_AT_ONCE
+
+
+async def _asked(opened: AsyncExitStack, target: Target, watch: Watch) -> Asker | None:
+    """A new connection with a request on it, None where there is none to be had."""
+    try:
+        asker = await opened.enter_async_context(Asker(target, watch))
+        await asker.send(target.request())
+    except HopError:
+        return None
+    return asker
+
+
+async def _is_answered(asker: Asker, patience: float) -> bool:
+    """Whether the response comes in time."""
+    try:
+        head = await asker.head(b"GET", patience)
+        while head is not None and head.status < 200:
+            head = await asker.head(b"GET", patience)
+        while head is not None and await asker.link.read_body():
+            pass
+    except HopError:
+        return False
+    return head is not None
