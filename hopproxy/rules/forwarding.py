@@ -253,7 +253,8 @@ def hops_left(head: RequestHead) -> int | None:
     """
     if head.method not in (b"OPTIONS", b"TRACE"):
         return None
-    values = head.values(b"max-forwards")
-    if len(values) != 1 or not values[0].isdigit() or len(values[0]) > 9:
+    values = set(head.values(b"max-forwards"))
+    if len(values) != 1:
         return None
-    return int(values[0])
+    value = values.pop()
+    return int(value) if value.isdigit() and len(value) < 10 else None

@@ -63,6 +63,10 @@ _PROTOCOLS = [
     )
 ]
 
+#: A body that begins where the head should, or a head as CGI scripts write it.
+_CONTENT = re.compile(rb"[<{\[]|[A-Za-z-]+:")
+
+_BARE_CR = "a carriage return inside a line: lines end with CRLF"
 _BARE_LF = "a line that ends with a bare line feed instead of CRLF"
 
 _WRITE_CRLF = (
@@ -178,12 +182,14 @@ def check_request_line(head: bytes, line: bytes, *, whole: bool) -> None:
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         if whole or line:
-            raise _no_request(head, "this is no HTTP/1.1 request")
+            raise _no_request(head, line, "this is no HTTP/1.1 request")
         return
     method, target, version = match.groups()
     if version is None:
         if whole:
-            raise _no_request(head, "a request line without a version: HTTP/0.9 is not served here")
+            raise _no_request(
+                head, line, "a request line without a version: HTTP/0.9 is not served here"
+            )
         return
     other = _OTHER_VERSION.match(version)
     if other is not None:
@@ -192,9 +198,9 @@ def check_request_line(head: bytes, line: bytes, *, whole: bool) -> None:
         version = version.removesuffix(b"\r") if len(version) > len(_USUAL_VERSION) else version
         version += _USUAL_VERSION[len(version) :]
     if not is_served(method, target):
-        raise _no_request(head, "a request target in no form that is served here")
+        raise _no_request(head, line, "a request target in no form that is served here")
     if not _VERSION.fullmatch(version):
-        raise _no_request(head, "a request line that does not end with the version HTTP/1.1")
+        raise _no_request(head, line, "a request line that does not end with the version HTTP/1.1")
 
 
 def check_status_line(head: bytes, line: bytes, *, whole: bool) -> None:
@@ -213,7 +219,7 @@ def check_status_line(head: bytes, line: bytes, *, whole: bool) -> None:
 def field_fault(line: bytes) -> str:
     """What is wrong with a field line, or the beginning of one, that cannot be read."""
     if b"\r" in line:
-        return "a carriage return inside a line: lines end with CRLF"
+        return _BARE_CR
     if line[:1] in (b" ", b"\t"):
         return "a folded field line"
     name, colon, _ = line.partition(b":")
@@ -226,14 +232,16 @@ def field_fault(line: bytes) -> str:
     return "a control byte in a field value"
 
 
-def _no_request(head: bytes, detail: str) -> BadRequest:
+def _no_request(head: bytes, line: bytes, detail: str) -> BadRequest:
     """The refusal of what is another protocol, or else of a request line with this fault."""
     protocol = _protocol_of(head)
     if protocol == "TLS":
         return BadRequest("a TLS handshake on a listener without TLS: use http:// here")
     if protocol == "HTTP/2":
         return BadRequest("HTTP/2 is not served here: use HTTP/1.1", 505)
-    return BadRequest(f"this is {protocol}, not HTTP/1.1" if protocol else detail)
+    if protocol:
+        return BadRequest(f"this is {protocol}, not HTTP/1.1")
+    return BadRequest(_BARE_CR if b"\r" in line else detail)
 
 
 def _no_response(head: bytes, line: bytes) -> BadResponse:
@@ -246,7 +254,9 @@ def _no_response(head: bytes, line: bytes) -> BadResponse:
     other = _OTHER_VERSION.match(line)
     if other is not None:
         return BadResponse(f"the origin answers {other[0].decode()}, not HTTP/1.1", _OTHER_PORT)
-    if head[:1] in (b"<", b"{", b"["):
+    if b"\r" in line:
+        return BadResponse(f"the origin sent {_BARE_CR}")
+    if _CONTENT.match(head):
         return BadResponse("the origin answers without a status line (HTTP/0.9)", _NO_HEAD)
     return BadResponse("the origin sent a status line that cannot be read")
 

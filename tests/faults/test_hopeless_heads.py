@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from hopproxy.record import CloseReason, Hop
+from hopproxy.wire.unfinished import UnfinishedHead
 from tests.raw_peers import GET, OK, Message, Peer
 from tests.wire_pair import Hops
 
@@ -37,7 +38,9 @@ FROM_ORIGINS = [
     pytest.param(b"<html>", "without a status line", id="HTML"),
     pytest.param(b"<!DOCTYPE html>\r\n", "without a status line", id="HTML with a line end"),
     pytest.param(b'{"ok": true}', "without a status line", id="JSON"),
+    pytest.param(b"Content-Type: text/html\r\n", "without a status line", id="CGI"),
     pytest.param(b"hello", "status line", id="text"),
+    pytest.param(b"HTTP/1.1 200 OK\rX: y", "carriage return", id="bare CR behind the status"),
     pytest.param(b"\r\n", "status line", id="an empty line"),
     pytest.param(b"http/1.1 200 OK\r\n", "status line", id="lower case"),
     pytest.param(b"HTTP/1.1 OK\r\n", "status line", id="no status"),
@@ -67,6 +70,7 @@ FROM_CLIENTS = [
     pytest.param(b"GET / HTTP/1.1\r\nX: \x01", 400, "control byte", id="control byte"),
     pytest.param(b"GET / HTTP/1.1\n", 400, "bare line feed", id="bare LF"),
     pytest.param(b"\nGET / HTTP/1.1\r\n", 400, "bare line feed", id="bare LF first"),
+    pytest.param(b"GET / HTTP/1.1\rHost: h\r", 400, "carriage return", id="bare CR"),
     pytest.param(b"GET  / HTTP/1.1\r\n", 400, "target", id="two spaces"),
     pytest.param(b"GET foo HTTP/1.1\r\n", 400, "target", id="no target"),
     pytest.param(b"GET /a#b HTTP/1.1\r\n", 400, "target", id="fragment"),
@@ -247,6 +251,28 @@ async def test_a_head_in_pieces_keeps_its_timeout(hops: Hops) -> None:
     await upstream.send(b"HTTP/1.1 200 OK\r\nX: y")
     assert (await client.message()).status == 504
     assert trio.current_time() - began == pytest.approx(7.0)
+
+
+async def test_heads_that_come_whole_are_not_looked_at_so(
+    hops: Hops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hops.start()
+    seen: list[bytes] = []
+    check = UnfinishedHead.check
+
+    def noted(head: UnfinishedHead, so_far: bytes) -> None:
+        seen.append(so_far)
+        check(head, so_far)
+
+    monkeypatch.setattr(UnfinishedHead, "check", noted)
+    client, upstream = await hops.pair()
+    await hops.again(client, upstream)
+    post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+    await hops.again(client, upstream, post)
+    assert seen == []
+    await say(client, GET, hops, by_bytes=True)
+    await upstream.message()
+    assert len(seen) == len(GET) - 1
 
 
 async def test_a_good_answer_in_pieces_passes(hops: Hops) -> None:

@@ -113,6 +113,9 @@ def test_the_next_connection_is_spoken_of_by_us(lines: list[bytes], sent: list[b
         (b"TRACE", b"1", b"0"),
         (b"GET", b"5", b"5"),
         (b"OPTIONS", b"x", b"x"),
+        (b"OPTIONS", b"010", b"9"),
+        (b"OPTIONS", b"5\r\nMax-Forwards: 5", b"4"),
+        (b"OPTIONS", b"9999999999", b"9999999999"),
     ],
 )
 def test_max_forwards_counts_down(method: bytes, said: bytes, sent: bytes) -> None:
