@@ -175,20 +175,42 @@ class CloseRecord:
         self.local_port = 0
 
 
+#: How a client link ends when nothing is wrong: the client leaves, or was idle for long enough.
+ORDINARY = frozenset(
+    {
+        CloseReason.PEER_CLOSED,
+        CloseReason.PEER_ASKED,
+        CloseReason.PEER_HTTP10,
+        CloseReason.IDLE_TIMEOUT,
+        CloseReason.NO_LENGTH,
+    }
+)
+
+
 class Closes:
-    """The ended links: a count for each reason on each hop, and the last few records."""
+    """The ended links: a count for each reason on each hop, and the last few records.
+
+    `notable` are the last few without ordinary closes of clients, which would bury the others.
+    `folded_at` is when the last of those was.
+    """
 
     KEPT = 512
 
     def __init__(self) -> None:
         self.counts: dict[tuple[Hop, CloseReason], int] = {}
         self.last: deque[CloseRecord] = deque(maxlen=self.KEPT)
+        self.notable: deque[CloseRecord] = deque(maxlen=self.KEPT)
+        self.folded_at: float | None = None
 
     def add(self, record: CloseRecord) -> None:
         """Note that a link has ended."""
         key = (record.hop, record.reason)
         self.counts[key] = self.counts.get(key, 0) + 1
         self.last.append(record)
+        if record.hop is Hop.CLIENT and record.reason in ORDINARY:
+            self.folded_at = record.at
+        else:
+            self.notable.append(record)
 
 
 class ExchangeRecord:

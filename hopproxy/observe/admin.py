@@ -19,6 +19,7 @@ from hopproxy.listener import close_listener
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.error_log import ErrorLog
 from hopproxy.observe.page import HTML, POLICY
+from hopproxy.observe.recent import Recent
 from hopproxy.observe.snapshot import closes_of, links_of, unready
 from hopproxy.runtime import Runtime
 
@@ -47,6 +48,7 @@ class Query(NamedTuple):
     """What of a request an answer may depend on."""
 
     limit: int | None
+    fold: bool
     accept: str
 
 
@@ -60,6 +62,7 @@ class Admin:
         self._logs = access_log, error_log
         self._expose: Callable[[str], tuple[bytes, str]] | None = None
         self._open: dict[trio.CancelScope, None] = {}
+        self._recent = Recent(runtime.tallies)
         self._answers: dict[str, Callable[[Query], Awaitable[Answer]]] = {
             "/": self._page,
             "/healthz": self._healthz,
@@ -73,7 +76,9 @@ class Admin:
         """Serve until cancelled; closes the listener then."""
         try:
             incoming = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-            await trio.serve_listeners(self._serve, [incoming])
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._recent.run)
+                await trio.serve_listeners(self._serve, [incoming])
         finally:
             close_listener(listener)
 
@@ -132,10 +137,12 @@ class Admin:
         if answer is None:
             known = " ".join(self._answers)
             return Answer(404, _TEXT, f"not found; there are: {known}\n".encode())
-        limit = parse_qs(query).get("limit", [""])[0]
+        asked = parse_qs(query)
+        limit = asked.get("limit", [""])[0]
         most = int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 7 else None
         accepted = [value for name, value in request.headers if name == b"accept"]
-        return await answer(Query(most, b", ".join(accepted).decode("ascii", "replace")))
+        fold = asked.get("fold") == ["on"]
+        return await answer(Query(most, fold, b", ".join(accepted).decode("ascii", "replace")))
 
     async def _page(self, _: Query) -> Answer:
         policy = ("Content-Security-Policy", POLICY)
@@ -150,10 +157,11 @@ class Admin:
 
     async def _links(self, query: Query) -> Answer:
         rows = await links_of(self._runtime, query.limit)
+        rows["last_minute"] = self._recent.row()
         return Answer(200, "application/json", msgspec.json.encode(rows))
 
     async def _closes(self, query: Query) -> Answer:
-        rows = closes_of(self._runtime, query.limit)
+        rows = closes_of(self._runtime, query.limit, fold=query.fold)
         return Answer(200, "application/json", msgspec.json.encode(rows))
 
     async def _exposition(self, query: Query) -> Answer:

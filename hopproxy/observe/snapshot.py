@@ -16,7 +16,7 @@ from hopproxy.link.link import Link
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.wait import Wait
-from hopproxy.record import CloseRecord, Hop
+from hopproxy.record import ORDINARY, CloseRecord, Hop
 from hopproxy.runtime import Runtime
 from hopproxy.settings.units import address_and_port
 
@@ -251,10 +251,14 @@ def summary(runtime: Runtime, now: float) -> Row:
     }
 
 
-def closes_of(runtime: Runtime, most: int | None = None) -> Row:
-    """The last closes, newest first, and how often each reason came up."""
+def closes_of(runtime: Runtime, most: int | None = None, *, fold: bool = False) -> Row:
+    """The last closes, newest first, and how often each reason came up.
+
+    With `fold` without the ordinary closes of clients; what those were is said in `folded`.
+    """
     now, wall = trio.current_time(), time.time()
-    last = runtime.closes.last
+    closes = runtime.closes
+    last = closes.notable if fold else closes.last
     rows = [
         {
             "time": round(wall - (now - record.at), 3),
@@ -272,6 +276,16 @@ def closes_of(runtime: Runtime, most: int | None = None) -> Row:
     ]
     counts = [
         {"hop": hop.value, "owner": reason.owner.value, "reason": reason.label, "count": count}
-        for (hop, reason), count in runtime.closes.counts.items()
+        for (hop, reason), count in closes.counts.items()
     ]
-    return {"time": round(wall, 3), "closes": rows, "counts": counts}
+    answer: Row = {"time": round(wall, 3), "closes": rows, "counts": counts}
+    if fold:
+        answer["folded"] = {
+            "last": None if closes.folded_at is None else round(wall - (now - closes.folded_at), 3),
+            "reasons": {
+                reason.label: count
+                for (hop, reason), count in closes.counts.items()
+                if hop is Hop.CLIENT and reason in ORDINARY
+            },
+        }
+    return answer

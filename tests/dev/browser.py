@@ -88,8 +88,16 @@ class Browser:
             time.sleep(STEP)
         return text
 
-    def size(self, width: int, height: int) -> None:
-        self._ask("POST", "/window/rect", {"width": width, "height": height})
+    def size(self, width: int, height: int, *, dark: bool = False) -> None:
+        """Show pages as a window of this size does, however small, light or dark."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._command("Emulation.setDeviceMetricsOverride", metrics)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._command("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+    def _command(self, name: str, parameters: dict[str, Any]) -> None:
+        """A command of the DevTools protocol."""
+        self._ask("POST", "/goog/cdp/execute", {"cmd": name, "params": parameters})
 
     def picture(self, file: Path) -> None:
         """Save what the window shows as PNG."""

@@ -1,0 +1,71 @@
+"""What came of the requests of the last minute: statuses and failures, by upstream.
+
+The tallies only ever grow.  One look at them each second is kept for a minute; what lies between
+the oldest look and now is the last minute.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import trio
+
+#: Seconds between two looks, and how many are kept.
+APART, KEPT = 1.0, 60
+
+
+class Counted(Protocol):
+    """What is counted of the exchanges of one upstream since the worker started."""
+
+    @property
+    def statuses(self) -> Mapping[int, int]: ...
+    @property
+    def causes(self) -> Mapping[str, int]: ...
+
+
+class Look(NamedTuple):
+    """The counts of every upstream, at a time of trio's clock."""
+
+    at: float
+    statuses: dict[str, dict[int, int]]
+    causes: dict[str, dict[str, int]]
+
+
+class Recent:
+    """The last minute of these tallies, by name of the upstream."""
+
+    def __init__(self, tallies: Mapping[str, Counted]) -> None:
+        self._tallies = tallies
+        self._looks: deque[Look] = deque(maxlen=KEPT)
+        self.look()
+
+    async def run(self) -> None:
+        """Look each second, until cancelled."""
+        while True:
+            await trio.sleep(APART)
+            self.look()
+
+    def look(self) -> None:
+        """Keep what is counted now."""
+        statuses = {name: dict(tally.statuses) for name, tally in self._tallies.items()}
+        causes = {name: dict(tally.causes) for name, tally in self._tallies.items()}
+        self._looks.append(Look(trio.current_time(), statuses, causes))
+
+    def row(self) -> dict[str, Any]:
+        """`seconds` that are covered, and for each upstream what came of its requests."""
+        then = self._looks[0]
+        upstreams = [
+            {
+                "upstream": name,
+                "statuses": _more(tally.statuses, then.statuses.get(name, {})),
+                "causes": _more(tally.causes, then.causes.get(name, {})),
+            }
+            for name, tally in self._tallies.items()
+        ]
+        return {"seconds": round(trio.current_time() - then.at, 3), "upstreams": upstreams}
+
+
+def _more(now: Mapping[Any, int], then: Mapping[Any, int]) -> dict[str, int]:
+    """What has been added to these counts."""
+    added = {str(key): count - then.get(key, 0) for key, count in now.items()}
+    return {key: count for key, count in added.items() if count}
