@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -123,7 +124,8 @@ def faulty(directory: Path, pool: str = "{}") -> Iterator[tuple[Faulty, str, str
     """(the origin, the site's URL, the page's URL)."""
     site, admin = free_port(), free_port()
     file = directory / "hopproxy.yaml"
-    with Faulty() as origin:
+    with Faulty() as origin, socket.socket() as refusing:
+        refusing.bind(("127.0.0.1", 0))  # it never listens, and nobody else takes its port
         thread = threading.Thread(target=origin.serve_forever, args=(0.01,))
         thread.start()
         file.write_text(
@@ -131,7 +133,7 @@ def faulty(directory: Path, pool: str = "{}") -> Iterator[tuple[Faulty, str, str
             f"admin: {{bind: 127.0.0.1:{admin}}}\n"
             "upstreams:\n"
             f"  shop: {{origins: [http://127.0.0.1:{origin.server_port}], pool: {pool}}}\n"
-            f"  gone: {{origins: [http://127.0.0.1:{free_port()}]}}\n"
+            f"  gone: {{origins: [http://127.0.0.1:{refusing.getsockname()[1]}]}}\n"
             "routes: [{upstream: gone, path: /gone}, {upstream: shop}]\n"
         )
         try:
