@@ -76,7 +76,8 @@ class Gateway:
             transport = Transport(sock, runtime.watch, Hop.CLIENT)
         except OSError as error:
             sock.close()
-            log.warning("a connection from %s cannot be served: %s", address or "unix", error)
+            who = self._sender(address).peer
+            log.warning("a connection from %s cannot be served: %s", who, error)
             return
         clients = runtime.clients
         client = ClientLink(transport, self._sender(address), limits, clients.idle, port)

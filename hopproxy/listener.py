@@ -82,7 +82,10 @@ def open_listener(
 
 
 def close_listener(sock: socket.socket) -> None:
-    """Close a listening socket and remove its file, unless another has taken the file's place."""
+    """Close a listening socket and remove its file, unless another has taken the file's place.
+
+    A socket that is closed already may have its file still.
+    """
     path, own = _files.pop(sock, ("", None))
     with contextlib.suppress(OSError):
         if path and own == _identity(path):

@@ -35,6 +35,11 @@ class Sockets:
     def close_clients(self) -> None:
         """Accept nobody any more: who connects now is refused by the kernel."""
         for sock in self.clients:
+            sock.close()
+
+    def end_clients(self) -> None:
+        """As `close_clients`, and the files of Unix sockets are removed."""
+        for sock in self.clients:
             close_listener(sock)
 
 
@@ -74,7 +79,7 @@ class Worker:
             try:
                 await self._serve(runtime, base)
             finally:  # cancelled from outside as well
-                self._sockets.close_clients()
+                self._sockets.end_clients()
                 runtime.pool.close_idle(CloseReason.DRAINING)
                 runtime.pool.stop()
                 runtime.terms.pipe.close()

@@ -83,10 +83,11 @@ def said_by(fields: list[Field], own: tuple[bytes, bytes], *, forwarded_first: b
 
 
 def _agrees(in_forwarded: bytes, in_x: bytes, own: bytes) -> bool:
-    """Whether the families say the same; where X-Forwarded-* says nothing, we do."""
-    if in_x:
-        return in_forwarded.lower() == in_x.lower()
-    return not in_forwarded or in_forwarded.lower() == own.lower()
+    """Whether the families say the same: where X-Forwarded-* is silent, we are heard in it.
+
+    A Forwarded that is silent agrees: what it lacks stands in our own element.
+    """
+    return not in_forwarded or in_forwarded.lower() == (in_x or own).lower()
 
 
 def _sound(elements: list[Element]) -> list[Element]:

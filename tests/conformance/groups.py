@@ -132,7 +132,7 @@ _TABLE = (
         "other_choices",
         {
             "trusted_proxies": ["127.0.0.1"],
-            "via": "off",
+            "via": "request",
             "trace": "on",
             "underscore_fields": "drop",
         },

@@ -290,7 +290,6 @@ def test_families_that_agree_are_both_kept() -> None:
         b"for=1.2.3.4;proto=https;host=evil",
         b"for=1.2.3.4, for=6.6.6.6",
         b"host=evil",
-        b"for=1.2.3.4",  # it leaves proto out: who reads it alone would take http
     ],
 )
 def test_a_forwarded_that_contradicts_is_made_anew(forged: bytes) -> None:
@@ -301,6 +300,11 @@ def test_a_forwarded_that_contradicts_is_made_anew(forged: bytes) -> None:
         X_HOST + b"a",
         b"Forwarded: for=1.2.3.4;proto=https, for=10.0.0.2;host=a",
     ]
+
+
+def test_what_an_agreeing_forwarded_lacks_stands_in_our_own_element() -> None:
+    lines = told(X_FOR + b"1.2.3.4", X_PROTO + b"https", b"Forwarded: for=1.2.3.4;by=_front")
+    assert lines[3] == b"Forwarded: for=1.2.3.4;by=_front, for=10.0.0.2;host=a;proto=https"
 
 
 def test_families_are_never_mixed() -> None:
