@@ -31,6 +31,8 @@ class Signals:
         """Take over the signals of this process.  Call it in the main thread, once or again."""
         for number in (*STOP, *HARMLESS):
             signal.signal(number, self._on_signal)
+        # Else a terminal may stop a background job that writes to it.
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         if os.getpid() == 1:
             signal.signal(signal.SIGCHLD, _reap)
             _reap(signal.SIGCHLD, None)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+import pty
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -117,6 +123,49 @@ def catches(pid: int, number: signal.Signals) -> bool:
     raise AssertionError("no SigCgt")
 
 
+def test_a_job_in_the_background_is_not_stopped_by_its_own_log(tmp_path: Path) -> None:
+    """On a terminal with `stty tostop`, where a write from the background stops the writer."""
+    ours, theirs = pty.openpty()
+    origin = free_port()
+    file, url = write_settings(tmp_path, origin, "access_log: text")
+    job = ["sh", "-c", 'set -m; stty tostop; "$@" & exec sleep 60', "sh"]
+    process = subprocess.Popen(
+        [*job, *HOPPROXY, "run", "--config", str(file)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        preexec_fn=partial(take_terminal, theirs),
+    )
+    os.close(theirs)
+    said = b""
+    try:
+        with answering(origin, b"here"):
+            while b"listening on" not in said:
+                assert select.select([ours], [], [], PATIENCE)[0], said
+                said += os.read(ours, 4096)
+            for number in range(3):
+                assert get(url, f"/{number}")[2] == b"here"
+            while b"GET /2" not in said:
+                assert select.select([ours], [], [], PATIENCE)[0], said
+                said += os.read(ours, 4096)
+    finally:
+        for child in children_of(process.pid):
+            os.kill(child, signal.SIGKILL)
+        process.kill()
+        process.wait(PATIENCE)
+        os.close(ours)
+
+
+def take_terminal(fd: int) -> None:
+    """Begin a session with this terminal."""
+    os.setsid()
+    fcntl.ioctl(fd, termios.TIOCSCTTY, 0)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 # -- process 1 -------------------------------------------------------------------------------
 
 
@@ -135,8 +184,7 @@ def process_1(command: str, port: int) -> Iterator[int]:
         while not listens(port):
             assert time.monotonic() < limit
             time.sleep(STEP)
-        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
-        yield int(children[0])
+        yield children_of(outer.pid)[0]
         assert outer.wait(PATIENCE) == 0, "it was not drained"
     finally:
         outer.kill()
@@ -162,9 +210,8 @@ def test_process_1_reaps_orphans(tmp_path: Path) -> None:
     orphans = "(true &) ; sleep 0.1 & (sleep 1.5 &)"
     run = f"{orphans} ; exec {' '.join(HOPPROXY)} run --config {file}"
     with process_1(run, port) as pid:
-        children = Path(f"/proc/{pid}/task/{pid}/children")
         limit = time.monotonic() + PATIENCE
-        while children.read_text().split():
+        while children_of(pid):
             assert time.monotonic() < limit, "a zombie is left"
             time.sleep(STEP)
         subprocess.run(["kill", str(pid)], check=True)
