@@ -160,7 +160,7 @@ class UpstreamLink(Link):
                 if head is not None:
                     return head
                 if unfinished is None:
-                    unfinished = UnfinishedResponse()
+                    unfinished = UnfinishedResponse(method)
                 unfinished.check(self.buffer)
                 read = len(self.buffer)
             if self.abandoned is not None:
@@ -221,7 +221,7 @@ class UpstreamLink(Link):
         if not self.reused:
             try:
                 data = self.transport.receive_now() or b""
-                UnfinishedResponse().check(data.partition(b"\r\n\r\n")[0])
+                UnfinishedResponse(b"GET").check_lines(data.partition(b"\r\n\r\n")[0])
             except HopError as error:
                 return error
         return self.transport.broken(OSError("it spoke, or ended, unasked"))

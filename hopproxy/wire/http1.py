@@ -154,7 +154,7 @@ def _settle_response(head: ResponseHead, method: bytes) -> None:
 
 def _odd_request(raw: bytes, limits: HeadLimits) -> RequestHead:
     """A request that the plain lane left alone: our own checks line by line, then h11's."""
-    UnfinishedRequest(limits).check(raw + b"\r\n")
+    UnfinishedRequest(limits).check_lines(raw + b"\r\n")
     fields = _fields_of(raw)
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw) + 8)
     event = _read_by_h11(connection, _without_framing(raw, fields), BadRequest)
@@ -166,7 +166,7 @@ def _odd_request(raw: bytes, limits: HeadLimits) -> RequestHead:
 
 def _odd_response(raw: bytes) -> ResponseHead:
     """A response that the plain lane left alone.  Never asked about bytes of an idle link."""
-    UnfinishedResponse().check(raw + b"\r\n")
+    UnfinishedResponse(b"").check_lines(raw + b"\r\n")
     fields = _fields_of(raw)
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=len(raw) + 8)
     # A GET that offers to upgrade: without it h11 would not read a 101 at all.

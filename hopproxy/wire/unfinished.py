@@ -10,8 +10,9 @@ from abc import ABC, abstractmethod
 from typing import Protocol
 
 from hopproxy.errors import BadRequest, BadResponse, HopError
-from hopproxy.message import FIELD_LINE
-from hopproxy.rules.target import is_served
+from hopproxy.message import FIELD_LINE, Field, Kind, RequestHead, ResponseHead, field
+from hopproxy.rules.framing import frame_request, frame_response
+from hopproxy.rules.target import is_served, settle_target
 
 
 class HeadLimits(Protocol):
@@ -28,6 +29,9 @@ class HeadLimits(Protocol):
 #: An unfinished line up to this length is read again with each new byte; of a longer one only what
 #: is new.  Otherwise a line that comes byte by byte would cost the square of its length.
 SHORT = 256
+
+#: Kinds of field of which one alone, or two together, can make a head hopeless.
+_SETTLED = frozenset({Kind.HOST, Kind.LENGTH, Kind.CODING})
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb")(?: ([!-~]*)(?: (.*))?)?", re.DOTALL)
@@ -84,18 +88,37 @@ _NO_HEAD = (
 class UnfinishedHead(ABC):
     """A head that comes in pieces, looked at as it grows."""
 
-    __slots__ = ("_begin", "_lines", "_read")
+    __slots__ = ("_begin", "_lines", "_read", "_settled", "_special", "_start")
 
     def __init__(self) -> None:
         self._begin = 0  # of the unfinished line
         self._read = 0  # bytes looked at before
         self._lines = 0
+        self._settled = 0  # bytes whose fields were looked at before
+        self._start = b""
+        self._special: list[Field] = []  # of the kinds below
 
     def check(self, head: bytes) -> None:
         """Look at what is new in `head`, which has no empty line at its end yet.
 
         Raises BadRequest or BadResponse once it can never become a head.
         """
+        self.check_lines(head)
+        if self._begin == self._settled:
+            return
+        lines = head[self._settled : self._begin].split(b"\r\n")
+        if not self._settled:
+            self._start = lines[0]
+        self._settled = self._begin
+        # What is no field here is the start line, and what is behind the last line end.
+        fields = [found for found in map(field, lines) if found is not None]
+        special = [found for found in fields if found.kind in _SETTLED]
+        if special:
+            self._special += special
+            self._settle(self._start, self._special)
+
+    def check_lines(self, head: bytes) -> None:
+        """The same for each line by itself."""
         end = head.find(b"\n", self._read)
         while end >= 0:
             bare = end == 0 or head[end - 1] != 13
@@ -122,6 +145,10 @@ class UnfinishedHead(ABC):
         """Check the start line, or what there is of it."""
 
     @abstractmethod
+    def _settle(self, start: bytes, special: list[Field]) -> None:
+        """Refuse fields that no further one can put right."""
+
+    @abstractmethod
     def _refusal(self, detail: str) -> HopError:
         """The error for a line that cannot be read."""
 
@@ -138,6 +165,9 @@ class UnfinishedRequest(UnfinishedHead):
     def check(self, head: bytes) -> None:
         """As for every head; BadRequest is also raised for a limit that is passed (414, 431)."""
         super().check(head)
+        self._check_limits(head)
+
+    def _check_limits(self, head: bytes) -> None:
         if not self._lines:
             self._check_size(head)
         elif self._lines > self._limits.max_fields + 1:
@@ -154,17 +184,34 @@ class UnfinishedRequest(UnfinishedHead):
         if begin and len(line) > most + 1 and line.find(b" ", begin, most + 1) < 0:
             raise BadRequest("the request target is longer than max_target_size", 414)
 
+    def _settle(self, start: bytes, special: list[Field]) -> None:
+        method, target, version = start.split(b" ")
+        lines = [field.line for field in special]
+        head = RequestHead(method, target, int(version[-1:]), lines, special[:])
+        frame_request(head)
+        if method != b"CONNECT" and any(field.kind is Kind.HOST for field in special):
+            settle_target(head)
+
     def _refusal(self, detail: str) -> HopError:
         return BadRequest(detail)
 
 
 class UnfinishedResponse(UnfinishedHead):
-    """A response's head that comes in pieces."""
+    """The head of the response to a `method` request that comes in pieces."""
 
-    __slots__ = ()
+    __slots__ = ("_method",)
+
+    def __init__(self, method: bytes) -> None:
+        super().__init__()
+        self._method = method
 
     def _check_start(self, head: bytes, line: bytes, *, whole: bool) -> None:
         check_status_line(head, line, whole=whole)
+
+    def _settle(self, start: bytes, special: list[Field]) -> None:
+        lines = [field.line for field in special]
+        head = ResponseHead(int(start[9:12]), b"", int(start[7:8]), lines, special[:])
+        frame_response(head, self._method)
 
     def _refusal(self, detail: str) -> HopError:
         hint = _WRITE_CRLF if detail is _BARE_LF else ""

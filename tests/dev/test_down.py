@@ -74,7 +74,7 @@ def test_a_server_that_was_reached_is_not_asked_again_by_itself() -> None:
 def test_an_origin_that_writes_bare_line_feeds_is_told_the_way_out() -> None:
     """Other proxies read it, so the page says what to change, and what to do until then."""
     with pytest.raises(BadResponse) as refused:
-        UnfinishedResponse().check(b"HTTP/1.1 200 OK\nContent-Length: 3\n\nhey")
+        UnfinishedResponse(b"GET").check(b"HTTP/1.1 200 OK\nContent-Length: 3\n\nhey")
     text = shown(refused.value, request(target=b"/a?b"))
     assert "a line that ends with a bare line feed instead of CRLF" in text
     assert r"HTTP/1.1 ends each line with \r\n: write that" in text
@@ -85,7 +85,7 @@ def test_an_origin_that_writes_bare_line_feeds_is_told_the_way_out() -> None:
 @pytest.mark.parametrize("said", [b"\x15\x03\x03\x00\x02\x02\x46", b"SSH-2.0-OpenSSH_9.2\r\n"])
 def test_an_origin_that_speaks_something_else_is_told_what_to_do(said: bytes) -> None:
     with pytest.raises(BadResponse) as refused:
-        UnfinishedResponse().check(said)
+        UnfinishedResponse(b"GET").check(said)
     text = shown(refused.value)
     assert refused.value.detail in text
     assert "Give hopproxy the port on which your server speaks plain HTTP/1.1." in text

@@ -50,6 +50,17 @@ FROM_ORIGINS = [
     pytest.param(b"HTTP/1.1 200 OK\r\nX : a\r\n", "space", id="space before the colon"),
     pytest.param(b"HTTP/1.1 200 OK\r\nX: a\r\n folded", "folded", id="fold"),
     pytest.param(b"HTTP/1.1 200 OK\r\nX: \x00", "control byte", id="NUL"),
+    pytest.param(
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n", "Content-Length", id="a length that is none"
+    ),
+    pytest.param(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "beside",
+        id="length and coding",
+    ),
+    pytest.param(
+        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n", "HTTP/1.0", id="coding in 1.0"
+    ),
     pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n<html>", "status line", id="behind a 100"),
 ]
 
@@ -75,6 +86,21 @@ FROM_CLIENTS = [
     pytest.param(b"GET foo HTTP/1.1\r\n", 400, "target", id="no target"),
     pytest.param(b"GET /a#b HTTP/1.1\r\n", 400, "target", id="fragment"),
     pytest.param(b"GET * HTTP/1.1\r\n", 400, "target", id="asterisk"),
+    pytest.param(b"GET / HTTP/1.1\r\nHost: a b\r\n", 400, "authority", id="no authority"),
+    pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400, "Host", id="two Hosts"),
+    pytest.param(b"GET http://b/ HTTP/1.1\r\nX: y\r\nHost: a\r\n", 400, "differs", id="Host"),
+    pytest.param(
+        b"POST / HTTP/1.1\r\nContent-Length: +5\r\n", 400, "Content-Length", id="a length of +5"
+    ),
+    pytest.param(
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        400,
+        "beside",
+        id="length and coding",
+    ),
+    pytest.param(
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n", 501, "coding", id="gzip"
+    ),
     pytest.param(b"GET /" + b"x" * 300, 414, "target", id="a long target without an end"),
     pytest.param(
         b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 30, 431, "max_fields", id="fields without an end"
@@ -163,7 +189,7 @@ async def test_what_a_client_says_is_refused_at_once(
         assert answer.status == status
         assert named in body_of(answer)
         assert hops.records.kept[-1].detail in body_of(answer)
-    assert answer.status in (400, 414, 431, 505)
+    assert answer.status in (400, 414, 431, 501, 505)
     assert answer.values(b"connection") == [b"close"]
     assert len(hops.origins[0].peers) == served
     assert not hops.origins[0].waiting()

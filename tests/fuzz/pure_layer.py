@@ -109,7 +109,7 @@ def _request(raw: bytes, rest: bytes) -> tuple[Written | None, bytes]:
 def _response(raw: bytes, rest: bytes) -> tuple[Written | None, bytes]:
     """One response to a GET, and what follows it; None for a switch, or without its end."""
     head = http1.read_response(raw, b"GET")
-    _judge_beginnings(raw, UnfinishedResponse())
+    _judge_beginnings(raw, UnfinishedResponse(b"GET"))
     added = b"Via: 1.1 hopproxy\r\n" if head.status >= 200 else b""
     chunked = head.body in (Body.CHUNKED, Body.UNTIL_CLOSE)
     if chunked:

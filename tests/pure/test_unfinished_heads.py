@@ -30,8 +30,8 @@ def of_request(*grown: bytes) -> HopError | None:
     return refusal(UnfinishedRequest(LIMITS), *grown)
 
 
-def of_response(*grown: bytes) -> HopError | None:
-    return refusal(UnfinishedResponse(), *grown)
+def of_response(*grown: bytes, method: bytes = b"GET") -> HopError | None:
+    return refusal(UnfinishedResponse(method), *grown)
 
 
 def beginnings(whole: bytes) -> list[bytes]:
@@ -60,7 +60,7 @@ def test_what_was_read_before_is_not_looked_at_again() -> None:
             looked_at += len(self) - start
             return super().find(sub, start)  # type: ignore[arg-type]
 
-    head = UnfinishedResponse()
+    head = UnfinishedResponse(b"GET")
     whole = b"HTTP/1.1 200 OK\r\n" + (b"X: " + b"x" * 2000 + b"\r\n") * 4
     for so_far in beginnings(whole):
         head.check(Counted(so_far))
@@ -85,9 +85,9 @@ def test_no_beginning_of_a_good_response_is_refused(raw: bytes, method: bytes) -
     if isinstance(response(raw, method), HopError):
         return
     whole = raw + b"\r\n\r"
-    assert of_response(*beginnings(whole)) is None
+    assert of_response(*beginnings(whole), method=method) is None
     for so_far in beginnings(whole):
-        assert of_response(so_far) is None
+        assert of_response(so_far, method=method) is None
 
 
 @given(damaged(REQUESTS))
@@ -132,6 +132,12 @@ def test_what_is_refused_early_of_a_response_is_refused_whole(raw: bytes) -> Non
         (b"GET / HTTP/2", 505),
         (b"GET / HTTP/10", 505),
         (b"GET a HTTP", 400),
+        (b"GET / HTTP/1.1\r\nX: y\r\nHost: a b\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\nhost: a\r\n", 400),
+        (b"GET http://b/ HTTP/1.1\r\nHost: a\r\n", 400),
+        (b"PUT / HTTP/1.1\r\nContent-Length: 5,5\r\n", 400),
+        (b"PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", 400),
+        (b"PUT / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n", 501),
     ],
 )
 def test_what_can_become_no_request_is_refused_early(start: bytes, status: int) -> None:
@@ -144,7 +150,8 @@ def test_what_can_become_no_request_is_refused_early(start: bytes, status: int) 
     "start",
     [b"CONNECT a:1 HTTP/1.1\r\n", b"OPTIONS * HTTP/1.0\r\nX", b"GET http://a:80 HTTP/1.1\r",
      b"GET /" + b"x" * 8191 + b" HTTP/1.9\r\n", b"GET /" + b"x" * 8191 + b" ",
-     b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100],
+     b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100, b"CONNECT a:1 HTTP/1.1\r\nHost: b\r\n",
+     b"PUT http://a HTTP/1.1\r\nContent-Length: 010\r\nHost: a:80\r\nX"],
 )  # fmt: skip
 def test_what_can_become_a_request_is_waited_for(start: bytes) -> None:
     assert of_request(*beginnings(start)) is None
