@@ -46,7 +46,10 @@ class CloseReason(Enum):
     WRITE_TIMEOUT = ("write_timeout", Owner.TIMEOUT)
     REQUEST_LIMIT = ("request_limit", Owner.US)
     MAX_AGE = ("max_age", Owner.US)
-    MADE_ROOM = ("made_room", Owner.US)  # the longest idle one, where a limit was full
+    MADE_ROOM = (
+        "made_room",
+        Owner.US,
+    )  # an idle one: a limit was full, or another was not taken up
     INCOMPLETE = ("incomplete", Owner.PEER)  # FIN inside a message
     TUNNEL_ENDED = ("tunnel_ended", Owner.PEER)
     TUNNEL_TIMEOUT = ("tunnel_timeout", Owner.TIMEOUT)

@@ -4,6 +4,8 @@ import contextlib
 import select
 import socket
 import struct
+from fcntl import ioctl
+from termios import TIOCOUTQ
 
 from hopproxy.errors import LinkError
 from hopproxy.record import CloseReason, Hop
@@ -101,6 +103,15 @@ class Endpoint:
             if isinstance(error, BlockingIOError):
                 raise
             raise self.broken(error) from error
+
+    def is_taken_up(self) -> bool:
+        """Whether the peer's process has read all that was sent; only a Unix socket can tell."""
+        if self._socket.family != socket.AF_UNIX:
+            return False
+        try:
+            return not any(ioctl(self.fd, TIOCOUTQ, bytes(4)))
+        except OSError:  # not told here
+            return False
 
     def shut_down(self) -> None:
         """Send FIN; receiving goes on."""

@@ -105,6 +105,8 @@ class Unheard:
                 return True
             if silent.transport.received:  # its response goes on still: nobody has told of it
                 self.heard(silent, now)
+            elif silent.transport.is_taken_up():
+                del self.waiting[silent]  # it is the origin that takes its time
             elif silent.uploading and not silent.transport.waits_for_room:
                 del self.waiting[silent]  # the request is not whole: it is silent from now on
                 self.waiting[silent] = now

@@ -97,4 +97,5 @@ def test_a_line_tells_which_link_was_lost(directory: Path, tmp_path: Path) -> No
         "requests": 2,
         "limit": 60.0,
         "limit_from": "setting",
+        "local_port": 0,
     }

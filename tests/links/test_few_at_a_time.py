@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from hopproxy.link.endpoint import Endpoint
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.width import FIRST, KNOWN
 from hopproxy.record import CloseReason, Hop
@@ -54,6 +55,12 @@ async def asked(client: Peer, request: bytes = GET) -> tuple[Message, float]:
 def pool_of(hops: Hops) -> Origin:
     """What the pool knows of the first origin."""
     return hops.runtime.applications["app"].balancer.members[0]
+
+
+@pytest.fixture
+def untold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with TCP, nothing tells whether the origin has read a request."""
+    monkeypatch.setattr(Endpoint, "is_taken_up", lambda _: False)
 
 
 @pytest.fixture
@@ -162,6 +169,7 @@ async def test_such_an_origin_is_known_after_a_while(settled: Hops) -> None:
 
 @pytest.mark.parametrize("takes", [0.1, 0.3, 0.5, 1.0, 2.5, 6.0])
 @pytest.mark.parametrize("apart", [0.0, 0.13, 0.7])
+@pytest.mark.usefixtures("untold")
 async def test_slow_responses_of_an_origin_with_room_are_not_taken_for_it(
     settled: Hops, takes: float, apart: float
 ) -> None:
@@ -184,6 +192,18 @@ async def test_slow_responses_of_an_origin_with_room_are_not_taken_for_it(
     assert origin.accepted <= clients + 5
 
 
+async def test_a_request_that_the_origin_has_read_costs_no_idle_link(settled: Hops) -> None:
+    client, upstream = await settled.asked()
+    slow, _ = await settled.asked()
+    await upstream.send(OK)
+    await client.message()
+    await trio.sleep(30)
+    assert (await settled.again(client, upstream)).status == 200
+    assert settled.closes(Hop.UPSTREAM) == []
+    slow.close()
+
+
+@pytest.mark.usefixtures("untold")
 async def test_a_long_response_that_has_begun_is_not_silent(settled: Hops) -> None:
     client, streaming = await settled.asked()
     await streaming.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun")
@@ -194,6 +214,7 @@ async def test_a_long_response_that_has_begun_is_not_silent(settled: Hops) -> No
     assert settled.closes(Hop.UPSTREAM) == []
 
 
+@pytest.mark.usefixtures("untold")
 async def test_an_upload_that_goes_on_is_not_silent(settled: Hops) -> None:
     _, idle = await settled.pair()
     held = await settled.client()
@@ -214,6 +235,7 @@ async def test_an_upload_that_goes_on_is_not_silent(settled: Hops) -> None:
     assert settled.closes(Hop.UPSTREAM) == []
 
 
+@pytest.mark.usefixtures("untold")
 async def test_a_repetition_is_not_kept_waiting_by_another_idle_link(settled: Hops) -> None:
     (first, one), (second, two) = [await settled.asked() for _ in range(2)]
     for client, upstream in ((first, one), (second, two)):
