@@ -187,7 +187,7 @@ class Carriage:
             return True
         self._interim += 1
         if self._interim > self.origin.settings.max_interim:
-            raise BadResponse("more interim responses than max_interim")
+            raise BadResponse("more interim responses than max_interim", limit="max_interim")
         told = head.status == 100 and self._heard_continue()
         if self.request.minor and not told:
             await self.client.send(response_for_client(head, b"") + b"\r\n")

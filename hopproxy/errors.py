@@ -5,7 +5,7 @@ link: it ended, or was ended, before its work was done.  Both carry the RFC 9209
 that the client is told, and the close reason that the link's record keeps.
 """
 
-from hopproxy.record import CloseReason, Hop
+from hopproxy.record import CloseReason, ExchangeRecord, Hop, Owner
 
 
 class HopError(Exception):
@@ -13,19 +13,26 @@ class HopError(Exception):
 
     `status` is for the client.  `cause` is a proxy error type of RFC 9209 section 2.3, `detail`
     one sentence for people.  `at` is the hop at fault, None when it is the gateway itself.
-    Each class has a usual status and cause; one error may have others.
+    Each class has a usual status and cause; one error may have others.  `error_type` is the one of
+    RFC 9209 where the cause is a word of our own.  `limit` names the setting that was passed.
+    `read` is what was read of a request's head that is refused.
     """
 
     status = 500
     cause = "proxy_internal_error"
     reason = CloseReason.INTERNAL_ERROR
     at: Hop | None = None
+    error_type = ""
+    read = b""
 
-    def __init__(self, detail: str, status: int | None = None, cause: str | None = None) -> None:
+    def __init__(
+        self, detail: str, status: int | None = None, cause: str | None = None, limit: str = ""
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.status = status or self.status
         self.cause = cause or self.cause
+        self.limit = limit
 
 
 class BadRequest(HopError):
@@ -60,18 +67,25 @@ class BadResponse(HopError):
     reason = CloseReason.BAD_RESPONSE
     at = Hop.UPSTREAM
 
-    def __init__(self, detail: str, hint: str = "") -> None:
-        super().__init__(detail)
+    def __init__(self, detail: str, hint: str = "", limit: str = "") -> None:
+        super().__init__(detail, limit=limit)
         self.hint = hint
 
 
 class PoolExhausted(HopError):
-    """No upstream link came free: the queue is full, or the wait was too long."""
+    """No upstream link is free, and the queue is full."""
 
     status = 503
     cause = "connection_limit_reached"
     reason = CloseReason.NEVER_OPENED
     at = None
+
+
+class QueueTimeout(PoolExhausted):
+    """No upstream link came free in `queue_timeout`."""
+
+    cause = "queue_timeout"
+    error_type = "connection_limit_reached"
 
 
 class ConnectFailed(HopError):
@@ -105,7 +119,8 @@ class LinkError(HopError):
     """A link that ended, or was ended, before its work was done."""
 
     def __init__(self, at: Hop, reason: CloseReason, detail: str) -> None:
-        super().__init__(detail, *_answers(at, reason))
+        timed = reason.owner is Owner.TIMEOUT
+        super().__init__(detail, *_answers(at, reason), reason.label if timed else "")
         self.at = at
         self.reason = reason
 
@@ -114,12 +129,13 @@ def _answers(at: Hop, reason: CloseReason) -> tuple[int, str]:
     """(status, proxy error type) for a link that failed on one hop.
 
     A client's own failure has a status for the log alone (499, as nginx writes it), but for a
-    head or a body that did not come in time: 408 can still reach it.
+    head or a body that did not come in time: 408 can still reach it.  RFC 9209 knows errors of the
+    next hop only, so a client that leaves has a cause of our own.
     """
     if at is Hop.CLIENT:
         if reason in (CloseReason.HEAD_TIMEOUT, CloseReason.BODY_TIMEOUT):
             return 408, "http_request_error"
-        return 499, "connection_terminated"
+        return 499, "client_timeout" if reason is CloseReason.WRITE_TIMEOUT else "client_closed"
     return _UPSTREAM_ANSWERS.get(reason, (502, "connection_terminated"))
 
 
@@ -129,3 +145,28 @@ _UPSTREAM_ANSWERS = {
     CloseReason.WRITE_TIMEOUT: (504, "connection_write_timeout"),
     CloseReason.INCOMPLETE: (502, "http_response_incomplete"),
 }
+
+
+def note_failure(record: ExchangeRecord, error: HopError, *settings: object) -> None:
+    """Write down why an exchange failed; the first of `settings` to know the limit has its value.
+
+    Call it before `record.status` is that of the failure.
+    """
+    record.cause = error.cause
+    record.detail = error.detail
+    if isinstance(error, LinkError) and error.cause == "client_closed":
+        record.detail = _left(record, error.reason)
+    for one in settings if error.limit else ():
+        value = getattr(one, error.limit, None)
+        if value is not None:
+            record.passed = error.limit, value
+            return
+
+
+def _left(record: ExchangeRecord, reason: CloseReason) -> str:
+    """How and when a client has left."""
+    how = "reset" if reason is CloseReason.PEER_RESET else "closed"
+    when = "before the response had ended" if record.status else "before the response"
+    if reason is CloseReason.INCOMPLETE:
+        when = "inside its request"
+    return f"the client {how} the connection {when}"

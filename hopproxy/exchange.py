@@ -87,7 +87,7 @@ def _body_at_hand(carriage: Carriage) -> bytes | None:
     limit = client.limits.max_body_size
     client.begin_body(request)
     if limit and request.length > limit:
-        raise BadRequest("the body is larger than max_body_size", 413)
+        raise BadRequest("the body is larger than max_body_size", 413, limit="max_body_size")
     if request.body is not SIZED or len(client.buffer) < request.length:
         return None
     carriage.record.received = request.length
@@ -126,6 +126,7 @@ async def _lend(
     client = carriage.client
     search = Search(application.balancer, origin)
     while True:
+        began, dialled = client.transport.now(), None
         client.awaits = wait = Wait()
         try:
             if carriage.record.attempts:
@@ -136,16 +137,19 @@ async def _lend(
                 leave = search.may_leave(client.transport.now())
                 link = idle or await pool.acquire(origin, wait, leave=leave)
         except ConnectFailed as error:
+            dialled = began
             slow = isinstance(error, Unanswered)
             if not search.goes_on(client.transport.now(), slow=slow):
                 raise
         else:
+            dialled = None if link.reused else link.dialled_at
             if not client.gone:
                 return origin, link
             link.ending = None  # nothing has been sent on it: it is as good as before
             pool.release(origin, link, client.transport.now())
         finally:
             client.awaits = None
+            carriage.record.note_wait(began, client.transport.now(), dialled)
         if client.gone:
             raise client_gone()
         origin = search.origin

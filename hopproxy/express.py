@@ -152,20 +152,26 @@ class Express(Lane):
         client.awaits = None
         try:
             pool, origin = carriage.pool, carriage.origin
+            dialled = None if link.reused else link.dialled_at
+            now, record = client.transport.now(), carriage.record
+            record.note_wait(record.started, now, dialled)
             if pool.begin(origin, link, self._why) is None:
                 self._wake()
                 return
             carriage.lend(pool, origin, link)
-            self._send(carriage, link, client.transport.now())
+            self._send(carriage, link, now)
         except Exception as error:  # as in `_on_request`
             self._error = error
             self._wake()
 
     def fail(self, error: Exception) -> None:
         """No link will come."""
-        assert self._carriage is not None
+        carriage = self._carriage
+        assert carriage is not None
         self.client.awaits = None
-        self._carriage.failed = error
+        record = carriage.record
+        record.note_wait(record.started, self.client.transport.now(), record.started)
+        carriage.failed = error
         self._wake()
 
     def interrupt(self, error: Exception) -> bool:

@@ -12,7 +12,7 @@ from itertools import islice
 import trio
 
 from hopproxy.carriage import Carriage
-from hopproxy.errors import BadRequest, Denied, HopError, LinkError
+from hopproxy.errors import BadRequest, Denied, HopError, LinkError, note_failure
 from hopproxy.exchange import exchange
 from hopproxy.express import COUNTED, Express
 from hopproxy.lane import Lane
@@ -24,6 +24,7 @@ from hopproxy.rules.answer import answer_to, last_hop_answer
 from hopproxy.rules.forwarding import Sender, hops_left
 from hopproxy.rules.hop import response_for_client
 from hopproxy.runtime import Runtime
+from hopproxy.wire.glimpse import glimpse
 
 log = logging.getLogger("hopproxy")
 
@@ -193,7 +194,11 @@ class Gateway:
         self, client: ClientLink, request: RequestHead, record: ExchangeRecord, error: HopError
     ) -> CloseReason | None:
         """The exchange failed: answer if nothing has begun, else cut; the client link's verdict."""
-        record.cause, record.detail = error.cause, error.detail
+        settings: tuple[object, ...] = (client.limits,)
+        if record.route:
+            upstream = self._runtime.applications[record.route].settings
+            settings = (upstream, upstream.pool, client.limits)
+        note_failure(record, error, *(settings if error.at is not Hop.CLIENT else settings[-1:]))
         if record.status:
             return CloseReason.RESPONSE_CUT if error.at is Hop.UPSTREAM else error.reason
         record.status = error.status
@@ -208,7 +213,9 @@ class Gateway:
         if isinstance(error, LinkError) and error.reason in _ENDS_AT_ONCE:
             return error.reason
         record = ExchangeRecord(client.peer, client.number, client.served, client.since)
-        record.status, record.cause, record.detail = error.status, error.cause, error.detail
+        record.method, record.target, record.host = glimpse(error.read)
+        note_failure(record, error, client.limits)
+        record.status = error.status
         await self._answer(client, None, record, error)
         record.ended = client.transport.now()
         self._runtime.tallies[""].add(record)

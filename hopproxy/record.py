@@ -126,6 +126,9 @@ class Unused(Enum):
     OVER_READ = "over_read"
     CLOSED_BY_ORIGIN = "closed_by_origin"
     MADE_ROOM = "made_room"
+    UPGRADED = "upgraded"  # the last one was switched to another protocol, or nearly so
+    EARLY_ANSWER = "early_answer"  # the last one was answered before its request had been sent
+    CLIENT_GONE = "client_gone"  # the last one ended since its client had left
     FAILED = "failed"  # the last one ended under its request
 
 
@@ -146,17 +149,31 @@ UNUSED_AFTER = {
     CloseReason.CLOSE_DELIMITED: Unused.CLOSED_BY_ORIGIN,
     CloseReason.POOL_FULL: Unused.MADE_ROOM,
     CloseReason.MADE_ROOM: Unused.MADE_ROOM,
+    CloseReason.TUNNEL_ENDED: Unused.UPGRADED,
+    CloseReason.TUNNEL_TIMEOUT: Unused.UPGRADED,
+    CloseReason.UPGRADE_DECLINED: Unused.UPGRADED,
+    CloseReason.EARLY_ANSWER: Unused.EARLY_ANSWER,
+    CloseReason.CLIENT_GONE: Unused.CLIENT_GONE,
 }
+
+#: Causes that are no failure of the proxy or its origins: the client left, or took nothing more.
+CLIENT_CAUSES = frozenset({"client_closed", "client_timeout"})
+
+#: A wait for a link that is shorter (seconds) is only the time it takes to begin a dial.
+NO_WAIT = 0.0005
 
 
 class CloseRecord:
     """One ended link.  `limit` is what bounded it in the state it was in, None if nothing did.
 
-    `client` is whom a trusted peer named last, `local_port` our own port on an upstream link.
+    `idle` is for how long it had been idle, `busy` for how long it had then served the request that
+    it ended under, 0 if there was none.  `client` is whom a trusted peer named last, `local_port`
+    our own port on an upstream link.
     """
 
     __slots__ = (
-        "age", "at", "client", "hop", "idle", "limit", "local_port", "peer", "reason", "requests",
+        "age", "at", "busy", "client", "hop", "idle", "limit", "local_port", "peer", "reason",
+        "requests",
     )  # fmt: skip
 
     def __init__(
@@ -176,6 +193,7 @@ class CloseRecord:
         self.limit: Limit | None = None
         self.client = ""
         self.local_port = 0
+        self.busy = 0.0
 
 
 #: How a client link ends when nothing is wrong: the client leaves, or was idle for long enough.
@@ -221,9 +239,11 @@ class ExchangeRecord:
 
     Times are seconds of the process clock; sizes are body bytes, as carried, framing excluded.
     `status` is what the client was sent, 0 when no response began.  `suffered` is the last upstream
-    link that ended under it, `unused` why its link was a fresh one.  `peer` is the address and the
-    port at the other end of the client link, `client` whom a trusted peer named; `local_port` is
-    our own port on the upstream link, 0 on a Unix socket.
+    link that ended under it, `unused` why its link was a fresh one.  `passed` is the limit that
+    ended it, by its setting.  `queued` and `connecting` are how long it waited for a link to come
+    free, and for a connection to be made.  `peer` is the address and the port at the other end of
+    the client link, `client` whom a trusted peer named; `local_port` is our own port on the
+    upstream link, 0 on a Unix socket.
     """
 
     client = ""
@@ -245,6 +265,10 @@ class ExchangeRecord:
     upstream_close: CloseReason | None = None
     unused: Unused | None = None
     suffered: CloseRecord | None = None
+    passed: tuple[str, float] | None = None
+    has_waited = False
+    queued = 0.0
+    connecting = 0.0
     cause = ""
     detail = ""
 
@@ -257,3 +281,14 @@ class ExchangeRecord:
         self.received = 0
         self.attempts = 0
         self.cause = ""
+
+    def note_wait(self, began: float, now: float, dialled: float | None) -> None:
+        """A link was waited for since `began`: one whose dial began at `dialled`, None for none."""
+        self.has_waited = True
+        free = now if dialled is None else min(max(began, dialled), now)
+        queued = free - began
+        if queued < NO_WAIT:
+            queued, free = 0.0, began
+        self.queued += queued
+        if dialled is not None:
+            self.connecting += now - free

@@ -113,7 +113,9 @@ class Upload:
                 break
             record.received += len(data)
             if limit and record.received > limit:
-                raise BadRequest("the body is larger than max_body_size", 413)
+                raise BadRequest(
+                    "the body is larger than max_body_size", 413, limit="max_body_size"
+                )
             upstream.write_body(data, chunked=chunked)
             self._keep(data)
         if chunked:

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from hopproxy.errors import BadRequest, LinkError
+from hopproxy.errors import BadRequest, HopError, LinkError
 from hopproxy.link.link import MAX_EMPTY_LINES, Link
 from hopproxy.link.transport import Transport
 from hopproxy.message import Body, RequestHead
@@ -15,6 +15,9 @@ from hopproxy.wire.unfinished import UnfinishedRequest
 
 #: Characters of a client's name that are kept: an obfuscated one may be of any length.
 NAME_SIZE = 64
+
+#: Bytes of a refused head in which its request line and its Host are looked for.
+GLIMPSE = 16384
 
 
 class ClientLimits(Protocol):
@@ -135,14 +138,22 @@ class ClientLink(Link):
                 if end > 0 and end + 4 == len(data) <= limits.max_head_size and data[0] > 32:
                     self.buffer = b""
                     return self._read(data[:end])
-            raw = await self._read_in_pieces()
+            try:
+                raw = await self._read_in_pieces()
+            except HopError as error:
+                error.read = self.buffer[:GLIMPSE]
+                raise
             if raw is not None:
                 return self._read(raw)
 
     def _read(self, raw: bytes) -> RequestHead:
         self.served += 1
         self.since = self.transport.now()
-        return http1.read_request(raw, self.limits)
+        try:
+            return http1.read_request(raw, self.limits)
+        except HopError as error:
+            error.read = raw[:GLIMPSE]
+            raise
 
     async def _read_in_pieces(self) -> bytes | None:
         """A head that is in the buffer, or comes in several pieces, or never comes whole.
@@ -177,8 +188,10 @@ class ClientLink(Link):
     def _too_large(self) -> BadRequest:
         line_end = self.buffer.find(b"\r\n", 0, self.limits.max_head_size)
         if line_end < 0 or line_end > self.limits.max_target_size + 64:
-            return BadRequest("the request line is longer than max_target_size", 414)
-        return BadRequest("the head is larger than max_head_size", 431)
+            return BadRequest(
+                "the request line is longer than max_target_size", 414, limit="max_target_size"
+            )
+        return BadRequest("the head is larger than max_head_size", 431, limit="max_head_size")
 
     # -- verdict -----------------------------------------------------------------------------
 

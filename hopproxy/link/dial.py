@@ -132,9 +132,9 @@ class Dial:
     def _late(self) -> ConnectFailed:
         if self._askers is not None:
             slow = f"the name of {self.address} was not resolved in time"
-            return ConnectFailed(slow, 504, "dns_timeout")
+            return ConnectFailed(slow, 504, "dns_timeout", "connect_timeout")
         late = f"{self.address} did not accept a connection in time"
-        return ConnectFailed(late, 504, "connection_timeout")
+        return ConnectFailed(late, 504, "connection_timeout", "connect_timeout")
 
     def _advance(self, now: float) -> float:
         """Try what is due; when to look again, should no event come before."""

@@ -50,8 +50,9 @@ class UpstreamLink(Link):
     `private` once one client has sent credentials for the connection (NTLM), `greeting` while the
     origin has not accepted them.
     `idled` is for how long it had been idle when it was lent, below 0 if it had not, and `unused`
-    why it was opened although there were others.  `delayed_ack` learns whether the origin waits for
-    our ACKs, None where there are none (Unix sockets).  `local_port` is our own port, 0 there.
+    why it was opened although there were others.  `dialled_at` is when its dial began.
+    `delayed_ack` learns whether the origin waits for our ACKs, None where there are none (Unix
+    sockets).  `local_port` is our own port, 0 there.
     """
 
     __slots__ = (
@@ -61,6 +62,7 @@ class UpstreamLink(Link):
         "abandoned",
         "answer_by",
         "delayed_ack",
+        "dialled_at",
         "doubted",
         "ending",
         "greeting",
@@ -97,6 +99,7 @@ class UpstreamLink(Link):
         self.abandoned: Exception | None = None
         self.private = False
         self.greeting = False
+        self.dialled_at = self.opened
         self.has_rested = False
         self.heard = False
         self.uploading = False
@@ -203,7 +206,9 @@ class UpstreamLink(Link):
         try:
             raw = self.take_head(self.limits.max_head_size, read)
         except ValueError:
-            raise BadResponse("the response's head is larger than max_head_size") from None
+            raise BadResponse(
+                "the response's head is larger than max_head_size", limit="max_head_size"
+            ) from None
         if raw is None:
             return None
         head = http1.read_response(raw, method)

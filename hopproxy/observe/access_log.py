@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from hopproxy.observe.outlet import Outlet
-from hopproxy.record import CloseRecord, ExchangeRecord, Limit
+from hopproxy.record import CloseRecord, ExchangeRecord, Limit, Owner
 from hopproxy.settings.units import address_and_port
 
 log = logging.getLogger("hopproxy")
@@ -44,11 +44,20 @@ class Suffered(msgspec.Struct, gc=False):
     limit_from: str | None
 
 
+class Passed(msgspec.Struct, gc=False):
+    """A limit that an exchange has passed: the setting, and its value in seconds or bytes."""
+
+    limit: str
+    value: float
+
+
 class Line(msgspec.Struct, gc=False):
     """One exchange, as the JSON log writes it.
 
     `time` is when it ended.  Sizes are body bytes, `first_byte_ms` is null where no response
     began; `upstream_close` is why the upstream link served no more, null where it was kept.
+    `queue_ms` is how long the request waited for a link to come free, `connect_ms` how long for a
+    connection to be made; `passed` is the limit that ended it.
     `unused` is why a fresh link was opened although there had been others.  `client` is the address
     that asks: what a trusted proxy named, or else the peer's.  `local_port` is our own port on the
     upstream link; ports are 0 where there are none.
@@ -80,6 +89,9 @@ class Line(msgspec.Struct, gc=False):
     upgraded: bool = False
     unused: str | None = None
     suffered: Suffered | None = None
+    passed: Passed | None = None
+    queue_ms: float = 0.0
+    connect_ms: float = 0.0
 
 
 def _rfc3339(second: int) -> str:
@@ -186,6 +198,9 @@ class AccessLog:
             number > 0 and not record.fresh,
             record.attempts,
         )
+        if record.has_waited:
+            line.queue_ms = int(record.queued * 1e6) / 1000
+            line.connect_ms = int(record.connecting * 1e6) / 1000
         if record.cause or record.upstream_close or record.upgraded or record.unused:
             self._add_rare(line, record)
         return line
@@ -200,6 +215,7 @@ class AccessLog:
         line.upgraded = record.upgraded
         line.unused = record.unused.value if record.unused is not None else None
         line.suffered = _suffered(record.suffered) if record.suffered is not None else None
+        line.passed = Passed(*record.passed) if record.passed is not None else None
 
     def _time(self, wall: float) -> str:
         """To the millisecond; what is above that is made once a second."""
@@ -229,6 +245,8 @@ class AccessLog:
             f'"{request}"',
             f"{record.status or '-'} {record.sent}B {(record.ended - record.started) * 1000:.1f}ms",
         ]
+        if record.has_waited:
+            words += _waits(record)
         if record.upstream_number:
             use = "new" if record.fresh else "reused"
             if record.unused is not None:
@@ -247,6 +265,8 @@ class AccessLog:
             words.append("upgraded")
         if record.cause:
             words.append(f"! {record.cause}: {printable(record.detail.encode('utf-8', 'replace'))}")
+            if record.passed is not None:
+                words.append("({} {:g})".format(*record.passed))
         return " ".join(words) + "\n"
 
 
@@ -264,9 +284,17 @@ def _suffered(close: CloseRecord) -> Suffered:
     )
 
 
+def _waits(record: ExchangeRecord) -> list[str]:
+    """`queue 701.2ms`, `connect 0.4ms`: as much as there was of each."""
+    found = ("queue", record.queued), ("connect", record.connecting)
+    return [f"{what} {seconds * 1000:.1f}ms" for what, seconds in found if seconds]
+
+
 def _told(close: CloseRecord, limit: Limit) -> str:
-    """`lost:peer_closed(idle 5.0s of 60s by setting)`."""
+    """`lost:peer_closed(idle 5.0s of 60s by setting)`, or `(after 5.0s ...)`."""
     of = f"{limit.value:g}s by {limit.source.value}"
+    if close.reason.owner is Owner.TIMEOUT:  # of its request: it was not idle
+        return f"lost:{close.reason.label}(after {close.busy:.1f}s of {of})"
     return f"lost:{close.reason.label}(idle {close.idle:.1f}s of {of})"
 
 

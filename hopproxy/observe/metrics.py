@@ -24,7 +24,7 @@ from hopproxy import __version__
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.error_log import ErrorLog
 from hopproxy.observe.snapshot import origins, unready
-from hopproxy.runtime import BUCKETS, Runtime
+from hopproxy.runtime import BUCKETS, Durations, Runtime
 
 
 class Metrics:
@@ -45,6 +45,27 @@ class Metrics:
         return encode(self._registry), content_type
 
 
+#: What a tally keeps of durations, and how it is exposed.
+_HISTOGRAMS = {
+    "durations": (
+        "hopproxy_request_duration_seconds",
+        "From a request's head to the end of its response; without upgraded connections.",
+    ),
+    "upgraded": (
+        "hopproxy_upgraded_duration_seconds",
+        "From an upgrade's head to the end of its connection.",
+    ),
+    "queued": (
+        "hopproxy_queue_seconds",
+        "Waits for an upstream link to come free; requests that did not wait are left out.",
+    ),
+    "connecting": (
+        "hopproxy_connect_seconds",
+        "Waits for an upstream connection to be made; requests that did not wait are left out.",
+    ),
+}
+
+
 class _Exchanges(Collector):
     """What became of the requests."""
 
@@ -59,7 +80,12 @@ class _Exchanges(Collector):
         )
         failures = CounterMetricFamily(
             "hopproxy_failures",
-            "Requests that failed, by Proxy-Status error type.",
+            "Requests that failed, by cause: RFC 9209 error types, and queue_timeout.",
+            labels=["upstream", "cause"],
+        )
+        aborts = CounterMetricFamily(
+            "hopproxy_client_aborts",
+            "Requests whose client left, or took no more, before their end.",
             labels=["upstream", "cause"],
         )
         retries = CounterMetricFamily(
@@ -76,25 +102,26 @@ class _Exchanges(Collector):
                 requests.add_metric([name, str(status)], count)
             for cause, count in tally.causes.items():
                 failures.add_metric([name, cause], count)
+            for cause, count in tally.aborts.items():
+                aborts.add_metric([name, cause], count)
             retries.add_metric([name], tally.repeated)
             received.add_metric([name], tally.received)
             sent.add_metric([name], tally.sent)
-        yield from (requests, failures, retries, received, sent, self._durations())
+        yield from (requests, failures, aborts, retries, received, sent)
+        for kind, (name, what) in _HISTOGRAMS.items():
+            yield self._histogram(kind, name, what)
 
-    def _durations(self) -> HistogramMetricFamily:
-        durations = HistogramMetricFamily(
-            "hopproxy_request_duration_seconds",
-            "From a request's head to the end of its response.",
-            labels=["upstream"],
-        )
+    def _histogram(self, kind: str, name: str, what: str) -> HistogramMetricFamily:
+        durations = HistogramMetricFamily(name, what, labels=["upstream"])
         bounds = [*(str(bound) for bound in BUCKETS), "+Inf"]
-        for name, tally in self._tallies.items():
+        for upstream, tally in self._tallies.items():
+            found: Durations = getattr(tally, kind)
             below = 0
             buckets: list[tuple[str, float]] = []
-            for bound, count in zip(bounds, tally.buckets, strict=True):
+            for bound, count in zip(bounds, found.buckets, strict=True):
                 below += count
                 buckets.append((bound, below))
-            durations.add_metric([name], buckets, tally.seconds)
+            durations.add_metric([upstream], buckets, found.seconds)
         return durations
 
 

@@ -268,6 +268,7 @@ def closes_of(runtime: Runtime, most: int | None = None, *, fold: bool = False) 
             **_party(record),
             "age": round(record.age, 3),
             "idle": round(record.idle, 3),
+            "busy": round(record.busy, 3),
             "requests": record.requests,
             "limit": round(record.limit.value, 3) if record.limit is not None else None,
             "limit_from": record.limit.source.value if record.limit is not None else None,

@@ -54,7 +54,10 @@ class Opener:
                 origin.reach.succeeded()
                 done(origin, None)
                 return
-            done(origin, self._opened(origin, number, result))
+            opened = self._opened(origin, number, result)
+            if isinstance(opened, UpstreamLink):
+                opened.dialled_at = now
+            done(origin, opened)
 
         dial = Dial(origin.address, self._watch, now + origin.settings.connect_timeout, ended)
         self._dials[dial] = partial(done, origin)

@@ -4,7 +4,7 @@ from functools import partial
 
 import trio
 
-from hopproxy.errors import PoolExhausted
+from hopproxy.errors import PoolExhausted, QueueTimeout
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.idle_timeout import usable
@@ -79,8 +79,8 @@ class Pool:
         """Lend the first link that is released or dialled, in turn with those who wait already.
 
         A checkpoint.  A cancelled or interrupted caller holds nothing.  Raises PoolExhausted when
-        the queue is full or `queue_timeout` is over, ConnectFailed when a dial failed, and if the
-        caller may `leave` for another origin, Unanswered when this one is slow to accept.
+        the queue is full, QueueTimeout past `queue_timeout`, ConnectFailed when a dial failed, and
+        if the caller may `leave` for another origin, Unanswered when this one is slow to accept.
         """
         why = origin.why_unused()
         if origin.idle:  # none of them will do for this caller
@@ -88,7 +88,8 @@ class Pool:
         try:
             self.ledger.enqueue(origin, wait)
         except QueueFull:
-            raise PoolExhausted(f"the queue for {origin.label} is full") from None
+            full = f"the queue for {origin.label} is full"
+            raise PoolExhausted(full, limit="queue") from None
         self.start_dials(origin)
         try:
             await served(wait, origin, self._watch.now, leave=leave)
@@ -101,7 +102,8 @@ class Pool:
         link = wait.take()
         if link is None:
             self._leave(origin, wait)
-            raise PoolExhausted(f"no connection to {origin.label} came free in time")
+            late = f"no connection to {origin.label} came free in time"
+            raise QueueTimeout(late, limit="queue_timeout")
         return self.begin(origin, link, why) or await self.acquire_fresh(origin, wait)
 
     def begin(self, origin: Origin, link: UpstreamLink, why: Unused | None) -> UpstreamLink | None:
@@ -173,6 +175,7 @@ class Pool:
             elif origin.limited or link.reuses_left is not None:
                 reason = origin.limit_reached(link, now)
         if reason is not None:
+            link.since, link.idled = now, -1.0  # it ends after its request, not under it
             self.discard(origin, link, reason)
             if reason is CloseReason.PEER_CLOSED:  # its FIN came right behind the response
                 origin.saw_close(link, 0.0, now)
@@ -189,6 +192,8 @@ class Pool:
         self.ledger.drop_lent(origin)
         self.start_dials(origin)
         record = self._end(origin, link, reason, counted=False)
+        record.busy = min(record.idle, record.idle - link.idled)
+        record.idle -= record.busy
         if sign is not None:
             origin.saw_close(link, link.idled, now, sign)
         return record

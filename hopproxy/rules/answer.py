@@ -69,6 +69,6 @@ def proxy_status(error: HopError, pseudonym: bytes) -> bytes:
     detail = "".join(c if " " <= c <= "~" and c not in '"\\' else "'" for c in error.detail)
     return b'Proxy-Status: %s; error=%s; details="%s"' % (
         pseudonym,
-        error.cause.encode(),
+        (error.error_type or error.cause).encode(),
         detail.encode(),
     )

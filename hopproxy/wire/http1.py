@@ -94,7 +94,7 @@ def read_request(raw: bytes, limits: HeadLimits) -> RequestHead:
     if head is None:
         # In a large head they are counted before thousands of them are read in vain.
         if len(raw) > _requests.HEAD_SIZE and raw.count(b"\r\n") > limits.max_fields:
-            raise BadRequest("the head has more fields than max_fields", 431)
+            raise BadRequest("the head has more fields than max_fields", 431, limit="max_fields")
         head = plain.read_request(raw)
         if head is not None:
             _requests.settle(head)
@@ -103,9 +103,11 @@ def read_request(raw: bytes, limits: HeadLimits) -> RequestHead:
             head = _odd_request(raw, limits)
             read_request_fields(head)
     if len(head.target) > limits.max_target_size:
-        raise BadRequest("the request target is longer than max_target_size", 414)
+        raise BadRequest(
+            "the request target is longer than max_target_size", 414, limit="max_target_size"
+        )
     if len(head.lines) > limits.max_fields:
-        raise BadRequest("the head has more fields than max_fields", 431)
+        raise BadRequest("the head has more fields than max_fields", 431, limit="max_fields")
     return head
 
 

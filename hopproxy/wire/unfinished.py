@@ -171,7 +171,7 @@ class UnfinishedRequest(UnfinishedHead):
         if not self._lines:
             self._check_size(head)
         elif self._lines > self._limits.max_fields + 1:
-            raise BadRequest("the head has more fields than max_fields", 431)
+            raise BadRequest("the head has more fields than max_fields", 431, limit="max_fields")
 
     def _check_start(self, head: bytes, line: bytes, *, whole: bool) -> None:
         if whole:
@@ -182,7 +182,9 @@ class UnfinishedRequest(UnfinishedHead):
         begin = line.find(b" ") + 1
         most = begin + self._limits.max_target_size
         if begin and len(line) > most + 1 and line.find(b" ", begin, most + 1) < 0:
-            raise BadRequest("the request target is longer than max_target_size", 414)
+            raise BadRequest(
+                "the request target is longer than max_target_size", 414, limit="max_target_size"
+            )
 
     def _settle(self, start: bytes, special: list[Field]) -> None:
         method, target, version = start.split(b" ")

@@ -88,7 +88,8 @@ def _judge_request(sent: bytes, request: Meant[RequestHead], *, last: bool) -> b
 def _judge_client(client: End, records: list[ExchangeRecord], answers: Answers) -> None:
     gone = [record for record in records if record.status == 499 and not record.first_byte]
     answered = [record for record in records if record.status and record not in gone]
-    methods = [record.method or b"GET" for record in answered]
+    # A head that is refused is answered with a body, whatever its method.
+    methods = [record.method if record.route else b"GET" for record in answered]
     left = [record.method for record in gone]  # an origin, too, may answer 499
     # Who has left may have been sent interim responses before.
     reading = judges.responses(client.came, methods + left[:1], ended=True)

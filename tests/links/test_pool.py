@@ -95,6 +95,10 @@ async def test_past_the_queue_the_answer_is_503_at_once(hops: Hops) -> None:
     assert (answer.status, trio.current_time()) == (503, began)
     assert answer.values(b"retry-after") == [b"1"]
     assert answer.values(b"connection") == [], "the client may ask again on this connection"
+    await hops.quiet()
+    record = hops.records.kept[-1]
+    assert (record.cause, record.passed) == ("connection_limit_reached", ("queue", 2))
+    assert record.queued == 0.0
 
 
 async def test_a_wait_ends_with_503_after_queue_timeout(hops: Hops) -> None:
@@ -106,7 +110,11 @@ async def test_a_wait_ends_with_503_after_queue_timeout(hops: Hops) -> None:
     assert answer.status == 503
     assert trio.current_time() - began == pytest.approx(5.0)
     await hops.quiet()
-    assert hops.records.kept[-1].cause == "connection_limit_reached"
+    record = hops.records.kept[-1]
+    assert (record.cause, record.passed) == ("queue_timeout", ("queue_timeout", 5.0))
+    assert [record.queued, record.connecting] == pytest.approx([5.0, 0.0])
+    [told] = answer.values(b"proxy-status")
+    assert b"error=connection_limit_reached" in told
 
 
 async def test_a_waiter_whose_client_leaves_is_dropped_at_once(hops: Hops) -> None:

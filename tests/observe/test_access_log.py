@@ -65,6 +65,8 @@ async def test_every_field_of_an_exchange(tmp_path: Path) -> None:
     assert before - 0.01 <= told <= time.time() + 0.2
     assert 0 < first["first_byte_ms"] <= first.pop("duration_ms")
     assert first.pop("first_byte_ms") < 10_000
+    assert 0 < first.pop("connect_ms") < 10_000
+    assert second["connect_ms"] == 0.0
     (upstream,) = ports["upstreams"]
     (link,) = ports["clients"]
     assert first == {
@@ -91,6 +93,8 @@ async def test_every_field_of_an_exchange(tmp_path: Path) -> None:
         "upgraded": False,
         "unused": None,
         "suffered": None,
+        "passed": None,
+        "queue_ms": 0.0,
     }
     assert (second["method"], second["client_request"], second["reused"]) == ("POST", 2, True)
     assert (second["client_link"], second["upstream_link"]) == (link["number"], upstream["number"])
@@ -217,12 +221,15 @@ async def test_text_is_a_line_for_people(tmp_path: Path) -> None:
         await client.ask("/die")
         first, second, third = await s.lines(3)
     stamp = rf"\d\d:\d\d:\d\d\.\d{{3}} 127\.0\.0\.1:{client.port} "
-    assert re.fullmatch(stamp + r'"GET /a" 200 13B \d+\.\dms app #\d+:\d+ new', first)
+    assert re.fullmatch(
+        stamp + r'"GET /a" 200 13B \d+\.\dms connect \d+\.\dms app #\d+:\d+ new', first
+    )
     assert re.fullmatch(
         stamp + r'"GET /close" 200 13B \d+\.\dms app #\d+:\d+ reused closed:peer_asked', second
     )
     assert re.fullmatch(
-        stamp + r'"GET /die" 502 \d+B \d+\.\dms app #\d+:\d+ new\(closed_by_origin\) '
+        stamp
+        + r'"GET /die" 502 \d+B \d+\.\dms connect \d+\.\dms app #\d+:\d+ new\(closed_by_origin\) '
         r"closed:peer_closed ! connection_terminated: "
         r"the origin closed the connection before it answered",
         third,

@@ -10,8 +10,10 @@ from hopproxy.errors import (
     HopError,
     LinkError,
     PoolExhausted,
+    QueueTimeout,
+    note_failure,
 )
-from hopproxy.record import CloseReason, Hop
+from hopproxy.record import CLIENT_CAUSES, CloseReason, ExchangeRecord, Hop
 
 #: RFC 9209 section 2.3: the only words that Proxy-Status may use.
 ERROR_TYPES = {
@@ -53,9 +55,10 @@ def test_an_error_knows_whose_fault_it_is(
     [
         (Hop.CLIENT, CloseReason.HEAD_TIMEOUT, 408, "http_request_error"),
         (Hop.CLIENT, CloseReason.BODY_TIMEOUT, 408, "http_request_error"),
-        (Hop.CLIENT, CloseReason.PEER_CLOSED, 499, "connection_terminated"),
-        (Hop.CLIENT, CloseReason.WRITE_TIMEOUT, 499, "connection_terminated"),
-        (Hop.CLIENT, CloseReason.INCOMPLETE, 499, "connection_terminated"),
+        (Hop.CLIENT, CloseReason.PEER_CLOSED, 499, "client_closed"),
+        (Hop.CLIENT, CloseReason.PEER_RESET, 499, "client_closed"),
+        (Hop.CLIENT, CloseReason.WRITE_TIMEOUT, 499, "client_timeout"),
+        (Hop.CLIENT, CloseReason.INCOMPLETE, 499, "client_closed"),
         (Hop.UPSTREAM, CloseReason.RESPONSE_TIMEOUT, 504, "http_response_timeout"),
         (Hop.UPSTREAM, CloseReason.BODY_TIMEOUT, 504, "connection_read_timeout"),
         (Hop.UPSTREAM, CloseReason.WRITE_TIMEOUT, 504, "connection_write_timeout"),
@@ -72,7 +75,62 @@ def test_a_failed_link_has_a_status(hop: Hop, reason: CloseReason, status: int, 
 
 @pytest.mark.parametrize("hop", Hop)
 @pytest.mark.parametrize("reason", CloseReason)
-def test_every_end_of_a_link_has_a_word_of_the_rfc(hop: Hop, reason: CloseReason) -> None:
+def test_every_end_of_a_link_has_a_word_of_the_rfc_or_is_the_clients_own(
+    hop: Hop, reason: CloseReason
+) -> None:
     error = LinkError(hop, reason, "why")
-    assert error.cause in ERROR_TYPES
+    assert (error.cause in ERROR_TYPES) is not (error.cause in CLIENT_CAUSES)
+    assert (error.cause in CLIENT_CAUSES) is (hop is Hop.CLIENT and error.status == 499)
     assert 400 <= error.status <= 599
+    assert error.limit in ("", reason.label)
+
+
+def test_waits_that_end_differently_have_causes_of_their_own() -> None:
+    full, late = PoolExhausted("why", limit="queue"), QueueTimeout("why", limit="queue_timeout")
+    assert (full.cause, late.cause) == ("connection_limit_reached", "queue_timeout")
+    assert (full.status, late.status) == (503, 503)
+    assert late.error_type in ERROR_TYPES
+
+
+class Settings:
+    """A hop's settings, as much as is asked of them."""
+
+    write_timeout = 20.0
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "detail"),
+    [
+        (CloseReason.PEER_CLOSED, 0, "the client closed the connection before the response"),
+        (CloseReason.PEER_RESET, 0, "the client reset the connection before the response"),
+        (
+            CloseReason.PEER_CLOSED,
+            200,
+            "the client closed the connection before the response had ended",
+        ),
+        (CloseReason.INCOMPLETE, 0, "the client closed the connection inside its request"),
+    ],
+)
+def test_it_is_told_when_a_client_has_left(reason: CloseReason, status: int, detail: str) -> None:
+    record = ExchangeRecord("", 1, 1, 0.0)
+    record.status = status
+    note_failure(record, LinkError(Hop.CLIENT, reason, "why"), Settings())
+    assert (record.cause, record.detail, record.passed) == ("client_closed", detail, None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "passed"),
+    [
+        ([Settings()], ("write_timeout", 20.0)),
+        ([None, Settings()], ("write_timeout", 20.0)),
+        ([], None),
+        ([None], None),
+    ],
+)
+def test_a_limit_that_was_passed_is_told_with_its_value(
+    settings: list[object], passed: tuple[str, float] | None
+) -> None:
+    record = ExchangeRecord("", 1, 1, 0.0)
+    error = LinkError(Hop.CLIENT, CloseReason.WRITE_TIMEOUT, "why")
+    note_failure(record, error, *settings)
+    assert (record.cause, record.detail, record.passed) == ("client_timeout", "why", passed)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from hopproxy.record import (
+    UNUSED_AFTER,
     CloseReason,
     CloseRecord,
     Closes,
@@ -101,3 +102,41 @@ def test_a_close_names_the_setting_behind_it(reason: CloseReason, value: float) 
 @pytest.mark.parametrize("reason", [CloseReason.PEER_ASKED, CloseReason.BAD_REQUEST])
 def test_a_close_that_no_setting_speaks_of_names_none(reason: CloseReason) -> None:
     assert setting_behind(reason, PoolSettings()) is None
+
+
+@pytest.mark.parametrize(
+    ("dialled", "queued", "connecting"),
+    [
+        (None, 3.0, 0.0),  # a link came free
+        (10.0, 0.0, 3.0),  # a dial of its own
+        (10.0004, 0.0, 3.0),  # as much as it takes to begin one
+        (12.0, 2.0, 1.0),  # a dial that could not begin at once
+        (7.0, 0.0, 3.0),  # a dial that was under way for another
+        (14.0, 3.0, 0.0),  # the clock of another turn
+    ],
+)
+def test_a_wait_is_for_room_or_for_a_connection(
+    dialled: float | None, queued: float, connecting: float
+) -> None:
+    record = ExchangeRecord("", 1, 1, 10.0)
+    record.note_wait(10.0, 13.0, dialled)
+    assert record.has_waited
+    assert (record.queued, record.connecting) == pytest.approx((queued, connecting))
+    record.note_wait(20.0, 21.0, None)
+    assert record.queued == pytest.approx(queued + 1.0)
+
+
+def test_who_has_not_waited_has_waited_for_nothing() -> None:
+    record = ExchangeRecord("", 1, 1, 10.0)
+    assert (record.has_waited, record.queued, record.connecting) == (False, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("reason", [r for r in CloseReason if r.owner is Owner.US])
+def test_what_we_end_ourselves_is_no_failure_of_the_last_link(reason: CloseReason) -> None:
+    at_fault = {
+        CloseReason.BAD_REQUEST, CloseReason.BAD_RESPONSE, CloseReason.INTERNAL_ERROR,
+        CloseReason.NEVER_OPENED, CloseReason.BODY_UNREAD, CloseReason.NO_LENGTH,
+        CloseReason.RESPONSE_CUT, CloseReason.DRAINING, CloseReason.STOPPED,
+        CloseReason.ORIGIN_REMOVED,
+    }  # fmt: skip
+    assert (reason in UNUSED_AFTER) is not (reason in at_fault)
