@@ -147,8 +147,10 @@ _UPSTREAM_ANSWERS = {
 }
 
 
-def note_failure(record: ExchangeRecord, error: HopError, *settings: object) -> None:
-    """Write down why an exchange failed; the first of `settings` to know the limit has its value.
+def note_failure(
+    record: ExchangeRecord, error: HopError, client: object, upstream: object = None
+) -> None:
+    """Write down why an exchange failed, and the limit it passed, out of the settings of its hop.
 
     Call it before `record.status` is that of the failure.
     """
@@ -156,11 +158,12 @@ def note_failure(record: ExchangeRecord, error: HopError, *settings: object) -> 
     record.detail = error.detail
     if isinstance(error, LinkError) and error.cause == "client_closed":
         record.detail = _left(record, error.reason)
-    for one in settings if error.limit else ():
-        value = getattr(one, error.limit, None)
-        if value is not None:
-            record.passed = error.limit, value
-            return
+    if error.limit:
+        at_client = error.at is Hop.CLIENT
+        for settings in (client,) if at_client else (upstream, getattr(upstream, "pool", None)):
+            value = getattr(settings, error.limit, None)
+            if value is not None:
+                record.passed = error.limit, value
 
 
 def _left(record: ExchangeRecord, reason: CloseReason) -> str:

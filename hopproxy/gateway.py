@@ -134,7 +134,7 @@ class Gateway:
                 carried = await lane.run()
                 request = await client.read_head() if carried is None else None
             except HopError as error:
-                return await self._refuse(client, None, error)
+                return await self._refuse(client, error)
             reason: CloseReason | None
             if isinstance(carried, CloseReason):
                 reason = carried
@@ -194,11 +194,8 @@ class Gateway:
         self, client: ClientLink, request: RequestHead, record: ExchangeRecord, error: HopError
     ) -> CloseReason | None:
         """The exchange failed: answer if nothing has begun, else cut; the client link's verdict."""
-        settings: tuple[object, ...] = (client.limits,)
-        if record.route:
-            upstream = self._runtime.applications[record.route].settings
-            settings = (upstream, upstream.pool, client.limits)
-        note_failure(record, error, *(settings if error.at is not Hop.CLIENT else settings[-1:]))
+        application = self._runtime.applications.get(record.route)
+        note_failure(record, error, client.limits, application and application.settings)
         if record.status:
             return CloseReason.RESPONSE_CUT if error.at is Hop.UPSTREAM else error.reason
         record.status = error.status
@@ -206,9 +203,7 @@ class Gateway:
             return error.reason
         return await self._answer(client, request, record, error)
 
-    async def _refuse(
-        self, client: ClientLink, request: RequestHead | None, error: HopError
-    ) -> CloseReason:
+    async def _refuse(self, client: ClientLink, error: HopError) -> CloseReason:
         """A head that could not be read: answered where that is right, then closed."""
         if isinstance(error, LinkError) and error.reason in _ENDS_AT_ONCE:
             return error.reason

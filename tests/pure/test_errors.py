@@ -92,10 +92,17 @@ def test_waits_that_end_differently_have_causes_of_their_own() -> None:
     assert late.error_type in ERROR_TYPES
 
 
+class PoolSettings:
+    """A pool's."""
+
+    queue_timeout = 5.0
+
+
 class Settings:
     """A hop's settings, as much as is asked of them."""
 
     write_timeout = 20.0
+    pool = PoolSettings()
 
 
 @pytest.mark.parametrize(
@@ -118,19 +125,25 @@ def test_it_is_told_when_a_client_has_left(reason: CloseReason, status: int, det
     assert (record.cause, record.detail, record.passed) == ("client_closed", detail, None)
 
 
+CLIENT_LATE = LinkError(Hop.CLIENT, CloseReason.WRITE_TIMEOUT, "why")
+ORIGIN_LATE = LinkError(Hop.UPSTREAM, CloseReason.WRITE_TIMEOUT, "why")
+QUEUE_LATE = QueueTimeout("why", limit="queue_timeout")
+
+
 @pytest.mark.parametrize(
-    ("settings", "passed"),
+    ("error", "client", "upstream", "passed"),
     [
-        ([Settings()], ("write_timeout", 20.0)),
-        ([None, Settings()], ("write_timeout", 20.0)),
-        ([], None),
-        ([None], None),
+        (CLIENT_LATE, Settings(), None, ("write_timeout", 20.0)),
+        (CLIENT_LATE, None, Settings(), None),
+        (ORIGIN_LATE, None, Settings(), ("write_timeout", 20.0)),
+        (ORIGIN_LATE, Settings(), None, None),
+        (QUEUE_LATE, Settings(), Settings(), ("queue_timeout", 5.0)),
+        (BadRequest("why"), Settings(), Settings(), None),
     ],
 )
 def test_a_limit_that_was_passed_is_told_with_its_value(
-    settings: list[object], passed: tuple[str, float] | None
+    error: HopError, client: object, upstream: object, passed: tuple[str, float] | None
 ) -> None:
     record = ExchangeRecord("", 1, 1, 0.0)
-    error = LinkError(Hop.CLIENT, CloseReason.WRITE_TIMEOUT, "why")
-    note_failure(record, error, *settings)
-    assert (record.cause, record.detail, record.passed) == ("client_timeout", "why", passed)
+    note_failure(record, error, client, upstream)
+    assert (record.cause, record.detail, record.passed) == (error.cause, "why", passed)
