@@ -23,6 +23,7 @@ class HopError(Exception):
     reason = CloseReason.INTERNAL_ERROR
     at: Hop | None = None
     error_type = ""
+    limit = ""
     read = b""
 
     def __init__(
@@ -32,7 +33,7 @@ class HopError(Exception):
         self.detail = detail
         self.status = status or self.status
         self.cause = cause or self.cause
-        self.limit = limit
+        self.limit = limit or self.limit
 
 
 class BadRequest(HopError):
@@ -79,6 +80,7 @@ class PoolExhausted(HopError):
     cause = "connection_limit_reached"
     reason = CloseReason.NEVER_OPENED
     at = None
+    limit = "queue"
 
 
 class QueueTimeout(PoolExhausted):
@@ -86,6 +88,7 @@ class QueueTimeout(PoolExhausted):
 
     cause = "queue_timeout"
     error_type = "connection_limit_reached"
+    limit = "queue_timeout"
 
 
 class ConnectFailed(HopError):

@@ -195,6 +195,11 @@ class CloseRecord:
         self.local_port = 0
         self.busy = 0.0
 
+    def under_request(self, idled: float) -> None:
+        """It had been idle for `idled` only (below 0: not at all), and served a request since."""
+        self.busy = min(self.idle, self.idle - idled)
+        self.idle -= self.busy
+
 
 #: How a client link ends when nothing is wrong: the client leaves, or was idle for long enough.
 ORDINARY = frozenset(

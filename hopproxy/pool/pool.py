@@ -88,8 +88,7 @@ class Pool:
         try:
             self.ledger.enqueue(origin, wait)
         except QueueFull:
-            full = f"the queue for {origin.label} is full"
-            raise PoolExhausted(full, limit="queue") from None
+            raise PoolExhausted(f"the queue for {origin.label} is full") from None
         self.start_dials(origin)
         try:
             await served(wait, origin, self._watch.now, leave=leave)
@@ -102,8 +101,7 @@ class Pool:
         link = wait.take()
         if link is None:
             self._leave(origin, wait)
-            late = f"no connection to {origin.label} came free in time"
-            raise QueueTimeout(late, limit="queue_timeout")
+            raise QueueTimeout(f"no connection to {origin.label} came free in time")
         return self.begin(origin, link, why) or await self.acquire_fresh(origin, wait)
 
     def begin(self, origin: Origin, link: UpstreamLink, why: Unused | None) -> UpstreamLink | None:
@@ -192,8 +190,7 @@ class Pool:
         self.ledger.drop_lent(origin)
         self.start_dials(origin)
         record = self._end(origin, link, reason, counted=False)
-        record.busy = min(record.idle, record.idle - link.idled)
-        record.idle -= record.busy
+        record.under_request(link.idled)
         if sign is not None:
             origin.saw_close(link, link.idled, now, sign)
         return record

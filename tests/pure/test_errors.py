@@ -86,7 +86,7 @@ def test_every_end_of_a_link_has_a_word_of_the_rfc_or_is_the_clients_own(
 
 
 def test_waits_that_end_differently_have_causes_of_their_own() -> None:
-    full, late = PoolExhausted("why", limit="queue"), QueueTimeout("why", limit="queue_timeout")
+    full, late = PoolExhausted("why"), QueueTimeout("why")
     assert (full.cause, late.cause) == ("connection_limit_reached", "queue_timeout")
     assert (full.status, late.status) == (503, 503)
     assert late.error_type in ERROR_TYPES
@@ -127,7 +127,7 @@ def test_it_is_told_when_a_client_has_left(reason: CloseReason, status: int, det
 
 CLIENT_LATE = LinkError(Hop.CLIENT, CloseReason.WRITE_TIMEOUT, "why")
 ORIGIN_LATE = LinkError(Hop.UPSTREAM, CloseReason.WRITE_TIMEOUT, "why")
-QUEUE_LATE = QueueTimeout("why", limit="queue_timeout")
+QUEUE_LATE = QueueTimeout("why")
 
 
 @pytest.mark.parametrize(

@@ -140,3 +140,13 @@ def test_what_we_end_ourselves_is_no_failure_of_the_last_link(reason: CloseReaso
         CloseReason.ORIGIN_REMOVED,
     }  # fmt: skip
     assert (reason in UNUSED_AFTER) is not (reason in at_fault)
+
+
+@pytest.mark.parametrize(("idled", "idle", "busy"), [(20.0, 20.0, 5.0), (-1.0, 0.0, 25.0)])
+def test_a_link_that_ends_under_a_request_was_idle_before_it(
+    idled: float, idle: float, busy: float
+) -> None:
+    record = CloseRecord(Hop.UPSTREAM, "", CloseReason.PEER_RESET, (100.0, 60.0, 25.0), 2)
+    assert record.busy == 0.0
+    record.under_request(idled)
+    assert (record.idle, record.busy) == (idle, busy)
