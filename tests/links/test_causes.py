@@ -156,6 +156,7 @@ async def test_an_origin_that_leaves_is_a_failure(hops: Hops) -> None:
     client, upstream = await hops.asked()
     upstream.close()
     assert (await client.message()).status == 502
+    await hops.quiet()
     assert failures(hops) == {"failures connection_terminated": 1}
 
 
