@@ -374,23 +374,20 @@ async def test_requests_over_one_link_tell_how_long_they_waited_for_it(
     assert shown['hopproxy_connect_seconds_count{upstream="app"}'] == 0
 
 
-async def slow_to_connect(hops: Hops, client: Peer, seconds: float) -> None:
-    """Ask while the origin takes no connection, which it does after so many seconds."""
+@pytest.mark.parametrize("pieces", [[GET], [POST, b"123456789"]], ids=["lane", "task"])
+async def test_a_request_tells_how_long_its_connection_took(
+    hops: Hops, tmp_path: Path, pieces: list[bytes]
+) -> None:
+    hops.add_origin(backlog=0)
+    await hops.start()
+    client = await hops.client()
     async with hops.origins[0].full():
-        await client.send(GET)
-        await trio.sleep(seconds)
+        for piece in pieces:
+            await client.send(piece)
+            await hops.quiet()
+        await trio.sleep(0.6)
     await hops.origins[0].accept_and_answer()
     assert (await client.message()).status == 200
-
-
-@pytest.mark.parametrize("origins", [1, 2], ids=["on the lane", "in a task"])
-async def test_a_request_tells_how_long_its_connection_took(
-    hops: Hops, tmp_path: Path, origins: int
-) -> None:
-    for _ in range(origins):
-        hops.add_origin(backlog=0)
-    await hops.start()
-    await slow_to_connect(hops, await hops.client(), 0.6)
     await hops.quiet()
     [record] = hops.records.kept
     assert record.queued == 0.0
