@@ -34,6 +34,10 @@ _CAUSES = {
 
 #: Seconds that an address may stay silent before the next one is tried (RFC 8305 section 5).
 ATTEMPT_DELAY = 0.25
+#: Seconds for which an address that stayed silent comes last.
+SLOW_FOR = 30.0
+#: So many of them are remembered.
+MOST_SLOW = 1024
 #: Seconds between two looks at the full backlog of a Unix socket, which no event tells of.
 BACKLOG_PAUSE = 0.01
 #: Where the kernel begins to choose ports of its own: a connection could be made to itself.
@@ -46,13 +50,20 @@ class Dial:
     `done` gets a connected, non-blocking socket, or why there is none: ConnectFailed (504 when the
     time ran out, 502 else; LocalShortage when one of the targets could not even be tried), anything
     else for a fault of ours.  It is called from the watch, never within the call that begins the
-    dial, and not once that was called off.
+    dial, and not once that was called off.  `slow` are targets that stayed silent, and when.
     """
 
     fd = -1  # the sockets are those of its attempts
     readable = urgent = False
 
-    def __init__(self, address: OriginAddress, watch: Watch, deadline: float, done: Done) -> None:
+    def __init__(
+        self,
+        address: OriginAddress,
+        watch: Watch,
+        deadline: float,
+        done: Done,
+        slow: dict[Target, float],
+    ) -> None:
         self.address = address
         self.deadline = deadline
         self.closed = False
@@ -64,6 +75,7 @@ class Dial:
         self._attempts: list[_Attempt] = []
         self._failure: Exception | None = None
         self._delay = ATTEMPT_DELAY
+        self._slow = slow
         self._next_at = 0.0
 
     def begin(self, targets: list[Target]) -> None:
@@ -71,6 +83,8 @@ class Dial:
         now = self._watch.now()
         self._askers = None
         self._targets = _in_turn(targets)
+        if self._slow:
+            self._targets.sort(key=lambda one: now - self._slow.get(one, -math.inf) < SLOW_FOR)
         # However many there are, each gets its turn before the time is over.
         self._delay = min(ATTEMPT_DELAY, (self.deadline - now) / max(1, len(targets)))
         self._watch.wake_at(self, self._advance(now))
@@ -123,6 +137,7 @@ class Dial:
         number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if not number and not _is_own(attempt.target, sock):
             attempt.sock = None
+            self._slow.pop(attempt.target, None)
             self.settle(sock)
             return
         number = number or errno.ECONNREFUSED
@@ -143,6 +158,9 @@ class Dial:
             if attempt.fd < 0:
                 again = min(again, self._connect(attempt, now))
         while self._targets and (now >= self._next_at or not self._attempts):
+            if len(self._slow) >= MOST_SLOW:
+                self._slow.clear()
+            self._slow.update((silent.target, now) for silent in self._attempts)
             attempt = _Attempt(self, self._targets.pop(0))
             self._attempts.append(attempt)
             self._next_at = now + self._delay

@@ -59,7 +59,8 @@ class Opener:
                 opened.dialled_at = now
             done(origin, opened)
 
-        dial = Dial(origin.address, self._watch, now + origin.settings.connect_timeout, ended)
+        deadline = now + origin.settings.connect_timeout
+        dial = Dial(origin.address, self._watch, deadline, ended, self._resolver.slow)
         self._dials[dial] = partial(done, origin)
         self._resolver.begin(dial)
         return dial
@@ -183,8 +184,9 @@ async def connect(address: OriginAddress, timeout: float, watch: Watch) -> socke
         dial.call_off()
         return Abort.SUCCEEDED
 
-    dial = Dial(address, watch, watch.now() + timeout, done)
-    Resolver().begin(dial)
+    resolver = Resolver()
+    dial = Dial(address, watch, watch.now() + timeout, done, resolver.slow)
+    resolver.begin(dial)
     await wait_task_rescheduled(abort)
     result = results.pop()
     if isinstance(result, Exception):

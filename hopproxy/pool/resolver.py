@@ -44,6 +44,8 @@ class Resolver:
         self._look_ups: dict[str, LookUp] = {}
         self._queue: deque[LookUp] = deque()
         self._running = 0
+        #: Addresses that were silent when another one was tried, and when: for all dials.
+        self.slow: dict[Target, float] = {}
 
     def begin(self, dial: Dial) -> None:
         """Begin a dial: now where its addresses are known, else once its name is resolved."""

@@ -10,6 +10,7 @@ import trio
 
 from hopproxy.link.dial import Target, _in_turn
 from hopproxy.listener import open_listener
+from hopproxy.record import CloseReason
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import Bind, OriginAddress
 from tests.names import Names
@@ -84,6 +85,21 @@ async def test_the_second_address_is_tried_when_the_first_is_silent(stage: Stage
     status, taken = await stage.ask()
     assert status == 200
     assert taken == pytest.approx(0.25, abs=0.05)
+
+
+async def test_an_address_that_was_silent_comes_last_for_a_while(stage: Stage) -> None:
+    await stage.silent(SILENT)
+    alive = stage.listen(ALIVE)
+    stage.names.addresses = [SILENT, ALIVE]
+    await stage.start()
+    for pause, expected in ((0.0, 0.25), (0.0, 0.0), (20.0, 0.0), (11.0, 0.25), (0.0, 0.0)):
+        await trio.sleep(pause)
+        for link in list(stage.hops.runtime.pool.links):
+            stage.hops.runtime.pool.drop_idle(link, CloseReason.IDLE_TIMEOUT)
+        stage.hops.nursery.start_soon(alive.accept_and_answer)
+        status, taken = await stage.ask()
+        assert status == 200
+        assert taken == pytest.approx(expected, abs=0.05)
 
 
 async def test_the_second_address_is_tried_at_once_when_the_first_refuses(stage: Stage) -> None:

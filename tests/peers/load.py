@@ -62,6 +62,46 @@ def load(
     return answers
 
 
+def paced(port: int, clients: int, seconds: float, pause: float, target: str = "/") -> list[Answer]:
+    """Send a GET every `pause` seconds on each connection; times count from when it was due.
+
+    A client whose answer is late asks again at once, so that a stall shows in every request it
+    held up.  Raises as `load`.
+    """
+    answers: list[Answer] = []
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as opened:
+        began = time.monotonic()
+        waiting: list[_Client] = []
+        for index in range(clients):
+            sock = opened.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client = _Client(sock, index, started=began + pause * index / clients)
+            selector.register(client.sock, selectors.EVENT_READ, client)
+            waiting.append(client)
+        asked = 0
+        while waiting or asked:
+            now = time.monotonic()
+            for client in [one for one in waiting if one.started <= now]:
+                waiting.remove(client)
+                due = client.started
+                _ask(client, client.number + 1, target)
+                client.started = due
+                asked += 1
+            next_due = min((client.started for client in waiting), default=now + SILENCE)
+            ready = selector.select(max(0.0, min(next_due - now, SILENCE)))
+            assert ready or waiting, f"silence after {len(answers)} answers"
+            for key, _ in ready:
+                client = key.data
+                answer = _read(client)
+                if answer is None:
+                    continue
+                answers.append(answer)
+                asked -= 1
+                client.started += pause
+                if client.started < began + seconds:
+                    waiting.append(client)
+    return answers
+
+
 def _ask(client: _Client, number: int, target: str) -> None:
     client.number, client.started = number, time.monotonic()
     client.sock.sendall(f"GET {target} HTTP/1.1\r\nHost: peers.test\r\n\r\n".encode())
