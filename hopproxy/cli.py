@@ -108,23 +108,53 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"hopproxy {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="serve, in the foreground")
+    run = commands.add_parser("run", help="serve in the foreground")
     _add_file(run)
     run.set_defaults(command=_run)
-    dev = commands.add_parser("dev", help="stand in front of a server on this machine, or a demo")
-    dev.add_argument("origin", metavar="ORIGIN", nargs="?", help="3000, localhost:3000, unix:/x")
-    dev.add_argument("--bind", metavar="HOST:PORT", help="default: 127.0.0.1:8080 or next free")
-    dev.add_argument("--admin", metavar="HOST:PORT", help="default: 127.0.0.1:9901 or next free")
+    dev = commands.add_parser(
+        "dev", help="serve in front of a server on this machine, or of a demo"
+    )
+    dev.add_argument(
+        "origin",
+        metavar="ORIGIN",
+        nargs="?",
+        help="the server: 3000, localhost:3000 or unix:/path; without it, a demo",
+    )
+    dev.add_argument(
+        "--bind",
+        metavar="HOST:PORT",
+        help="where to serve; default: 127.0.0.1:8080, or the next free port",
+    )
+    dev.add_argument(
+        "--admin",
+        metavar="HOST:PORT",
+        help="where the live page is; default: 127.0.0.1:9901, or the next free port",
+    )
     dev.set_defaults(command=_dev)
     check = commands.add_parser("check", help="list every problem in a settings file")
     _add_file(check)
-    check.add_argument("--probe", action="store_true", help="ask the origins for their limits")
+    check.add_argument(
+        "--probe", action="store_true", help="measure the origins' idle timeouts too"
+    )
     check.set_defaults(command=_check)
-    probe = commands.add_parser("probe", help="measure how an origin treats idle connections")
-    probe.add_argument("origin", metavar="ORIGIN", help="3000, localhost:3000, unix:/x")
-    probe.add_argument("--max", metavar="TIME", default="90s", help="longest wait; default: 90s")
-    probe.add_argument("--requests", metavar="N", type=int, default=120, help="default: 120")
-    probe.add_argument("--path", metavar="PATH", default="/", help="what to GET; default: /")
+    probe = commands.add_parser("probe", help="measure how an origin handles connections")
+    probe.add_argument(
+        "origin", metavar="ORIGIN", help="the server: 3000, localhost:3000 or unix:/path"
+    )
+    probe.add_argument(
+        "--max",
+        metavar="TIME",
+        default="90s",
+        help="longest wait for it to close an idle connection; default: 90s",
+    )
+    probe.add_argument(
+        "--requests",
+        metavar="N",
+        type=int,
+        default=120,
+        help="requests on one connection; default: 120",
+    )
+    probe.add_argument("--path", metavar="PATH", default="/", help="path to GET; default: /")
     probe.set_defaults(command=_probe)
     schema = commands.add_parser("schema", help="print the JSON Schema of the settings")
     schema.set_defaults(command=_schema)
@@ -133,8 +163,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
     default = "default: " + ", then ".join(DEFAULT_FILES)
-    parser.add_argument("file", metavar="FILE", nargs="?", help=f"the settings; {default}")
-    parser.add_argument("--config", metavar="FILE", help="the same")
+    parser.add_argument("file", metavar="FILE", nargs="?", help=f"the settings file; {default}")
+    parser.add_argument("--config", metavar="FILE", help="the same, as an option")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -112,7 +112,7 @@ class Worker:
             base.start_soon(self._cut_at_second_stop, cut)
             base.start_soon(self._end_idle, runtime)
         if cut.cancelled_caught:
-            log.warning("connections that did not end in time were cut")
+            log.warning("drain_timeout is over: the remaining connections were cut")
 
     async def _cut_at_second_stop(self, scope: trio.CancelScope) -> None:
         await self._stop_now.wait()
@@ -148,7 +148,7 @@ class Worker:
             elif number == signal.SIGHUP:
                 reload()
             else:
-                log.info("%s: heard, and nothing to do", number.name)
+                log.info("%s: received, nothing to do", number.name)
 
         with SIGNALS.obeyed_by(lambda number: wake(obey, number)):
             task_status.started()

@@ -177,7 +177,7 @@ class _Links(Collector):
         )
         unused = CounterMetricFamily(
             "hopproxy_upstream_unused",
-            "Upstream links opened although there had been others, by why those would not do.",
+            "Upstream links opened although there had been others, by why none was taken.",
             labels=[*of_origin, "reason"],
         )
         limits = GaugeMetricFamily(
@@ -221,7 +221,7 @@ class _Worker(Collector):
             "hopproxy_start_time_seconds", "When serving began, Unix time.", self._started
         )
         yield GaugeMetricFamily(
-            "hopproxy_draining", "1 while no more work is taken.", int(runtime.draining)
+            "hopproxy_draining", "1 while draining, else 0.", int(runtime.draining)
         )
         yield GaugeMetricFamily(
             "hopproxy_ready",

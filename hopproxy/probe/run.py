@@ -149,14 +149,14 @@ async def _risks_of(
         width = await at_once(target, watch) if first.keeps else None
         idle = await IdleWatch(target, watch, most, progress, at_once=width).measure()
     except HopError as error:
-        message = f"{address} could not be asked: {error.detail}"
+        message = f"{address} did not answer: {error.detail}"
         found += [Risk(f"upstreams.{name}.origins", message, "is it running?") for name in names]
         return
     for name, upstream in zip(names, upstreams, strict=True):
-        who = f"{address}, as measured,"
         if width is not None and width < MOST_AT_ONCE:
-            found += against_width(name, upstream, width, who)
+            found += against_width(name, upstream, width, str(address))
         if idle.seconds is not None:
-            found += against_origin(name, upstream, round(idle.seconds, 1), who)
+            whose = f"the measured idle timeout of {address}"
+            found += against_origin(name, upstream, round(idle.seconds, 1), whose)
         if upstream.server != "nginx" and habits.loses_compression(gzip, first.server):
             found += against_via(settings, str(address))

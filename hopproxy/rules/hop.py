@@ -52,7 +52,7 @@ def check_options(head: RequestHead, underscores: Underscores) -> None:
         named = head.options & PROTECTED
         if named:
             name = min(named).decode("ascii", "replace")
-            raise BadRequest(f"Connection names {name}, which is not of this connection alone")
+            raise BadRequest(f"Connection names {name}, an end-to-end field")
     if underscores is Underscores.REJECT:
         for field in head.special:
             if field.kind is Kind.SHADOW or field.kind is Kind.UNDERSCORE:

@@ -50,7 +50,7 @@ def settle_target(head: RequestHead) -> None:
         raise BadRequest("more than one Host")
     if hosts:
         if not is_authority(hosts[0]):
-            raise BadRequest("a Host that is no authority")
+            raise BadRequest("a Host that is not a valid host and port")
         head.host = hosts[0]
     elif head.minor:
         raise BadRequest("no Host in an HTTP/1.1 request")
@@ -60,7 +60,7 @@ def settle_target(head: RequestHead) -> None:
     if ORIGIN_FORM.fullmatch(target):
         return
     if not is_served(head.method, target):
-        raise BadRequest("a request target in no form that is served here")
+        raise BadRequest("a request target that is not valid")
     match = _ABSOLUTE_FORM.fullmatch(target)
     if match is None:
         return  # `*`

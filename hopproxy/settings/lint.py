@@ -70,12 +70,14 @@ def risks(settings: Settings) -> Iterator[Risk]:
     for name, upstream in settings.upstreams.items():
         if upstream.server is not None:
             keeps = SERVERS[upstream.server]
-            yield from against_origin(name, upstream, keeps, f"{upstream.server} by default")
+            yield from against_origin(
+                name, upstream, keeps, f"{upstream.server}'s default idle timeout"
+            )
     yield from _against_balancer(settings)
     yield from _against_forgers(settings)
     compressing = [name for name, one in settings.upstreams.items() if one.server == "nginx"]
     if compressing:
-        yield from against_via(settings, f"nginx ({', '.join(compressing)}) as it is delivered")
+        yield from against_via(settings, f"nginx ({', '.join(compressing)}) by default")
 
 
 def _against_forgers(settings: Settings) -> Iterator[Risk]:
@@ -128,20 +130,24 @@ def _loops(settings: Settings) -> Iterator[Risk]:
                     break
 
 
-def against_origin(name: str, upstream: Upstream, keeps: float, who: str) -> Iterator[Risk]:
-    """The pool against an origin that keeps idle connections for `keeps` seconds."""
+def against_origin(name: str, upstream: Upstream, keeps: float, whose: str) -> Iterator[Risk]:
+    """The pool against an origin that keeps idle connections for `keeps` seconds.
+
+    `whose` limit that is, as a noun.
+    """
     pool, path = upstream.pool, f"upstreams.{name}.pool.idle_timeout"
     safe = usable(keeps)
     if pool.idle_timeout <= safe or pool.max_idle == 0:
         return
     written = format_duration(pool.idle_timeout)
-    message = f"{written} is longer than {who} keeps a connection ({format_duration(keeps)})"
+    limit = f"{whose}, {format_duration(keeps)}"
+    message = f"{written} is longer than {limit}"
     if pool.idle_timeout <= keeps:
-        message = f"{written} leaves no margin to the {format_duration(keeps)} of {who}"
+        message = f"{written} leaves no margin to {limit}"
     elif pool.idle_timeout <= 2 * keeps:
-        message += "; the rule is applied backwards: here the origin accepts, and we must let go"
+        message += "; it must be shorter: here the pool has to close first"
     if pool.learn:
-        message += "; until that is learned, a request may meet a closed connection"
+        message += "; until hopproxy has learned that, requests may fail"
     yield Risk(path, message, _write_pool(safe))
 
 
@@ -151,8 +157,8 @@ def against_width(name: str, upstream: Upstream, serves: int, who: str) -> Itera
     if most > serves:
         yield Risk(
             f"upstreams.{name}.pool.max_connections",
-            f"{most} is more than {who} serves at a time ({serves}): beside our idle connections "
-            "others wait",
+            f"{most} is more than {who} serves at a time, {serves}: while we keep connections "
+            "idle, new ones have to wait",
             f"write max_connections: {serves}",
         )
 
@@ -170,8 +176,8 @@ def _against_balancer(settings: Settings) -> Iterator[Risk]:
         if client.idle_timeout >= forgets and silent:
             yield Risk(
                 path,
-                f"{format_duration(client.idle_timeout)} is longer than {balancer} remembers a "
-                f"silent connection ({format_duration(forgets)})",
+                f"{format_duration(client.idle_timeout)} is too long: {balancer} forgets a silent "
+                f"connection after {format_duration(forgets)}",
                 "write less, or tcp_keepalive: 60s",
             )
     elif balancer is not None:
@@ -179,10 +185,10 @@ def _against_balancer(settings: Settings) -> Iterator[Risk]:
         if usable(client.idle_timeout) >= keeps:
             return
         written = format_duration(client.idle_timeout)
-        message = f"{written} is not longer, by a margin, than {balancer} keeps its connections"
-        message += f" to us ({format_duration(keeps)})"
+        message = f"{written} is too short: {balancer} keeps idle connections to us for"
+        message += f" {format_duration(keeps)}"
         if keeps / 2 <= client.idle_timeout <= keeps:
-            message += "; the rule is applied backwards: here we accept, and must wait longer"
+            message += "; it must be longer: here the balancer has to close first"
         yield Risk(path, message, f"write {format_duration(_outlasting(keeps))} or more")
 
 

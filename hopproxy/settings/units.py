@@ -164,12 +164,13 @@ def parse_origin(text: str) -> OriginAddress:
     if scheme.lower() == "https":
         raise Misread("TLS towards an origin is not supported", f"use http://{rest} or unix:/path")
     if scheme.lower() != "http":
-        raise Misread(f"`{scheme}` is no scheme of an origin", "write http://host:port")
+        raise Misread(f"`{scheme}` is not supported as a scheme", "write http://host:port")
     place, _, path = rest.partition("/")
     if path or "?" in place or "#" in place:
+        bare = re.split("[?#]", place)[0]
         raise Misread(
-            f"`{text}` goes on after the port",
-            "an origin is scheme, host and port; the path of each request is sent as it came",
+            f"`{text}` has more than a host and a port",
+            f"each request keeps its own path: write http://{bare}",
         )
     if "@" in place:
         raise Misread("an origin takes no user or password", "write http://host:port")

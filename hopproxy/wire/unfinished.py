@@ -247,7 +247,7 @@ def check_request_line(head: bytes, line: bytes, *, whole: bool) -> None:
         version = version.removesuffix(b"\r") if len(version) > len(_USUAL_VERSION) else version
         version += _USUAL_VERSION[len(version) :]
     if not is_served(method, target):
-        raise _no_request(head, line, "a request target in no form that is served here")
+        raise _no_request(head, line, "a request target that is not valid")
     if not _VERSION.fullmatch(version):
         raise _no_request(head, line, "a request line that does not end with the version HTTP/1.1")
 

@@ -61,8 +61,8 @@ def test_check_warns_at_the_place_and_is_content_all_the_same(
         assert line.startswith(
             f"{file}:6:21: warning: upstreams.app.pool.idle_timeout: 3s is longer"
         )
-    assert "gunicorn by default" in by_table
-    assert "as measured" in by_probe
+    assert "gunicorn's default idle timeout, 2s" in by_table
+    assert "the measured idle timeout of http://" in by_probe
     assert f"warning: via: http://127.0.0.1:{short.port} does not compress" in via
     assert valid == "valid"
 

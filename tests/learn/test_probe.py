@@ -198,7 +198,10 @@ async def test_check_asks_the_origins_themselves(peers: Hops) -> None:
         "upstreams.app.origins",
         "upstreams.app.pool.idle_timeout",
     ]
-    assert f"60s is longer than {short.origin.address}, as measured, keeps" in found[1].message
+    assert (
+        f"60s is longer than the measured idle timeout of {short.origin.address}, "
+        in found[1].message
+    )
     short.origin.end()
     long.origin.end()
 

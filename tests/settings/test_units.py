@@ -312,19 +312,19 @@ def test_authority_brackets_an_ipv6_address_alone() -> None:
         (
             parse_origin,
             "fcgi://app",
-            "`fcgi` is no scheme of an origin (write http://host:port)",
+            "`fcgi` is not supported as a scheme (write http://host:port)",
         ),
         (
             parse_origin,
             "http://app/base",
-            "`http://app/base` goes on after the port (an origin is scheme, host and port; "
-            "the path of each request is sent as it came)",
+            "`http://app/base` has more than a host and a port "
+            "(each request keeps its own path: write http://app)",
         ),
         (
             parse_origin,
             "http://app?a",
-            "`http://app?a` goes on after the port (an origin is scheme, host and port; "
-            "the path of each request is sent as it came)",
+            "`http://app?a` has more than a host and a port "
+            "(each request keeps its own path: write http://app)",
         ),
         (
             parse_origin,
