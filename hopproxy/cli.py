@@ -102,6 +102,10 @@ def _obey(words: Sequence[str], error_log: ErrorLog | None = None) -> int:
         return failure.code
 
 
+#: The ways to name a server, for `dev` and `probe`.
+_ORIGIN = "3000, localhost:3000, http://host:port or unix:/path"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hopproxy", description="A reverse proxy that manages keep-alive hop by hop."
@@ -111,49 +115,19 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="serve in the foreground")
     _add_file(run)
     run.set_defaults(command=_run)
-    dev = commands.add_parser(
-        "dev", help="serve in front of a server on this machine, or of a demo"
-    )
-    dev.add_argument(
-        "origin",
-        metavar="ORIGIN",
-        nargs="?",
-        help="the server: 3000, localhost:3000 or unix:/path; without it, a demo",
-    )
-    dev.add_argument(
-        "--bind",
-        metavar="HOST:PORT",
-        help="where to serve; default: 127.0.0.1:8080, or the next free port",
-    )
-    dev.add_argument(
-        "--admin",
-        metavar="HOST:PORT",
-        help="where the live page is; default: 127.0.0.1:9901, or the next free port",
-    )
+    dev = commands.add_parser("dev", help="serve in front of a local server, or of a demo")
+    dev.add_argument("origin", metavar="ORIGIN", nargs="?", help=f"{_ORIGIN}; without it, a demo")
+    dev.add_argument("--bind", metavar="HOST:PORT", help="default: 127.0.0.1:8080 or next free")
+    dev.add_argument("--admin", metavar="HOST:PORT", help="default: 127.0.0.1:9901 or next free")
     dev.set_defaults(command=_dev)
     check = commands.add_parser("check", help="list every problem in a settings file")
     _add_file(check)
-    check.add_argument(
-        "--probe", action="store_true", help="measure the origins' idle timeouts too"
-    )
+    check.add_argument("--probe", action="store_true", help="measure the origins too")
     check.set_defaults(command=_check)
     probe = commands.add_parser("probe", help="measure how an origin handles connections")
-    probe.add_argument(
-        "origin", metavar="ORIGIN", help="the server: 3000, localhost:3000 or unix:/path"
-    )
-    probe.add_argument(
-        "--max",
-        metavar="TIME",
-        default="90s",
-        help="longest wait for it to close an idle connection; default: 90s",
-    )
-    probe.add_argument(
-        "--requests",
-        metavar="N",
-        type=int,
-        default=120,
-        help="requests on one connection; default: 120",
-    )
+    probe.add_argument("origin", metavar="ORIGIN", help=_ORIGIN)
+    probe.add_argument("--max", metavar="TIME", default="90s", help="longest wait; default: 90s")
+    probe.add_argument("--requests", metavar="N", type=int, default=120, help="default: 120")
     probe.add_argument("--path", metavar="PATH", default="/", help="path to GET; default: /")
     probe.set_defaults(command=_probe)
     schema = commands.add_parser("schema", help="print the JSON Schema of the settings")
