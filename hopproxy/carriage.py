@@ -321,3 +321,4 @@ class Carriage:
         self.verdict = record.upstream_close = tunnel.reason
         self.released = True
         self.pool.discard(self.origin, upstream, tunnel.reason)
+        self.origin.last_end = CloseReason.TUNNEL_ENDED  # however it did: no request has failed

@@ -180,6 +180,16 @@ async def test_after_a_tunnel_nothing_has_failed(hops: Hops) -> None:
     assert hops.records.kept[-1].unused is Unused.UPGRADED
 
 
+@pytest.mark.parametrize("side", ["client", "origin"])
+async def test_after_a_tunnel_that_was_reset_nothing_has_failed(tcp_hops: Hops, side: str) -> None:
+    await tcp_hops.start()
+    client, upstream = await switched(tcp_hops)
+    (client if side == "client" else upstream).reset()
+    await tcp_hops.quiet()
+    await tcp_hops.pair()
+    assert tcp_hops.records.kept[-1].unused is Unused.UPGRADED
+
+
 async def test_after_a_client_has_left_nothing_has_failed(hops: Hops) -> None:
     await hops.start()
     client, _ = await hops.asked()
