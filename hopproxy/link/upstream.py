@@ -182,18 +182,29 @@ class UpstreamLink(Link):
     async def _receive(self, deadline: float, late: CloseReason) -> bytes:
         """As `Transport.receive`; the rest of a response may be held back until our ACK."""
         transport, delayed = self.transport, self.delayed_ack
-        if delayed is None or transport.readable or not self.answered:
+        if delayed is None or not self.answered:
             return await transport.receive(deadline, late)
-        at_once = delayed.at_once
-        if at_once:
-            transport.acknowledge()
+        if transport.readable:
+            await transport.until_readable(deadline, late)  # others get their turn
+            at_hand = transport.receive_now()
+            if at_hand is not None:
+                return at_hand
         first = not self.paused
         self._paused_in = self.served
         came = transport.received - self._received_before
-        if not first or self.served == 1 or came >= RECEIVE_SIZE:
+        judged = first and self.served > 1 and came < RECEIVE_SIZE
+        at_once = delayed.at_once and not (judged and delayed.take_trial())
+        if at_once:
+            transport.acknowledge()
+        if not judged:
             return await transport.receive(deadline, late)
         began = transport.now()
-        data = await transport.receive(deadline, late)
+        try:
+            data = await transport.receive(deadline, late)
+        except BaseException:
+            if not at_once:
+                delayed.gave_up()
+            raise
         pause = transport.now() - began
         delayed.paused(pause, acknowledged=at_once, recent=self.idled < _RECENT)
         return data
@@ -248,7 +259,7 @@ class UpstreamLink(Link):
         `request_sent` is false when the answer came before our request had gone out whole.
         """
         delayed = self.delayed_ack
-        if delayed is not None and delayed.known and not self.paused:
+        if delayed is not None and delayed.at_once and not self.paused:
             delayed.whole()
         if not request_sent:
             self.ending = CloseReason.EARLY_ANSWER

@@ -204,7 +204,7 @@ def learned_row(origin: Origin, now: float) -> Row:
         "proven": round(learned.proven, 3),
         "serves_at_once": width.proven if width.tight else None,
         "sends_no_100": origin.expectation.is_silent(now),
-        "acknowledged_at_once": origin.delayed_ack.known,
+        "acknowledged_at_once": origin.delayed_ack.at_once,
     }
 
 

@@ -18,8 +18,8 @@ LEAST, MOST = 0.03, 0.25
 ENOUGH = 2
 #: Long pauses in a row, with immediate ACKs, after which they are no help.
 FUTILE = 4
-#: Responses that need no ACK after which none is sent at once any more: so many that go without
-#: and have a short pause, or so many in a row without a pause.
+#: Responses that need no ACK after which none is sent at once any more: so many trials with a short
+#: pause, or so many responses in a row without a pause.
 UNNEEDED, WHOLE = 16, 64
 #: Responses with immediate ACKs until one goes without: at first, and at most.  It doubles each
 #: time that one without had to wait.
@@ -32,7 +32,6 @@ class DelayedAck:
     """What is known of one origin.
 
     `at_once` tells whether to acknowledge what has come of a response before waiting for more.
-    `known` is true while the origin is known to need that; a trial without does not change it.
     `rtt` is the round trip.
     """
 
@@ -41,25 +40,38 @@ class DelayedAck:
         "_left",
         "_long",
         "_trial",
+        "_trying",
         "_unneeded",
         "_whole",
         "at_once",
-        "known",
         "rtt",
     )
 
     def __init__(self) -> None:
         self.rtt = 0.0
+        self._long = self._unneeded = self._whole = 0
+        self._trying = False
         self.restarted()
 
     def restarted(self) -> None:
         """The origin is another process now: what was known of the old one is forgotten."""
-        self.at_once = False
-        self.known = False
         self._enough = ENOUGH
-        self._long = 0
         self._trial = self._left = FIRST_TRIAL
-        self._unneeded = self._whole = 0
+        self._end()
+
+    def take_trial(self) -> bool:
+        """Whether the response that pauses now goes without an immediate ACK, to see if it waits.
+
+        One at a time: `paused`, or `gave_up`, ends it.
+        """
+        if not self.at_once or self._trying or self._left > 0:
+            return False
+        self._trying = True
+        return True
+
+    def gave_up(self) -> None:
+        """No second piece came."""
+        self._trying = False
 
     def paused(self, seconds: float, *, acknowledged: bool, recent: bool) -> None:
         """A reused link's response came in pieces, the second so long after the first.
@@ -68,57 +80,54 @@ class DelayedAck:
         the link was not idle for long: else the kernel may not have delayed the ACK anyway.
         """
         self._whole = 0
-        seconds -= self.rtt
-        if seconds > MOST:
-            return  # the origin had nothing to send
-        if acknowledged:
-            self._went_with(long=seconds >= LEAST)
-        elif seconds >= LEAST:
-            self._went_without()
-        elif recent:
-            self._long = max(0, self._long - 1)
-            self._unneeded += 1
-            if self._unneeded >= UNNEEDED:
-                self._end()
+        long = seconds - self.rtt >= LEAST
+        if seconds - self.rtt > MOST:  # the origin had nothing to send
+            self._trying = self._trying and acknowledged
+        elif acknowledged:
+            if self.at_once:
+                self._went_with(long=long)
+        elif not self.at_once:
+            self._learn(long=long, recent=recent)
+        elif self._trying:
+            self._tried(long=long, recent=recent)
 
     def whole(self) -> None:
-        """A response came without a pause.  Worth telling only while `known`."""
+        """A response came without a pause.  Worth telling only while `at_once`."""
         self._whole += 1
         if self._whole >= WHOLE:
             self._end()
 
-    def _went_with(self, *, long: bool) -> None:
-        if not self.at_once:
-            return  # it began before the trial that is under way
+    def _learn(self, *, long: bool, recent: bool) -> None:
         if long:
             self._long += 1
-            if self._long >= FUTILE:
-                self._enough = min(4 * self._enough, MOST_ENOUGH)
-                self._end()
-            return
-        self._long = 0
-        self._left -= 1
-        if self._left <= 0:
-            self.at_once = False
-            self._unneeded = 0
+            if self._long >= self._enough:
+                self._begin()
+        elif recent:
+            self._long = max(0, self._long - 1)
 
-    def _went_without(self) -> None:
-        if self.at_once:
-            return  # it began before they were turned on
-        if self.known:
+    def _went_with(self, *, long: bool) -> None:
+        self._left -= 1
+        self._long = self._long + 1 if long else 0
+        if self._long >= FUTILE:
+            self._enough = min(4 * self._enough, MOST_ENOUGH)
+            self._end()
+
+    def _tried(self, *, long: bool, recent: bool) -> None:
+        self._trying = False
+        if long:
             self._trial = min(2 * self._trial, LAST_TRIAL)
             self._enough = ENOUGH
             self._begin()
-            return
-        self._long += 1
-        if self._long >= self._enough:
-            self._begin()
+        elif recent:
+            self._unneeded += 1
+            if self._unneeded >= UNNEEDED:
+                self._end()
 
     def _begin(self) -> None:
-        self.at_once = self.known = True
-        self._long = 0
+        self._end()
+        self.at_once = True
         self._left = self._trial
 
     def _end(self) -> None:
-        self.at_once = self.known = False
+        self.at_once = self._trying = False
         self._long = self._unneeded = self._whole = 0

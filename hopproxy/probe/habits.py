@@ -103,9 +103,9 @@ async def writes(target: Target, watch: Watch) -> str:
             head = await asker.get()
             taken.append(watch.now() - began)
             pieces += asker.link.paused
-            if head.ending is not None or (delayed is not None and delayed.known):
+            if head.ending is not None or (delayed is not None and delayed.at_once):
                 break
-        if delayed is None or not delayed.known:
+        if delayed is None or not delayed.at_once:
             return "in pieces, without waiting for an ACK" if pieces else "in one piece"
         began = watch.now()
         asker.link.begin()
