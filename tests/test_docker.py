@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-import socket
+import socketserver
 import subprocess
 import threading
 import time
@@ -33,20 +33,22 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 @contextmanager
 def echoing() -> Iterator[int]:
-    """An origin that answers one request with the head it got; its port."""
+    """An origin that answers with the head it got; its port."""
 
-    def answer() -> None:
-        sock, _ = server.accept()
-        with sock:
+    class Echo(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
             head = b""
-            while b"\r\n\r\n" not in head:
-                head += sock.recv(65536)
-            sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + head)
+            while (line := self.rfile.readline()) not in (b"", b"\r\n"):
+                head += line
+            if head:  # else the proxy only tried whether a connection can be made
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + head)
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=answer, daemon=True)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(STEP,))
         thread.start()
-        yield server.getsockname()[1]
+        yield server.server_address[1]
+        server.shutdown()
         thread.join(PATIENCE)
 
 
