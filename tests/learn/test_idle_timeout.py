@@ -228,7 +228,7 @@ def test_towards_an_unknown_origin_only_what_was_proven_is_young() -> None:
 
 def test_a_burst_of_closes_at_all_ages_is_a_restart() -> None:
     learner, now = seen(5.0, 5.0)
-    for age in (0.05, 1.2, 3.9, 2.0):
+    for age in (0.05, 1.2, 3.9, 2.0, 1.5):
         learner.closed_idle(age, 9, now + 20)
     assert limit_of(learner, now + 20) == (60.0, Source.SETTING)
     assert learner.requests(now + 20) is None
