@@ -8,6 +8,7 @@ from pathlib import Path
 from hopproxy.link import splice
 from hopproxy.link.link import MAX_EMPTY_LINES
 from hopproxy.observe.admin import MOST_CONNECTIONS
+from hopproxy.pool import resolver
 from hopproxy.rules.framing import MAX_OPTIONS
 from hopproxy.settings.reference import reference
 from hopproxy.upload import KEPT
@@ -50,4 +51,5 @@ def test_what_is_fixed_is_what_the_code_says() -> None:
         KEPT // 1024,
         splice.SIZE // 1024,
         MOST_CONNECTIONS,
+        resolver.MOST,
     ]

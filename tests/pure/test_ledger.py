@@ -326,3 +326,37 @@ def test_the_only_private_link_is_kept_whatever_max_idle_says(max_idle: int) -> 
     link, later = lend(ledger, share), lend(ledger, share)
     assert ledger.keep_private(share, link) is None
     assert ledger.give_back(share, later) is (link if max_idle else later)
+
+
+# -- trials ------------------------------------------------------------------------------------
+
+
+def test_a_waiter_gets_a_dial_of_its_own_beside_a_trial() -> None:
+    ledger, share = Ledger[Link](4), Share[Link](2, 2, 4)
+    ledger.add(share)
+    assert ledger.start_trial(share) == (True, None)
+    ledger.enqueue(share, Caller())
+    assert ledger.start_dial(share) == (True, None)
+    assert (share.size, ledger.total) == (2, 2)
+
+
+def test_the_link_of_a_trial_goes_to_whoever_waits() -> None:
+    ledger, share, caller = Ledger[Link](4), Share[Link](1, 2, 4), Caller()
+    ledger.add(share)
+    ledger.start_trial(share)
+    ledger.enqueue(share, caller)
+    assert ledger.start_dial(share) == (False, None)
+    ledger.end_trial(share, won=True)
+    link = Link()
+    ledger.give_back(share, link)
+    assert caller.link is link
+    assert (share.lent, share.trials, ledger.total) == (1, 0, 1)
+
+
+def test_a_trial_takes_no_place_that_its_origin_needs() -> None:
+    ledger, share = Ledger[Link](4), Share[Link](1, 2, 4)
+    ledger.add(share)
+    ledger.start_trial(share)
+    assert ledger.start_trial(share) == (False, None)
+    ledger.end_trial(share, won=False)
+    assert (share.size, ledger.total) == (0, 0)
