@@ -35,8 +35,8 @@ class Unheard:
         self._watch = watch
         self._shares = shares
         self._give_up = give_up
-        #: Those for which one was closed, and when.
-        self._freed: dict[object, float] = {}
+        #: Those for which one was closed: when, and since when they were silent.
+        self._freed: dict[object, tuple[float, float]] = {}
         self._last = -math.inf  # when it was seen whether the last close helped
 
     # -- what the pool tells -----------------------------------------------------------------
@@ -48,15 +48,15 @@ class Unheard:
 
     def heard(self, link: UpstreamLink, now: float) -> None:
         """A link has answered for the first time."""
-        freed_at = self._freed.get(link)
-        if freed_at is not None:
-            self._judge(link, now, helped=now - freed_at <= self.width.within)
+        freed = self._freed.pop(link, None)
+        if freed is not None:
+            self._judge(now, helped=now - freed[0] <= self.width.within)
         self.waiting.pop(link, None)
         if not link.heard:
             link.heard = True
             self.width.heard()
-        if self.waiting:
-            self._watch.wake_at(self, self._due())
+        if self.waiting or self._freed:
+            self._watch.wake_at(self, min(self._due(), self._next(now)))
 
     def ended(self, silent: object) -> None:
         """A link is no more, or a dial has ended."""
@@ -74,33 +74,38 @@ class Unheard:
             self.width.took(now - link.since - link.idled)
         if not self._is_due(now):
             return False
-        self._freed[self._take()] = now
+        self._take(now)
         return True
 
     # -- time --------------------------------------------------------------------------------
 
     def on_time(self, now: float) -> float:
         """See whether the last close has helped, and close an idle link if one is due."""
-        for silent, freed_at in list(self._freed.items()):
+        for silent, (freed_at, since) in list(self._freed.items()):
             if now > freed_at + self.width.within:
-                self._judge(silent, now, helped=False)
+                del self._freed[silent]
+                self._judge(now, helped=False)
+                # Another was taken up, or it is slow: its next turn is once it was silent as long.
+                self.waiting[silent] = 2 * now - since
         if self._is_due(now):
             self._free(now)
-        times = [at + self.width.within + 0.001 for at in self._freed.values()]
-        due = self._due()
-        return min([at for at in [*times, due] if at > now], default=math.inf)
+        return self._next(now)
+
+    def _next(self, now: float) -> float:
+        """When there is something to see or to do again; what is due already waits for a link."""
+        times = [at + self.width.within + 0.001 for at, _ in self._freed.values()]
+        return min([at for at in [*times, self._due()] if at > now], default=math.inf)
 
     def _due(self) -> float:
         """When the one that has been silent for longest may cost an idle link its place."""
         if not self.waiting or len(self._freed) >= self.width.at_once:
             return math.inf
-        return max(next(iter(self.waiting.values())), self._last) + self.width.patience
+        return max(min(self.waiting.values()), self._last) + self.width.patience
 
     def _is_due(self, now: float) -> bool:
         """Whether one is silent for so long, and has no other reason for it."""
-        for silent in list(self.waiting):
-            if now < self._due():
-                return False
+        while now >= self._due():
+            silent = self._longest()
             if not isinstance(silent, UpstreamLink):
                 return True
             if silent.transport.received:  # its response goes on still: nobody has told of it
@@ -114,10 +119,13 @@ class Unheard:
                 return True
         return False
 
-    def _take(self) -> object:
-        silent = next(iter(self.waiting))
-        del self.waiting[silent]
-        return silent
+    def _longest(self) -> object:
+        return min(self.waiting, key=lambda silent: self.waiting[silent])
+
+    def _take(self, now: float) -> None:
+        """An idle link is closed for the one that has been silent for longest."""
+        silent = self._longest()
+        self._freed[silent] = (now, self.waiting.pop(silent))
 
     def _free(self, now: float) -> None:
         """Close the coldest idle link, and all that have never served: they may be next in turn."""
@@ -125,14 +133,13 @@ class Unheard:
         served = [link for link in idle if link.heard]
         if not idle:
             return  # the next that becomes free
-        self._freed[self._take()] = now
+        self._take(now)
         for link in idle:
             if not link.heard:
                 self._give_up(link)
         if served:
             self._give_up(min(served, key=lambda link: (link.private, link.idle_stamp)))
 
-    def _judge(self, silent: object, now: float, *, helped: bool) -> None:
-        del self._freed[silent]
+    def _judge(self, now: float, *, helped: bool) -> None:
         self._last = now
         self.width.judge(helped=helped)

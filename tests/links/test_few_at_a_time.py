@@ -135,6 +135,28 @@ async def test_who_waits_in_the_origin_costs_idle_links_their_place(
     assert times[len(times) // 2] <= 0.3 + 1.5 * takes * clients / workers
 
 
+async def test_one_that_is_passed_over_gets_another_turn(settled: Hops) -> None:
+    (origin,) = settled.origins
+    first, idle = await settled.asked()
+    clients = [await settled.client() for _ in range(2)]
+    for client in clients:
+        await client.send(GET)
+        await settled.quiet()
+    early, late = [await origin.accept() for _ in range(2)]
+    await idle.send(OK)
+    await first.message()
+    began = trio.current_time()
+    assert await idle.rest() == b""  # closed for the earlier of the two
+    await late.message()
+    await late.send(OK)
+    assert (await clients[1].message()).status == 200
+    assert await late.rest() == b""  # closed for the one that was passed over
+    assert trio.current_time() - began < 3.0
+    await early.message()
+    await early.send(OK)
+    assert (await clients[0].message()).status == 200
+
+
 async def test_a_lone_client_keeps_its_link(settled: Hops) -> None:
     origin = Few(settled, 1)
     async with trio.open_nursery() as nursery:
