@@ -1,10 +1,10 @@
 # On a machine with Python 3.11 or newer and make, these two do everything:
 #
 #   make run     installs into .venv, then starts `hopproxy dev`: a proxy with a demo behind it
-#   make test    every test; those that need a program which is not here are skipped by name
+#   make test    runs every test; tests that need a missing program are skipped, and name it
 #
 # PYTHON=/path/to/python chooses the interpreter, VENV=folder where all is installed,
-# ORIGIN=localhost:3000 what `make run` stands in front of.
+# ORIGIN=localhost:3000 the server that `make run` serves in front of.
 
 VENV ?= .venv
 ORIGIN ?=
@@ -27,11 +27,11 @@ SEED ?= 1
 
 help:
 	@sed -n '3,4p;6,7p' Makefile | sed 's/^# *//'
-	@echo 'make check   what .ci/run asks for: style, types, all tests, coverage'
-	@echo 'make bench   hopproxy beside its peers; ONLY=plain,one ROUNDS=5 SECONDS=3'
-	@echo 'make fuzz    search both wires for what two readers see differently; SECONDS=600 SEED=1'
-	@echo 'make soak    a real process under faults of both ends; MINUTES=10 SEED=1'
-	@echo 'make reference   write the settings reference of README.md anew'
+	@echo 'make check   checks style, types, all tests and coverage, as .ci/run does'
+	@echo 'make bench   measures hopproxy and other proxies; ONLY=plain,one ROUNDS=5 SECONDS=3'
+	@echo 'make fuzz    searches both wires for bytes that two parsers read differently; SECONDS=600 SEED=1'
+	@echo 'make soak    runs a real process while both ends fail at random; MINUTES=10 SEED=1'
+	@echo 'make reference   writes the settings reference in README.md'
 
 run: $(VENV)/.runs
 	@exec $(BIN)/hopproxy dev $(ORIGIN)
