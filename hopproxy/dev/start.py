@@ -11,9 +11,10 @@ from hopproxy import descriptors
 from hopproxy.dev.demo import Demo
 from hopproxy.dev.down import page_for
 from hopproxy.dev.settings import ADMIN, SITE, dev_settings, open_at
-from hopproxy.listener import open_listener
+from hopproxy.listener import CannotBind, open_listener
 from hopproxy.observe.access_log import STDOUT, AccessLog
 from hopproxy.observe.error_log import ErrorLog
+from hopproxy.settings.addresses import meet
 from hopproxy.settings.descriptors import fitted
 from hopproxy.settings.units import Bind, OriginAddress
 from hopproxy.signals import SIGNALS
@@ -34,8 +35,15 @@ def start(
     if origin is None:
         demo_socket = open_listener(Bind("tcp", "127.0.0.1", 0), 128)
         origin = OriginAddress("tcp", "127.0.0.1", demo_socket.getsockname()[1])
+    if site is not None and admin is not None and meet(site, admin):
+        message = "--bind and --admin name the same port (give each its own)"
+        raise CannotBind(f"cannot listen on {admin}: {message}")
+    # A port that was asked for comes first, so that no default takes it.
+    if admin is not None:
+        admin_socket, admin_bind = open_at(admin, ADMIN, origin)
     client_socket, site_bind = open_at(site, SITE, origin)
-    admin_socket, admin_bind = open_at(admin, ADMIN, origin)
+    if admin is None:
+        admin_socket, admin_bind = open_at(admin, ADMIN, origin)
     settings = dev_settings(origin, site_bind, admin_bind)
     settings = fitted(settings, descriptors.limit(), descriptors.held())
     worker = Worker(

@@ -174,3 +174,13 @@ def test_two_names_of_one_address_are_told_as_ours(tmp_path: Path) -> None:
         f"hopproxy: cannot listen on {address}:{port}: listeners[1] and listeners[0] share a port "
         "(give each its own)\n"
     )
+
+
+def test_dev_tells_that_its_own_two_listeners_meet() -> None:
+    port = free_port()
+    ended = finished("dev", "--bind", f"0.0.0.0:{port}", "--admin", str(port))
+    assert ended.returncode == 3
+    assert ended.stderr.endswith(
+        f"hopproxy: cannot listen on 127.0.0.1:{port}: "
+        "--bind and --admin name the same port (give each its own)\n"
+    )

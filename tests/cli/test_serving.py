@@ -245,3 +245,15 @@ def test_run_serves_where_every_limit_is_off(tmp_path: Path) -> None:
         assert get(f"http://127.0.0.1:{admin}", "/closes")[0] == 200
         assert command.stop() == 0
         assert "Traceback" not in command.said
+
+
+def test_dev_leaves_the_port_that_was_asked_for_to_the_admin_listener() -> None:
+    try:
+        socket.create_server(("127.0.0.1", 8080)).close()
+    except OSError:
+        pytest.skip("port 8080 is taken on this machine")
+    with hopproxy("dev", "--admin", "8080") as command:
+        live_page = command.wait_for(r"live page: (http://[\d.:]+)")[1]
+        assert live_page == "http://127.0.0.1:8080"
+        assert command.url != live_page
+        assert get(live_page, "/healthz")[0] == 200
