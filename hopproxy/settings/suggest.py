@@ -146,9 +146,12 @@ def below_it(tree: Tree, struct: type[Struct]) -> str:
         name, shape = settings[0].name, settings[0].shape
         word = shape.item if isinstance(shape, Several) else shape
         if isinstance(word, Word) and word.unit in (words.BIND, words.ORIGIN, words.TOKEN):
+            text = tree.text
+            if word.unit is words.BIND and text.isdecimal():
+                text = f"127.0.0.1:{text}"
             with suppress(Misread):
-                word.unit.parse(tree.text)
-                text = f"[{tree.text}]" if isinstance(shape, Several) else tree.text
+                word.unit.parse(text)
+                text = f"[{text}]" if isinstance(shape, Several) else text
                 return f"write `{name}: {text}` below it"
     return f"its settings are {', '.join(known)}"
 

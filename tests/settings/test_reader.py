@@ -308,6 +308,10 @@ def test_text_without_a_usable_upstream_has_one_problem(text: str, problem: str)
             "(put a name of your choice above it, like `app:`)",
         ),
         (
+            APP + "admin: 9901\n",
+            "2:8: admin: is not a mapping (write `bind: 127.0.0.1:9901` below it)",
+        ),
+        (
             APP + "admin: 127.0.0.1:9901\n",
             "2:8: admin: is not a mapping (write `bind: 127.0.0.1:9901` below it)",
         ),
