@@ -104,7 +104,7 @@ def write_response() -> Step:
 
     def write() -> bytes:
         head.rewritten = None
-        return hop.response_for_client(head, b"Via: 1.1 hopproxy\r\n")
+        return http1.write_response(head, b"Via: 1.1 hopproxy\r\n")
 
     return write
 

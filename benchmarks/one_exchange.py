@@ -16,10 +16,10 @@ from pathlib import Path
 
 import trio
 
-from hopproxy.gateway import Gateway
 from hopproxy.link.watch import Watch
 from hopproxy.record import CloseReason, ExchangeRecord
-from hopproxy.runtime import Runtime
+from hopproxy.server.gateway import Gateway
+from hopproxy.server.runtime import Runtime
 from hopproxy.settings.schema import Settings, Upstream
 from hopproxy.settings.units import parse_origin
 
@@ -72,9 +72,9 @@ async def run(client: socket.socket, origin: str, count: int) -> float:
     async with trio.open_nursery() as base:
         watch = Watch()
         base.start_soon(watch.run)
-        runtime = Runtime(settings, watch)
+        runtime = Runtime(settings, watch, meter)
         async with trio.open_nursery() as connections:
-            gateway = Gateway(runtime, connections, meter)
+            gateway = Gateway(runtime, connections)
             gateway.admit(client, "127.0.0.1")
             await meter.done.wait()
             gateway.stop()

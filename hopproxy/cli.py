@@ -23,9 +23,10 @@ import trio
 from hopproxy import __version__, descriptors
 from hopproxy.begin import hold_standard_descriptors, serves
 from hopproxy.errors import HopError
-from hopproxy.listener import CannotBind, bound, close_listener, open_listener
 from hopproxy.observe.access_log import STDOUT, AccessLog
 from hopproxy.observe.error_log import ErrorLog, stand_in
+from hopproxy.server.listener import CannotBind, bound, close_listener, open_listener
+from hopproxy.server.worker import Sockets, Worker
 from hopproxy.settings.amounts import Misread, parse_duration
 from hopproxy.settings.descriptors import fitted, shortfalls
 from hopproxy.settings.lint import Risk, risks
@@ -35,7 +36,6 @@ from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import Bind
 from hopproxy.settings.words import parse_path
 from hopproxy.signals import SIGNALS
-from hopproxy.worker import Sockets, Worker
 
 DONE, BAD_CONFIGURATION, BAD_USAGE, COULD_NOT_BIND, FAULT, INTERRUPTED = 0, 1, 2, 3, 70, 130
 

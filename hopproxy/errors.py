@@ -118,6 +118,13 @@ class LocalShortage(ConnectFailed):
     at = None
 
 
+class Fault(HopError):
+    """A fault of the gateway itself met the exchange; the log has its traceback."""
+
+    def __init__(self) -> None:
+        super().__init__("a fault in hopproxy")
+
+
 class LinkError(HopError):
     """A link that ended, or was ended, before its work was done."""
 

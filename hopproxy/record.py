@@ -238,6 +238,10 @@ class Closes:
         else:
             self.notable.append(record)
 
+    def add_fault(self, hop: Hop, peer: str, now: float) -> None:
+        """Note that a fault of ours has ended a connection before it was a link."""
+        self.add(CloseRecord(hop, peer, CloseReason.INTERNAL_ERROR, (now, 0.0, 0.0), 0))
+
 
 class ExchangeRecord:
     """One request and its response, as the access log and the counters see them.

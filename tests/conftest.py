@@ -11,7 +11,10 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from tests import drivers
 from tests.dev.browser import Browser
+
+drivers.apply(drivers.DRIVER)
 
 MISSING = "missing:"
 #: Where Debian keeps servers; not on the PATH of everybody.

@@ -5,6 +5,7 @@ So a test reads like a packet trace, and nothing that the gateway sends is read 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -71,6 +72,11 @@ class Peer:
             await self._more()
         found, self._buffer = self._buffer[:count], self._buffer[count:]
         return found
+
+    async def gone(self) -> None:
+        """Read until the other side has closed, or reset, the connection."""
+        with contextlib.suppress(ConnectionResetError):  # it left bytes of ours unread
+            await self.rest()
 
     async def rest(self) -> bytes:
         """Everything up to FIN.  A reset is raised as ConnectionError."""

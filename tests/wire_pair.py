@@ -18,13 +18,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from hopproxy.listener import open_listener
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
-from hopproxy.runtime import Runtime
+from hopproxy.server.listener import open_listener
+from hopproxy.server.runtime import Runtime
+from hopproxy.server.worker import Sockets, Worker
 from hopproxy.settings.schema import ClientSettings, Listener, Pool, Route, Settings, Upstream
 from hopproxy.settings.units import Bind, OriginAddress
-from hopproxy.worker import Sockets, Worker
 from tests.raw_peers import GET, OK, Message, Origin, Peer
 
 

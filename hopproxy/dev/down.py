@@ -9,8 +9,8 @@ from importlib import resources
 
 from hopproxy.dev.settings import CONNECT
 from hopproxy.errors import BadResponse, ConnectFailed, HopError
-from hopproxy.gateway import Page
 from hopproxy.message import RequestHead, ResponseHead
+from hopproxy.proxy.terms import Page
 from hopproxy.record import Hop
 from hopproxy.rules.answer import plain_answer, proxy_status, reason_phrase
 from hopproxy.settings.units import OriginAddress

@@ -4,7 +4,7 @@ import re
 import socket
 from collections.abc import Iterator
 
-from hopproxy.listener import CannotBind, bound, open_listener
+from hopproxy.server.listener import CannotBind, bound, open_listener
 from hopproxy.settings.addresses import reaches
 from hopproxy.settings.amounts import KiB
 from hopproxy.settings.schema import Admin, ClientSettings, Listener, Settings, Upstream

@@ -11,14 +11,14 @@ from hopproxy import descriptors
 from hopproxy.dev.demo import Demo
 from hopproxy.dev.down import page_for
 from hopproxy.dev.settings import ADMIN, SITE, dev_settings, open_at
-from hopproxy.listener import CannotBind, open_listener
 from hopproxy.observe.access_log import STDOUT, AccessLog
 from hopproxy.observe.error_log import ErrorLog
+from hopproxy.server.listener import CannotBind, open_listener
+from hopproxy.server.worker import Sockets, Worker
 from hopproxy.settings.addresses import meet
 from hopproxy.settings.descriptors import fitted
 from hopproxy.settings.units import Bind, OriginAddress
 from hopproxy.signals import SIGNALS
-from hopproxy.worker import Sockets, Worker
 
 log = logging.getLogger("hopproxy")
 

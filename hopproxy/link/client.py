@@ -1,18 +1,28 @@
 """The client-facing hop: reads requests, and decides whether its own connection lives on."""
 
-from typing import Protocol
+from __future__ import annotations
 
 from hopproxy.errors import BadRequest, HopError, LinkError
 from hopproxy.link.link import MAX_EMPTY_LINES, Link
+from hopproxy.link.stepper import Stepper, Waker, wait
+from hopproxy.link.stream import Bound
 from hopproxy.link.transport import Transport
-from hopproxy.message import Body, RequestHead
+from hopproxy.message import CHUNKED, NO_BODY, SIZED, Body, RequestHead, ResponseHead
 from hopproxy.record import CloseReason, Hop
 from hopproxy.rules.forwarding import Sender
 from hopproxy.rules.persistence import client_asks, client_can_keep
+from hopproxy.settings.schema import ClientSettings
 from hopproxy.settings.units import authority
 from hopproxy.wire import http1
+from hopproxy.wire.chunked import LAST_CHUNK, chunk
 from hopproxy.wire.unfinished import UnfinishedRequest
 
+# For every message: a global, as those of `message.Body`.
+_LATE = CloseReason.IDLE_TIMEOUT
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+
+#: Bytes of a response that a socket takes at once, as a rule.
+SMALL = 16384
 #: Characters of a client's name that are kept: an obfuscated one may be of any length.
 NAME_SIZE = 64
 
@@ -20,77 +30,44 @@ NAME_SIZE = 64
 GLIMPSE = 16384
 
 
-class ClientLimits(Protocol):
-    """The settings of the client-facing hop: seconds, bytes, counts; 0 is no limit."""
+class Clients:
+    """The client links of one worker: all of them, and those that are idle, longest first.
 
-    @property
-    def idle_timeout(self) -> float: ...
-    @property
-    def head_timeout(self) -> float: ...
-    @property
-    def body_timeout(self) -> float: ...
-    @property
-    def write_timeout(self) -> float: ...
-    @property
-    def max_requests(self) -> int: ...
-    @property
-    def max_age(self) -> float: ...
-    @property
-    def max_head_size(self) -> int: ...
-    @property
-    def max_fields(self) -> int: ...
-    @property
-    def max_target_size(self) -> int: ...
-    @property
-    def max_body_size(self) -> int: ...
-    @property
-    def linger_timeout(self) -> float: ...
-    @property
-    def linger_size(self) -> int: ...
+    `draining` once none is to be kept after the response under way.
+    """
 
-
-class Interruptible(Protocol):
-    """A wait on behalf of a client, which ends when the client has gone."""
-
-    def interrupt(self, error: Exception) -> bool: ...
-
-
-class Bound(Protocol):
-    """What is bound to one client link, and ends with it."""
-
-    def end(self) -> None: ...
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.links: dict[ClientLink, None] = {}
+        self.idle: dict[ClientLink, None] = {}
+        self.accepted = 0
+        self.draining = False
 
 
 class ClientLink(Link):
-    """One connection of one client.
+    """One connection of one client, and the stream of each exchange on it (`link.stream`).
 
-    `idle_links` is the crowd's register of links between two requests, longest idle first.
-    `awaits` is what the exchange under way waits for; `partner` is the upstream link it is coupled
-    to, for those who look.  `ending` is set once the link must close after the answer on its way.
-    `private` is an upstream link that only this client may use (NTLM).  `unbounded` while a
-    response goes out whose end only the close will tell.  `peer` is the address and the port at
-    its other end, `named` the client that a trusted proxy there has named last.
+    `closing` is why the link will close after the response on its way; set before, the response
+    says so.  `close_delimited` while a response goes out whose end only the close will tell.
+    `partner` is the upstream link of the exchange under way, for those who look, and `tunnelling`
+    tells that the two carry a tunnel.  `private` is an upstream link that only this client may use
+    (NTLM).  `peer` is the address and the port at its other end, `named` the client that a trusted
+    proxy there has named last.
     """
 
     __slots__ = (
-        "awaits",
-        "ending",
-        "gone",
-        "idle_links",
-        "limits",
-        "named",
-        "partner",
-        "private",
-        "sender",
-        "unbounded",
-    )
+        "clients", "close_delimited", "closing", "driver", "gone", "limits", "named",
+        "partner", "private", "request", "sender", "tunnelling",
+    )  # fmt: skip
+
+    request: RequestHead
 
     def __init__(
         self,
         transport: Transport,
         sender: Sender,
-        limits: ClientLimits,
-        idle_links: "dict[ClientLink, None]",
+        limits: ClientSettings,
+        clients: Clients,
         port: int = 0,
     ) -> None:
         super().__init__(transport, authority(sender.peer, port) if port else sender.peer)
@@ -99,13 +76,14 @@ class ClientLink(Link):
         self.limits = limits
         self.body_timeout = limits.body_timeout
         self.write_timeout = limits.write_timeout
-        self.idle_links = idle_links
-        self.awaits: Interruptible | None = None
+        self.clients = clients
+        self.driver: Stepper | None = None
         self.gone = False
-        self.ending: CloseReason | None = None
+        self.closing: CloseReason | None = None
         self.partner: Link | None = None
         self.private: Bound | None = None
-        self.unbounded = False
+        self.close_delimited = False
+        self.tunnelling = False
         transport.owner = self
 
     def name_by(self, request: RequestHead) -> str:
@@ -113,53 +91,66 @@ class ClientLink(Link):
         self.named = self.sender.client(request)[:NAME_SIZE]
         return self.named
 
-    async def read_head(self) -> RequestHead | None:
-        """The next request, None when the client closed between two of them.
+    # -- the request -------------------------------------------------------------------------
 
-        Raises BadRequest (with what can be answered), Denied, and LinkError: IDLE_TIMEOUT before a
-        head's first byte (nothing may be sent then), HEAD_TIMEOUT after it.
-        """
+    @property
+    def has_none(self) -> bool:
+        """Whether not a byte of a next request is at hand."""
+        return not self.transport.readable and (not self.buffer or self.buffer == b"\r")
+
+    def rest(self, waker: Waker) -> None:
+        """Be idle until the next request begins, which wakes `waker`; as does the idle timeout."""
+        self.clients.idle[self] = None
         limits = self.limits
-        while True:
-            if not self.buffer or self.buffer == b"\r":
-                # The usual case: the link is idle, then a whole head comes in one piece.
-                self.idle_links[self] = None
-                limit = limits.idle_timeout if self.served else limits.head_timeout
-                try:
-                    data = await self.transport.receive(
-                        self.since + limit, CloseReason.IDLE_TIMEOUT
-                    )
-                finally:
-                    del self.idle_links[self]
-                if not data:
-                    return None
-                self.buffer = data = self.buffer + data
-                end = data.find(b"\r\n\r\n")
-                if end > 0 and end + 4 == len(data) <= limits.max_head_size and data[0] > 32:
-                    self.buffer = b""
-                    return self._read(data[:end])
-            try:
-                raw = await self._read_in_pieces()
-            except HopError as error:
-                error.read = self.buffer[:GLIMPSE]
-                raise
-            if raw is not None:
-                return self._read(raw)
+        limit = limits.idle_timeout if self.served else limits.head_timeout
+        self.transport.wait_until(self.since + limit, _LATE)
+        self.transport.waker = waker
 
-    def _read(self, raw: bytes) -> RequestHead:
-        self.served += 1
-        self.since = self.transport.now()
+    def end_rest(self) -> None:
+        """Be idle no more.  Raises LinkError: IDLE_TIMEOUT, or what `interrupt` was given.
+
+        Before an idle link is closed, the kernel is asked whether a request has just arrived.
+        """
+        self.clients.idle.pop(self, None)
+        if self.transport.error is not None:
+            try:
+                self.transport.raise_error()
+            except LinkError:
+                if not self.transport.endpoint.has_input():
+                    raise
+
+    def take_request(self) -> RequestHead | None:
+        """The request that is at hand whole, the usual case; None where there is none such.
+
+        Raises BadRequest (with what can be answered), Denied and LinkError.
+        """
+        data = self.buffer
+        if len(data) < 2:
+            more = self.transport.receive_now()
+            if not more:
+                return None
+            data = self.buffer = data + more if data else more
+        end = data.find(b"\r\n\r\n")
+        if end <= 0 or data[0] <= 32 or end + 4 > self.limits.max_head_size:
+            return None
+        self.buffer = data[end + 4 :]
+        return self._read(data[:end])
+
+    async def read_head(self) -> RequestHead | None:
+        """A request that has begun and comes in several pieces, or never comes whole.
+
+        None when there were empty lines only: the link is as idle as before.  Raises as
+        `take_request`, and HEAD_TIMEOUT.
+        """
         try:
-            return http1.read_request(raw, self.limits)
+            raw = await self._read_in_pieces()
         except HopError as error:
-            error.read = raw[:GLIMPSE]
+            error.read = self.buffer[:GLIMPSE]
             raise
+        return None if raw is None else self._read(raw)
 
     async def _read_in_pieces(self) -> bytes | None:
-        """A head that is in the buffer, or comes in several pieces, or never comes whole.
-
-        None when there were empty lines only: the link is as idle as before.
-        """
+        """The bytes of a head; None when there were empty lines only."""
         limits = self.limits
         deadline = self.transport.now() + limits.head_timeout
         empty_lines = read = 0
@@ -185,6 +176,21 @@ class ClientLink(Link):
                 )
             self.buffer += data
 
+    def _read(self, raw: bytes) -> RequestHead:
+        self.served += 1
+        self.since = self.now()
+        self.closing = None
+        if self.transport.hung_up:
+            self.gone = True
+        try:
+            request = self.request = http1.read_request(raw, self.limits)
+        except HopError as error:
+            error.read = raw[:GLIMPSE]
+            raise
+        if request.body is not NO_BODY:
+            self.begin_body(request)
+        return request
+
     def _too_large(self) -> BadRequest:
         line_end = self.buffer.find(b"\r\n", 0, self.limits.max_head_size)
         if line_end < 0 or line_end > self.limits.max_target_size + 64:
@@ -193,15 +199,73 @@ class ClientLink(Link):
             )
         return BadRequest("the head is larger than max_head_size", 431, limit="max_head_size")
 
-    # -- verdict -----------------------------------------------------------------------------
+    # -- the response ------------------------------------------------------------------------
 
-    def verdict(self, request: RequestHead, body: Body, *, draining: bool) -> CloseReason | None:
-        """None to keep the link after a response with this `body`, or why it will be closed.
+    async def send_interim(self, head: ResponseHead) -> None:
+        """Send an interim response; HTTP/1.0 has none (RFC 9110 section 15.2)."""
+        if self.request.minor:
+            await self.send(http1.write_response(head, b""))
 
-        Asked when the response's head is written, since the client is to be told.
+    def respond(self, head: ResponseHead, added: bytes, content: bytes) -> None:
+        """Queue a whole response, with the fields `added` by the gateway."""
+        if head.body is CHUNKED and self.request.minor:
+            out = self._write_head(head, added + _CHUNKED)
+            self._out += out + (chunk(content) if content else b"") + LAST_CHUNK
+        else:
+            self.close_delimited = head.body is CHUNKED
+            self._out += self._write_head(head, added) + content
+
+    def begin_response(self, head: ResponseHead, added: bytes) -> None:
+        """Queue the head of a response whose body follows."""
+        self.codes = head.body is not SIZED and self.request.minor == 1
+        self.close_delimited = not self.codes and head.body is not SIZED
+        self.write(self._write_head(head, added + _CHUNKED if self.codes else added))
+
+    def send_last(self) -> bool:
+        """The response has been queued to its end: send it at the end of this batch of events.
+
+        Sends that follow each other are cheaper than sends with other work between them.  False
+        where `finish` has to wait for it.  A small response on a link that is kept is not waited
+        for: should the client not take it, the next wait on this link ends with it.
         """
-        limits = self.limits
-        if draining:
+        small = len(self._out) <= SMALL and self.closing is None
+        self._waits_for_batch = self.transport.send_later(self)
+        if self.fell_short or (self._waits_for_batch and not small):
+            return False
+        self.close_delimited = False
+        return True
+
+    async def finish(self) -> None:
+        """Wait until the whole response has been sent.  Raises LinkError as `flush`."""
+        if self._waits_for_batch:
+            await wait(self)
+        if self.fell_short:
+            await self.send_unsent()
+        self.close_delimited = False
+
+    async def switch(self, head: ResponseHead, added: bytes, protocol: bytes) -> None:
+        """Send a 101: from here on the link is a tunnel."""
+        self.closing = CloseReason.TUNNEL_ENDED
+        self.tunnelling = True
+        added += b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
+        await self.send(http1.write_response(head, added))
+
+    def _write_head(self, head: ResponseHead, added: bytes) -> bytes:
+        """The head of a final response, in which the persistence of this link is settled."""
+        reason = self.closing or self._verdict(head.body)
+        if reason is None and self.body is not NO_BODY:
+            reason = CloseReason.BODY_UNREAD
+        if reason is not None:
+            self.closing = reason
+            added += b"Connection: close\r\n"
+        elif self.request.minor == 0:
+            added += b"Connection: keep-alive\r\n"
+        return http1.write_response(head, added)
+
+    def _verdict(self, body: Body) -> CloseReason | None:
+        """None to keep the link after a response with this `body`, or why it will be closed."""
+        request, limits = self.request, self.limits
+        if self.clients.draining:
             return CloseReason.DRAINING
         if request.options or request.minor == 0:
             reason = client_asks(request) or client_can_keep(request, body)
@@ -213,17 +277,28 @@ class ClientLink(Link):
             return CloseReason.MAX_AGE
         return None
 
+    def close(self, reason: CloseReason, *, reset: bool = False) -> None:
+        """Close the socket, behind what has been queued for the end of this batch of events."""
+        if self._waits_for_batch and not reset:
+            self.send_queued()
+        super().close(reason, reset=reset)
+
     # -- told by the transport ---------------------------------------------------------------
 
     def on_unawaited(self, hung_up: bool) -> None:
         """The client closed (or reset) while its request was under way: nobody waits any more."""
         if hung_up and not self.gone:
             self.gone = True
-            if self.awaits is not None:
-                self.awaits.interrupt(client_gone())
+            if self.driver is not None and self.waker is None:
+                self.driver.throw(client_gone())
 
     def on_lapsed(self) -> None:
-        """A client link never rests without a task."""
+        """A client link has no deadline of its own while an exchange is under way."""
+
+    def on_fault(self, error: Exception) -> None:
+        """Its event met a fault of ours: that of its exchange, if there is one."""
+        if self.driver is not None and not self.driver.throw(error):
+            self.driver.on_fault(error)
 
 
 def client_gone() -> LinkError:

@@ -74,6 +74,7 @@ class Dial:
         self._targets: list[Target] = []
         self._attempts: list[_Attempt] = []
         self._failure: Exception | None = None
+        self._fault: Exception | None = None
         self._delay = ATTEMPT_DELAY
         self._slow = slow
         self._next_at = 0.0
@@ -87,7 +88,14 @@ class Dial:
             self._targets.sort(key=lambda one: now - self._slow.get(one, -math.inf) < SLOW_FOR)
         # However many there are, each gets its turn before the time is over.
         self._delay = min(ATTEMPT_DELAY, (self.deadline - now) / max(1, len(targets)))
-        self._watch.wake_at(self, self._advance(now))
+        try:
+            again = self._advance(now)
+        except (
+            Exception
+        ) as fault:  # of ours, and whoever begins a dial is in the middle of its books
+            self._fault = fault
+            again = now
+        self._watch.wake_at(self, again)
 
     def ask(self, askers: "dict[Dial, None]") -> None:
         """Wait, as one of `askers`, for the addresses of a name; `begin` or `give_up` follows."""
@@ -119,8 +127,14 @@ class Dial:
     def on_event(self, hung_up: bool) -> None:
         """No socket is its own."""
 
+    def on_fault(self, error: Exception) -> None:
+        """A fault of ours: `done` is told."""
+        self.settle(error)
+
     def on_time(self, now: float) -> float:
         """Time to try again, to try the next, or to give up."""
+        if self._fault is not None:
+            raise self._fault
         if now >= self.deadline:
             self.settle(self._late())
         elif self._askers is not None:
@@ -183,21 +197,17 @@ class Dial:
                     return now + BACKLOG_PAUSE
             attempt.fd = attempt.sock.fileno()
             self._watch.add_connecting(attempt)
-        except Exception as error:  # whatever it is, the watch must not fall with one dial
+        except OSError as error:
             self._fail(attempt, error)
         return math.inf
 
-    def _fail(self, attempt: "_Attempt", error: Exception) -> None:
+    def _fail(self, attempt: "_Attempt", error: OSError) -> None:
         attempt.close(self._watch)
         self._attempts.remove(attempt)
         self._next_at = -math.inf  # the next one need not wait
-        if isinstance(error, OSError):
-            failure = _failed(self.address, attempt.target, error)
-            if self._failure is None or isinstance(failure, LocalShortage):
-                self._failure = failure  # a target that was not tried might have answered
-        else:
-            self._failure = error
-            self._targets.clear()
+        failure = _failed(self.address, attempt.target, error)
+        if self._failure is None or isinstance(failure, LocalShortage):
+            self._failure = failure  # a target that was not tried might have answered
 
     def _drop(self) -> None:
         self._watch.remove(self)
@@ -223,6 +233,9 @@ class _Attempt:
     def on_event(self, hung_up: bool) -> None:
         assert self.sock is not None
         self._dial.answered(self, self.sock)
+
+    def on_fault(self, error: Exception) -> None:
+        self._dial.on_fault(error)
 
     def close(self, watch: Watch) -> None:
         """Over, whatever came of it; a socket that was connected stays open."""

@@ -1,111 +1,94 @@
-"""Our end of one connection: a non-blocking socket, and what the kernel gives or takes at once."""
+"""Our end of one connection: what the transport asks of a socket.
+
+`Endpoint` is the face; `Plain` is TCP (or a Unix socket) as it is.  TLS would be another, which
+keeps the face: `receive` and `send` carry plaintext, and `has_input` is no for a session ticket.
+"""
 
 import contextlib
 import select
 import socket
 import struct
+from collections.abc import Callable
 from fcntl import ioctl
 from termios import TIOCOUTQ
+from typing import Protocol
 
-from hopproxy.errors import LinkError
-from hopproxy.record import CloseReason, Hop
-
-#: Bytes asked of one `recv`.
+#: Bytes asked of one receive.
 RECEIVE_SIZE = 65536
 #: None where the kernel lets nobody choose when it acknowledges.
 QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 
-class Endpoint:
-    """A connected stream socket, owned by one link.
+class Endpoint(Protocol):
+    """One end of a connection, which never blocks."""
 
-    `readable` while there may be something to read: only an event, or a `recv` that finds nothing,
-    changes it.  `hung_up` is true once the peer has closed its side or reset; bytes may still be
-    unread then.  `sent` and `received` count bytes.
-    """
+    #: Bytes that are at hand, b"" at the end of the stream.  Fewer bytes than were asked for mean
+    #: that there are no more before the next event.  Raises BlockingIOError, or OSError when the
+    #: connection has broken.
+    receive: Callable[[int], bytes]
+    #: Send what is taken at once; how many bytes that were.  Raises as `receive`.
+    send: Callable[[bytes | memoryview], int]
+    #: The descriptor, -1 once it is closed.
+    fd: int
+    #: Whether bytes may pass from socket to socket within the kernel (`link.splice`).
+    may_be_spliced: bool
 
-    __slots__ = (
-        "_poll",
-        "_socket",
-        "closed",
-        "fd",
-        "hop",
-        "hung_up",
-        "readable",
-        "received",
-        "sent",
-        "urgent",
-    )
+    def has_input(self) -> bool:
+        """Whether bytes or the end of the stream wait to be read, asked now (one system call)."""
 
-    def __init__(self, sock: socket.socket, hop: Hop) -> None:
+    def peek(self) -> bytes:
+        """One byte that stays unread, b"" at the end of the stream.  Raises as `receive`."""
+
+    def is_taken_up(self) -> bool:
+        """Whether the peer's process has read all that was sent; only a Unix socket can tell."""
+
+    def acknowledge(self) -> None:
+        """Acknowledge at once what has been received (TCP only; one system call)."""
+
+    def shut_down(self) -> None:
+        """End our side of the stream (FIN); receiving goes on."""
+
+    def close(self, *, reset: bool) -> None:
+        """Close the socket.  `reset` sends RST, so that no body looks whole."""
+
+
+class Plain:
+    """A connected stream socket without TLS."""
+
+    __slots__ = ("_poll", "_socket", "fd", "receive", "send")
+
+    may_be_spliced = True
+
+    def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._poll: select.poll | None = None
         self.fd = sock.fileno()
-        self.hop = hop
-        self.closed = False
-        self.readable = False
-        self.hung_up = False
-        self.urgent = False  # urgent data has come: `recv` may stop short at its mark
-        self.sent = 0
-        self.received = 0
-
-    def receive_now(self, size: int = RECEIVE_SIZE) -> bytes | None:
-        """What is at hand, b"" at a FIN, None if nothing is.  Raises LinkError."""
-        try:
-            data = self._socket.recv(size)
-        except BlockingIOError:
-            self.readable = self.hung_up = False
-            return None
-        except OSError as error:
-            raise self.broken(error) from error
-        if len(data) < size and not (self.hung_up or self.urgent):
-            self.readable = not data  # at FIN there is always more of it to read
-        self.received += len(data)
-        return data
-
-    def send_now(self, data: bytes | memoryview) -> int:
-        """Send what the kernel takes at once; how many bytes that were.  Raises LinkError."""
-        try:
-            count = self._socket.send(data)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            raise self.broken(error) from error
-        self.sent += count
-        return count
+        self.receive: Callable[[int], bytes] = sock.recv
+        self.send: Callable[[bytes | memoryview], int] = sock.send
 
     def acknowledge(self) -> None:
-        """Acknowledge at once what has been received (TCP only; one system call)."""
+        """As the face says."""
         if QUICKACK is not None:
             with contextlib.suppress(OSError):  # a broken connection shows at the next receive
                 self._socket.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
 
-    def broken(self, error: Exception) -> LinkError:
-        """The connection was reset under us, or lost on the way."""
-        return LinkError(self.hop, CloseReason.PEER_RESET, f"the connection broke: {error}")
-
-    def is_readable(self) -> bool:
-        """Whether bytes or a FIN wait to be read, asked of the kernel now (one system call)."""
+    def has_input(self) -> bool:
+        """As the face says."""
         poll = self._poll
         if poll is None:
-            if self.closed:
+            if self.fd < 0:
                 return False
             poll = self._poll = select.poll()
             poll.register(self.fd, select.POLLIN)
         return bool(poll.poll(0))
 
     def peek(self) -> bytes:
-        """One byte that stays unread, b"" at a FIN.  Raises LinkError, BlockingIOError."""
-        try:
-            return self._socket.recv(1, socket.MSG_PEEK)
-        except OSError as error:
-            if isinstance(error, BlockingIOError):
-                raise
-            raise self.broken(error) from error
+        """As the face says."""
+        return self._socket.recv(1, socket.MSG_PEEK)
 
     def is_taken_up(self) -> bool:
-        """Whether the peer's process has read all that was sent; only a Unix socket can tell."""
+        """As the face says."""
         if self._socket.family != socket.AF_UNIX:
             return False
         try:
@@ -114,12 +97,12 @@ class Endpoint:
             return False
 
     def shut_down(self) -> None:
-        """Send FIN; receiving goes on."""
+        """As the face says."""
         with contextlib.suppress(OSError):  # it is gone already
             self._socket.shutdown(socket.SHUT_WR)
 
-    def _shut(self, *, reset: bool) -> None:
-        """Close the socket; `reset` sends RST."""
+    def close(self, *, reset: bool) -> None:
+        """As the face says."""
         if reset:
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(

@@ -6,6 +6,7 @@ A link belongs to one hop.  Nothing here knows that another hop exists.
 from itertools import count
 
 from hopproxy.errors import BadRequest, BadResponse, LinkError
+from hopproxy.link.stepper import Waker
 from hopproxy.link.transport import Transport
 from hopproxy.message import CHUNKED, NO_BODY, SIZED, UNTIL_CLOSE, Head
 from hopproxy.record import CloseReason, Hop
@@ -21,30 +22,20 @@ class Link:
     """One transport link.  `served` counts requests begun on it, `close_reason` why it ended.
 
     Reading a body: `begin_body`, then `read_body` until it gives b"".  Writing only queues;
-    `flush` sends.  Times are seconds of trio's clock.
+    `flush` sends.  As a `Wait` it is the wait for the end of a batch of events, where what it has
+    queued goes out.  Times are seconds of trio's clock.
     """
 
     __slots__ = (
-        "_chunks",
-        "_out",
-        "body",
-        "body_timeout",
-        "buffer",
-        "close_reason",
-        "hop",
-        "left",
-        "number",
-        "opened",
-        "peer",
-        "served",
-        "since",
-        "transport",
-        "write_timeout",
-    )
+        "_chunks", "_out", "_unsent", "_waits_for_batch", "body", "body_timeout",
+        "buffer", "close_reason", "codes", "fell_short", "hop", "left", "now", "number",
+        "opened", "peer", "served", "since", "transport", "waker", "write_timeout",
+    )  # fmt: skip
 
     def __init__(self, transport: Transport, peer: str) -> None:
         self.number = next(_numbers)
         self.transport = transport
+        self.now = transport.now
         self.hop = transport.hop
         self.peer = peer
         self.buffer = b""
@@ -56,7 +47,12 @@ class Link:
         self.opened = self.since = transport.now()
         self.close_reason: CloseReason | None = None
         self._chunks: ChunkedReader | None = None
-        self._out: list[bytes] = []
+        self.codes = False  # the body that goes out is in the chunked coding
+        self._out = b""
+        self._unsent: LinkError | None = None
+        self.fell_short = False  # `send_queued` could not send all: `send_unsent` is called for
+        self._waits_for_batch = False
+        self.waker: Waker | None = None  # of `finish`
 
     # -- in ----------------------------------------------------------------------------------
 
@@ -84,9 +80,14 @@ class Link:
         self._chunks = ChunkedReader() if head.body is CHUNKED else None
 
     @property
-    def body_done(self) -> bool:
-        """Whether the body has been read to its end."""
-        return self.body is NO_BODY
+    def link(self) -> "Link":
+        """A stream of HTTP/1.1 is a whole link."""
+        return self
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether bytes have come that nobody has read."""
+        return bool(self.buffer)
 
     @property
     def trailers(self) -> list[bytes]:
@@ -117,6 +118,15 @@ class Link:
         self.body = NO_BODY
         self.buffer = b""
         return content
+
+    def take_content(self, head: Head) -> bytes | None:
+        """The whole of the body of this head, if it is at hand; else nothing is taken."""
+        body = head.body
+        if body is NO_BODY:
+            return b""
+        if body is SIZED:
+            return self.take_sized_body() if len(self.buffer) >= head.length else None
+        return self.take_chunked_body() if body is CHUNKED else None
 
     def take_at_hand(self) -> bytes:
         """What of the body is in the buffer, b"" if nothing is.  Raises as `read_body`."""
@@ -178,45 +188,69 @@ class Link:
     # -- out ---------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Queue bytes; nothing is sent before `flush`."""
-        self._out.append(data)
+        """Queue bytes; nothing is sent before `flush`, `finish` or `send_soon`."""
+        self._out += data
 
-    def write_body(self, data: bytes, *, chunked: bool) -> None:
-        """Queue body bytes in the framing of this hop."""
-        self._out.append(chunk(data) if chunked else data)
+    def write_content(self, data: bytes) -> None:
+        """Queue bytes of a body in the framing of this hop."""
+        self.write(chunk(data) if self.codes else data)
 
-    def write_last_chunk(self, trailers: list[bytes]) -> None:
-        """Queue the end of a chunked body."""
-        self._out.append(last_chunk(trailers))
-
-    def push(self, data: bytes) -> bool:
-        """Send at once what the peer takes; False when the rest stays queued and needs a `flush`.
-
-        Raises LinkError.  Nothing else may be queued.
-        """
-        count = self.transport.send_now(data)
-        if count == len(data):
-            return True
-        self._out.append(data[count:])
-        return False
+    def end_content(self, trailers: list[bytes]) -> None:
+        """Queue the end of a body."""
+        if self.codes:
+            self.write(last_chunk(trailers))
 
     async def flush(self) -> None:
-        """Send what is queued, in one piece.  A checkpoint only where the peer holds us back.
+        """Send what is queued.  Waits only where the peer holds us back.
 
         Raises LinkError: WRITE_TIMEOUT when no byte was accepted in time, PEER_RESET.
         """
-        out = self._out
-        if not out:
-            return
-        data = out[0] if len(out) == 1 else b"".join(out)
-        out.clear()
-        await self.send(data)
+        data, self._out = self._out, b""
+        if data:
+            count = self.transport.send_now(data)
+            if count < len(data):
+                await self.transport.send_rest(memoryview(data)[count:], self.write_timeout)
 
     async def send(self, data: bytes) -> None:
-        """Send all of `data`, past the queue (which must be empty).  As `flush`."""
-        count = self.transport.send_now(data)
-        if count < len(data):
-            await self.transport.send_rest(memoryview(data)[count:], self.write_timeout)
+        """Send `data`, behind what is queued.  As `flush`."""
+        self.write(data)
+        await self.flush()
+
+    def send_soon(self) -> None:
+        """Send what is queued at the end of this batch of events, while we wait for an answer."""
+        self._waits_for_batch = self.transport.send_later(self)
+
+    def send_queued(self) -> None:
+        """The batch of events is over."""
+        self._waits_for_batch = False
+        data, self._out = self._out, b""
+        if not data or self.transport.closed:  # who wanted to send has left
+            return
+        try:
+            count = self.transport.send_now(data)
+        except LinkError as error:
+            self.fell_short = True
+            self._unsent = error
+        else:
+            if count < len(data):
+                self.fell_short = True
+                self._out = data[count:] + self._out
+        waker = self.waker
+        if waker is not None:
+            self.waker = None
+            waker.wake()
+        elif self.fell_short:
+            self.transport.interrupt(None)  # who waits to read has to look to the rest
+
+    async def send_unsent(self) -> None:
+        """Send what `send_queued` could not send, or raise why."""
+        self.fell_short = False
+        if self._unsent is not None:
+            try:
+                raise self._unsent
+            finally:
+                self._unsent = None  # it holds this frame
+        await self.flush()
 
     async def linger(self, seconds: float, size: int) -> None:
         """Read and throw away until FIN, `seconds` or `size` bytes: the peer can read our last.
@@ -225,7 +259,7 @@ class Link:
         (RFC 9112 section 9.6).  Sends FIN first.
         """
         if not self.transport.hung_up:  # else it has sent FIN itself: closing is enough
-            self.transport.shut_down()
+            self.transport.endpoint.shut_down()
         self.buffer = b""
         deadline = self.transport.now() + seconds
         while size > 0:
@@ -237,8 +271,13 @@ class Link:
                 return
             size -= len(data)
 
+    def on_fault(self, error: Exception) -> None:
+        """An event of this link, or a send at the end of a batch, met a fault of ours."""
+        raise error
+
     def close(self, reason: CloseReason, *, reset: bool = False) -> None:
         """Close the socket; the first reason stays."""
         if self.close_reason is None:
             self.close_reason = reason
+        self._out = b""
         self.transport.close(reset=reset)

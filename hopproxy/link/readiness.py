@@ -1,15 +1,18 @@
-"""Which sockets are ready: edges from the kernel, and who waits for them.
+"""Which sockets are ready: edges from the kernel, and who is told of them.
 
 Trio's own way costs a task and a system call for each wait.  Here every socket of a link is
 registered once, edge-triggered, in one epoll, and links act on their events directly; in the best
 case no task runs at all.  Then a turn of trio's loop for each batch of events would be most of what
-is left.  So the epoll is waited on in the place where trio would wait for I/O itself: in the hook
-before that (`trio.abc.Instrument`), which is told for how long no task has anything to do.  Trio's
-own epoll is one of the descriptors that are watched there.  Once a task can run, or a deadline has
-passed, trio's wait must end at once: then a bell, an eventfd on which a task waits, is rung.
+is left.  So the epoll is waited on where trio would wait for I/O itself: in the hook before that
+(`trio.abc.Instrument.before_io_wait`), which says for how long no task has anything to do.  Trio's
+own epoll is one of the descriptors watched there.  Once a task can run, or a deadline has passed,
+trio's wait must end at once: then a bell, an eventfd that a task waits for, is rung.
 
-Where trio's epoll cannot be found, ours is nested in it and a task waits; where there is no epoll
-(macOS), `poll` is asked now and then.
+The hook is used only where that is safe.  Trio's epoll must be found for certain: by a pipe made
+for the purpose, whose inode the kernel shows beside its number, so that an epoll inherited over a
+fork is never taken for it.  And trio must own its thread: as a guest of another loop (guest mode)
+the hook would hold that loop up.  Anywhere else our epoll is nested: a task waits for it.  Where
+there is no epoll (macOS), `poll` is asked every two milliseconds.
 """
 
 import contextlib
@@ -22,6 +25,8 @@ from typing import Protocol
 
 import trio
 from trio.lowlevel import current_statistics, wait_readable
+
+from hopproxy.link.faults import contain
 
 #: Whether an epoll waits in the hook of this run of trio: another one is nested.
 _hooked: "trio.lowlevel.RunVar[bool]" = trio.lowlevel.RunVar("epoll in the hook", False)
@@ -46,11 +51,18 @@ class Ready(Protocol):
     def on_event(self, hung_up: bool) -> None:
         """Its socket became readable, writable or hung up."""
 
+    def on_fault(self, error: Exception) -> None:
+        """Telling it of an event met a fault of ours: it must end, and nothing else."""
+
 
 class Outgoing(Protocol):
     """Who has something to send at the end of a batch of events."""
 
-    def flush(self) -> None: ...
+    def send_queued(self) -> None:
+        """The batch is over: send."""
+
+    def on_fault(self, error: Exception) -> None:
+        """Sending met a fault of ours."""
 
 
 class Batches:
@@ -65,18 +77,19 @@ class Batches:
     _PLAIN = 0  # what tells of no end
 
     def __init__(self) -> None:
-        #: Set where what was known of trio's tasks and deadlines may not hold any more.
+        #: True once a callback made a task runnable or moved a deadline earlier.
         self.stirred = False
         self._sockets: dict[int, Ready] = {}
         self._outgoing: list[Outgoing] = []
         self._telling = False
 
-    def later(self, sender: Outgoing) -> None:
-        """Flush it at the end of this batch; at once where no batch is being told of."""
+    def later(self, sender: Outgoing) -> bool:
+        """Let it send at the end of this batch of events; False, and at once, outside of one."""
         if self._telling:
             self._outgoing.append(sender)
-        else:
-            sender.flush()
+            return True
+        sender.send_queued()
+        return False
 
     def tell(self, events: list[tuple[int, int]]) -> None:
         """Tell of what one look found."""
@@ -100,17 +113,23 @@ class Batches:
             for ready, mask in found:
                 if ready is None or ready.closed:
                     continue
-                if mask & plain == mask:
-                    ready.on_event(False)
-                else:
-                    if mask & self._URGENT:
-                        ready.urgent = True
-                    ready.on_event(bool(mask & ~(plain | self._URGENT)))
+                try:
+                    if mask & plain == mask:
+                        ready.on_event(False)
+                    else:
+                        if mask & self._URGENT:
+                            ready.urgent = True
+                        ready.on_event(bool(mask & ~(plain | self._URGENT)))
+                except Exception as error:
+                    contain(ready, error)
         finally:
             self._telling = False
         if self._outgoing:
             for sender in self._outgoing:
-                sender.flush()
+                try:
+                    sender.send_queued()
+                except Exception as error:
+                    contain(sender, error)
             self._outgoing.clear()
 
 
@@ -159,7 +178,7 @@ class Epoll(Batches, trio.abc.Instrument):
         self._bell = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
             await wait_readable(self._bell)
-            loop = None if _hooked.get() else _epoll_of(self._bell)
+            loop = None if _hooked.get() or _is_guest() else await _find_epoll()
             if loop is None:
                 await self._run_nested()
             else:
@@ -230,17 +249,42 @@ class Epoll(Batches, trio.abc.Instrument):
         os.eventfd_write(self._bell, 1)
 
 
+def _is_guest() -> bool:
+    """Whether trio runs inside another loop, or may."""
+    context = getattr(trio._core._run, "GLOBAL_RUN_CONTEXT", None)
+    guest = getattr(getattr(context, "runner", None), "is_guest", None)
+    return guest is not False
+
+
+async def _find_epoll() -> int | None:
+    """The epoll of this trio run; None where the kernel does not tell."""
+    try:
+        mark, end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # denied, or no descriptor is left
+        return None
+    try:
+        os.write(end, b"x")
+        await wait_readable(mark)
+        return _epoll_of(mark)
+    finally:
+        trio.lowlevel.notify_closing(mark)
+        os.close(mark)
+        os.close(end)
+
+
 def _epoll_of(fd: int) -> int | None:
-    """The epoll of this process that watches `fd`, as the kernel tells; None where it does not."""
-    watches = re.compile(rf"^tfd:\s*{fd}\s", re.MULTILINE)
+    """The one epoll of this process that watches `fd`, by its number and its inode."""
+    inode = os.fstat(fd).st_ino
+    watches = re.compile(rf"^tfd:\s*{fd}\s.*\bino:0*{inode:x}\b", re.MULTILINE)
+    found = []
     try:
         for entry in Path(FDINFO).iterdir():
             with contextlib.suppress(OSError):  # the descriptor with which the folder is read
                 if watches.search(entry.read_text()):
-                    return int(entry.name)
+                    found.append(int(entry.name))
     except OSError:
-        pass
-    return None
+        return None
+    return found[0] if len(found) == 1 else None
 
 
 class Polled(Batches):

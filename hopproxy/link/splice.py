@@ -11,8 +11,8 @@ import logging
 import os
 
 from hopproxy.errors import LinkError
-from hopproxy.link.endpoint import Endpoint
 from hopproxy.link.link import Link
+from hopproxy.link.transport import Transport
 from hopproxy.message import NO_BODY, SIZED
 from hopproxy.record import CloseReason
 
@@ -54,26 +54,29 @@ class Pipe:
         self._ends: tuple[int, int] | None = None
         self._usable = hasattr(os, "splice")
 
-    def suits(self, source: Link) -> bool:
+    def suits(self, source: Link, sink: Link) -> bool:
         """Whether what comes next on this link is so much of a body that it had better be spliced.
 
         Nothing of it may have been read yet.  A splice never gets past the mark of urgent data.
         """
         if not self._usable or source.body is not SIZED or source.left < LEAST:
             return False
-        return not source.buffer and not source.transport.urgent
+        if source.buffer or source.transport.urgent:
+            return False
+        ends = source.transport.endpoint, sink.transport.endpoint
+        return ends[0].may_be_spliced and ends[1].may_be_spliced
 
     async def carry(self, source: Link, sink: Link) -> int:
         """Carry some of the body that `suits`; how many bytes, 0 where it suits no longer.
 
-        What is not taken at once is written on the sink, for its `flush`.  A checkpoint if it has
-        to wait.  Raises LinkError as `read_body` does, or when the sink is broken.
+        What is not taken at once is written on the sink, for its `flush`.  Waits for the source.
+        Raises LinkError as `read_body` does, or when the sink is broken.
         """
         late = source.transport.now() + source.body_timeout
         count = None
         while count is None:
             await source.transport.until_readable(late, CloseReason.BODY_TIMEOUT)
-            if not self.suits(source):
+            if not self.suits(source, sink):
                 return 0
             count = self._fill(source.transport, min(SIZE, source.left))
         if count == 0:
@@ -85,7 +88,7 @@ class Pipe:
         if not source.left:
             source.body = NO_BODY
             if not source.transport.hung_up:  # how little was spliced tells nothing of the rest
-                source.transport.readable = source.transport.is_readable()
+                source.transport.readable = source.transport.endpoint.has_input()
         left = self._drain(sink.transport, count)
         if left:
             sink.write(self._rest(left))
@@ -99,7 +102,7 @@ class Pipe:
         for end in ends or ():
             os.close(end)
 
-    def _fill(self, source: Endpoint, count: int) -> int | None:
+    def _fill(self, source: Transport, count: int) -> int | None:
         """Take in what is at hand: 0 at a FIN, None if nothing is."""
         if self._ends is None and not self._open():
             return None
@@ -142,7 +145,7 @@ class Pipe:
             raise
         return rest
 
-    def _drain(self, sink: Endpoint, count: int) -> int:
+    def _drain(self, sink: Transport, count: int) -> int:
         """Give out what is taken at once; how much is left.
 
         Raises LinkError where the sink is broken, and leaves nothing in the pipe then.

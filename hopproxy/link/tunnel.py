@@ -1,14 +1,13 @@
 """After a switch of protocols: bytes both ways, with half-close, until both sides have ended.
 
-One task waits for the whole of it; bytes are carried straight from the watch's events.  What one
-side does not take yet is held, one receive at most, and until it has gone the other side is not
-read.
+The exchange waits once for the whole of it; bytes are carried straight from the watch's events.
+What one side does not take yet is held, one receive at most, and until it has gone the other side
+is not read.
 """
-
-from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
 from hopproxy.errors import LinkError
 from hopproxy.link.link import Link
+from hopproxy.link.stepper import Waker, wait
 from hopproxy.link.transport import TURN
 from hopproxy.record import CloseReason
 
@@ -47,7 +46,7 @@ class Flow:
                 return False
             if not data:
                 self.done = True
-                sink.shut_down()
+                sink.endpoint.shut_down()
                 return False
             self.carried += len(data)
             if not self._send(data):
@@ -72,17 +71,16 @@ class Tunnel:
 
     Silence of both sides for `idle_timeout` seconds ends it, and so does a side that takes nothing
     for so long.  `carried` counts the bytes towards the client and towards the origin, `reason`
-    says why it ended.
+    says why it ended.  It is what the exchange waits for, and what both transports wake.
     """
 
     def __init__(self, client: Link, upstream: Link, idle_timeout: float) -> None:
         self._idle_timeout = idle_timeout
         self._flows = Flow(client, upstream), Flow(upstream, client)
         self._transports = client.transport, upstream.transport
-        self._task: Task | None = None
+        self.waker: Waker | None = None
+        self.reason: CloseReason | None = None
         self._error: Exception | None = None
-        self._over = False
-        self.reason = CloseReason.TUNNEL_ENDED
 
     @property
     def carried(self) -> tuple[int, int]:
@@ -90,66 +88,75 @@ class Tunnel:
         outwards, inwards = self._flows
         return inwards.carried, outwards.carried
 
-    async def run(self) -> None:
-        """Carry until both sides have sent FIN, one breaks, or silence.  Closes nothing.
+    async def run(self) -> CloseReason:
+        """Carry until both sides have sent FIN, one breaks, or silence; why it ended.
 
-        A checkpoint where it does not end at once.
+        Closes nothing.
         """
-        self._pump()
-        if not self._over:
-            self._task = current_task()
-            await wait_task_rescheduled(self._abort)
+        try:
+            self._pump()
+            if self.reason is None:
+                await wait(self)
+        finally:
+            self.waker = None
+            for transport in self._transports:
+                transport.waker = None
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                self._error = None  # it holds this frame
+        assert self.reason is not None
+        return self.reason
+
+    def wake(self) -> None:
+        """Something has happened on one of the two, or nothing for too long."""
+        client, upstream = self._transports
+        if (client.error or upstream.error) and self._over():
+            return
+        client.waker = upstream.waker = self  # first: a fault is told to who waits here
+        self._pump()
+
+    def _over(self) -> bool:
+        """Why a transport has woken us without an event; whether that ends the tunnel."""
+        for transport in self._transports:
+            try:
+                transport.raise_error()
+            except LinkError as error:
+                silent = transport.now() >= self._moved_at() + self._idle_timeout
+                if error.reason is not CloseReason.TUNNEL_TIMEOUT or silent:
+                    self._end(error.reason)
+                    return True
+            except Exception as fault:  # of ours: the exchange raises it
+                self._error = fault
+                self._end(CloseReason.INTERNAL_ERROR)
+                return True
+        return False
 
     def _pump(self) -> None:
-        """Something has happened on one of the two."""
         outwards, inwards = self._flows
         try:
             more = outwards.pump()
             more = inwards.pump() or more
         except LinkError as error:
             self._end(error.reason)
-        except Exception as error:  # the watch must not fall with one tunnel: the task raises this
-            self._error = error
-            self._end(CloseReason.INTERNAL_ERROR)
-        else:
-            if outwards.done and inwards.done:
-                self._end(CloseReason.TUNNEL_ENDED)
-                return
-            deadline = self._moved_at() + (0.0 if more else self._idle_timeout)
-            for transport in self._transports:
-                transport.park(self._pump, self._lapse, deadline, _LATE)
+            return
+        if outwards.done and inwards.done:
+            self._end(CloseReason.TUNNEL_ENDED)
+            return
+        deadline = self._moved_at() + (0.0 if more else self._idle_timeout)
+        for transport in self._transports:
+            transport.wait_until(deadline, _LATE)
+            transport.waker = self
 
     def _moved_at(self) -> float:
         outwards, inwards = self._flows
         return max(outwards.moved_at, inwards.moved_at)
 
-    def _lapse(self) -> None:
-        """A side had its turn, or was silent for so long, or was closed under us."""
-        for transport in self._transports:
-            error = transport.take_error()
-            if isinstance(error, LinkError) and error.reason is not CloseReason.TUNNEL_TIMEOUT:
-                self._end(error.reason)
-                return
-        if self._transports[0].now() < self._moved_at() + self._idle_timeout:
-            self._pump()
-        else:
-            self._end(CloseReason.TUNNEL_TIMEOUT)
-
     def _end(self, reason: CloseReason) -> None:
         self.reason = reason
-        self._over = True
-        self._unpark()
-        task, self._task = self._task, None
-        if task is not None:
-            reschedule(task)
-
-    def _abort(self, _: object) -> Abort:
-        self._task = None
-        self._unpark()
-        return Abort.SUCCEEDED
-
-    def _unpark(self) -> None:
         for transport in self._transports:
-            transport.unpark()
+            transport.waker = None
+        waker, self.waker = self.waker, None
+        if waker is not None:
+            waker.wake()

@@ -5,30 +5,22 @@ from typing import Protocol
 from hopproxy.errors import BadResponse, HopError, LinkError
 from hopproxy.link.endpoint import RECEIVE_SIZE
 from hopproxy.link.link import Link
+from hopproxy.link.stepper import Wait, wait
+from hopproxy.link.stream import Added
 from hopproxy.link.transport import Transport
-from hopproxy.message import NO_BODY, KeepAliveHint, ResponseHead
+from hopproxy.message import CHUNKED, NO_BODY, KeepAliveHint, RequestHead, ResponseHead
 from hopproxy.pool.delayed_ack import DelayedAck
 from hopproxy.record import CloseReason, Hop, Unused
+from hopproxy.rules.hop import request_for_upstream
+from hopproxy.settings.schema import Upstream
 from hopproxy.wire import http1
 from hopproxy.wire.unfinished import UnfinishedResponse
 
 # For every message: a global, as those of `message.Body`.
 _UNFINISHED = CloseReason.EARLY_ANSWER
+_LATE = CloseReason.RESPONSE_TIMEOUT
 #: Idle seconds after which the kernel may acknowledge at once by itself (its shortest delay).
 _RECENT = 0.04
-
-
-class UpstreamLimits(Protocol):
-    """The settings of the upstream hop: seconds and bytes."""
-
-    @property
-    def response_timeout(self) -> float: ...
-    @property
-    def body_timeout(self) -> float: ...
-    @property
-    def write_timeout(self) -> float: ...
-    @property
-    def max_head_size(self) -> int: ...
 
 
 class Keeper(Protocol):
@@ -37,55 +29,32 @@ class Keeper(Protocol):
     def on_idle_event(self, link: "UpstreamLink", hung_up: bool) -> None: ...
     def on_idle_lapsed(self, link: "UpstreamLink") -> None: ...
     def on_hint(self, link: "UpstreamLink", timeout: float) -> None: ...
+    def on_fault(self, link: "UpstreamLink", error: Exception) -> None: ...
 
 
 class UpstreamLink(Link):
     """One connection to one origin.
 
-    `seen` counts bytes received in this cycle and `written` bytes sent: what a retry may rest on.
-    `answer_by` bounds the wait for a head once a request that came in pieces has been sent.
+    `answered` tells whether bytes came in this cycle and `written` counts those sent: what a retry
+    may rest on.  `answer_by` bounds the wait for a head, once the request has been sent.
     `ending` is why it must not serve again, None while it may; `doubted` is why, after an interim
-    response that announced a body.  `old_at` is when its
-    age passes the settings'; `keep_for` (idle seconds) and `reuses_left` are the origin's own hint.
-    `private` once one client has sent credentials for the connection (NTLM), `greeting` while the
-    origin has not accepted them.
-    `idled` is for how long it had been idle when it was lent, below 0 if it had not, and `unused`
-    why it was opened although there were others.  `dialled_at` is when its dial began.
+    response that announced a body.  `old_at` is when its age passes the settings'; `keep_for` (idle
+    seconds) and `reuses_left` are the origin's own hint.  `private` once one client has sent
+    credentials for the connection (NTLM), `greeting` while the origin has not accepted them.
+    `idled` are the idle seconds when it was checked out, negative if it was handed over directly;
+    `unused` is why it was opened although there were others, `dialled_at` when its dial began.
     `delayed_ack` learns whether the origin waits for our ACKs, None where there are none (Unix
     sockets).  `local_port` is our own port, 0 there.
     """
 
     __slots__ = (
-        "_paused_in",
-        "_received_before",
-        "_sent_before",
-        "abandoned",
-        "answer_by",
-        "delayed_ack",
-        "dialled_at",
-        "doubted",
-        "ending",
-        "greeting",
-        "has_rested",
-        "heard",
-        "hinted",
-        "idle_stamp",
-        "idled",
-        "keep_for",
-        "keeper",
-        "limits",
-        "local_port",
-        "old_at",
-        "origin",
-        "private",
-        "reuses_left",
-        "unused",
-        "uploading",
-    )
+        "_paused_in", "_received_before", "_sent_before", "answer_by", "delayed_ack",
+        "dialled_at", "doubted", "ending", "greeting", "has_rested", "heard", "hinted",
+        "idle_stamp", "idled", "keep_for", "keeper", "limits", "local_port", "old_at",
+        "origin", "private", "reuses_left", "unused", "uploading",
+    )  # fmt: skip
 
-    def __init__(
-        self, transport: Transport, origin: str, keeper: Keeper, limits: UpstreamLimits
-    ) -> None:
+    def __init__(self, transport: Transport, origin: str, keeper: Keeper, limits: Upstream) -> None:
         super().__init__(transport, origin)
         self.origin = origin
         self.keeper = keeper
@@ -96,7 +65,6 @@ class UpstreamLink(Link):
         self.answer_by = float("inf")
         self.ending: CloseReason | None = None
         self.doubted: CloseReason | None = None
-        self.abandoned: Exception | None = None
         self.private = False
         self.greeting = False
         self.dialled_at = self.opened
@@ -123,7 +91,6 @@ class UpstreamLink(Link):
             self.reuses_left -= 1
         self.transport.resting = False
         self.answer_by = float("inf")
-        self.abandoned = None
         self._received_before = self.transport.received
         self._sent_before = self.transport.sent
         self.ending = _UNFINISHED  # until the whole exchange has ended well
@@ -148,13 +115,39 @@ class UpstreamLink(Link):
         """Whether more of the response in this cycle had to be waited for (TCP only)."""
         return self._paused_in == self.served
 
-    async def read_head(self, method: bytes, deadline: float) -> ResponseHead:
+    # -- the request -------------------------------------------------------------------------
+
+    def write_request(self, head: RequestHead, added: Added, body: bytes) -> None:
+        """Queue the request's head, with what the gateway adds to it, and the body at hand."""
+        self.codes = head.body is CHUNKED
+        written = request_for_upstream(head, *added)
+        self._out += written + b"\r\n" + body if body else written + b"\r\n"
+
+    # -- the response ------------------------------------------------------------------------
+
+    def head_at_hand(self, method: bytes) -> ResponseHead | None:
+        """The response's head, if it comes whole with what is at hand now: the usual case.
+
+        None leaves everything to `read_head`.  Raises BadResponse and LinkError.
+        """
+        transport = self.transport
+        if self.buffer or self._out or self.fell_short or transport.error is not None:
+            return None
+        data = transport.receive_now()
+        if not data:
+            return None
+        self.buffer = data
+        return self.next_head(method)
+
+    async def read_head(self, method: bytes) -> ResponseHead:
         """The next response head, interim ones included; its body is then ready to be read.
 
         Raises BadResponse, as soon as what has come can never become a head, and LinkError:
-        RESPONSE_TIMEOUT past `deadline` or, where that is earlier, past `answer_by`, which may be
-        set meanwhile, PEER_CLOSED or PEER_RESET when the origin ended the connection first.
+        RESPONSE_TIMEOUT past `answer_by`, which may be set meanwhile, PEER_CLOSED or PEER_RESET
+        when the origin ended the connection first.
         """
+        transport = self.transport
+        transport.raise_error()
         unfinished: UnfinishedResponse | None = None
         read = 0
         while True:
@@ -166,18 +159,38 @@ class UpstreamLink(Link):
                     unfinished = UnfinishedResponse(method)
                 unfinished.check(self.buffer)
                 read = len(self.buffer)
-            if self.abandoned is not None:
-                raise self.abandoned
-            by = min(self.answer_by, deadline)
-            data = await self._receive(by, CloseReason.RESPONSE_TIMEOUT)
-            if not data:
+            data: bytes | None
+            if transport.received != self._received_before:
+                data = await self._receive(self.answer_by, _LATE)
+            else:  # the usual case, without a coroutine for each step
+                if not transport.readable:
+                    transport.wait_until(self.answer_by, _LATE)
+                    await wait(transport)
+                    if transport.error is not None:
+                        transport.raise_error()
+                if self._out or self.fell_short:
+                    await self._request_unsent()
+                    continue
+                data = transport.receive_now()
+            if data:
+                self.buffer = self.buffer + data if self.buffer else data
+            elif data is not None:
                 raise LinkError(
                     Hop.UPSTREAM,
                     CloseReason.PEER_CLOSED,
                     "the origin closed the connection "
                     + ("inside the response's head" if self.answered else "before it answered"),
                 )
-            self.buffer = self.buffer + data if self.buffer else data
+
+    async def _request_unsent(self) -> None:
+        """The link woke us before our request was sent: it spoke, or the rest has to wait."""
+        if not self._waits_for_batch:
+            await self.send_unsent()
+        elif self.transport.endpoint.has_input():
+            self._out = b""
+            raise self.unasked()
+        else:
+            self.transport.readable = False
 
     async def _receive(self, deadline: float, late: CloseReason) -> bytes:
         """As `Transport.receive`; the rest of a response may be held back until our ACK."""
@@ -195,7 +208,7 @@ class UpstreamLink(Link):
         judged = first and self.served > 1 and came < RECEIVE_SIZE
         at_once = delayed.at_once and not (judged and delayed.take_trial())
         if at_once:
-            transport.acknowledge()
+            transport.endpoint.acknowledge()
         if not judged:
             return await transport.receive(deadline, late)
         began = transport.now()
@@ -242,16 +255,11 @@ class UpstreamLink(Link):
                 return error
         return self.transport.broken(OSError("it spoke, or ended, unasked"))
 
-    def expect_head(self, deadline: float) -> None:
-        """Set `answer_by`, also for a `read_head` that waits already."""
+    def expect_head(self, deadline: float) -> Wait:
+        """Set `answer_by`, also for a `read_head` that waits already; what to wait for."""
         self.answer_by = deadline
-        self.transport.wait_until(deadline)
-
-    def interrupt(self, error: Exception) -> bool:
-        """Nobody wants the response any more: `error` ends the wait for it, begun or to come."""
-        if not self.transport.interrupt(error):
-            self.abandoned = error
-        return True
+        self.transport.wait_until(deadline, _LATE)
+        return self.transport
 
     def end_cycle(self, head: ResponseHead, request_sent: bool) -> None:
         """The response has been read: settle whether the link may serve again.
@@ -291,17 +299,21 @@ class UpstreamLink(Link):
 
         Room to write, where that is watched too, is an event as well and no reason to end.
         """
-        if self.transport.resting and self.transport.is_readable():
+        if self.transport.resting and self.transport.endpoint.has_input():
             self.keeper.on_idle_event(self, hung_up)
 
     def on_lapsed(self) -> None:
         """Its idle limit has passed."""
         self.keeper.on_idle_lapsed(self)
 
+    def on_fault(self, error: Exception) -> None:
+        """Its event met a fault of ours."""
+        self.keeper.on_fault(self, error)
+
     def idle_verdict(self) -> CloseReason:
         """Why an idle link that became readable died; only for the record, it dies anyway."""
         try:
-            data = self.transport.peek()
-        except (LinkError, BlockingIOError):  # an error that the first look has taken with it
+            data = self.transport.endpoint.peek()
+        except OSError:  # perhaps one that the first look has taken with it
             return CloseReason.PEER_RESET
         return CloseReason.UNSOLICITED if data else CloseReason.PEER_CLOSED

@@ -1,10 +1,10 @@
 """Which sockets are ready, and whose time is up: one watch for all the links of a worker.
 
-Readiness (`link.readiness`).  A link parks its task here and is woken straight from the batch of
-events, so that a wait costs no system call and no doomed `recv`; and an idle link's death is seen
-when it happens, by an event, not by a poll or by a task that waits beside it.
+Readiness (`link.readiness`).  Whoever waits for a link is woken straight from the batch of events,
+so that a wait costs no system call and no doomed `recv`; and an idle link's death is seen when it
+happens, by an event, not by a poll or by a task that waits beside it.
 
-Deadlines.  A wait sets a plain attribute (`read_by`, `write_by`).  One heap holds at most one live
+Deadlines.  A wait sets a plain attribute (`read_by`, say).  One heap holds at most one live
 entry for each transport, at or before its nearest deadline; when an entry comes up, whoever is not
 yet due is put back.  Moving a deadline later, as nearly every request does, costs nothing.
 """
@@ -16,16 +16,21 @@ from typing import Protocol
 
 import trio
 
+from hopproxy.link.faults import contain
 from hopproxy.link.readiness import Epoll, Polled, Ready
+from hopproxy.link.stepper import Waker
 
 
 class Timed(Protocol):
-    """What the watch needs of one that has deadlines."""
+    """What has a deadline."""
 
     timer_at: float  # when its live heap entry comes up, inf without one
 
     def on_time(self, now: float) -> float:
         """Its entry came up: expire what is due, return the next deadline (inf for none)."""
+
+    def on_fault(self, error: Exception) -> None:
+        """That met a fault of ours."""
 
 
 class Watched(Ready, Timed, Protocol):
@@ -35,7 +40,7 @@ class Watched(Ready, Timed, Protocol):
 class Watch:
     """Sees readiness and deadlines for every transport of one trio run.
 
-    `now` reads its clock; `later` flushes a sender at the end of the batch of events.
+    `now` reads its clock; `later` lets a sender send at the end of the batch of events.
     """
 
     def __init__(self) -> None:
@@ -72,6 +77,10 @@ class Watch:
     def remove(self, transport: Watched) -> None:
         """Forget a transport; called before its socket is closed."""
         self._readiness.remove(transport)
+        self.forget_deadline(transport)
+
+    def forget_deadline(self, transport: Timed) -> None:
+        """Its deadline is of no interest any more."""
         if transport.timer_at != math.inf:
             transport.timer_at = math.inf
             self._dead += 1
@@ -110,4 +119,29 @@ class Watch:
                 self._dead = max(0, self._dead - 1)
                 continue
             transport.timer_at = math.inf
-            self.wake_at(transport, transport.on_time(now))
+            try:
+                self.wake_at(transport, transport.on_time(now))
+            except Exception as error:
+                contain(transport, error)
+
+
+class Turn:
+    """The wait for one's next turn: everybody else who is ready comes first."""
+
+    __slots__ = ("timer_at", "waker")
+
+    def __init__(self, watch: Watch) -> None:
+        self.waker: Waker | None = None
+        self.timer_at = math.inf
+        watch.wake_at(self, watch.now())
+
+    def on_time(self, now: float) -> float:
+        """It has come."""
+        waker, self.waker = self.waker, None
+        if waker is not None:
+            waker.wake()
+        return math.inf
+
+    def on_fault(self, error: Exception) -> None:
+        """A stepper deals with the faults of its coroutine itself."""
+        raise error

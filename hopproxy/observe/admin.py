@@ -15,13 +15,13 @@ import h11
 import msgspec
 import trio
 
-from hopproxy.listener import close_listener
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.error_log import ErrorLog
 from hopproxy.observe.page import HTML, POLICY
 from hopproxy.observe.recent import Recent
 from hopproxy.observe.snapshot import closes_of, links_of, unready
-from hopproxy.runtime import Runtime
+from hopproxy.server.listener import close_listener
+from hopproxy.server.runtime import Runtime
 
 log = logging.getLogger("hopproxy")
 

@@ -24,7 +24,8 @@ from hopproxy import __version__
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.error_log import ErrorLog
 from hopproxy.observe.snapshot import origins, unready
-from hopproxy.runtime import BUCKETS, Durations, Runtime
+from hopproxy.proxy.tally import BUCKETS, Durations
+from hopproxy.server.runtime import Runtime
 
 
 class Metrics:

@@ -17,7 +17,7 @@ from hopproxy.link.upstream import UpstreamLink
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.wait import Wait
 from hopproxy.record import ORDINARY, CloseRecord, Hop
-from hopproxy.runtime import Runtime
+from hopproxy.server.runtime import Runtime
 from hopproxy.settings.units import address_and_port
 
 Row = dict[str, Any]
@@ -102,13 +102,13 @@ async def _chosen(links: Iterable[L], idle: Iterable[L], most: int | None) -> li
 
 def client_row(link: ClientLink, now: float) -> Row:
     """One client link.  `idle_limit` is null while it is not idle."""
-    idle = link in link.idle_links
+    idle = link in link.clients.idle
     state = "busy"
     if idle:
         state = "idle"
-    elif isinstance(link.awaits, Wait):
+    elif link.driver is not None and isinstance(link.driver.waits_for, Wait):
         state = "waiting"
-    elif is_upgraded(link):
+    elif link.tunnelling:
         state = "upgraded"
     row = _row(link, now, state)
     row["peer"], row["peer_port"] = address_and_port(link.peer)
@@ -122,7 +122,7 @@ def client_row(link: ClientLink, now: float) -> Row:
 def upstream_row(link: UpstreamLink, origin: Origin, client: ClientLink | None, now: float) -> Row:
     """One upstream link, lent to `client`, if to anybody."""
     idle = link in origin.idle
-    state = "idle" if idle else "upgraded" if client and is_upgraded(client) else "busy"
+    state = "idle" if idle else "upgraded" if client and client.tunnelling else "busy"
     if state == "busy" and client is None and link.private:
         state = "private"  # between two requests of the one client it is bound to
     row = _row(link, now, state)
@@ -133,11 +133,6 @@ def upstream_row(link: UpstreamLink, origin: Origin, client: ClientLink | None, 
     row["coupled_to"] = client.number if client is not None else None
     row["busy"] = round(now - client.since, 3) if client is not None else 0.0
     return row
-
-
-def is_upgraded(link: ClientLink) -> bool:
-    """Whether bytes go both ways now: coupled, and no response is awaited any more."""
-    return link.partner is not None and link.awaits is None
 
 
 def _row(link: Link, now: float, state: str) -> Row:

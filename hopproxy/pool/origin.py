@@ -56,28 +56,10 @@ class Origin(Share[UpstreamLink]):
     """
 
     __slots__ = (
-        "address",
-        "authority",
-        "bound",
-        "counted",
-        "delayed_ack",
-        "expectation",
-        "idle_timeout",
-        "known",
-        "label",
-        "last_end",
-        "learned",
-        "limit",
-        "limited",
-        "opened",
-        "proven",
-        "reach",
-        "reused",
-        "settings",
-        "unheard",
-        "unused",
-        "young",
-    )
+        "address", "authority", "bound", "counted", "delayed_ack", "expectation",
+        "idle_timeout", "known", "label", "last_end", "learned", "limit", "limited",
+        "opened", "proven", "reach", "reused", "settings", "unheard", "unused", "young",
+    )  # fmt: skip
 
     def __init__(self, address: OriginAddress, settings: Upstream, known: Known) -> None:
         pool = settings.pool

@@ -1,17 +1,17 @@
 """Lends upstream links and takes them back: the ledger decides, this waits, dials and closes."""
 
+import math
 from functools import partial
 
-import trio
-
 from hopproxy.errors import PoolExhausted, QueueTimeout
+from hopproxy.link.faults import report
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
+from hopproxy.pool.connector import Connector, Opened
 from hopproxy.pool.idle_timeout import usable
-from hopproxy.pool.ledger import Ledger, QueueFull, Share, Waiter
-from hopproxy.pool.opener import Opened, Opener
+from hopproxy.pool.ledger import Ledger, QueueFull, Share
 from hopproxy.pool.origin import Known, Origin
-from hopproxy.pool.wait import Wait, served
+from hopproxy.pool.wait import Wait
 from hopproxy.record import CloseReason, CloseRecord, Closes, Hop, Unused
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import OriginAddress
@@ -30,7 +30,7 @@ class Pool:
     def __init__(self, watch: Watch, max_total: int, closes: Closes) -> None:
         self._watch = watch
         self._closes = closes
-        self.opener = Opener(watch, self)
+        self.connector = Connector(watch, self, closes)
         self._known: dict[OriginAddress, Known] = {}
         self.ledger: Ledger[UpstreamLink] = Ledger(max_total)
         #: Every open link, whatever it does: for those who look.
@@ -59,7 +59,7 @@ class Pool:
             if (link := self.ledger.take_idle(origin)) is None:
                 return None
             transport = link.transport
-            if not ((look or transport.readable) and transport.is_readable()):
+            if not ((look or transport.readable) and transport.endpoint.has_input()):
                 origin.reused += 1
                 link.begin()
                 if link.served == 1:  # dialled for one who was served before it came
@@ -75,83 +75,78 @@ class Pool:
         if reason is not CloseReason.UNSOLICITED:
             origin.saw_close(link, now - link.since, now)
 
-    async def acquire(self, origin: Origin, wait: Wait, *, leave: bool = False) -> UpstreamLink:
+    async def acquire(self, origin: Origin, *, leave: bool = False) -> UpstreamLink:
         """Lend the first link that is released or dialled, in turn with those who wait already.
 
-        A checkpoint.  A cancelled or interrupted caller holds nothing.  Raises PoolExhausted when
-        the queue is full, QueueTimeout past `queue_timeout`, ConnectFailed when a dial failed, and
-        if the caller may `leave` for another origin, Unanswered when this one is slow to accept.
+        Waits.  A caller that leaves holds nothing.  Raises PoolExhausted when the queue is full,
+        QueueTimeout past `queue_timeout`, ConnectFailed when a dial failed, and if the caller may
+        `leave` for another origin, Unanswered when this one is slow to accept.
         """
         why = origin.why_unused()
         if origin.idle:  # none of them will do for this caller
-            return await self.acquire_fresh(origin, wait, why)
+            return await self.acquire_fresh(origin, why)
+        waiting = Wait(self._watch)
         try:
-            self.ledger.enqueue(origin, wait)
+            self.ledger.enqueue(origin, waiting)
         except QueueFull:
             raise PoolExhausted(f"the queue for {origin.label} is full") from None
         self.start_dials(origin)
         try:
-            await served(wait, origin, self._watch.now, leave=leave)
-        except BaseException:  # cancelled, and perhaps served in the same tick: give it back
-            self._leave(origin, wait)
-            raise
-        if wait.error is not None:
-            self._leave(origin, wait)
-            wait.raise_error()
-        link = wait.take()
+            link = await waiting.served(origin, leave=leave)
+        finally:
+            self._leave(origin, waiting)
         if link is None:
-            self._leave(origin, wait)
             raise QueueTimeout(f"no connection to {origin.label} came free in time")
-        return self.begin(origin, link, why) or await self.acquire_fresh(origin, wait)
-
-    def begin(self, origin: Origin, link: UpstreamLink, why: Unused | None) -> UpstreamLink | None:
-        """A link that has served a waiter begins its work; None where it died between the two."""
-        if link.served and link.transport.is_readable():  # it died, or spoke
+        if link.served and link.transport.endpoint.has_input():  # it died, or spoke, between
             self.end_dead(origin, link)
-            return None
+            return await self.acquire_fresh(origin)
         return origin.begin(link, why, self._watch.now())
 
-    def dial_for(self, origin: Origin, waiter: Waiter[UpstreamLink]) -> bool:
-        """Begin a dial on behalf of one who has no task; False where it would have to wait longer.
-
-        It is served, or fails, within `connect_timeout`, unless it leaves before.
-        """
-        if origin.idle or not self.ledger.may_dial(origin):
-            return False
-        self.ledger.enqueue(origin, waiter)
-        self.start_dials(origin)
-        return True
-
-    def leave(self, origin: Origin, waiter: Waiter[UpstreamLink]) -> None:
-        """One who has no task waits no longer."""
-        self.ledger.withdraw(origin, waiter)
+    def _leave(self, origin: Origin, waiting: Wait) -> None:
+        """Nobody waits any more; a link that was served in the same moment is given back."""
+        link = waiting.leave()
+        if not self.ledger.withdraw(origin, waiting) and link is not None:
+            self._settle(origin, link, self._watch.now())
 
     async def acquire_fresh(
-        self, origin: Origin, wait: Wait, why: Unused | None = Unused.REPETITION
+        self, origin: Origin, why: Unused | None = Unused.REPETITION
     ) -> UpstreamLink:
-        """Dial a link for this caller alone: a repetition must not meet another stale one.
+        """Dial a link for this caller alone: a retry must not meet another stale one.
 
-        A checkpoint.  Falls back to `acquire` where every link of the origin is lent.
+        Waits.  A link that comes after the caller has left goes to the pool.  Falls back to
+        `acquire` where every link of the origin is lent.
         """
         due, evicted = self.ledger.start_fresh(origin, in_place=why is Unused.METHOD)
         self.make_room(evicted)
         if not due:
-            return await self.acquire(origin, wait)
+            return await self.acquire(origin)
         self.ledger.dialled(origin)  # lent from now on: no waiter may count on this dial
+        waiting = Wait(self._watch)
+        dial = self.connector.begin(origin, partial(self._dialled_for, waiting))
+        origin.unheard.begin(dial, self._watch.now())
         try:
-            link = await self.opener.open(origin)
-        except BaseException:
-            self.ledger.drop_lent(origin)
-            self.start_dials(origin)
-            raise
-        self.links[link] = origin
+            link = await waiting.settled(math.inf)
+        finally:
+            origin.unheard.ended(dial)
+            served = waiting.leave()
+            if served is not None:
+                self._settle(origin, served, self._watch.now())
+        assert link is not None
         return origin.begin(link, why, self._watch.now())
 
-    def _leave(self, origin: Origin, wait: Wait) -> None:
-        if not self.ledger.withdraw(origin, wait):
-            link = wait.take()
-            if link is not None:
-                self._settle(origin, link, trio.current_time())
+    def _dialled_for(self, waiting: Wait, origin: Origin, opened: Opened) -> None:
+        """A dial for one caller has ended."""
+        if isinstance(opened, UpstreamLink):
+            self.links[opened] = origin
+            if waiting.left:
+                self._settle(origin, opened, self._watch.now())
+            else:
+                waiting.serve(opened)
+            return
+        self.ledger.drop_lent(origin)
+        self.start_dials(origin)
+        if opened is not None:
+            waiting.fail(opened)
 
     # -- taking back -------------------------------------------------------------------------
 
@@ -248,6 +243,12 @@ class Pool:
         self.drop_idle(link, origin.lapsed(link, now))
         origin.outlived(now - link.since if link.served else 0.0, now)
 
+    def on_fault(self, link: UpstreamLink, error: Exception) -> None:
+        """An event of a link met a fault of ours, and nobody waits for it who could be told."""
+        report(error, f"a connection to {link.origin}")
+        self.drop_idle(link, CloseReason.INTERNAL_ERROR)
+        link.close(CloseReason.INTERNAL_ERROR)  # if it is lent, who has it will see it broken
+
     def drop_idle(self, link: UpstreamLink, reason: CloseReason) -> None:
         """Close a link at rest, be it private or not."""
         origin = self.links[link]
@@ -302,7 +303,7 @@ class Pool:
             self.make_room(evicted)
             if due:
                 assert isinstance(turn, Origin)
-                self.opener.begin(turn, self._dialled)
+                self.connector.begin(turn, self._dialled)
             else:
                 following = self.ledger.starved()
                 turn = None if following is turn else following
@@ -325,4 +326,4 @@ class Pool:
     def stop(self) -> None:
         """Call off every dial: nobody is served any more."""
         self.stopped = True
-        self.opener.stop()
+        self.connector.stop()

@@ -22,7 +22,7 @@ class PrivateLink:
         if link.transport.closed:
             return None
         pool.ledger.take_private(origin, link)
-        if link.transport.is_readable():
+        if link.transport.endpoint.has_input():
             pool.end_dead(origin, link)
             pool.start_dials(origin)
             return None

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 
+from hopproxy.link.faults import report
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
-from hopproxy.pool.opener import Opened
+from hopproxy.pool.connector import Opened
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 
@@ -21,12 +22,17 @@ class Trials:
         self._origins = origins
         self._pool = pool
         self._watch = watch
-        pool.opener.plans.update(dict.fromkeys(origins, self.plan))
+        pool.connector.plans.update(dict.fromkeys(origins, self.plan))
         self.plan()
 
     def plan(self) -> None:
         """Something has changed: see to it that the next trial is made in its time."""
         self._watch.wake_at(self, self._next())
+
+    def on_fault(self, error: Exception) -> None:
+        """A fault of ours: try again in a while."""
+        report(error, "a trial of an origin that is down")
+        self._watch.wake_at(self, self._watch.now() + 1.0)
 
     def on_time(self, now: float) -> float:
         """Try those whose time has come."""
@@ -52,9 +58,9 @@ class Trials:
         due, evicted = (False, None) if pool.closing else pool.ledger.start_trial(origin)
         pool.make_room(evicted)
         if due:
-            pool.opener.begin(origin, self._ended, trial=True)
+            pool.connector.begin(origin, self._ended, trial=True)
         else:
-            pool.opener.untold(origin)
+            pool.connector.untold(origin)
 
     def _ended(self, origin: Origin, opened: Opened) -> None:
         """A trial has ended; its link, if one was made, goes to whoever waits."""

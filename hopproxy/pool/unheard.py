@@ -8,6 +8,7 @@ whichever upstream holds it: one that is idle by then, or else the next that wou
 import math
 from collections.abc import Callable, Sequence
 
+from hopproxy.link.faults import report
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.ledger import Share
@@ -96,6 +97,11 @@ class Unheard:
         times = [at + self.width.within + 0.001 for at, _ in self._freed.values()]
         return min([at for at in [*times, self._due()] if at > now], default=math.inf)
 
+    def on_fault(self, error: Exception) -> None:
+        """A fault of ours: the silent links wait on, and are looked at again."""
+        report(error, "a look at links that stay silent")
+        self._watch.wake_at(self, self._watch.now() + self.width.patience)
+
     def _due(self) -> float:
         """When the one that has been silent for longest may cost an idle link its place."""
         if not self.waiting or len(self._freed) >= self.width.at_once:
@@ -110,7 +116,7 @@ class Unheard:
                 return True
             if silent.transport.received:  # its response goes on still: nobody has told of it
                 self.heard(silent, now)
-            elif silent.transport.is_taken_up():
+            elif silent.transport.endpoint.is_taken_up():
                 del self.waiting[silent]  # it is the origin that takes its time
             elif silent.uploading and not silent.transport.waits_for_room:
                 del self.waiting[silent]  # the request is not whole: it is silent from now on

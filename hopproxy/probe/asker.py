@@ -7,14 +7,15 @@ import trio
 
 from hopproxy import __version__
 from hopproxy.errors import HopError, LinkError
-from hopproxy.link.endpoint import QUICKACK
+from hopproxy.link.endpoint import QUICKACK, Plain
+from hopproxy.link.stepper import in_task
 from hopproxy.link.tcp import round_trip
 from hopproxy.link.transport import Transport
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.message import ResponseHead
+from hopproxy.pool.connector import connect
 from hopproxy.pool.delayed_ack import DelayedAck
-from hopproxy.pool.opener import connect
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import OriginAddress
@@ -58,7 +59,7 @@ class Asker:
 
     async def __aenter__(self) -> Self:
         sock = await connect(self._target.address, PATIENCE, self._watch)
-        transport = Transport(sock, self._watch, Hop.UPSTREAM)
+        transport = Transport(Plain(sock), self._watch, Hop.UPSTREAM)
         self.link = UpstreamLink(transport, str(self._target.address), self, self._target.limits)
         self._delays_acks = sock.family != socket.AF_UNIX and QUICKACK is not None
         self._rtt = round_trip(sock)
@@ -85,25 +86,33 @@ class Asker:
 
     async def send(self, data: bytes) -> None:
         """Send bytes.  Raises LinkError."""
-        await self.link.send(data)
+        await in_task(self.link.send(data))
 
     async def head(self, method: bytes, patience: float = PATIENCE) -> ResponseHead | None:
         """The next head, an interim one included; None when none came in time.  Raises HopError."""
         try:
-            return await self.link.read_head(method, trio.current_time() + patience)
+            return await self._read_head(method, patience)
         except LinkError as error:
             if error.reason is CloseReason.RESPONSE_TIMEOUT:
                 return None
             raise
 
+    async def _read_head(self, method: bytes, patience: float) -> ResponseHead:
+        self.link.expect_head(trio.current_time() + patience)
+        return await in_task(self.link.read_head(method))
+
     async def answer(self, method: bytes = b"GET") -> ResponseHead:
         """The final response, its body read.  Raises HopError."""
-        head = await self.link.read_head(method, trio.current_time() + PATIENCE)
+        head = await self._read_head(method, PATIENCE)
         while head.status < 200:
-            head = await self.link.read_head(method, trio.current_time() + PATIENCE)
-        while await self.link.read_body():
+            head = await self._read_head(method, PATIENCE)
+        while await self.read_body():
             pass
         return head
+
+    async def read_body(self) -> bytes:
+        """The next bytes of the body, b"" at its end.  Raises HopError."""
+        return await in_task(self.link.read_body())
 
     async def ending(self, patience: float) -> Ending:
         """Say nothing until the origin ends the connection, or for so long."""
@@ -111,7 +120,8 @@ class Asker:
         try:
             if self.link.buffer:
                 return Ending("bytes", 0.0)
-            data = await self.link.transport.receive(began + patience, CloseReason.IDLE_TIMEOUT)
+            receiving = self.link.transport.receive(began + patience, CloseReason.IDLE_TIMEOUT)
+            data = await in_task(receiving)
             how = "bytes" if data else "FIN"
         except LinkError as error:
             how = "" if error.reason is CloseReason.IDLE_TIMEOUT else "RST"
@@ -135,3 +145,7 @@ class Asker:
 
     def on_hint(self, link: UpstreamLink, timeout: float) -> None:
         """The head has it too."""
+
+    def on_fault(self, link: UpstreamLink, error: Exception) -> None:
+        """Of the probe itself: it is raised where the watch runs."""
+        raise error

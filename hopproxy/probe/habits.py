@@ -146,7 +146,7 @@ async def early(target: Target, watch: Watch) -> str:
         head = await asker.head(b"OPTIONS", SOON)
         if head is None:
             return "reads the whole body before it answers"
-        while await asker.link.read_body():
+        while await asker.read_body():
             pass
         ending = await asker.ending(SOON)
         return f"answers {head.status} early, {'closes' if ending.how else 'keeps reading'}"

@@ -68,7 +68,7 @@ async def _is_answered(asker: Asker, patience: float) -> bool:
         head = await asker.head(b"GET", patience)
         while head is not None and head.status < 200:
             head = await asker.head(b"GET", patience)
-        while head is not None and await asker.link.read_body():
+        while head is not None and await asker.read_body():
             pass
     except HopError:
         return False

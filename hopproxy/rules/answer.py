@@ -13,7 +13,8 @@ ALLOWED = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 _SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
 
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: What we tell a client ourselves where the origin does not (RFC 9110 section 10.1.1).
+CONTINUE = ResponseHead(100, b"Continue", 1, [], [])
 
 
 def reason_phrase(status: int) -> bytes:

@@ -164,22 +164,15 @@ def _next_connection(head: RequestHead) -> list[bytes]:
     return lines
 
 
-def response_for_client(head: ResponseHead, added: bytes) -> bytes:
-    """The response's head for the client hop, up to and without the empty line.
+def response_lines(head: ResponseHead) -> list[bytes]:
+    """The fields of a response that pass to the client's hop, whatever protocol that speaks.
 
-    `added` are whole lines: Date where it is missing, Via, and what the gateway decided about the
-    client's connection and the body's framing on it.
+    Its framing and its persistence are written there (`link.stream`).
     """
-    memo = head.rewritten
-    if memo is not None and memo[0] == added:
-        return memo[1]
     lines = end_to_end(head, _RESPONSE_OWN)
     if head.status < 200 or head.status == 204:
         lines = without_length(lines)
-    lines.append(added)
-    written = b"HTTP/1.1 %d %b\r\n%b" % (head.status, head.reason, b"\r\n".join(lines))
-    head.rewritten = (added, written)
-    return written
+    return lines
 
 
 def end_to_end(head: Head, own: frozenset[Kind]) -> list[bytes]:

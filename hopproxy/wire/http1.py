@@ -23,6 +23,7 @@ from hopproxy.message import (
     list_of,
 )
 from hopproxy.rules.framing import frame_request, frame_response, read_options
+from hopproxy.rules.hop import response_lines
 from hopproxy.rules.persistence import settle_persistence
 from hopproxy.rules.target import settle_target
 from hopproxy.rules.upgrade import settle_upgrade
@@ -152,6 +153,22 @@ def _settle_response(head: ResponseHead, method: bytes) -> None:
     read_options(head, BadResponse)
     frame_response(head, method)
     settle_persistence(head)
+
+
+def write_response(head: ResponseHead, added: bytes) -> bytes:
+    """A response's head as it goes out in HTTP/1.1, its empty line with it.
+
+    `added` are whole lines: those that the gateway adds (Date, Via), and what the client's link
+    says of the body's framing and of its own persistence.
+    """
+    memo = head.rewritten
+    if memo is not None and memo[0] == added:
+        return memo[1]
+    lines = response_lines(head)
+    lines.append(added)
+    written = b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, b"\r\n".join(lines))
+    head.rewritten = (added, written)
+    return written
 
 
 def _odd_request(raw: bytes, limits: HeadLimits) -> RequestHead:

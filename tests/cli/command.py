@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,11 +15,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests import drivers
+
 #: Seconds until a process must have said or done what is waited for.
 PATIENCE = 20.0
 STEP = 0.02
 
-HOPPROXY = (sys.executable, "-m", "hopproxy.cli")
+HOPPROXY = tuple(drivers.COMMAND)
 
 
 class Command:

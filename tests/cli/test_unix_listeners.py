@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hopproxy.listener import CannotBind, close_listener, open_listener
+from hopproxy.server.listener import CannotBind, close_listener, open_listener
 from hopproxy.settings.units import Bind
 from tests.cli.command import answering, finished, free_port, hopproxy
 

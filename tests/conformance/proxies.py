@@ -10,13 +10,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import drivers
 from tests.conformance.case import Case, Stage
 from tests.conformance.groups import GROUPS, Group
 from tests.conformance.origin import Origin
@@ -83,7 +83,7 @@ def hopproxy(cases: Sequence[Case], directory: Path) -> Proxy:
     settings = hopproxy_settings(cases, origins, port)
     config = directory / "hopproxy.yaml"
     config.write_text(json.dumps(settings, indent=1))
-    command = [sys.executable, "-m", "hopproxy.cli", "run", "--config", str(config)]
+    command = [*drivers.COMMAND, "run", "--config", str(config)]
     return started(Proxy("hopproxy", port, origins, directory=directory), command)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from hopproxy.dev.settings import ADMIN, SITE, bind_of, dev_settings, open_at, origin_of
 from hopproxy.dev.start import url
-from hopproxy.listener import CannotBind
+from hopproxy.server.listener import CannotBind
 from hopproxy.settings.agreement import contradictions
 from hopproxy.settings.amounts import Misread
 from hopproxy.settings.reader import read

@@ -8,8 +8,8 @@ import pytest
 import trio
 import trio.testing
 
-from hopproxy.listener import open_listener
 from hopproxy.record import CloseReason, Hop
+from hopproxy.server.listener import open_listener
 from hopproxy.settings.units import Bind
 from tests.raw_peers import GET, OK, Origin, Peer
 from tests.wire_pair import Hops

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import drivers
 from tests.cli.command import Command, answering, free_port, get, hopproxy, write_settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -105,7 +106,7 @@ def test_a_full_disk_under_the_access_log_costs_lines_and_no_request(tmp_path: P
     file, url = write_settings(tmp_path, port, f'admin: {{bind: "127.0.0.1:{admin}"}}')
     with open("/dev/full", "wb") as full, answering(port):
         process = subprocess.Popen(
-            [sys.executable, "-m", "hopproxy.cli", "run", "--config", str(file)],
+            [*drivers.COMMAND, "run", "--config", str(file)],
             stdout=full,
             stderr=subprocess.PIPE,
         )

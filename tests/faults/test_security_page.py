@@ -9,9 +9,9 @@ from hopproxy.link import splice
 from hopproxy.link.link import MAX_EMPTY_LINES
 from hopproxy.observe.admin import MOST_CONNECTIONS
 from hopproxy.pool import resolver
+from hopproxy.proxy.upload import KEPT
 from hopproxy.rules.framing import MAX_OPTIONS
 from hopproxy.settings.reference import reference
-from hopproxy.upload import KEPT
 from hopproxy.wire.chunked import MAX_EXTENSIONS, MAX_LINE, MAX_TRAILERS
 from tests.faults.test_refusals import TABLE
 

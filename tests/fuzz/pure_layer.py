@@ -12,7 +12,6 @@ from hopproxy.rules.hop import (
     Underscores,
     check_options,
     request_for_upstream,
-    response_for_client,
 )
 from hopproxy.wire import http1
 from hopproxy.wire.chunked import ChunkedError, ChunkedReader, chunk, last_chunk
@@ -114,7 +113,7 @@ def _response(raw: bytes, rest: bytes) -> tuple[Written | None, bytes]:
     chunked = head.body in (Body.CHUNKED, Body.UNTIL_CLOSE)
     if chunked:
         added += b"Transfer-Encoding: chunked\r\n"
-    out = response_for_client(head, added) + b"\r\n"
+    out = http1.write_response(head, added)
     body, end, behind = _body(head, rest)
     if behind is None or head.status == 101:
         return None, b""

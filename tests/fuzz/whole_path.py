@@ -13,15 +13,15 @@ from typing import Any
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from hopproxy.carriage import Carriage
-from hopproxy.gateway import Gateway
 from hopproxy.link.dial import Dial, Target
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
+from hopproxy.proxy import attempt
 from hopproxy.record import CloseReason, ExchangeRecord
-from hopproxy.runtime import Runtime
+from hopproxy.server.gateway import Gateway
+from hopproxy.server.runtime import Runtime
 from hopproxy.settings.schema import ClientSettings, Settings, Upstream
 from hopproxy.settings.units import OriginAddress
 from tests.fuzz import verdict
@@ -55,7 +55,8 @@ class Stage:
         self.clients: list[End] = []
         self.origins: list[End] = []
         self._by_fd: dict[int, End] = {}
-        self._gateway = Gateway(runtime, nursery, self.records.append)
+        self._gateway = Gateway(runtime, nursery)
+        runtime.terms.log = self.records.append
         self._replies: list[tuple[bytes, ...]] = []
 
     def answer(self, dial: Dial) -> None:
@@ -66,26 +67,26 @@ class Stage:
         self._by_fd[near.fileno()] = self.origins[-1]
         trio.lowlevel.current_trio_token().run_sync_soon(dial.settle, near)
 
-    def note(self, carriage: Carriage) -> None:
+    def note(self, one: attempt.Attempt) -> None:
         """A request goes out on a link."""
-        end = self._by_fd[carriage.upstream.transport.fd]
-        self.attempts.append(Attempt(end, carriage.record, len(end.said)))
+        end = self._by_fd[one.link.transport.fd]
+        self.attempts.append(Attempt(end, one.record, len(end.said)))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Dial and note in the place of, and beside, what hopproxy does."""
-        lend = Carriage.lend
+        begin_on = attempt.Attempt.begin
 
-        def noted(carriage: Carriage, pool: Pool, origin: Origin, upstream: UpstreamLink) -> None:
-            lend(carriage, pool, origin, upstream)
-            self.note(carriage)
+        def noted(one: attempt.Attempt, pool: Pool, origin: Origin, upstream: UpstreamLink) -> None:
+            begin_on(one, pool, origin, upstream)
+            self.note(one)
 
         def begin(dial: Dial, _: list[Target]) -> None:
             self.answer(dial)
 
         places: list[tuple[Any, str, Any, Any]] = [
             (Dial, "begin", Dial.begin, begin),
-            (Carriage, "lend", lend, noted),
+            (attempt.Attempt, "begin", begin_on, noted),
         ]
         for owner, name, _, ours in places:
             setattr(owner, name, ours)

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 
-from hopproxy.listener import open_listener
+from hopproxy.server.listener import open_listener
 from hopproxy.settings.schema import ClientSettings
 from hopproxy.settings.units import Bind
 
@@ -14,7 +14,7 @@ SCRIPT = """
 import errno, resource, socket, time
 import trio, trio.testing
 from hopproxy.link.watch import Watch
-from hopproxy.listener import Intake, open_listener
+from hopproxy.server.listener import Intake, open_listener
 from hopproxy.settings.units import Bind
 
 class Clients:

@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from hopproxy.link.dial import Target, _in_turn
-from hopproxy.listener import open_listener
 from hopproxy.record import CloseReason
+from hopproxy.server.listener import open_listener
 from hopproxy.settings.schema import Upstream
 from hopproxy.settings.units import Bind, OriginAddress
 from tests.names import Names

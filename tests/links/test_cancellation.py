@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from hopproxy.errors import HopError
-from hopproxy.gateway import Gateway
-from hopproxy.pool.wait import Wait
+from hopproxy.link.stepper import in_task
+from hopproxy.server.gateway import Gateway
 from tests.cancel_everywhere import Scenario, Victim, everywhere
 from tests.raw_peers import GET, OK, Origin, Peer
 from tests.wire_pair import Hops
@@ -46,8 +46,9 @@ async def served(hops: Hops, victim: Victim, nursery: trio.Nursery) -> Peer:
     async def serve() -> None:
         with victim.scope:
             async with trio.open_nursery() as connections:
-                gateway = Gateway(hops.runtime, connections, hops.records)
+                gateway = Gateway(hops.runtime, connections)
                 gateway.admit(near, "")
+                gateway.move_to_tasks()
                 try:
                     await trio.sleep_forever()
                 finally:
@@ -78,7 +79,9 @@ async def three_callers_of_one_link(hops: Hops, victim: Victim) -> None:
     done = []
 
     async def call(number: int) -> None:
-        link = pool.acquire_now(share) or await pool.acquire(share, Wait())
+        link = pool.acquire_now(share)
+        if link is None:
+            link = await in_task(pool.acquire(share))
         try:
             await trio.sleep(1)
             link.ending = None

@@ -13,7 +13,7 @@ import trio.testing
 from hopproxy.errors import ConnectFailed, LocalShortage
 from hopproxy.link.watch import Watch
 from hopproxy.observe.snapshot import Row, links_of, unready
-from hopproxy.pool.opener import connect
+from hopproxy.pool.connector import connect
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.units import OriginAddress
 from tests.names import Names

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import trio
 
-from hopproxy.listener import open_listener
 from hopproxy.observe.snapshot import origin_row
 from hopproxy.pool.expectation import BELIEVED_FOR
 from hopproxy.pool.pool import GREETING
 from hopproxy.record import CloseReason, Hop, Unused
+from hopproxy.server.listener import open_listener
 from hopproxy.settings.schema import Pool
 from hopproxy.settings.units import Bind
 from tests.raw_peers import GET, OK, Origin, Peer, get

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from hopproxy.link import tcp
-from hopproxy.pool import opener
+from hopproxy.pool import connector
 from hopproxy.settings.units import parse_network
 from tests.cli.test_serving import has_ipv6
 from tests.raw_peers import OK, Message
@@ -163,7 +163,7 @@ async def test_our_own_port_is_asked_for_once_for_each_link(
         asked.append(sock)
         return tcp.local_port(sock)
 
-    monkeypatch.setattr(opener, "local_port", counted)
+    monkeypatch.setattr(connector, "local_port", counted)
     await tcp_hops.start()
     client, upstream = await tcp_hops.pair()
     for _ in range(4):

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from hopproxy.link.tcp import tune
-from hopproxy.listener import open_listener
+from hopproxy.server.listener import open_listener
 from hopproxy.settings.units import Bind
 
 

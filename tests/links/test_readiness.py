@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
+import queue
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import pytest
 import trio
+from outcome import Outcome
 
 from hopproxy.link import readiness
+from hopproxy.link.endpoint import Plain
+from hopproxy.link.stepper import in_task
 from hopproxy.link.transport import Transport
 from hopproxy.link.watch import Watch
 from hopproxy.record import CloseReason, Hop
@@ -48,6 +55,7 @@ class Told:
         self.timer_at = float("inf")
         self.act = act
         self.events = 0
+        self.fault: Exception | None = None
 
     def on_event(self, hung_up: bool) -> None:
         self.events += 1
@@ -55,6 +63,9 @@ class Told:
 
     def on_time(self, now: float) -> float:
         return float("inf")
+
+    def on_fault(self, error: Exception) -> None:
+        self.fault = error
 
 
 async def test_an_event_that_wakes_nobody_is_told_without_a_turn_of_trio() -> None:
@@ -119,21 +130,24 @@ async def test_threads_timers_and_sockets_of_trio_are_served_while_the_hook_wait
     await trio.to_thread.run_sync(partial(in_real_time, mixed))
 
 
-async def test_a_fault_in_an_event_is_raised_where_the_watch_runs() -> None:
+async def test_a_fault_in_an_event_is_told_to_its_owner_and_ends_nothing_else(
+    watch: Watch,
+) -> None:
     def fall() -> None:
         raise ZeroDivisionError
 
-    near, far = socket.socketpair()
-    with near, far:
-        with pytest.RaisesGroup(pytest.RaisesGroup(ZeroDivisionError)):
-            async with trio.open_nursery() as nursery:
-                watch = Watch()
-                nursery.start_soon(watch.run)
-                await trio.testing.wait_all_tasks_blocked()
-                watch.add(Told(near, fall))
-                far.send(b"x")
-                await trio.sleep(5)
-                nursery.cancel_scope.cancel()
+    pairs = [socket.socketpair() for _ in range(2)]
+    faulty = Told(pairs[0][0], fall)
+    other = Told(pairs[1][0], lambda: None)
+    for told, (_, far) in zip((faulty, other), pairs, strict=True):
+        watch.add(told)
+        far.send(b"x")
+    await trio.testing.wait_all_tasks_blocked()
+    assert isinstance(faulty.fault, ZeroDivisionError)
+    assert (other.events, other.fault) == (1, None)
+    for near, far in pairs:
+        near.close()
+        far.close()
 
 
 async def test_after_the_longest_wait_of_trio_the_watch_still_hears(
@@ -146,10 +160,10 @@ async def test_after_the_longest_wait_of_trio_the_watch_still_hears(
         async with trio.open_nursery() as nursery:
             watch = Watch()
             nursery.start_soon(watch.run)
-            transport = Transport(near, watch, Hop.CLIENT)
+            transport = Transport(Plain(near), watch, Hop.CLIENT)
             threading.Timer(0.4, far.send, [b"x"]).start()
             began = time.monotonic()
-            await transport.receive(math.inf, CloseReason.IDLE_TIMEOUT)
+            await in_task(transport.receive(math.inf, CloseReason.IDLE_TIMEOUT))
             assert time.monotonic() - began < 0.55, "heard only when the next wait was over"
             transport.close()
             far.close()
@@ -159,14 +173,17 @@ async def test_after_the_longest_wait_of_trio_the_watch_still_hears(
 
 
 class Sender:
-    """Notes when it is flushed."""
+    """Notes when it sends."""
 
     def __init__(self, name: str, course: list[str]) -> None:
         self.name = name
         self.course = course
 
-    def flush(self) -> None:
+    def send_queued(self) -> None:
         self.course.append(f"sends {self.name}")
+
+    def on_fault(self, error: Exception) -> None:
+        raise error
 
 
 async def test_what_a_batch_wants_to_send_goes_out_at_its_end(
@@ -201,9 +218,10 @@ async def test_a_second_watch_of_a_run_is_nested() -> None:
             await trio.testing.wait_all_tasks_blocked()
         for watch in watches:
             near, far = socket.socketpair()
-            link = Transport(near, watch, Hop.CLIENT)
+            link = Transport(Plain(near), watch, Hop.CLIENT)
             far.send(b"hello")
-            assert await link.receive(trio.current_time() + 5, CloseReason.IDLE_TIMEOUT) == b"hello"
+            receiving = link.receive(trio.current_time() + 5, CloseReason.IDLE_TIMEOUT)
+            assert await in_task(receiving) == b"hello"
             link.close()
             far.close()
         nursery.cancel_scope.cancel()
@@ -221,3 +239,61 @@ async def test_without_a_word_of_the_kernel_the_epoll_is_nested(
     upstream.close()
     await hops.quiet()
     assert hops.closes(Hop.UPSTREAM) == [CloseReason.PEER_CLOSED]
+
+
+def test_as_a_guest_of_another_loop_the_watch_does_not_hold_it_up() -> None:
+    host: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+    ended: list[Outcome[None]] = []
+
+    async def serve() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Watch().run)
+            await trio.sleep(0.5)
+            nursery.cancel_scope.cancel()
+
+    trio.lowlevel.start_guest_run(
+        serve, run_sync_soon_threadsafe=host.put, done_callback=ended.append
+    )
+    longest = 0.0
+    while not ended:
+        began = time.monotonic()
+        with suppress(queue.Empty):
+            host.get(timeout=0.01)()
+        longest = max(longest, time.monotonic() - began)
+    ended[0].unwrap()
+    assert longest < 0.25, "the loop was held up for as long as trio had nothing to do"
+
+
+FORKED = """
+import os, select, trio
+from hopproxy.link.watch import Watch
+
+inherited = select.epoll()
+pipes = [os.pipe() for _ in range(40)]
+for read_end, _ in pipes:
+    inherited.register(read_end, select.EPOLLIN)
+if child := os.fork():
+    raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+for ends in pipes:
+    for end in ends:
+        os.close(end)  # the numbers are free for others, and the inherited epoll knows them still
+
+async def main():
+    async with trio.open_nursery() as nursery:
+        watch = Watch()
+        nursery.start_soon(watch.run)
+        await trio.sleep(0.05)
+        loop = watch._readiness._loop
+        assert loop not in (-1, inherited.fileno()), loop
+        nursery.cancel_scope.cancel()
+
+trio.run(main)
+os._exit(0)
+"""
+
+
+def test_an_epoll_inherited_over_a_fork_is_not_taken_for_trios() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stderr) == (0, "")

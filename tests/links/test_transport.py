@@ -11,6 +11,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from hopproxy.errors import LinkError
+from hopproxy.link.endpoint import Plain
+from hopproxy.link.stepper import in_task
 from hopproxy.link.transport import Transport
 from hopproxy.link.watch import Watch
 from hopproxy.record import CloseReason, Hop
@@ -23,7 +25,7 @@ class Pair:
 
     def __init__(self, watch: Watch) -> None:
         near, self.far = socket.socketpair()
-        self.transport = Transport(near, watch, Hop.CLIENT)
+        self.transport = Transport(Plain(near), watch, Hop.CLIENT)
 
     def close(self) -> None:
         """Close both ends."""
@@ -52,7 +54,7 @@ async def pair(watch: Watch) -> AsyncIterator[Pair]:
 async def reason_of(transport: Transport, deadline: float = math.inf) -> CloseReason:
     """Why a receive fails."""
     with pytest.raises(LinkError) as failure:
-        await transport.receive(deadline, LATE)
+        await in_task(transport.receive(deadline, LATE))
     return failure.value.reason
 
 
@@ -61,7 +63,7 @@ async def test_a_wait_ends_with_the_bytes_that_come(pair: Pair) -> None:
 
         @nursery.start_soon
         async def _() -> None:
-            assert await pair.transport.receive(math.inf, LATE) == b"x"
+            assert await in_task(pair.transport.receive(math.inf, LATE)) == b"x"
 
         await wait_all_tasks_blocked()
         pair.far.send(b"x")
@@ -77,9 +79,9 @@ async def test_a_wait_ends_at_its_deadline_exactly(pair: Pair) -> None:
 async def test_bytes_are_read_before_the_fin_behind_them(pair: Pair) -> None:
     pair.far.send(b"last")
     pair.far.shutdown(socket.SHUT_WR)
-    assert await pair.transport.receive(math.inf, LATE) == b"last"
+    assert await in_task(pair.transport.receive(math.inf, LATE)) == b"last"
     for _ in range(2):
-        assert await pair.transport.receive(math.inf, LATE) == b"", "a FIN stays a FIN"
+        assert await in_task(pair.transport.receive(math.inf, LATE)) == b"", "a FIN stays a FIN"
 
 
 async def test_a_deadline_moved_later_or_earlier_is_the_one_that_counts(pair: Pair) -> None:
@@ -92,9 +94,9 @@ async def test_a_deadline_moved_later_or_earlier_is_the_one_that_counts(pair: Pa
             assert trio.current_time() - began == 20
 
         await trio.sleep(5)
-        transport.wait_until(began + 30)
+        transport.wait_until(began + 30, LATE)
         await trio.sleep(10)
-        transport.wait_until(began + 20)
+        transport.wait_until(began + 20, LATE)
 
 
 async def test_a_peer_that_takes_nothing_ends_the_send(pair: Pair) -> None:
@@ -103,7 +105,7 @@ async def test_a_peer_that_takes_nothing_ends_the_send(pair: Pair) -> None:
     assert 0 < count < len(data)
     began = trio.current_time()
     with pytest.raises(LinkError) as failure:
-        await pair.transport.send_rest(memoryview(data)[count:], 7)
+        await in_task(pair.transport.send_rest(memoryview(data)[count:], 7))
     assert failure.value.reason is CloseReason.WRITE_TIMEOUT
     assert trio.current_time() - began == 7
 
@@ -112,7 +114,7 @@ async def test_each_byte_accepted_renews_the_patience_of_a_send(pair: Pair) -> N
     data = bytes(1_000_000)
     count = pair.transport.send_now(data)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(pair.transport.send_rest, memoryview(data)[count:], 7)
+        nursery.start_soon(in_task, pair.transport.send_rest(memoryview(data)[count:], 7))
         left = len(data)
         while left:
             await trio.sleep(5)
@@ -130,7 +132,7 @@ async def test_closing_wakes_whoever_reads_and_whoever_writes(pair: Pair) -> Non
 
     async def write() -> None:
         with pytest.raises(LinkError) as failure:
-            await pair.transport.send_rest(rest, 100)
+            await in_task(pair.transport.send_rest(rest, 100))
         reasons.append(failure.value.reason)
 
     async with trio.open_nursery() as nursery:
@@ -154,15 +156,15 @@ async def test_an_interrupt_reaches_who_waits_and_nobody_else(pair: Pair) -> Non
         assert pair.transport.interrupt(gone)
         assert not pair.transport.interrupt(gone), "it is told once"
     pair.far.send(b"x")
-    assert await pair.transport.receive(math.inf, LATE) == b"x", "and is over then"
+    assert await in_task(pair.transport.receive(math.inf, LATE)) == b"x", "and is over then"
 
 
 async def test_a_cancelled_wait_leaves_the_transport_as_it_was(pair: Pair) -> None:
     with trio.move_on_after(3):
-        await pair.transport.receive(math.inf, LATE)
+        await in_task(pair.transport.receive(math.inf, LATE))
     assert not pair.transport.interrupt(LinkError(Hop.CLIENT, LATE, "nobody waits"))
     pair.far.send(b"x")
-    assert await pair.transport.receive(math.inf, LATE) == b"x"
+    assert await in_task(pair.transport.receive(math.inf, LATE)) == b"x"
 
 
 async def test_deadlines_of_many_are_kept_in_order(watch: Watch) -> None:
@@ -201,7 +203,7 @@ async def test_a_watch_that_has_ended_lets_links_close_and_takes_no_more() -> No
     pair.close()
     near, far = socket.socketpair()
     with near, far, pytest.raises(OSError, match="watch has ended"):
-        Transport(near, watch, Hop.CLIENT)
+        Transport(Plain(near), watch, Hop.CLIENT)
 
 
 async def test_a_peer_that_is_always_ahead_does_not_starve_the_others(pair: Pair) -> None:
@@ -217,6 +219,6 @@ async def test_a_peer_that_is_always_ahead_does_not_starve_the_others(pair: Pair
     async with trio.open_nursery() as nursery:
         nursery.start_soon(other)
         for _ in range(1000):
-            assert await pair.transport.receive(math.inf, LATE, 1) == b"\0"
+            assert await in_task(pair.transport.receive(math.inf, LATE, 1)) == b"\0"
         nursery.cancel_scope.cancel()
     assert turns >= 50

@@ -14,13 +14,13 @@ from typing import Any
 
 import trio
 
-from hopproxy.listener import open_listener
 from hopproxy.observe.access_log import AccessLog
-from hopproxy.runtime import Runtime
+from hopproxy.server.listener import open_listener
+from hopproxy.server.runtime import Runtime
+from hopproxy.server.worker import Sockets, Worker
 from hopproxy.settings.schema import Admin as AdminSettings
 from hopproxy.settings.schema import ClientSettings, Pool, Settings, Upstream
 from hopproxy.settings.units import Bind, Network, OriginAddress
-from hopproxy.worker import Sockets, Worker
 
 ANYWHERE = Bind("tcp", "127.0.0.1", 0)
 PATIENCE = 10.0

@@ -9,8 +9,8 @@ import trio
 import trio.testing
 
 from hopproxy.observe.recent import KEPT, Recent
+from hopproxy.proxy.tally import Tally
 from hopproxy.record import ORDINARY, CloseReason, CloseRecord, Closes, Hop
-from hopproxy.runtime import Tally
 from tests.observe.stage import eventually, stage
 
 

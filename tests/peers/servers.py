@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import drivers
 from tests.conftest import needs
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +129,7 @@ def configured(settings: str, port: int, directory: Path) -> Iterator[Server]:
 
 
 def hopproxy_command(config: Path) -> list[str]:
-    return [sys.executable, "-m", "hopproxy.cli", "run", "--config", str(config)]
+    return [*drivers.COMMAND, "run", "--config", str(config)]
 
 
 @contextlib.contextmanager

@@ -33,6 +33,8 @@ def pauses() -> Pauses:
 
 def serve_either(peer: socket.socket) -> None:
     """Answer GET /SIZE with so many bytes, and POST /SIZE after having read so many, slowly."""
+    if not peer.recv(1, socket.MSG_PEEK):
+        return  # the proxy tried whether this origin can be reached
     method, target, _ = read_head(peer).split(b" ", 2)
     size = int(target[1:])
     if method == b"GET":

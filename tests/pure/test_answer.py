@@ -23,7 +23,7 @@ from hopproxy.rules.answer import (
     proxy_status,
     reason_phrase,
 )
-from hopproxy.rules.hop import response_for_client
+from hopproxy.wire.http1 import write_response
 from tests.pure.search import get, response
 
 
@@ -70,7 +70,7 @@ def test_a_method_that_is_not_allowed_is_told_which_are() -> None:
 def test_an_answer_is_whole() -> None:
     head, body = plain_answer(418, b"tea", [b"X: 1"], b"text/tea")
     assert (head.body, head.length) == (Body.SIZED, 3)
-    written = response_for_client(head, b"Connection: close\r\n")
+    written = write_response(head, b"Connection: close\r\n").removesuffix(b"\r\n")
     assert written.startswith(b"HTTP/1.1 418 I'm a Teapot\r\n")
     for line in (b"Content-Type: text/tea", b"Content-Length: 3", b"X: 1", b"Connection: close"):
         assert b"\r\n" + line + b"\r\n" in written
@@ -91,7 +91,9 @@ def test_a_detail_cannot_leave_its_quotes(detail: str) -> None:
 
 
 def test_continue_is_an_interim_response() -> None:
-    head = response(CONTINUE.removesuffix(b"\r\n\r\n"), b"POST")
+    written = write_response(CONTINUE, b"")
+    assert written == b"HTTP/1.1 100 Continue\r\n\r\n"
+    head = response(written.removesuffix(b"\r\n\r\n"), b"POST")
     assert not isinstance(head, HopError)
     assert head.status == 100
 

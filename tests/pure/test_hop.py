@@ -11,8 +11,8 @@ from hopproxy.rules.hop import (
     check_options,
     end_to_end_trailers,
     request_for_upstream,
-    response_for_client,
 )
+from hopproxy.wire.http1 import write_response
 from tests.pure.search import answer, get, request, search
 
 VIA = b"Via: 1.1 hopproxy\r\n"
@@ -27,7 +27,7 @@ def upstream(head: RequestHead, underscores: Underscores = Underscores.SHADOW) -
 
 def client(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK") -> list[bytes]:
     """The lines that reach the client."""
-    written = response_for_client(answer(*lines, start=start), VIA)
+    written = write_response(answer(*lines, start=start), VIA).removesuffix(b"\r\n")
     assert written.endswith(b"\r\n" + VIA)
     return written.split(b"\r\n")[:-2]
 
@@ -190,7 +190,7 @@ def test_another_client_connection_has_other_lines() -> None:
     head = answer(b"A: 1")
     for added in (b"Connection: close\r\n", b"", b"Connection: close\r\n"):
         for _ in range(2):
-            assert response_for_client(head, added) == b"HTTP/1.1 200 OK\r\nA: 1\r\n" + added
+            assert write_response(head, added) == b"HTTP/1.1 200 OK\r\nA: 1\r\n" + added + b"\r\n"
 
 
 @pytest.mark.parametrize("name", sorted(PROTECTED))

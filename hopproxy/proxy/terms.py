@@ -1,20 +1,40 @@
 """What every exchange of a worker has in common."""
 
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 
+from hopproxy.errors import HopError
 from hopproxy.link.splice import Pipe
+from hopproxy.message import RequestHead, ResponseHead
+from hopproxy.proxy.application import Application
+from hopproxy.proxy.tally import Tally
+from hopproxy.record import ExchangeRecord
+from hopproxy.routing.table import Table
 from hopproxy.rules.hop import Underscores
+
+Log = Callable[[ExchangeRecord], None]
+#: Makes the body of an answer of our own richer for those who would read it in a browser.
+Page = Callable[[RequestHead | None, HopError], tuple[ResponseHead, bytes] | None]
 
 
 class Terms:
-    """What holds for every exchange of a worker: our name, what we write, whether we drain."""
+    """What holds for every exchange that begins: the routes, our name, what we write, who is told.
 
-    def __init__(self, pseudonym: bytes, *, via: str, underscores: Underscores) -> None:
+    `log` is told of every exchange that ends.  `unrouted` counts those that no route took.
+    """
+
+    def __init__(
+        self, table: Table[Application], pseudonym: bytes, *, via: str, underscores: Underscores
+    ) -> None:
+        self.table = table
         self.pseudonym = pseudonym
         self.underscores = underscores
         self.rejects_underscores = underscores is Underscores.REJECT
-        self.draining = False
+        self.traces = False  # TRACE is answered and passed on
+        self.unrouted = Tally()
+        self.log: Log | None = None
+        self.page: Page | None = None
         self.pipe = Pipe()  # for long bodies
         lines = b"Via: 1.0 %b\r\n" % pseudonym, b"Via: 1.1 %b\r\n" % pseudonym
         #: Our Via line by the minor version a message came with: for upstream, for clients.

@@ -10,14 +10,15 @@ from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 
 from hopproxy.errors import ConnectFailed, HopError, LocalShortage
 from hopproxy.link.dial import Dial, Result
-from hopproxy.link.endpoint import QUICKACK
+from hopproxy.link.endpoint import QUICKACK, Plain
+from hopproxy.link.faults import report
 from hopproxy.link.tcp import break_after, local_port, round_trip, tune
 from hopproxy.link.transport import Transport
 from hopproxy.link.upstream import Keeper, UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.resolver import Resolver
-from hopproxy.record import Hop
+from hopproxy.record import Closes, Hop
 from hopproxy.settings.units import OriginAddress
 
 log = logging.getLogger("hopproxy")
@@ -27,11 +28,12 @@ Opened = UpstreamLink | HopError | None
 Done = Callable[[Origin, Opened], None]
 
 
-class Opener:
+class Connector:
     """Opens links for one pool, their `keeper`."""
 
-    def __init__(self, watch: Watch, keeper: Keeper) -> None:
+    def __init__(self, watch: Watch, keeper: Keeper, closes: Closes) -> None:
         self._watch = watch
+        self._closes = closes
         self._keeper = keeper
         self._resolver = Resolver()
         self._random = random.Random()
@@ -65,39 +67,6 @@ class Opener:
         self._resolver.begin(dial)
         return dial
 
-    async def open(self, origin: Origin) -> UpstreamLink:
-        """A link for the caller alone.  A checkpoint; cancelled, it leaves no socket behind.
-
-        Raises ConnectFailed.
-        """
-        results: list[Opened] = []
-        task = current_task()
-
-        def done(_: Origin, opened: Opened) -> None:
-            results.append(opened)
-            reschedule(task)
-
-        def abort(_: object) -> Abort:
-            del self._dials[dial]
-            dial.call_off()
-            self.untold(origin, number)
-            return Abort.SUCCEEDED
-
-        dial = self.begin(origin, done)
-        number = origin.reach.number
-        origin.unheard.begin(dial, self._watch.now())
-        try:
-            await wait_task_rescheduled(abort)
-        finally:
-            origin.unheard.ended(dial)
-        opened = results.pop()
-        if isinstance(opened, UpstreamLink):
-            return opened
-        try:
-            raise opened or LocalShortage("stopped")
-        finally:
-            del opened  # it holds this frame
-
     def untold(self, origin: Origin, number: int = 0) -> None:
         """A dial has ended, or could not begin, and says nothing of the origin."""
         origin.reach.untold(number, self._watch.now())
@@ -120,9 +89,10 @@ class Opener:
             origin.reach.failed(number, self._watch.now())
             self._plan(origin)
             return error.with_traceback(None)  # it would hold this frame, which holds it
-        except Exception:  # a fault of ours must not take the worker along
+        except Exception as fault:
             self.untold(origin, number)
-            log.exception("a connection to %s failed through a fault in hopproxy", origin.label)
+            report(fault, f"a connection to {origin.label}")
+            self._closes.add_fault(Hop.UPSTREAM, origin.label, self._watch.now())
             return ConnectFailed("a fault in hopproxy", 500, "proxy_internal_error")
 
     def _link(self, origin: Origin, result: Result) -> UpstreamLink:
@@ -157,7 +127,7 @@ class Opener:
         settings = origin.settings
         tune(sock, nodelay=settings.tcp_nodelay, keepalive=settings.tcp_keepalive)
         break_after(sock, settings.tcp_user_timeout)
-        return Transport(sock, self._watch, Hop.UPSTREAM)
+        return Transport(Plain(sock), self._watch, Hop.UPSTREAM)
 
     def stop(self) -> None:
         """Call off every dial, forget every name that is being resolved."""

@@ -2,31 +2,31 @@
 
 from collections.abc import Awaitable, Callable
 
-import trio
-
 from hopproxy.errors import BadRequest, HopError, LinkError
-from hopproxy.link.client import ClientLink
 from hopproxy.link.splice import Pipe
+from hopproxy.link.stepper import Stepper, Waker, wait
+from hopproxy.link.stream import ClientStream
 from hopproxy.link.upstream import UpstreamLink
-from hopproxy.message import CHUNKED, RequestHead, ResponseHead
+from hopproxy.message import RequestHead, ResponseHead
 from hopproxy.pool.origin import Origin
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.hop import end_to_end_trailers
 
-#: Bytes of a body, and pieces of it, that are kept for a repetition.
+#: Bytes of a body, and pieces of it, that are kept for a retry.
 KEPT = 65536
 KEPT_PIECES = 256
 
 Heard = Callable[[float], Awaitable[ResponseHead]]
 
 
-class Upload:
+class Upload(Stepper):
     """Sends the body of one request, from its beginning on each attempt.
 
-    `done` once all of it was sent.  `failure` is what ended it early, where the client or a limit
-    is the cause.  `kept` is what has been read, None once that is too much to be sent again.
-    `told_to_continue` once the client has had its 100 from us.
+    A second coroutine beside that of the exchange, since the response may come before the body
+    has ended.  `done` once all of it was sent.  `failure` is what ended it early; it is thrown into
+    the exchange where that waits.  `kept` is what has been read, None once that is too much to be
+    sent again.  `told_to_continue` once the client has had its 100 from us.
     """
 
     __slots__ = (
@@ -38,19 +38,22 @@ class Upload:
         "failure",
         "kept",
         "told_to_continue",
+        "waker",
     )
 
     def __init__(
-        self, client: ClientLink, request: RequestHead, record: ExchangeRecord, pipe: Pipe
+        self, client: ClientStream, request: RequestHead, record: ExchangeRecord, pipe: Pipe
     ) -> None:
+        super().__init__()
         self._client = client
         self._pipe = pipe
         self._request = request
         self._record = record
         self.done = False
-        self.failure: HopError | None = None
+        self.failure: Exception | None = None
         self.kept: list[bytes] | None = []
         self.told_to_continue = False
+        self.waker: Waker | None = None
 
     async def hold_back(self, heard: Heard, origin: Origin) -> ResponseHead | None:
         """Hold the body back until the origin wants it; the response if it answers instead.
@@ -61,7 +64,7 @@ class Upload:
         begins before the request has ended (section 7.8).
         """
         head = None
-        now = self._client.transport.now()
+        now = self._client.now()
         if not origin.expectation.is_silent(now):
             deadline = now + origin.settings.continue_timeout
             try:
@@ -72,41 +75,65 @@ class Upload:
                 if error.reason is not CloseReason.RESPONSE_TIMEOUT:
                     raise
                 head = None
-                origin.expectation.stayed_silent(self._client.transport.now())
+                origin.expectation.stayed_silent(self._client.now())
         if head is None or head.status == 101:
             self.told_to_continue = True
-            await self._client.send(CONTINUE)
+            await self._client.send_interim(CONTINUE)
         return None if head is None or head.status == 100 else head
 
-    async def run(self, upstream: UpstreamLink, both: trio.CancelScope) -> None:
-        """Send the body; on a failure, `both` ways of the exchange are cancelled.
+    def start(self, upstream: UpstreamLink) -> None:
+        """Begin to send the body.  Raises what fails at once.
 
-        Cancelled, it leaves the rest of the body unread on the client link.
+        Closed, it leaves the rest of the body unread on the client link.
         """
+        self.done = False
+        self.begin(self._run(upstream))
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # it holds this frame
+
+    async def ended(self) -> None:
+        """Wait until the body has been sent, or will not be."""
+        while self.running:
+            await wait(self)
+
+    def on_end(self, result: object) -> None:
+        """The coroutine has returned."""
+        waker, self.waker = self.waker, None
+        if waker is not None:
+            waker.wake()
+
+    def on_fault(self, error: Exception) -> None:
+        """The body cannot be sent to its end: neither can the exchange go on."""
+        driver = self._client.driver
+        if driver is None or not driver.throw(error):
+            self.failure = error
+
+    async def _run(self, upstream: UpstreamLink) -> None:
         upstream.uploading = True
         try:
             await self._send(upstream)
         except HopError as error:
             # An origin that stops reading may well have answered: its response is the better news.
-            if error.at is Hop.UPSTREAM and error.reason is not CloseReason.WRITE_TIMEOUT:
-                self._expect_response(upstream)
-                return
-            self.failure = error
-            both.cancel()
+            if error.at is not Hop.UPSTREAM or error.reason is CloseReason.WRITE_TIMEOUT:
+                raise
         finally:
             upstream.uploading = False
+        self._expect_response(upstream)
 
     async def _send(self, upstream: UpstreamLink) -> None:
-        client, record = self._client, self._record
-        chunked = self._request.body is CHUNKED
+        client, record, pipe = self._client, self._record, self._pipe
         limit = client.limits.max_body_size
         for data in self.kept or ():
-            upstream.write_body(data, chunked=chunked)
+            upstream.write_content(data)
         while True:
-            if not client.buffer:
+            if not client.at_hand:
                 await upstream.flush()
-            if self.kept is None and self._pipe.suits(client):
-                record.received += await self._pipe.carry(client, upstream)
+            if self.kept is None and pipe.suits(client.link, upstream.link):
+                record.received += await pipe.carry(client.link, upstream.link)
                 continue
             data = await client.read_body()
             if not data:
@@ -116,14 +143,11 @@ class Upload:
                 raise BadRequest(
                     "the body is larger than max_body_size", 413, limit="max_body_size"
                 )
-            upstream.write_body(data, chunked=chunked)
+            upstream.write_content(data)
             self._keep(data)
-        if chunked:
-            trailers = end_to_end_trailers(client.trailers, self._request.options)
-            upstream.write_last_chunk(trailers)
+        upstream.end_content(end_to_end_trailers(client.trailers, self._request.options))
         await upstream.flush()
         self.done = True
-        self._expect_response(upstream)
 
     def _keep(self, data: bytes) -> None:
         if self.kept is not None:
@@ -134,5 +158,5 @@ class Upload:
     def _expect_response(self, upstream: UpstreamLink) -> None:
         """From here on it is the origin's turn, unless it has begun to answer already."""
         if not self._record.status:
-            now = upstream.transport.now()
+            now = upstream.now()
             upstream.expect_head(now + upstream.limits.response_timeout)

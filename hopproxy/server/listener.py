@@ -14,10 +14,12 @@ import socket
 import stat
 from weakref import WeakKeyDictionary
 
-from hopproxy.gateway import Gateway
+from hopproxy.link.faults import report
 from hopproxy.link.shortage import NONE_LEFT
 from hopproxy.link.tcp import tune
-from hopproxy.runtime import Runtime
+from hopproxy.record import Hop
+from hopproxy.server.gateway import Gateway
+from hopproxy.server.runtime import Runtime
 from hopproxy.settings.schema import ClientSettings
 from hopproxy.settings.units import Bind
 
@@ -167,6 +169,12 @@ class Intake:
             self.closed = True
             self._runtime.watch.remove(self)
 
+    def on_fault(self, error: Exception) -> None:
+        """A fault of ours: the connection it met is closed, the next is accepted."""
+        report(error, "a connection that was accepted")
+        self._runtime.closes.add_fault(Hop.CLIENT, "", self._runtime.watch.now())
+        self._pause_for(TURN)
+
     def on_event(self, hung_up: bool) -> None:
         """Somebody connects."""
         if not self._paused:
@@ -203,5 +211,9 @@ class Intake:
                     gateway.shed()
                     return PAUSE
                 continue  # the client had gone before it was accepted
-            gateway.admit(sock, address[:2] if isinstance(address, tuple) else "")
+            try:
+                gateway.admit(sock, address[:2] if isinstance(address, tuple) else "")
+            except BaseException:
+                sock.close()
+                raise
         return TURN

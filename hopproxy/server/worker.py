@@ -7,15 +7,16 @@ from collections.abc import Callable
 
 import trio
 
-from hopproxy.gateway import Gateway, Page, interrupt_idle
 from hopproxy.link.tcp import tune
 from hopproxy.link.watch import Watch
-from hopproxy.listener import Intake, close_listener
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.admin import Admin
 from hopproxy.observe.error_log import ErrorLog
+from hopproxy.proxy.terms import Page
 from hopproxy.record import CloseReason
-from hopproxy.runtime import Runtime
+from hopproxy.server.gateway import Gateway, interrupt_idle
+from hopproxy.server.listener import Intake, close_listener
+from hopproxy.server.runtime import Runtime
 from hopproxy.settings.schema import Settings
 from hopproxy.signals import SIGNALS, STOP
 
@@ -67,7 +68,7 @@ class Worker:
         async with trio.open_nursery() as base:
             watch = Watch()
             base.start_soon(watch.run)
-            runtime = Runtime(self._settings, watch)
+            runtime = Runtime(self._settings, watch, self._access_log, self._page)
             if self._access_log is not None:
                 base.start_soon(self._access_log.run)
             if self._error_log is not None:
@@ -88,7 +89,7 @@ class Worker:
     async def _serve(self, runtime: Runtime, base: trio.Nursery) -> None:
         limits = self._settings.client
         async with trio.open_nursery() as connections:
-            gateway = Gateway(runtime, connections, self._access_log, self._page)
+            gateway = Gateway(runtime, connections)
             intakes = []
             try:
                 for sock in self._sockets.clients:
@@ -96,7 +97,7 @@ class Worker:
                     tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
                     intakes.append(Intake(sock, runtime, gateway))
                 await self._stop.wait()
-                gateway.adopt()
+                gateway.move_to_tasks()
             finally:
                 for intake in intakes:
                     intake.close()

@@ -1,0 +1,192 @@
+"""Who runs an exchange: events step its coroutine, or a trio task does.
+
+Exchanges are coroutines.  One says what it waits for by yielding a `Wait`, and does not know who
+steps it.  There are two drivers, and both call the same `Stepper`:
+
+- *The watch.*  An event wakes the stepper, which resumes the coroutine at once, inside the event.
+  This costs 0.7 us where a switch of trio tasks costs 14 us.  It is the usual case.
+- *A task.*  `drive` does the same in a trio task, which an event reschedules.  A nursery can then
+  wait for the coroutine and cancel it: this is how a draining worker waits for its last requests.
+
+A coroutine begun by the watch can go on in a task, at any wait.  An error can be thrown into a
+coroutine where it waits: that is how it learns that its client has left.  When it is cancelled or
+closed there, its `finally` blocks run and give back what it holds; so they must not wait.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Coroutine, Generator
+from typing import Any, Protocol, TypeVar, cast
+
+from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
+
+
+class Waker(Protocol):
+    """Who is told that a wait may be over."""
+
+    def wake(self) -> None:
+        """Look again: something has happened."""
+
+
+class Wait(Protocol):
+    """What a coroutine waits for.  At most one waits at a time: `waker`, None while nobody does.
+
+    Whoever ends the wait takes `waker` out and wakes it.  The coroutine then looks for itself what
+    has happened, and waits again if that was not enough.
+    """
+
+    waker: Waker | None
+
+
+@types.coroutine
+def wait(what: Wait) -> Generator[Wait, None, None]:
+    """Wait until `what` wakes us.  Raises what is thrown in meanwhile."""
+    yield what
+
+
+class Stepper:
+    """Steps one coroutine at a time, from events or in a task."""
+
+    __slots__ = ("_error", "_task", "_wait", "_woken", "_work")
+
+    def __init__(self) -> None:
+        self._work: Any = None  # a coroutine: mypy's own type of one lacks `cr_running`
+        self._wait: Wait | None = None
+        self._task: Task | None = None
+        self._woken: bool | None = None  # None: stepped by events
+        self._error: BaseException | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a coroutine is under way."""
+        return self._work is not None
+
+    @property
+    def waits_for(self) -> Wait | None:
+        """What the coroutine waits for, None where it does not."""
+        return self._wait
+
+    def begin(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Step a new coroutine for the first time."""
+        self._work = work
+        self._step()
+
+    def adopt(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Have `drive` step a new coroutine."""
+        self._work = work
+        self._woken = True
+
+    def wake(self) -> None:
+        """What was waited for may have come."""
+        self._wait = None
+        if self._woken is None:
+            self._step()
+        else:
+            self._woken = True
+            task, self._task = self._task, None
+            if task is not None:
+                reschedule(task)
+
+    def throw(self, error: Exception) -> bool:
+        """Raise `error` in the coroutine, where it waits; False if it does not wait."""
+        if self._work is None or self._work.cr_running:
+            return False
+        self._error = error
+        self._leave_wait()
+        self.wake()
+        return True
+
+    def close(self) -> None:
+        """End the coroutine where it waits: its `finally` blocks run."""
+        self._leave_wait()
+        work, self._work = self._work, None
+        if work is not None:
+            work.close()
+
+    def on_end(self, result: object) -> None:
+        """The coroutine has returned."""
+
+    def on_fault(self, error: Exception) -> None:
+        """The coroutine has raised."""
+        raise error
+
+    def _leave_wait(self) -> None:
+        waiting, self._wait = self._wait, None
+        if waiting is not None:
+            waiting.waker = None
+
+    def _step(self) -> None:
+        work = self._work
+        assert work is not None
+        try:
+            waiting = work.send(None) if self._error is None else self._thrown(work)
+        except StopIteration as end:
+            self._work = None
+            self.on_end(end.value)
+        except Exception as error:
+            self._work = None
+            self.on_fault(error)
+        except BaseException:  # Cancelled
+            self._work = None
+            raise
+        else:
+            self._wait = waiting
+            waiting.waker = self
+
+    def _thrown(self, work: Coroutine[Wait, None, object]) -> Wait:
+        error, self._error = self._error, None
+        assert error is not None
+        try:
+            return work.throw(error)
+        finally:
+            del error  # it would hold this frame
+
+    # -- in a task ---------------------------------------------------------------------------
+
+    def move_to_task(self) -> None:
+        """From here on `drive` steps, in a task that has still to begin; no event gets lost."""
+        self._woken = False
+
+    async def drive(self) -> None:
+        """Step the coroutine to its end in this task.  A checkpoint at each wait.
+
+        Cancelled, it raises Cancelled in the coroutine, and then here.
+        """
+        while self._work is not None:
+            if not self._woken:
+                self._task = current_task()
+                try:
+                    await wait_task_rescheduled(self._abort)
+                except BaseException as cancelled:
+                    self._error = cancelled
+            self._woken = False
+            self._step()
+
+    def _abort(self, _: object) -> Abort:
+        self._task = None
+        self._leave_wait()
+        return Abort.SUCCEEDED
+
+
+class _Alone(Stepper):
+    """A coroutine that was begun in a task, and ends there."""
+
+    __slots__ = ("result",)
+
+    def on_end(self, result: object) -> None:
+        self.result = result
+
+
+T = TypeVar("T")
+
+
+async def in_task(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine of `Wait`s in the calling task; what it returns.  A checkpoint as it waits.
+
+    Raises what it raises; cancelled, it ends the coroutine.
+    """
+    alone = _Alone()
+    alone.adopt(work)
+    await alone.drive()
+    return cast("T", alone.result)

@@ -1,0 +1,273 @@
+"""One attempt: a request out on an upstream link, its response back on the client's.
+
+Most requests have no body, or one that is at hand, and a response that comes in one piece.  A body
+still on its way is sent by a second coroutine (`Upload`), since the response may come before it
+ends.
+"""
+
+from __future__ import annotations
+
+import math
+
+from hopproxy.errors import BadResponse, HopError
+from hopproxy.link.client import client_gone
+from hopproxy.link.stepper import wait
+from hopproxy.link.stream import Added, ClientStream, UpstreamStream
+from hopproxy.link.tunnel import Tunnel
+from hopproxy.link.upstream import UpstreamLink
+from hopproxy.message import SIZED, RequestHead, ResponseHead
+from hopproxy.pool.origin import Origin
+from hopproxy.pool.pool import Pool
+from hopproxy.pool.private import PrivateLink
+from hopproxy.proxy.terms import Terms
+from hopproxy.proxy.upload import Upload
+from hopproxy.record import CloseReason, ExchangeRecord, Hop
+from hopproxy.rules.hop import end_to_end_trailers
+from hopproxy.rules.retry import IDEMPOTENT
+from hopproxy.rules.upgrade import check_sent, check_switch, declined, switches
+
+
+class Attempt:
+    """Carries one request on one upstream link; on another, if it is tried again.
+
+    `added` is what the gateway adds to the request's head.  `body` goes with it; None while it is
+    still on its way: then `upload` sends it.  `released` while no upstream link is held.
+    """
+
+    __slots__ = (
+        "_interim", "added", "body", "client", "link", "origin", "pool", "record",
+        "released", "request", "terms", "upload", "upstream",
+    )  # fmt: skip
+
+    added: Added
+    pool: Pool
+    origin: Origin
+    link: UpstreamLink
+    upstream: UpstreamStream
+
+    def __init__(
+        self, client: ClientStream, request: RequestHead, record: ExchangeRecord, terms: Terms
+    ) -> None:
+        self.client = client
+        self.request = request
+        self.record = record
+        self.terms = terms
+        self.released = True
+        self.body: bytes | None = b""
+        self.upload: Upload | None = None
+        self._interim = 0
+
+    def begin(self, pool: Pool, origin: Origin, link: UpstreamLink) -> None:
+        """Take the link that this attempt goes by."""
+        self.pool = pool
+        self.origin = origin
+        self.link = self.upstream = link
+        self.client.partner = link
+        self.released = False
+        record = self.record
+        record.attempts += 1
+        record.origin = origin.label
+        record.upstream_number = link.number
+        record.local_port = link.local_port
+        link.idled = self.client.since - link.since
+        record.fresh = link.served == 1
+        if record.fresh:
+            record.unused = link.unused
+
+    async def run(self, now: float) -> None:
+        """Carry the request, from `now` on, and its response.
+
+        Raises HopError; the upstream link is the caller's to discard unless `released`.
+        """
+        upstream, request = self.upstream, self.request
+        if self.body is None:
+            await self._run_both_ways()
+            return
+        upstream.write_request(request, self.added, self.body)
+        if request.method in IDEMPOTENT:
+            upstream.send_soon()
+        else:  # the kernel was asked in this moment whether the link lives
+            await upstream.flush()
+        await wait(upstream.expect_head(now + self.origin.settings.response_timeout))
+        head = upstream.head_at_hand(request.method)
+        if head is None:
+            head = await upstream.read_head(request.method)
+        while head.status < 200 and not await self._pass_interim(head):
+            head = await upstream.read_head(request.method)
+        content = None if switches(head) else upstream.take_content(head)
+        if content is None:
+            await self._relay(head)
+        else:
+            self._respond(head, content)
+            if not self.client.send_last():
+                await self.client.finish()
+
+    def discard(self, error: Exception | None) -> None:
+        """The attempt has failed, or was ended: close its link unless it was given back before."""
+        self.client.partner = None
+        if self.released:
+            return
+        self.released = True
+        reason = CloseReason.STOPPED
+        upstream_failed = False
+        if isinstance(error, HopError):
+            upstream_failed = error.at is Hop.UPSTREAM
+            reason = error.reason if upstream_failed else CloseReason.CLIENT_GONE
+        elif error is not None:
+            reason = CloseReason.INTERNAL_ERROR
+        self.record.upstream_close = reason
+        ended = self.pool.discard(self.origin, self.link, reason)
+        if upstream_failed:
+            self.record.suffered = ended
+
+    # -- towards the origin ------------------------------------------------------------------
+
+    async def _run_both_ways(self) -> None:
+        upstream, request = self.upstream, self.request
+        first = self.upload is None
+        upload = self.upload = self.upload or self._new_upload()
+        upload.done = False
+        upstream.write_request(request, self.added, b"")
+        await upstream.flush()
+        head: ResponseHead | None = None
+        if request.expects and first and not self.client.at_hand:
+            head = await upload.hold_back(self._heard, self.origin)
+            upstream.expect_head(math.inf)
+            if head is not None and not switches(head):
+                await self._finish(head)
+                return
+        try:
+            upload.start(self.link)
+            head = head or await upstream.read_head(request.method)
+            while head.status < 200 and not await self._pass_interim(head):
+                head = await upstream.read_head(request.method)
+            if switches(head):
+                await upload.ended()
+            else:
+                await self._finish(head)
+        finally:
+            upload.close()  # answered: nobody reads the rest of the body
+        if switches(head):
+            check_sent(upload.done)
+            await self._tunnel(head)
+
+    def _new_upload(self) -> Upload:
+        return Upload(self.client, self.request, self.record, self.terms.pipe)
+
+    async def _heard(self, deadline: float) -> ResponseHead:
+        """The next head; an interim one has been passed on."""
+        self.upstream.expect_head(deadline)
+        head = await self.upstream.read_head(self.request.method)
+        if head.status < 200:
+            await self._pass_interim(head)
+        return head
+
+    # -- towards the client ------------------------------------------------------------------
+
+    async def _pass_interim(self, head: ResponseHead) -> bool:
+        """Pass an interim response on (RFC 9110 section 15.2); True for a 101, which is final."""
+        if head.status == 101:
+            check_switch(self.request, head)
+            return True
+        self._interim += 1
+        if self._interim > self.origin.settings.max_interim:
+            raise BadResponse("more interim responses than max_interim", limit="max_interim")
+        if not (head.status == 100 and self._heard_continue()):
+            await self.client.send_interim(head)
+        return False
+
+    def _heard_continue(self) -> bool:
+        """The origin has sent a 100; whether the client was told before, by us."""
+        timeout = self.origin.settings.continue_timeout
+        self.origin.expectation.answered(self.client.now() - self.client.since, timeout)
+        return self.upload is not None and self.upload.told_to_continue
+
+    async def _finish(self, head: ResponseHead) -> None:
+        """Pass the final response on, whatever its size."""
+        content = None if switches(head) else self.upstream.take_content(head)
+        if content is None:
+            await self._relay(head)
+        else:
+            self._respond(head, content)
+            if not self.client.send_last():
+                await self.client.finish()
+
+    def _respond(self, head: ResponseHead, content: bytes) -> None:
+        """Queue a response that is at hand whole, and give the upstream link back."""
+        record = self.record
+        self.client.respond(head, self._added_to(head), content)
+        record.status = head.status
+        record.sent = len(content)
+        record.first_byte = now = self.client.now()
+        self._release(head, now)
+
+    async def _relay(self, head: ResponseHead) -> None:
+        """Pass a response on while it comes in."""
+        if switches(head):
+            await self._tunnel(head)
+            return
+        client, upstream, record = self.client, self.upstream, self.record
+        pipe = self.terms.pipe
+        data = upstream.take_at_hand()  # broken from the start: then nothing has begun
+        client.begin_response(head, self._added_to(head))
+        record.status = head.status
+        record.first_byte = client.now()
+        while True:
+            if data:
+                record.sent += len(data)
+                client.write_content(data)
+            if not upstream.at_hand:
+                await client.flush()
+            if client.gone:
+                raise client_gone()
+            if head.body is SIZED and pipe.suits(upstream.link, client.link):
+                record.sent += await pipe.carry(upstream.link, client.link)
+                data = b""
+                continue
+            data = await upstream.read_body()
+            if not data:
+                break
+        client.end_content(end_to_end_trailers(upstream.trailers, head.options))
+        self._release(head, client.now())
+        if not client.send_last():
+            await client.finish()
+
+    def _added_to(self, head: ResponseHead) -> bytes:
+        """The lines that the gateway adds to a response."""
+        added = self.terms.via_client[head.minor]
+        return added if head.dated else added + self.terms.date_line()
+
+    def _release(self, head: ResponseHead, now: float) -> None:
+        """The response has been read: the upstream link is free for others."""
+        link, client = self.link, self.client
+        link.end_cycle(head, self.upload is None or self.upload.done)
+        if self.request.upgrade is not None:
+            link.ending = link.ending or declined(self.request)
+        self.record.upstream_close = link.ending
+        if self.request.binds:
+            self.origin.bind(link, head.status)
+        self.released = True
+        client.partner = None
+        self.pool.release(self.origin, link, now)
+        if link.private and not link.transport.closed:
+            if client.private is not None:  # bound by an origin of another application
+                client.private.end()
+            client.private = PrivateLink(self.pool, self.origin, link)
+
+    async def _tunnel(self, head: ResponseHead) -> None:
+        """The protocol has been switched: bytes both ways from here on."""
+        client, upstream, record = self.client, self.upstream, self.record
+        protocol = check_switch(self.request, head)
+        record.status = 101
+        record.upgraded = True
+        record.first_byte = client.now()
+        await client.switch(head, self.terms.via_client[head.minor], protocol)
+        tunnel = Tunnel(client.link, upstream.link, self.origin.settings.tunnel_timeout)
+        reason = await tunnel.run()
+        record.sent, inwards = tunnel.carried
+        record.received += inwards
+        client.closing = record.upstream_close = reason
+        self.released = True
+        client.partner = None
+        self.pool.discard(self.origin, self.link, reason)
+        self.origin.last_end = CloseReason.TUNNEL_ENDED  # however it did: no request has failed

@@ -1,0 +1,272 @@
+"""One request across both hops: route, origin, link, retry, answer, record.
+
+The walk: a route names an application; an upstream link is checked out; an `Attempt` takes the
+request out and its response back.  The upstream link gives its verdict to the pool, the client
+stream settles its own; neither sees the other's.  An exchange is one coroutine, the only form of
+it: who steps it, events or a task, makes no difference here (`link.stepper`).
+"""
+
+from __future__ import annotations
+
+from hopproxy.errors import (
+    BadRequest,
+    ConnectFailed,
+    Denied,
+    Fault,
+    HopError,
+    LinkError,
+    Unanswered,
+    note_failure,
+)
+from hopproxy.link.client import client_gone
+from hopproxy.link.faults import report
+from hopproxy.link.stream import ClientStream
+from hopproxy.link.upstream import UpstreamLink
+from hopproxy.message import NO_BODY, SIZED, RequestHead, ResponseHead
+from hopproxy.pool.origin import Origin
+from hopproxy.pool.private import PrivateLink
+from hopproxy.proxy.application import Application
+from hopproxy.proxy.attempt import Attempt
+from hopproxy.proxy.terms import Terms
+from hopproxy.proxy.upload import KEPT
+from hopproxy.record import CloseReason, ExchangeRecord, Hop
+from hopproxy.routing.balancer import Search
+from hopproxy.rules.answer import answer_to, last_hop_answer
+from hopproxy.rules.forwarding import hops_left, via_line
+from hopproxy.rules.hop import check_options
+from hopproxy.rules.retry import Trace, is_idempotent, may_repeat
+from hopproxy.wire.glimpse import glimpse
+
+#: Methods that the gateway may have to answer itself (Max-Forwards, TRACE).
+COUNTED = frozenset({b"TRACE", b"OPTIONS"})
+
+
+async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> None:
+    """Answer a request, and record it.  `client.closing` then tells whether its link lives on.
+
+    Whatever happens, no upstream link stays lent to this exchange.
+    """
+    record = ExchangeRecord(client.peer, client.number, client.served, client.since)
+    record.method, record.target, record.host = request.method, request.target, request.host
+    if client.sender.trusted:
+        record.client = client.name_by(request)
+    tally = terms.unrouted
+    attempt = Attempt(client, request, record, terms)
+    application: Application | None = None
+    try:
+        if request.method in COUNTED and (own := _last_hop(request, terms)) is not None:
+            await _send_own(client, record, own, terms)
+            return
+        application = terms.table.find(request.host, request.target)
+        if application is None:
+            raise Denied("no route matches this host and path", 404, "destination_not_found")
+        record.route = application.name
+        tally = application.tally
+        if request.options or terms.rejects_underscores:
+            check_options(request, terms.underscores)
+        via = via_line(request, terms.via_upstream, terms.pseudonym)
+        authority = b"" if request.host else application.balancer.members[0].authority
+        attempt.added = client.sender.block(request), via, terms.underscores, authority
+        if request.body is not NO_BODY:
+            _take_body(attempt)
+        if client.gone:  # gone before anything was sent: then nothing is
+            raise client_gone()
+        while True:
+            try:
+                link = _link_now(attempt, application)
+                if link is None:
+                    link = await _link(attempt, application)
+                    await attempt.run(client.now())
+                else:
+                    await attempt.run(client.since)
+                break
+            except HopError as error:
+                held = not attempt.released
+                attempt.discard(error)
+                if not held or not _may_retry(attempt, error):
+                    raise
+    except HopError as error:
+        await _fail(attempt, error, application)
+    except Exception as fault:  # of ours: it ends this exchange and its link, and nothing else
+        report(fault, f"a request from {client.peer}")
+        attempt.discard(fault)
+        await _fail(attempt, Fault(), application)
+    except BaseException:
+        attempt.discard(None)
+        record.cause = record.cause or "stopped"
+        raise
+    finally:
+        record.ended = client.since = client.now()
+        tally.add(record)
+        if terms.log is not None:
+            terms.log(record)
+
+
+def _take_body(attempt: Attempt) -> None:
+    """Take the body if it is at hand whole; else it follows.  Raises BadRequest."""
+    client, request = attempt.client, attempt.request
+    limit = client.limits.max_body_size
+    if limit and request.length > limit:
+        raise BadRequest("the body is larger than max_body_size", 413, limit="max_body_size")
+    attempt.body = client.take_content(request) if request.body is SIZED else None
+    if attempt.body is not None:
+        attempt.record.received = request.length
+
+
+# -- which origin, which link ----------------------------------------------------------------
+
+
+def _link_now(attempt: Attempt, application: Application) -> UpstreamLink | None:
+    """Begin on the warmest idle link of the origin whose turn it is, if it has one that will do.
+
+    None for a retry: another idle link might be dead too.
+    """
+    client, pool = attempt.client, application.pool
+    if attempt.record.attempts:
+        return None
+    if client.private is not None and (own := _private(client, application)) is not None:
+        attempt.begin(pool, *own)
+        return own[1]
+    balancer = application.balancer
+    origin = balancer.only or balancer.look(client.since)
+    link = pool.acquire_now(origin, look=not _repeatable(attempt, origin))
+    if link is not None:
+        if balancer.only is None:
+            balancer.pick(client.since)
+        attempt.begin(pool, origin, link)
+    return link
+
+
+def _repeatable(attempt: Attempt, origin: Origin) -> bool:
+    """Whether the request could be sent once more, should its link turn out to be dead."""
+    request = attempt.request
+    if attempt.body is None and request.length > KEPT:
+        return False
+    return is_idempotent(request, origin.settings.retry_idempotency_key)
+
+
+async def _link(attempt: Attempt, application: Application) -> UpstreamLink:
+    """Begin on a link to the next origin that can be reached: waited for, or dialled."""
+    now, balancer, pool = attempt.client.now, application.balancer, application.pool
+    search = Search(balancer, balancer.only or balancer.pick(now()))
+    while True:
+        origin = search.origin
+        began, dialled = now(), None
+        try:
+            if attempt.record.attempts:
+                link = await pool.acquire_fresh(origin)
+            else:
+                look = not _repeatable(attempt, origin)
+                idle = pool.acquire_now(origin, look=look) if search.begun else None
+                leave = search.may_leave(now())
+                link = idle or await pool.acquire(origin, leave=leave)
+        except ConnectFailed as error:
+            dialled = began
+            if not search.goes_on(now(), slow=isinstance(error, Unanswered)):
+                raise
+        else:
+            dialled = None if link.reused else link.dialled_at
+            attempt.begin(pool, origin, link)
+            return link
+        finally:
+            attempt.record.note_wait(began, now(), dialled)
+
+
+def _private(client: ClientStream, application: Application) -> tuple[Origin, UpstreamLink] | None:
+    """The link that the origin has bound to this client, if it still lives."""
+    private = client.private
+    assert isinstance(private, PrivateLink)
+    if private.origin not in application.balancer.members:
+        return None
+    client.private = None
+    link = private.resume()
+    return None if link is None else (private.origin, link)
+
+
+def _may_retry(attempt: Attempt, error: HopError) -> bool:
+    """Whether the failed attempt may be followed by another."""
+    record, link = attempt.record, attempt.link
+    if not isinstance(error, LinkError) or error.at is not Hop.UPSTREAM or record.status:
+        return False
+    if error.reason not in (CloseReason.PEER_CLOSED, CloseReason.PEER_RESET):
+        return False
+    trace = Trace(
+        attempt=record.attempts,
+        reused=link.reused,
+        written=link.written,
+        answered=link.answered,
+    )
+    trace.replayable = attempt.body is not None or (
+        attempt.upload is not None and attempt.upload.kept is not None
+    )
+    return may_repeat(attempt.request, trace, attempt.origin.settings.retry_idempotency_key)
+
+
+# -- answers of our own ----------------------------------------------------------------------
+
+
+async def _fail(attempt: Attempt, error: HopError, application: Application | None) -> None:
+    """The exchange failed: answer if nothing has begun, else cut."""
+    client, record, terms = attempt.client, attempt.record, attempt.terms
+    note_failure(record, error, client.limits, application and application.settings)
+    if record.status:
+        at_client = error.at is Hop.CLIENT
+        client.closing = error.reason if at_client or error.at is None else _CUT
+        return
+    record.status = error.status
+    if isinstance(error, LinkError) and error.at is Hop.CLIENT and error.status == 499:
+        client.closing = error.reason
+        return
+    if isinstance(error, BadRequest | Fault) or error.status in (405, 408):
+        client.closing = error.reason
+    await _send_own(client, record, _answer(client.request, error, terms), terms)
+
+
+_CUT = CloseReason.RESPONSE_CUT
+
+
+async def refuse(client: ClientStream, error: HopError, terms: Terms) -> None:
+    """Answer a head that could not be read, and record it."""
+    record = ExchangeRecord(client.peer, client.number, client.served, client.since)
+    record.method, record.target, record.host = glimpse(error.read)
+    note_failure(record, error, client.limits)
+    record.status = error.status
+    client.closing = error.reason
+    try:
+        await _send_own(client, record, _answer(None, error, terms), terms)
+    finally:
+        record.ended = client.now()
+        terms.unrouted.add(record)
+        if terms.log is not None:
+            terms.log(record)
+
+
+def _answer(
+    request: RequestHead | None, error: HopError, terms: Terms
+) -> tuple[ResponseHead, bytes]:
+    page = terms.page(request, error) if terms.page is not None else None
+    return page or answer_to(error, terms.pseudonym)
+
+
+async def _send_own(
+    client: ClientStream, record: ExchangeRecord, own: tuple[ResponseHead, bytes], terms: Terms
+) -> None:
+    """Send a response of our own making."""
+    head, body = own
+    if record.method == b"HEAD":
+        body = b""
+    client.respond(head, terms.date_line(), body)
+    record.status = head.status
+    record.sent = len(body)
+    try:
+        if not client.send_last():
+            await client.finish()
+    except LinkError as broken:
+        client.closing = broken.reason
+
+
+def _last_hop(request: RequestHead, terms: Terms) -> tuple[ResponseHead, bytes] | None:
+    """Our own answer to a TRACE or OPTIONS that goes no further.  Raises Denied (405)."""
+    if request.method == b"TRACE" and not terms.traces:
+        raise Denied("TRACE is not served here", 405)
+    return last_hop_answer(request) if hops_left(request) == 0 else None

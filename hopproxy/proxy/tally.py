@@ -1,0 +1,81 @@
+"""What is counted of the exchanges of one application."""
+
+from bisect import bisect_left
+
+from hopproxy.record import CLIENT_CAUSES, ExchangeRecord
+
+#: Upper bounds of the duration histogram, in seconds.
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Durations:
+    """How many took how long: by `BUCKETS`, and all together."""
+
+    __slots__ = ("buckets", "seconds")
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.buckets = [0] * (len(BUCKETS) + 1)
+
+    def add(self, seconds: float) -> None:
+        """One more."""
+        self.seconds += seconds
+        self.buckets[bisect_left(BUCKETS, seconds)] += 1
+
+
+class Tally:
+    """What is counted of the exchanges of one application.
+
+    `causes` are failures, `aborts` are exchanges that their client ended.  `durations` leaves out
+    the upgraded ones, which end when people go; `queued` and `connecting` those that took an idle
+    link.
+    """
+
+    __slots__ = (
+        "aborts",
+        "causes",
+        "connecting",
+        "durations",
+        "queued",
+        "received",
+        "repeated",
+        "sent",
+        "statuses",
+        "upgraded",
+    )
+
+    def __init__(self) -> None:
+        self.statuses: dict[int, int] = {}
+        self.causes: dict[str, int] = {}
+        self.aborts: dict[str, int] = {}
+        self.repeated = 0
+        self.received = 0
+        self.sent = 0
+        self.durations = Durations()
+        self.upgraded = Durations()
+        self.queued = Durations()
+        self.connecting = Durations()
+
+    def add(self, record: ExchangeRecord) -> None:
+        """Count one exchange that has ended."""
+        try:
+            self.statuses[record.status] += 1
+        except KeyError:
+            self.statuses[record.status] = 1
+        if record.cause:
+            causes = self.aborts if record.cause in CLIENT_CAUSES else self.causes
+            causes[record.cause] = causes.get(record.cause, 0) + 1
+        if record.attempts > 1:
+            self.repeated += 1
+        self.received += record.received
+        self.sent += record.sent
+        taken = record.ended - record.started
+        if record.status == 101:
+            self.upgraded.add(taken)
+        else:
+            self.durations.add(taken)
+        if record.has_waited:
+            if record.queued:
+                self.queued.add(record.queued)
+            if record.connecting:
+                self.connecting.add(record.connecting)

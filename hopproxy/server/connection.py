@@ -1,0 +1,152 @@
+"""One client connection of HTTP/1.1: its requests in turn, and how it ends.
+
+While it is idle there is no coroutine: only the transport, which wakes this when bytes come.  Then
+one begins, and goes on until the link is idle again.  Most connections never get a task; one that
+is in a task, since the worker drains, keeps its coroutine while it is idle.
+
+A client protocol with many exchanges on one link stands beside this: it reads frames here, and
+begins an `exchange` for each stream.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hopproxy.errors import HopError, LinkError
+from hopproxy.link.client import ClientLink
+from hopproxy.link.faults import report
+from hopproxy.link.stepper import Stepper, wait
+from hopproxy.proxy.exchange import exchange, refuse
+from hopproxy.proxy.terms import Terms
+from hopproxy.record import CloseReason
+
+#: Why a link ends at once, with not a byte more: an idle one, or one whose client has gone.
+_ENDS_AT_ONCE = (
+    CloseReason.IDLE_TIMEOUT,
+    CloseReason.PEER_RESET,
+    CloseReason.INCOMPLETE,
+    CloseReason.MADE_ROOM,
+    CloseReason.DRAINING,
+)
+
+#: Why a link ends while the client may well be sending a body still.
+_MORE_TO_COME = (CloseReason.BODY_UNREAD, CloseReason.BODY_TIMEOUT, CloseReason.BAD_REQUEST)
+
+
+class Host(Protocol):
+    """The gateway, as a connection sees it."""
+
+    terms: Terms  # for the next request
+
+    def close(self, connection: Connection, reason: CloseReason) -> None:
+        """The connection has ended."""
+
+    def give_task(self, connection: Connection) -> None:
+        """Go on with the connection in a task."""
+
+
+class Connection(Stepper):
+    """Serves one client link.  `in_task` once a task drives it."""
+
+    __slots__ = ("client", "host", "in_task")
+
+    def __init__(self, client: ClientLink, host: Host) -> None:
+        super().__init__()
+        self.client = client
+        self.in_task = False
+        self.host = host
+
+    def start(self) -> None:
+        """Wait for the first request.
+
+        A handshake, or a PROXY header, would come here: a coroutine before that of the requests.
+        """
+        self.client.driver = self
+        self.client.rest(self)
+
+    def wake(self) -> None:
+        """The idle link has something to tell, or the wait of its coroutine is over."""
+        if self._work is None:
+            self._work = self._serve()
+            self._step()
+        else:
+            Stepper.wake(self)
+
+    def on_end(self, result: object) -> None:
+        """The link is idle again, or is to be closed."""
+        if result is None:
+            self.client.rest(self)
+        else:
+            assert isinstance(result, CloseReason)
+            self.host.close(self, result)
+
+    def on_fault(self, error: Exception) -> None:
+        """A fault of ours, outside of an exchange: it ends this link, and nothing else."""
+        report(error, f"a connection from {self.client.peer}")
+        self.close()
+        self.host.close(self, CloseReason.INTERNAL_ERROR)
+
+    async def run_in_task(self) -> None:
+        """Go on with this connection in a task, to its end.  Cancelled, it closes the link."""
+        try:
+            await self.drive()
+        finally:
+            self.host.close(self, CloseReason.STOPPED)
+
+    def move_to_task(self) -> None:
+        """From here on `run_in_task` steps."""
+        self.in_task = True
+        if self._work is None:  # idle: it is now a coroutine that waits
+            self.begin(self._serve_from_rest())
+        super().move_to_task()
+
+    async def _serve_from_rest(self) -> CloseReason | None:
+        await self._rest()
+        return await self._serve()
+
+    async def _rest(self) -> None:
+        self.client.rest(self)
+        await wait(self.client.transport)
+
+    async def _serve(self) -> CloseReason | None:
+        """Request after request, from the bytes at hand: why the link is to be closed.
+
+        None when it is idle again.
+        """
+        client = self.client
+        transport = client.transport
+        try:
+            client.end_rest()
+            while True:
+                if client.fell_short:
+                    await client.send_unsent()
+                request = client.take_request()
+                if request is None and client.buffer:
+                    request = await client.read_head()
+                if request is not None:
+                    await exchange(client, request, self.host.terms)
+                    if client.closing is not None:
+                        break
+                elif transport.readable and not client.buffer:
+                    return CloseReason.PEER_CLOSED
+                if not transport.readable and (not client.buffer or client.has_none):
+                    if not self.in_task:
+                        return None
+                    await self._rest()
+                    client.end_rest()
+        except HopError as error:
+            if isinstance(error, LinkError) and error.reason in _ENDS_AT_ONCE:
+                return error.reason
+            await refuse(client, error, self.host.terms)
+        reason = client.closing
+        assert reason is not None
+        if lingers(client, reason):
+            await client.linger(client.limits.linger_timeout, client.limits.linger_size)
+        return reason
+
+
+def lingers(client: ClientLink, reason: CloseReason) -> bool:
+    """Whether the client may not have sent its last: then closing must wait for it."""
+    if reason is CloseReason.PEER_CLOSED or client.close_delimited:
+        return False
+    return bool(client.buffer or client.transport.readable or reason in _MORE_TO_COME)
