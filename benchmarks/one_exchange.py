@@ -20,7 +20,7 @@ from hopproxy.link.watch import Watch
 from hopproxy.record import CloseReason, ExchangeRecord
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.runtime import Runtime
-from hopproxy.settings.schema import Settings, Upstream
+from hopproxy.settings.schema import Settings, UpstreamSettings
 from hopproxy.settings.units import parse_origin
 
 BODY = b"Hello, world\n"
@@ -67,7 +67,7 @@ class Meter:
 
 async def run(client: socket.socket, origin: str, count: int) -> float:
     """CPU seconds of one of so many exchanges.  Raises ValueError when one fails."""
-    settings = Settings(upstreams={"app": Upstream(origins=(parse_origin(origin),))})
+    settings = Settings(upstreams={"app": UpstreamSettings(origins=(parse_origin(origin),))})
     meter = Meter(count)
     async with trio.open_nursery() as base:
         watch = Watch()

@@ -23,7 +23,14 @@ from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.server.listener import open_listener
 from hopproxy.server.runtime import Runtime
 from hopproxy.server.worker import Sockets, Worker
-from hopproxy.settings.schema import ClientSettings, Listener, Pool, Route, Settings, Upstream
+from hopproxy.settings.schema import (
+    ClientSettings,
+    Listener,
+    Pool,
+    Route,
+    Settings,
+    UpstreamSettings,
+)
 from hopproxy.settings.units import Bind, OriginAddress
 from tests.raw_peers import GET, OK, Message, Origin, Peer
 
@@ -92,7 +99,7 @@ class Hops:
         """Start the worker with these settings; its first origin."""
         if not self.origins:
             self.add_origin()
-        app = Upstream(
+        app = UpstreamSettings(
             origins=tuple(origin.address for origin in self.origins),
             pool=Pool(**(pool or {})),
             **(upstream or {}),
@@ -225,7 +232,8 @@ class Hops:
 async def two_upstreams(hops: Hops, limit: int, pool: Pool) -> None:
     """Two applications, one origin each, under one total limit: /a and /b."""
     upstreams = {
-        name: Upstream(origins=(hops.add_origin().address,), pool=pool) for name in ("a", "b")
+        name: UpstreamSettings(origins=(hops.add_origin().address,), pool=pool)
+        for name in ("a", "b")
     }
     await hops.start(
         upstreams=upstreams,

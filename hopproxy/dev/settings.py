@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hopproxy.server.listener import CannotBind, bound, open_listener
 from hopproxy.settings.addresses import reaches
 from hopproxy.settings.amounts import KiB
-from hopproxy.settings.schema import Admin, ClientSettings, Listener, Settings, Upstream
+from hopproxy.settings.schema import Admin, ClientSettings, Listener, Settings, UpstreamSettings
 from hopproxy.settings.units import Bind, OriginAddress, parse_bind, parse_origin
 
 #: Where to listen when nobody says where.
@@ -54,7 +54,7 @@ def dev_settings(origin: OriginAddress, site: Bind, admin: Bind) -> Settings:
             max_head_size=64 * KiB, body_timeout=PATIENCE, write_timeout=PATIENCE
         ),
         upstreams={
-            "app": Upstream(
+            "app": UpstreamSettings(
                 origins=(origin,),
                 connect_timeout=CONNECT,
                 response_timeout=PATIENCE,

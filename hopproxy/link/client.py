@@ -50,14 +50,14 @@ class ClientLink(Link):
     `closing` is why the link will close after the response on its way; set before, the response
     says so.  `close_delimited` while a response goes out whose end only the close will tell.
     `partner` is the upstream link of the exchange under way, for those who look, and `tunnelling`
-    tells that the two carry a tunnel.  `private` is an upstream link that only this client may use
+    tells that the two carry a tunnel.  `bound` is an upstream link that only this client may use
     (NTLM).  `peer` is the address and the port at its other end, `named` the client that a trusted
     proxy there has named last.
     """
 
     __slots__ = (
-        "clients", "close_delimited", "closing", "driver", "gone", "limits", "named",
-        "partner", "private", "request", "sender", "tunnelling",
+        "bound", "clients", "close_delimited", "closing", "driver", "gone", "limits",
+        "named", "partner", "request", "sender", "tunnelling",
     )  # fmt: skip
 
     request: RequestHead
@@ -81,7 +81,7 @@ class ClientLink(Link):
         self.gone = False
         self.closing: CloseReason | None = None
         self.partner: Link | None = None
-        self.private: Bound | None = None
+        self.bound: Bound | None = None
         self.close_delimited = False
         self.tunnelling = False
         transport.owner = self

@@ -124,7 +124,7 @@ class Dial:
         self._drop()
         done(result)
 
-    def on_event(self, hung_up: bool) -> None:
+    def on_ready(self, hung_up: bool) -> None:
         """No socket is its own."""
 
     def on_fault(self, error: Exception) -> None:
@@ -230,7 +230,7 @@ class _Attempt:
         self.target = target
         self._dial = dial
 
-    def on_event(self, hung_up: bool) -> None:
+    def on_ready(self, hung_up: bool) -> None:
         assert self.sock is not None
         self._dial.answered(self, self.sock)
 

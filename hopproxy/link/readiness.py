@@ -48,7 +48,7 @@ class Ready(Protocol):
     readable: bool
     urgent: bool
 
-    def on_event(self, hung_up: bool) -> None:
+    def on_ready(self, hung_up: bool) -> None:
         """Its socket became readable, writable or hung up."""
 
     def on_fault(self, error: Exception) -> None:
@@ -115,11 +115,11 @@ class Batches:
                     continue
                 try:
                     if mask & plain == mask:
-                        ready.on_event(False)
+                        ready.on_ready(False)
                     else:
                         if mask & self._URGENT:
                             ready.urgent = True
-                        ready.on_event(bool(mask & ~(plain | self._URGENT)))
+                        ready.on_ready(bool(mask & ~(plain | self._URGENT)))
                 except Exception as error:
                     contain(ready, error)
         finally:

@@ -83,7 +83,7 @@ class ClientStream(Stream, Protocol):
     gone: bool
     closing: CloseReason | None
     partner: Link | None
-    private: Bound | None
+    bound: Bound | None
     request: RequestHead
 
     def name_by(self, request: RequestHead) -> str:

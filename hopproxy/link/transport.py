@@ -196,7 +196,7 @@ class Transport:
 
     # -- being told --------------------------------------------------------------------------
 
-    def on_event(self, hung_up: bool) -> None:
+    def on_ready(self, hung_up: bool) -> None:
         """The watch saw an edge on the socket."""
         self.readable = True
         if hung_up:

@@ -12,7 +12,7 @@ from hopproxy.message import CHUNKED, NO_BODY, KeepAliveHint, RequestHead, Respo
 from hopproxy.pool.delayed_ack import DelayedAck
 from hopproxy.record import CloseReason, Hop, Unused
 from hopproxy.rules.hop import request_for_upstream
-from hopproxy.settings.schema import Upstream
+from hopproxy.settings.schema import UpstreamSettings
 from hopproxy.wire import http1
 from hopproxy.wire.unfinished import UnfinishedResponse
 
@@ -39,7 +39,7 @@ class UpstreamLink(Link):
     may rest on.  `answer_by` bounds the wait for a head, once the request has been sent.
     `ending` is why it must not serve again, None while it may; `doubted` is why, after an interim
     response that announced a body.  `old_at` is when its age passes the settings'; `keep_for` (idle
-    seconds) and `reuses_left` are the origin's own hint.  `private` once one client has sent
+    seconds) and `reuses_left` are the origin's own hint.  `bound` once one client has sent
     credentials for the connection (NTLM), `greeting` while the origin has not accepted them.
     `idled` are the idle seconds when it was checked out, negative if it was handed over directly;
     `unused` is why it was opened although there were others, `dialled_at` when its dial began.
@@ -48,13 +48,15 @@ class UpstreamLink(Link):
     """
 
     __slots__ = (
-        "_paused_in", "_received_before", "_sent_before", "answer_by", "delayed_ack",
-        "dialled_at", "doubted", "ending", "greeting", "has_rested", "heard", "hinted",
-        "idle_stamp", "idled", "keep_for", "keeper", "limits", "local_port", "old_at",
-        "origin", "private", "reuses_left", "unused", "uploading",
+        "paused_in", "_received_before", "_sent_before", "answer_by", "bound",
+        "delayed_ack", "dialled_at", "doubted", "ending", "greeting", "has_rested",
+        "heard", "hinted", "idle_stamp", "idled", "keep_for", "keeper", "limits",
+        "local_port", "old_at", "origin", "reuses_left", "unused", "uploading",
     )  # fmt: skip
 
-    def __init__(self, transport: Transport, origin: str, keeper: Keeper, limits: Upstream) -> None:
+    def __init__(
+        self, transport: Transport, origin: str, keeper: Keeper, limits: UpstreamSettings
+    ) -> None:
         super().__init__(transport, origin)
         self.origin = origin
         self.keeper = keeper
@@ -65,7 +67,7 @@ class UpstreamLink(Link):
         self.answer_by = float("inf")
         self.ending: CloseReason | None = None
         self.doubted: CloseReason | None = None
-        self.private = False
+        self.bound = False
         self.greeting = False
         self.dialled_at = self.opened
         self.has_rested = False
@@ -79,7 +81,7 @@ class UpstreamLink(Link):
         self.old_at = float("inf")
         self.reuses_left: int | None = None
         self.delayed_ack: DelayedAck | None = None
-        self._paused_in = 0  # the last request whose response came with a pause
+        self.paused_in = 0  # the last request whose response came with a pause
         self._received_before = 0
         self._sent_before = 0
         transport.owner = self
@@ -109,11 +111,6 @@ class UpstreamLink(Link):
     def written(self) -> int:
         """Bytes of the request that the kernel has accepted in this cycle."""
         return self.transport.sent - self._sent_before
-
-    @property
-    def paused(self) -> bool:
-        """Whether more of the response in this cycle had to be waited for (TCP only)."""
-        return self._paused_in == self.served
 
     # -- the request -------------------------------------------------------------------------
 
@@ -202,8 +199,8 @@ class UpstreamLink(Link):
             at_hand = transport.receive_now()
             if at_hand is not None:
                 return at_hand
-        first = not self.paused
-        self._paused_in = self.served
+        first = self.paused_in != self.served
+        self.paused_in = self.served
         came = transport.received - self._received_before
         judged = first and self.served > 1 and came < RECEIVE_SIZE
         at_once = delayed.at_once and not (judged and delayed.take_trial())
@@ -267,7 +264,7 @@ class UpstreamLink(Link):
         `request_sent` is false when the answer came before our request had gone out whole.
         """
         delayed = self.delayed_ack
-        if delayed is not None and delayed.at_once and not self.paused:
+        if delayed is not None and delayed.at_once and self.paused_in != self.served:
             delayed.whole()
         if not request_sent:
             self.ending = CloseReason.EARLY_ANSWER

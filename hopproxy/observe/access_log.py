@@ -13,7 +13,7 @@ from functools import lru_cache
 import msgspec
 import trio
 
-from hopproxy.observe.outlet import Outlet
+from hopproxy.observe.log_writer import LogWriter
 from hopproxy.record import CloseRecord, ExchangeRecord, Limit, Owner
 from hopproxy.settings.units import address_and_port
 
@@ -111,7 +111,7 @@ class AccessLog:
             self._encode, self._clock, zone = self._json, _rfc3339, "Z"
         #: The end of a time, by its millisecond: to format one takes as long as the rest of a line.
         self._millis = [f"{milli:03d}{zone}" for milli in range(1000)]
-        self.outlet = Outlet(fd, "access log")
+        self.log_writer = LogWriter(fd, "access log")
         self._pending: list[ExchangeRecord] = []
         self._encoder = msgspec.json.Encoder()
         self._offset = 0.0
@@ -122,7 +122,7 @@ class AccessLog:
     @property
     def dropped(self) -> int:
         """Lines that were never written."""
-        return self.outlet.dropped
+        return self.log_writer.dropped
 
     def __call__(self, record: ExchangeRecord) -> None:
         """An exchange has ended.  The record must not change afterwards."""
@@ -138,11 +138,11 @@ class AccessLog:
                 await trio.sleep(INTERVAL)
                 self._set_clock()
                 self._make_lines()
-                self.outlet.write()
+                self.log_writer.write()
         finally:
             self._ended = True  # who is cut in the same moment still gets a line
             self._make_lines()
-            self.outlet.finish()
+            self.log_writer.finish()
 
     def _set_clock(self) -> None:
         # Asked again and again: the wall clock may be set while the process runs.
@@ -156,12 +156,12 @@ class AccessLog:
         try:
             lines = self._encode(pending)
         except Exception:  # a fault of the log must not take the worker along
-            self.outlet.dropped += len(pending)
+            self.log_writer.dropped += len(pending)
             log.exception("access log: %d lines could not be made", len(pending))
             return
-        self.outlet.add(lines, len(pending))
+        self.log_writer.add(lines, len(pending))
         if self._ended:
-            self.outlet.write()
+            self.log_writer.write()
 
     # -- json --------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import threading
 
 import trio
 
-from hopproxy.observe.outlet import Outlet
+from hopproxy.observe.log_writer import LogWriter
 
 #: Seconds between two tries to write what was not taken at once.
 INTERVAL = 0.1
@@ -24,7 +24,7 @@ class ErrorLog(io.TextIOBase):
         self._line = ""
         self._told = 0
         self._fd = fd
-        self._outlet = Outlet(fd, "standard error", _in_its_turn)
+        self._outlet = LogWriter(fd, "standard error", _in_its_turn)
 
     @property
     def dropped(self) -> int:

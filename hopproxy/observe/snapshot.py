@@ -29,8 +29,8 @@ STRIDE = 100
 
 def origins(runtime: Runtime) -> Iterator[tuple[str, Origin]]:
     """Every origin, with the name of the upstream it belongs to."""
-    for name, application in runtime.applications.items():
-        for origin in application.balancer.members:
+    for name, upstream in runtime.upstreams.items():
+        for origin in upstream.balancer.members:
             yield name, origin
 
 
@@ -46,10 +46,10 @@ def unready(runtime: Runtime) -> str:
         return ""
     unreached = [
         name
-        for name, application in runtime.applications.items()
-        if not any(origin.reach.reached for origin in application.balancer.members)
+        for name, upstream in runtime.upstreams.items()
+        if not any(origin.reach.reached for origin in upstream.balancer.members)
     ]
-    if not unreached or (asked == "any" and len(unreached) < len(runtime.applications)):
+    if not unreached or (asked == "any" and len(unreached) < len(runtime.upstreams)):
         return ""
     return f"no origin of {', '.join(unreached)} can be reached"
 
@@ -123,12 +123,12 @@ def upstream_row(link: UpstreamLink, origin: Origin, client: ClientLink | None, 
     """One upstream link, lent to `client`, if to anybody."""
     idle = link in origin.idle
     state = "idle" if idle else "upgraded" if client and client.tunnelling else "busy"
-    if state == "busy" and client is None and link.private:
+    if state == "busy" and client is None and link.bound:
         state = "private"  # between two requests of the one client it is bound to
     row = _row(link, now, state)
     row["origin"] = origin.label
     row["local_port"] = link.local_port
-    resting = idle or link in origin.private
+    resting = idle or link in origin.bound_idle
     row["idle_limit"] = round(link.transport.read_by - link.since, 3) if resting else None
     row["coupled_to"] = client.number if client is not None else None
     row["busy"] = round(now - client.since, 3) if client is not None else 0.0
@@ -155,7 +155,7 @@ def origin_row(name: str, origin: Origin, now: float) -> Row:
     return {
         "upstream": name,
         "origin": origin.label,
-        "idle": len(origin.idle) + len(origin.private),
+        "idle": len(origin.idle) + len(origin.bound_idle),
         "lent": origin.lent,
         "dialling": origin.dialling,
         "waiting": len(origin.waiters),

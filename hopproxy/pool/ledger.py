@@ -39,17 +39,17 @@ class Waiter(Protocol[L_in]):
 class Share(Generic[L]):
     """The part of one origin: its limits, its idle links (coldest first), its queue.
 
-    `private` are idle links that only one client may use: they count as the others do, and are
+    `bound_idle` are idle links that only one client may use: they count as the others do, and are
     given up as the others are, but wait for nobody else.
     """
 
     __slots__ = (
+        "bound_idle",
         "dialling",
         "idle",
         "lent",
         "max_connections",
         "max_idle",
-        "private",
         "queue_size",
         "trials",
         "waiters",
@@ -60,7 +60,7 @@ class Share(Generic[L]):
         self.max_idle = max_idle
         self.queue_size = queue_size
         self.idle: dict[L, None] = {}
-        self.private: dict[L, None] = {}
+        self.bound_idle: dict[L, None] = {}
         self.lent = 0
         self.dialling = 0
         self.trials = 0
@@ -69,13 +69,13 @@ class Share(Generic[L]):
     @property
     def size(self) -> int:
         """All that counts against the origin's limit."""
-        at_rest = len(self.idle) + len(self.private)
+        at_rest = len(self.idle) + len(self.bound_idle)
         return at_rest + self.lent + self.dialling + self.trials
 
     @property
     def coldest(self) -> L | None:
         """The link that has been idle longest, private or not."""
-        shared, own = next(iter(self.idle), None), next(iter(self.private), None)
+        shared, own = next(iter(self.idle), None), next(iter(self.bound_idle), None)
         if shared is None or own is None:
             return own if shared is None else shared
         return shared if shared.idle_stamp < own.idle_stamp else own
@@ -128,14 +128,14 @@ class Ledger(Generic[L]):
         self._stamp += 1
         link.idle_stamp = self._stamp
         share.idle[link] = None
-        if len(share.idle) + len(share.private) > share.max_idle:
+        if len(share.idle) + len(share.bound_idle) > share.max_idle:
             if not share.max_idle:  # not in the place of a private link either
                 self.drop_idle(share, link)
                 return link
             return self._forget_coldest(share)
         return self._make_room()
 
-    def keep_private(self, share: Share[L], link: L) -> L | None:
+    def keep_bound(self, share: Share[L], link: L) -> L | None:
         """A lent link is idle, and kept for its one client.
 
         Returns a link that has to be closed for it, as `give_back` does; for want of `max_idle`
@@ -144,17 +144,17 @@ class Ledger(Generic[L]):
         share.lent -= 1
         self._stamp += 1
         link.idle_stamp = self._stamp
-        share.private[link] = None
-        count = len(share.idle) + len(share.private)
+        share.bound_idle[link] = None
+        count = len(share.idle) + len(share.bound_idle)
         if 1 < count > share.max_idle:
             return self._forget_coldest(share)
         return self._make_room()
 
-    def take_private(self, share: Share[L], link: L) -> bool:
+    def take_bound(self, share: Share[L], link: L) -> bool:
         """Lend an idle private link to its client; False if it was not idle here."""
-        if link not in share.private:
+        if link not in share.bound_idle:
             return False
-        del share.private[link]
+        del share.bound_idle[link]
         share.lent += 1
         return True
 
@@ -167,8 +167,8 @@ class Ledger(Generic[L]):
         """An idle link is no more; False if it was not idle here."""
         if link in share.idle:
             del share.idle[link]
-        elif link in share.private:
-            del share.private[link]
+        elif link in share.bound_idle:
+            del share.bound_idle[link]
         else:
             return False
         self.total -= 1
@@ -206,7 +206,7 @@ class Ledger(Generic[L]):
             return False, None
         evicted = None
         if share.size >= share.max_connections:
-            if not share.private:
+            if not share.bound_idle:
                 # It waits for its own links, no longer for room: others must not wait behind it.
                 self._starved.pop(share, None)
                 return False, None
@@ -265,7 +265,7 @@ class Ledger(Generic[L]):
         """The origin that has waited longest for room in the total; ask after each release."""
         while self._starved:
             share = next(iter(self._starved))
-            full = share.size >= share.max_connections and not share.private
+            full = share.size >= share.max_connections and not share.bound_idle
             if len(share.waiters) > share.dialling and not full:
                 return share
             del self._starved[share]  # no longer for want of room in the total
@@ -303,7 +303,7 @@ class Ledger(Generic[L]):
     def _has_room(self, share: Share[L]) -> bool:
         """Whether one more link could be dialled, be it in the place of an idle one."""
         if share.size >= share.max_connections:
-            return bool(share.private)
+            return bool(share.bound_idle)
         return self.total < self.max_total or any(other.coldest for other in self.shares)
 
     def _evict(self) -> L | None:

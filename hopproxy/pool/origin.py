@@ -14,7 +14,7 @@ from hopproxy.pool.ledger import Share
 from hopproxy.pool.reach import Reach
 from hopproxy.pool.unheard import Unheard
 from hopproxy.record import UNUSED_AFTER, CloseReason, Limit, Source, Unused, setting_behind
-from hopproxy.settings.schema import Upstream
+from hopproxy.settings.schema import UpstreamSettings
 from hopproxy.settings.units import OriginAddress
 
 
@@ -61,7 +61,7 @@ class Origin(Share[UpstreamLink]):
         "opened", "proven", "reach", "reused", "settings", "unheard", "unused", "young",
     )  # fmt: skip
 
-    def __init__(self, address: OriginAddress, settings: Upstream, known: Known) -> None:
+    def __init__(self, address: OriginAddress, settings: UpstreamSettings, known: Known) -> None:
         pool = settings.pool
         super().__init__(pool.max_connections, pool.max_idle, pool.queue)
         self.address = address
@@ -102,7 +102,7 @@ class Origin(Share[UpstreamLink]):
             pool.max_requests or pool.max_age or self.counted or self.idle_timeout <= 0
         )
         if self.idle_timeout < before:
-            for link in (*self.idle, *self.private):
+            for link in (*self.idle, *self.bound_idle):
                 link.transport.rest_until(self.idle_until(link, link.since))
 
     def limit_at(self, now: float) -> Limit:
@@ -206,16 +206,16 @@ class Origin(Share[UpstreamLink]):
         """Why none of the links there are, or were last, will do."""
         if self.idle:
             return Unused.METHOD
-        if self.lent or self.private:
-            own = self.bound == self.lent + len(self.private)
+        if self.lent or self.bound_idle:
+            own = self.bound == self.lent + len(self.bound_idle)
             return Unused.PRIVATE if own else Unused.ALL_BUSY
         ended = self.last_end
         return None if ended is None else UNUSED_AFTER.get(ended, Unused.FAILED)
 
     def bind(self, link: UpstreamLink, status: int) -> None:
         """A client has sent credentials for this link, and was answered with `status`."""
-        if not link.private:
-            link.private = True
+        if not link.bound:
+            link.bound = True
             self.bound += 1
         link.greeting = status == 401
 

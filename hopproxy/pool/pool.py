@@ -13,7 +13,7 @@ from hopproxy.pool.ledger import Ledger, QueueFull, Share
 from hopproxy.pool.origin import Known, Origin
 from hopproxy.pool.wait import Wait
 from hopproxy.record import CloseReason, CloseRecord, Closes, Hop, Unused
-from hopproxy.settings.schema import Upstream
+from hopproxy.settings.schema import UpstreamSettings
 from hopproxy.settings.units import OriginAddress
 
 #: Seconds for which a client may take to go on with a login (NTLM), before its link may be
@@ -38,7 +38,7 @@ class Pool:
         self.closing = False
         self.stopped = False
 
-    def add(self, address: OriginAddress, settings: Upstream) -> Origin:
+    def add(self, address: OriginAddress, settings: UpstreamSettings) -> Origin:
         """Begin to serve an origin; what was learned of its address before is known still."""
         if address not in self._known:
             give_up = partial(self.drop_idle, reason=CloseReason.MADE_ROOM)
@@ -172,9 +172,9 @@ class Pool:
             self.discard(origin, link, reason)
             if reason is CloseReason.PEER_CLOSED:  # its FIN came right behind the response
                 origin.saw_close(link, 0.0, now)
-        elif link.private:
+        elif link.bound:
             link.since = now
-            self._keep_private(origin, link, now)
+            self._keep_bound(origin, link, now)
         else:
             self._settle(origin, link, now)
 
@@ -201,12 +201,12 @@ class Pool:
         if self.ledger.starved() is not None:
             self.start_dials(origin)
 
-    def _keep_private(self, origin: Origin, link: UpstreamLink, now: float) -> None:
+    def _keep_bound(self, origin: Origin, link: UpstreamLink, now: float) -> None:
         """A private link waits for its client; until that has been let in, it stays lent."""
         if link.greeting:
             link.transport.rest_until(now + GREETING)
             return
-        evicted = self.ledger.keep_private(origin, link)
+        evicted = self.ledger.keep_bound(origin, link)
         link.transport.rest_until(origin.idle_until(link, link.since))
         if evicted is not None:
             self._end_evicted(evicted, full=origin)
@@ -219,7 +219,7 @@ class Pool:
 
     def _end_evicted(self, evicted: UpstreamLink, full: Origin) -> None:
         owner = self.links[evicted]
-        in_place = owner is full and len(full.idle) + len(full.private) >= full.max_idle
+        in_place = owner is full and len(full.idle) + len(full.bound_idle) >= full.max_idle
         reason = CloseReason.POOL_FULL if in_place else CloseReason.MADE_ROOM
         self._end(owner, evicted, reason, counted=False)
 
@@ -236,9 +236,9 @@ class Pool:
     def on_idle_lapsed(self, link: UpstreamLink) -> None:
         """An idle link's time is up: we close it before the origin does."""
         origin, now = self.links[link], self._watch.now()
-        if link.greeting and link.private:  # its client has not come back with more
+        if link.greeting and link.bound:  # its client has not come back with more
             link.greeting = False
-            self._keep_private(origin, link, now)
+            self._keep_bound(origin, link, now)
             return
         self.drop_idle(link, origin.lapsed(link, now))
         origin.outlived(now - link.since if link.served else 0.0, now)
@@ -253,7 +253,7 @@ class Pool:
         """Close a link at rest, be it private or not."""
         origin = self.links[link]
         if not self.ledger.drop_idle(origin, link):
-            if not link.private:
+            if not link.bound:
                 return
             self.ledger.drop_lent(origin)
         self._end(origin, link, reason, counted=False)
@@ -273,7 +273,7 @@ class Pool:
         if counted:
             self.ledger.drop_lent(origin)
         del self.links[link]
-        origin.bound -= link.private
+        origin.bound -= link.bound
         now = self._watch.now()
         times = (now, now - link.opened, now - link.since)
         record = CloseRecord(Hop.UPSTREAM, origin.label, reason, times, link.served)

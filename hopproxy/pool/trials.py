@@ -42,7 +42,7 @@ class Trials:
                 self._begin(origin)
         return self._next()
 
-    def on_event(self, hung_up: bool) -> None:
+    def on_ready(self, hung_up: bool) -> None:
         """There is no socket."""
 
     def _none_reached(self) -> bool:

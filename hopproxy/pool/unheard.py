@@ -69,7 +69,7 @@ class Unheard:
 
     def wants(self, link: UpstreamLink, now: float) -> bool:
         """Whether a link that has just become free is to be closed for one that waits."""
-        if link.private:  # another must not take its place: its client is known by it
+        if link.bound:  # another must not take its place: its client is known by it
             return False
         if link.served > 1:
             self.width.took(now - link.since - link.idled)
@@ -135,7 +135,7 @@ class Unheard:
 
     def _free(self, now: float) -> None:
         """Close the coldest idle link, and all that have never served: they may be next in turn."""
-        idle = [link for share in self._shares for link in (*share.idle, *share.private)]
+        idle = [link for share in self._shares for link in (*share.idle, *share.bound_idle)]
         served = [link for link in idle if link.heard]
         if not idle:
             return  # the next that becomes free
@@ -144,7 +144,7 @@ class Unheard:
             if not link.heard:
                 self._give_up(link)
         if served:
-            self._give_up(min(served, key=lambda link: (link.private, link.idle_stamp)))
+            self._give_up(min(served, key=lambda link: (link.bound, link.idle_stamp)))
 
     def _judge(self, now: float, *, helped: bool) -> None:
         self._last = now

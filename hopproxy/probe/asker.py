@@ -17,7 +17,7 @@ from hopproxy.message import ResponseHead
 from hopproxy.pool.connector import connect
 from hopproxy.pool.delayed_ack import DelayedAck
 from hopproxy.record import CloseReason, Hop
-from hopproxy.settings.schema import Upstream
+from hopproxy.settings.schema import UpstreamSettings
 from hopproxy.settings.units import OriginAddress
 
 #: What an origin may read in its log of who asked.
@@ -32,7 +32,9 @@ class Target:
     def __init__(self, address: OriginAddress, path: str = "/") -> None:
         self.address = address
         self.path = path
-        self.limits = Upstream(origins=(address,), body_timeout=PATIENCE, write_timeout=PATIENCE)
+        self.limits = UpstreamSettings(
+            origins=(address,), body_timeout=PATIENCE, write_timeout=PATIENCE
+        )
         self.host = str(address).removeprefix("http://") if address.host else "localhost"
 
     def request(self, method: str = "GET", *fields: str, minor: int = 1) -> bytes:

@@ -102,7 +102,7 @@ async def writes(target: Target, watch: Watch) -> str:
             asker.link.begin()
             head = await asker.get()
             taken.append(watch.now() - began)
-            pieces += asker.link.paused
+            pieces += asker.link.paused_in == asker.link.served
             if head.ending is not None or (delayed is not None and delayed.at_once):
                 break
         if delayed is None or not delayed.at_once:

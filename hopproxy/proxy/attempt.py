@@ -16,9 +16,9 @@ from hopproxy.link.stream import Added, ClientStream, UpstreamStream
 from hopproxy.link.tunnel import Tunnel
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import SIZED, RequestHead, ResponseHead
+from hopproxy.pool.bound import BoundLink
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
-from hopproxy.pool.private import PrivateLink
 from hopproxy.proxy.terms import Terms
 from hopproxy.proxy.upload import Upload
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
@@ -36,14 +36,14 @@ class Attempt:
 
     __slots__ = (
         "_interim", "added", "body", "client", "link", "origin", "pool", "record",
-        "released", "request", "terms", "upload", "upstream",
+        "released", "request", "stream", "terms", "upload",
     )  # fmt: skip
 
     added: Added
     pool: Pool
     origin: Origin
     link: UpstreamLink
-    upstream: UpstreamStream
+    stream: UpstreamStream
 
     def __init__(
         self, client: ClientStream, request: RequestHead, record: ExchangeRecord, terms: Terms
@@ -61,7 +61,7 @@ class Attempt:
         """Take the link that this attempt goes by."""
         self.pool = pool
         self.origin = origin
-        self.link = self.upstream = link
+        self.link = self.stream = link
         self.client.partner = link
         self.released = False
         record = self.record
@@ -79,22 +79,22 @@ class Attempt:
 
         Raises HopError; the upstream link is the caller's to discard unless `released`.
         """
-        upstream, request = self.upstream, self.request
+        stream, request = self.stream, self.request
         if self.body is None:
             await self._run_both_ways()
             return
-        upstream.write_request(request, self.added, self.body)
+        stream.write_request(request, self.added, self.body)
         if request.method in IDEMPOTENT:
-            upstream.send_soon()
+            stream.send_soon()
         else:  # the kernel was asked in this moment whether the link lives
-            await upstream.flush()
-        await wait(upstream.expect_head(now + self.origin.settings.response_timeout))
-        head = upstream.head_at_hand(request.method)
+            await stream.flush()
+        await wait(stream.expect_head(now + self.origin.settings.response_timeout))
+        head = stream.head_at_hand(request.method)
         if head is None:
-            head = await upstream.read_head(request.method)
+            head = await stream.read_head(request.method)
         while head.status < 200 and not await self._pass_interim(head):
-            head = await upstream.read_head(request.method)
-        content = None if switches(head) else upstream.take_content(head)
+            head = await stream.read_head(request.method)
+        content = None if switches(head) else stream.take_content(head)
         if content is None:
             await self._relay(head)
         else:
@@ -123,24 +123,24 @@ class Attempt:
     # -- towards the origin ------------------------------------------------------------------
 
     async def _run_both_ways(self) -> None:
-        upstream, request = self.upstream, self.request
+        stream, request = self.stream, self.request
         first = self.upload is None
         upload = self.upload = self.upload or self._new_upload()
         upload.done = False
-        upstream.write_request(request, self.added, b"")
-        await upstream.flush()
+        stream.write_request(request, self.added, b"")
+        await stream.flush()
         head: ResponseHead | None = None
         if request.expects and first and not self.client.at_hand:
             head = await upload.hold_back(self._heard, self.origin)
-            upstream.expect_head(math.inf)
+            stream.expect_head(math.inf)
             if head is not None and not switches(head):
                 await self._finish(head)
                 return
         try:
             upload.start(self.link)
-            head = head or await upstream.read_head(request.method)
+            head = head or await stream.read_head(request.method)
             while head.status < 200 and not await self._pass_interim(head):
-                head = await upstream.read_head(request.method)
+                head = await stream.read_head(request.method)
             if switches(head):
                 await upload.ended()
             else:
@@ -156,8 +156,8 @@ class Attempt:
 
     async def _heard(self, deadline: float) -> ResponseHead:
         """The next head; an interim one has been passed on."""
-        self.upstream.expect_head(deadline)
-        head = await self.upstream.read_head(self.request.method)
+        self.stream.expect_head(deadline)
+        head = await self.stream.read_head(self.request.method)
         if head.status < 200:
             await self._pass_interim(head)
         return head
@@ -184,7 +184,7 @@ class Attempt:
 
     async def _finish(self, head: ResponseHead) -> None:
         """Pass the final response on, whatever its size."""
-        content = None if switches(head) else self.upstream.take_content(head)
+        content = None if switches(head) else self.stream.take_content(head)
         if content is None:
             await self._relay(head)
         else:
@@ -206,9 +206,9 @@ class Attempt:
         if switches(head):
             await self._tunnel(head)
             return
-        client, upstream, record = self.client, self.upstream, self.record
+        client, stream, record = self.client, self.stream, self.record
         pipe = self.terms.pipe
-        data = upstream.take_at_hand()  # broken from the start: then nothing has begun
+        data = stream.take_at_hand()  # broken from the start: then nothing has begun
         client.begin_response(head, self._added_to(head))
         record.status = head.status
         record.first_byte = client.now()
@@ -216,18 +216,18 @@ class Attempt:
             if data:
                 record.sent += len(data)
                 client.write_content(data)
-            if not upstream.at_hand:
+            if not stream.at_hand:
                 await client.flush()
             if client.gone:
                 raise client_gone()
-            if head.body is SIZED and pipe.suits(upstream.link, client.link):
-                record.sent += await pipe.carry(upstream.link, client.link)
+            if head.body is SIZED and pipe.suits(stream.link, client.link):
+                record.sent += await pipe.carry(stream.link, client.link)
                 data = b""
                 continue
-            data = await upstream.read_body()
+            data = await stream.read_body()
             if not data:
                 break
-        client.end_content(end_to_end_trailers(upstream.trailers, head.options))
+        client.end_content(end_to_end_trailers(stream.trailers, head.options))
         self._release(head, client.now())
         if not client.send_last():
             await client.finish()
@@ -249,20 +249,20 @@ class Attempt:
         self.released = True
         client.partner = None
         self.pool.release(self.origin, link, now)
-        if link.private and not link.transport.closed:
-            if client.private is not None:  # bound by an origin of another application
-                client.private.end()
-            client.private = PrivateLink(self.pool, self.origin, link)
+        if link.bound and not link.transport.closed:
+            if client.bound is not None:  # bound by an origin of another upstream
+                client.bound.end()
+            client.bound = BoundLink(self.pool, self.origin, link)
 
     async def _tunnel(self, head: ResponseHead) -> None:
         """The protocol has been switched: bytes both ways from here on."""
-        client, upstream, record = self.client, self.upstream, self.record
+        client, stream, record = self.client, self.stream, self.record
         protocol = check_switch(self.request, head)
         record.status = 101
         record.upgraded = True
         record.first_byte = client.now()
         await client.switch(head, self.terms.via_client[head.minor], protocol)
-        tunnel = Tunnel(client.link, upstream.link, self.origin.settings.tunnel_timeout)
+        tunnel = Tunnel(client.link, stream.link, self.origin.settings.tunnel_timeout)
         reason = await tunnel.run()
         record.sent, inwards = tunnel.carried
         record.received += inwards

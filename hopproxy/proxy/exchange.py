@@ -1,6 +1,6 @@
 """One request across both hops: route, origin, link, retry, answer, record.
 
-The walk: a route names an application; an upstream link is checked out; an `Attempt` takes the
+The walk: a route names an upstream; an upstream link is checked out; an `Attempt` takes the
 request out and its response back.  The upstream link gives its verdict to the pool, the client
 stream settles its own; neither sees the other's.  An exchange is one coroutine, the only form of
 it: who steps it, events or a task, makes no difference here (`link.stepper`).
@@ -23,18 +23,18 @@ from hopproxy.link.faults import report
 from hopproxy.link.stream import ClientStream
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import NO_BODY, SIZED, RequestHead, ResponseHead
+from hopproxy.pool.bound import BoundLink
 from hopproxy.pool.origin import Origin
-from hopproxy.pool.private import PrivateLink
-from hopproxy.proxy.application import Application
 from hopproxy.proxy.attempt import Attempt
 from hopproxy.proxy.terms import Terms
 from hopproxy.proxy.upload import KEPT
+from hopproxy.proxy.upstream import Upstream
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.routing.balancer import Search
 from hopproxy.rules.answer import answer_to, last_hop_answer
 from hopproxy.rules.forwarding import hops_left, via_line
 from hopproxy.rules.hop import check_options
-from hopproxy.rules.retry import Trace, is_idempotent, may_repeat
+from hopproxy.rules.retry import Trace, is_idempotent, may_retry
 from hopproxy.wire.glimpse import glimpse
 
 #: Methods that the gateway may have to answer itself (Max-Forwards, TRACE).
@@ -52,20 +52,20 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
         record.client = client.name_by(request)
     tally = terms.unrouted
     attempt = Attempt(client, request, record, terms)
-    application: Application | None = None
+    upstream: Upstream | None = None
     try:
         if request.method in COUNTED and (own := _last_hop(request, terms)) is not None:
             await _send_own(client, record, own, terms)
             return
-        application = terms.table.find(request.host, request.target)
-        if application is None:
+        upstream = terms.table.find(request.host, request.target)
+        if upstream is None:
             raise Denied("no route matches this host and path", 404, "destination_not_found")
-        record.route = application.name
-        tally = application.tally
+        record.route = upstream.name
+        tally = upstream.tally
         if request.options or terms.rejects_underscores:
             check_options(request, terms.underscores)
         via = via_line(request, terms.via_upstream, terms.pseudonym)
-        authority = b"" if request.host else application.balancer.members[0].authority
+        authority = b"" if request.host else upstream.balancer.members[0].authority
         attempt.added = client.sender.block(request), via, terms.underscores, authority
         if request.body is not NO_BODY:
             _take_body(attempt)
@@ -73,9 +73,9 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
             raise client_gone()
         while True:
             try:
-                link = _link_now(attempt, application)
+                link = _link_now(attempt, upstream)
                 if link is None:
-                    link = await _link(attempt, application)
+                    link = await _link(attempt, upstream)
                     await attempt.run(client.now())
                 else:
                     await attempt.run(client.since)
@@ -86,11 +86,11 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
                 if not held or not _may_retry(attempt, error):
                     raise
     except HopError as error:
-        await _fail(attempt, error, application)
+        await _fail(attempt, error, upstream)
     except Exception as fault:  # of ours: it ends this exchange and its link, and nothing else
         report(fault, f"a request from {client.peer}")
         attempt.discard(fault)
-        await _fail(attempt, Fault(), application)
+        await _fail(attempt, Fault(), upstream)
     except BaseException:
         attempt.discard(None)
         record.cause = record.cause or "stopped"
@@ -116,20 +116,20 @@ def _take_body(attempt: Attempt) -> None:
 # -- which origin, which link ----------------------------------------------------------------
 
 
-def _link_now(attempt: Attempt, application: Application) -> UpstreamLink | None:
+def _link_now(attempt: Attempt, upstream: Upstream) -> UpstreamLink | None:
     """Begin on the warmest idle link of the origin whose turn it is, if it has one that will do.
 
     None for a retry: another idle link might be dead too.
     """
-    client, pool = attempt.client, application.pool
+    client, pool = attempt.client, upstream.pool
     if attempt.record.attempts:
         return None
-    if client.private is not None and (own := _private(client, application)) is not None:
+    if client.bound is not None and (own := _bound_link(client, upstream)) is not None:
         attempt.begin(pool, *own)
         return own[1]
-    balancer = application.balancer
+    balancer = upstream.balancer
     origin = balancer.only or balancer.look(client.since)
-    link = pool.acquire_now(origin, look=not _repeatable(attempt, origin))
+    link = pool.acquire_now(origin, look=not _may_be_resent(attempt, origin))
     if link is not None:
         if balancer.only is None:
             balancer.pick(client.since)
@@ -137,7 +137,7 @@ def _link_now(attempt: Attempt, application: Application) -> UpstreamLink | None
     return link
 
 
-def _repeatable(attempt: Attempt, origin: Origin) -> bool:
+def _may_be_resent(attempt: Attempt, origin: Origin) -> bool:
     """Whether the request could be sent once more, should its link turn out to be dead."""
     request = attempt.request
     if attempt.body is None and request.length > KEPT:
@@ -145,9 +145,9 @@ def _repeatable(attempt: Attempt, origin: Origin) -> bool:
     return is_idempotent(request, origin.settings.retry_idempotency_key)
 
 
-async def _link(attempt: Attempt, application: Application) -> UpstreamLink:
+async def _link(attempt: Attempt, upstream: Upstream) -> UpstreamLink:
     """Begin on a link to the next origin that can be reached: waited for, or dialled."""
-    now, balancer, pool = attempt.client.now, application.balancer, application.pool
+    now, balancer, pool = attempt.client.now, upstream.balancer, upstream.pool
     search = Search(balancer, balancer.only or balancer.pick(now()))
     while True:
         origin = search.origin
@@ -156,7 +156,7 @@ async def _link(attempt: Attempt, application: Application) -> UpstreamLink:
             if attempt.record.attempts:
                 link = await pool.acquire_fresh(origin)
             else:
-                look = not _repeatable(attempt, origin)
+                look = not _may_be_resent(attempt, origin)
                 idle = pool.acquire_now(origin, look=look) if search.begun else None
                 leave = search.may_leave(now())
                 link = idle or await pool.acquire(origin, leave=leave)
@@ -172,13 +172,13 @@ async def _link(attempt: Attempt, application: Application) -> UpstreamLink:
             attempt.record.note_wait(began, now(), dialled)
 
 
-def _private(client: ClientStream, application: Application) -> tuple[Origin, UpstreamLink] | None:
+def _bound_link(client: ClientStream, upstream: Upstream) -> tuple[Origin, UpstreamLink] | None:
     """The link that the origin has bound to this client, if it still lives."""
-    private = client.private
-    assert isinstance(private, PrivateLink)
-    if private.origin not in application.balancer.members:
+    private = client.bound
+    assert isinstance(private, BoundLink)
+    if private.origin not in upstream.balancer.members:
         return None
-    client.private = None
+    client.bound = None
     link = private.resume()
     return None if link is None else (private.origin, link)
 
@@ -199,16 +199,16 @@ def _may_retry(attempt: Attempt, error: HopError) -> bool:
     trace.replayable = attempt.body is not None or (
         attempt.upload is not None and attempt.upload.kept is not None
     )
-    return may_repeat(attempt.request, trace, attempt.origin.settings.retry_idempotency_key)
+    return may_retry(attempt.request, trace, attempt.origin.settings.retry_idempotency_key)
 
 
 # -- answers of our own ----------------------------------------------------------------------
 
 
-async def _fail(attempt: Attempt, error: HopError, application: Application | None) -> None:
+async def _fail(attempt: Attempt, error: HopError, upstream: Upstream | None) -> None:
     """The exchange failed: answer if nothing has begun, else cut."""
     client, record, terms = attempt.client, attempt.record, attempt.terms
-    note_failure(record, error, client.limits, application and application.settings)
+    note_failure(record, error, client.limits, upstream and upstream.settings)
     if record.status:
         at_client = error.at is Hop.CLIENT
         client.closing = error.reason if at_client or error.at is None else _CUT

@@ -1,4 +1,4 @@
-"""What is counted of the exchanges of one application."""
+"""What is counted of the exchanges of one upstream."""
 
 from bisect import bisect_left
 
@@ -24,7 +24,7 @@ class Durations:
 
 
 class Tally:
-    """What is counted of the exchanges of one application.
+    """What is counted of the exchanges of one upstream.
 
     `causes` are failures, `aborts` are exchanges that their client ended.  `durations` leaves out
     the upgraded ones, which end when people go; `queued` and `connecting` those that took an idle

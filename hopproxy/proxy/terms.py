@@ -7,8 +7,8 @@ from email.utils import formatdate
 from hopproxy.errors import HopError
 from hopproxy.link.splice import Pipe
 from hopproxy.message import RequestHead, ResponseHead
-from hopproxy.proxy.application import Application
 from hopproxy.proxy.tally import Tally
+from hopproxy.proxy.upstream import Upstream
 from hopproxy.record import ExchangeRecord
 from hopproxy.routing.table import Table
 from hopproxy.rules.hop import Underscores
@@ -25,7 +25,7 @@ class Terms:
     """
 
     def __init__(
-        self, table: Table[Application], pseudonym: bytes, *, via: str, underscores: Underscores
+        self, table: Table[Upstream], pseudonym: bytes, *, via: str, underscores: Underscores
     ) -> None:
         self.table = table
         self.pseudonym = pseudonym

@@ -81,13 +81,13 @@ class Upload(Stepper):
             await self._client.send_interim(CONTINUE)
         return None if head is None or head.status == 100 else head
 
-    def start(self, upstream: UpstreamLink) -> None:
+    def start(self, stream: UpstreamLink) -> None:
         """Begin to send the body.  Raises what fails at once.
 
         Closed, it leaves the rest of the body unread on the client link.
         """
         self.done = False
-        self.begin(self._run(upstream))
+        self.begin(self._run(stream))
         failure, self.failure = self.failure, None
         if failure is not None:
             try:
@@ -112,28 +112,28 @@ class Upload(Stepper):
         if driver is None or not driver.throw(error):
             self.failure = error
 
-    async def _run(self, upstream: UpstreamLink) -> None:
-        upstream.uploading = True
+    async def _run(self, stream: UpstreamLink) -> None:
+        stream.uploading = True
         try:
-            await self._send(upstream)
+            await self._send(stream)
         except HopError as error:
             # An origin that stops reading may well have answered: its response is the better news.
             if error.at is not Hop.UPSTREAM or error.reason is CloseReason.WRITE_TIMEOUT:
                 raise
         finally:
-            upstream.uploading = False
-        self._expect_response(upstream)
+            stream.uploading = False
+        self._expect_response(stream)
 
-    async def _send(self, upstream: UpstreamLink) -> None:
+    async def _send(self, stream: UpstreamLink) -> None:
         client, record, pipe = self._client, self._record, self._pipe
         limit = client.limits.max_body_size
         for data in self.kept or ():
-            upstream.write_content(data)
+            stream.write_content(data)
         while True:
             if not client.at_hand:
-                await upstream.flush()
-            if self.kept is None and pipe.suits(client.link, upstream.link):
-                record.received += await pipe.carry(client.link, upstream.link)
+                await stream.flush()
+            if self.kept is None and pipe.suits(client.link, stream.link):
+                record.received += await pipe.carry(client.link, stream.link)
                 continue
             data = await client.read_body()
             if not data:
@@ -143,10 +143,10 @@ class Upload(Stepper):
                 raise BadRequest(
                     "the body is larger than max_body_size", 413, limit="max_body_size"
                 )
-            upstream.write_content(data)
+            stream.write_content(data)
             self._keep(data)
-        upstream.end_content(end_to_end_trailers(client.trailers, self._request.options))
-        await upstream.flush()
+        stream.end_content(end_to_end_trailers(client.trailers, self._request.options))
+        await stream.flush()
         self.done = True
 
     def _keep(self, data: bytes) -> None:
@@ -155,8 +155,8 @@ class Upload(Stepper):
             if self._record.received > KEPT or len(self.kept) > KEPT_PIECES:
                 self.kept = None
 
-    def _expect_response(self, upstream: UpstreamLink) -> None:
+    def _expect_response(self, stream: UpstreamLink) -> None:
         """From here on it is the origin's turn, unless it has begun to answer already."""
         if not self._record.status:
-            now = upstream.now()
-            upstream.expect_head(now + upstream.limits.response_timeout)
+            now = stream.now()
+            stream.expect_head(now + stream.limits.response_timeout)

@@ -26,7 +26,7 @@ class Trace:
         self.replayable = True
 
 
-def may_repeat(head: RequestHead, trace: Trace, idempotency_key: bool = False) -> bool:
+def may_retry(head: RequestHead, trace: Trace, idempotency_key: bool = False) -> bool:
     """Whether the request may be sent once more, on another link.
 
     A request of which nothing was written was never sent at all: any method may go.

@@ -62,8 +62,8 @@ class Gateway:
         clients = self._runtime.clients
         del clients.links[client]
         clients.idle.pop(client, None)
-        if client.private is not None:
-            client.private.end()
+        if client.bound is not None:
+            client.bound.end()
         now = client.transport.now()
         client.close(reason, reset=client.close_delimited)
         times = (now, now - client.opened, now - client.since)

@@ -175,7 +175,7 @@ class Intake:
         self._runtime.closes.add_fault(Hop.CLIENT, "", self._runtime.watch.now())
         self._pause_for(TURN)
 
-    def on_event(self, hung_up: bool) -> None:
+    def on_ready(self, hung_up: bool) -> None:
         """Somebody connects."""
         if not self._paused:
             self._pause_for(self._accept())

@@ -1,4 +1,4 @@
-"""Settings made alive: the pool, the applications, the routes."""
+"""Settings made alive: the pool, the upstreams, the routes."""
 
 import trio
 
@@ -6,9 +6,9 @@ from hopproxy.link.client import Clients
 from hopproxy.link.watch import Watch
 from hopproxy.pool.pool import Pool
 from hopproxy.pool.trials import Trials
-from hopproxy.proxy.application import Application
 from hopproxy.proxy.tally import Tally
 from hopproxy.proxy.terms import Log, Page, Terms
+from hopproxy.proxy.upstream import Upstream
 from hopproxy.record import Closes
 from hopproxy.routing.table import Table
 from hopproxy.rules.hop import Underscores
@@ -30,19 +30,19 @@ class Runtime:
         self.closes = Closes()
         self.pool = Pool(watch, settings.max_upstream_connections, self.closes)
         self.clients = Clients(settings.client.max_connections)
-        self.applications = {
-            name: Application(name, upstream, self.pool)
+        self.upstreams = {
+            name: Upstream(name, upstream, self.pool)
             for name, upstream in settings.upstreams.items()
         }
         sought = settings.admin is not None and settings.readiness != "self"
-        for application in self.applications.values():
-            members = application.balancer.members
+        for upstream in self.upstreams.values():
+            members = upstream.balancer.members
             for origin in members:
                 origin.reach.sought = sought
             Trials(members, self.pool, watch)
-        routes = settings.routes or (Route(upstream=next(iter(self.applications))),)
+        routes = settings.routes or (Route(upstream=next(iter(self.upstreams))),)
         self.terms = Terms(
-            Table([(route, self.applications[route.upstream]) for route in routes]),
+            Table([(route, self.upstreams[route.upstream]) for route in routes]),
             settings.pseudonym.encode(),
             via=settings.via,
             underscores=Underscores(settings.underscore_fields),
@@ -54,8 +54,8 @@ class Runtime:
 
     @property
     def tallies(self) -> dict[str, Tally]:
-        """What is counted, by application; "" for what no route took."""
-        tallies = {name: application.tally for name, application in self.applications.items()}
+        """What is counted, by upstream; "" for what no route took."""
+        tallies = {name: upstream.tally for name, upstream in self.upstreams.items()}
         return {"": self.terms.unrouted, **tallies}
 
     @property

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hopproxy.pool.idle_timeout import usable
 from hopproxy.settings.addresses import reaches
 from hopproxy.settings.amounts import format_duration
-from hopproxy.settings.schema import Balancer, Pool, Server, Settings, Upstream
+from hopproxy.settings.schema import Balancer, Pool, Server, Settings, UpstreamSettings
 from hopproxy.settings.units import UNIX
 
 #: Seconds for which each server, as it is delivered, keeps an idle connection.
@@ -130,7 +130,9 @@ def _loops(settings: Settings) -> Iterator[Risk]:
                     break
 
 
-def against_origin(name: str, upstream: Upstream, keeps: float, whose: str) -> Iterator[Risk]:
+def against_origin(
+    name: str, upstream: UpstreamSettings, keeps: float, whose: str
+) -> Iterator[Risk]:
     """The pool against an origin that keeps idle connections for `keeps` seconds.
 
     `whose` limit that is, as a noun.
@@ -151,7 +153,7 @@ def against_origin(name: str, upstream: Upstream, keeps: float, whose: str) -> I
     yield Risk(path, message, _write_pool(safe))
 
 
-def against_width(name: str, upstream: Upstream, serves: int, who: str) -> Iterator[Risk]:
+def against_width(name: str, upstream: UpstreamSettings, serves: int, who: str) -> Iterator[Risk]:
     """The pool against an origin that serves so many connections at a time."""
     most = upstream.pool.max_connections
     if most > serves:

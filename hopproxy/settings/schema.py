@@ -138,7 +138,7 @@ class Pool(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 0.5
 
 
-class Upstream(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One application: its origins and how they are spoken to."""
 
     origins: Annotated[
@@ -222,7 +222,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = (Listener(),)
     client: Annotated[ClientSettings, about("The client-facing hop.")] = ClientSettings()
     upstreams: Annotated[
-        Annotated[dict[Token, Upstream], Meta(min_length=1)], about("The applications, by name.")
+        Annotated[dict[Token, UpstreamSettings], Meta(min_length=1)],
+        about("The applications, by name."),
     ]
     routes: Annotated[
         tuple[Route, ...],

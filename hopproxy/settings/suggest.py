@@ -16,7 +16,7 @@ from msgspec import Struct
 from hopproxy.settings import words
 from hopproxy.settings.amounts import Misread
 from hopproxy.settings.place import Mapping, Scalar, Tree
-from hopproxy.settings.schema import Settings, Upstream
+from hopproxy.settings.schema import Settings, UpstreamSettings
 from hopproxy.settings.shape import Named, Section, Several, Word, settings_of
 
 #: How alike a key and a setting must be: to be surely meant, to be likely meant, to be worth a try.
@@ -163,7 +163,7 @@ def _closed_up(text: str, known: list[str]) -> str | None:
 
 
 def _is_upstream(value: Tree) -> bool:
-    needed = {setting.name for setting in settings_of(Upstream) if setting.required}
+    needed = {setting.name for setting in settings_of(UpstreamSettings) if setting.required}
     return isinstance(value, Mapping) and needed <= {entry.key for entry in value.entries}
 
 

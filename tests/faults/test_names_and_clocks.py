@@ -12,7 +12,7 @@ import trio
 
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
-from hopproxy.settings.schema import Route, Upstream
+from hopproxy.settings.schema import Route, UpstreamSettings
 from hopproxy.settings.units import OriginAddress
 from tests.names import Names
 from tests.raw_peers import GET, OK, get
@@ -25,10 +25,10 @@ def names(tcp_hops: Hops, monkeypatch: pytest.MonkeyPatch) -> Names:
     return Names(tcp_hops.nursery, monkeypatch)
 
 
-def by_name(port: int, **settings: Any) -> dict[str, Upstream]:
+def by_name(port: int, **settings: Any) -> dict[str, UpstreamSettings]:
     """The upstream, known by its name only."""
     address = OriginAddress("tcp", host="origin.test", port=port)
-    return {"app": Upstream(origins=(address,), **settings)}
+    return {"app": UpstreamSettings(origins=(address,), **settings)}
 
 
 async def test_a_name_that_cannot_be_resolved_is_answered_502(tcp_hops: Hops, names: Names) -> None:
@@ -77,7 +77,7 @@ async def test_a_name_that_hangs_holds_up_no_other_upstream(tcp_hops: Hops, name
     hops = tcp_hops
     port = hops.add_origin().address.port
     upstreams = {
-        name: Upstream(origins=(OriginAddress("tcp", host=f"{name}.test", port=port),))
+        name: UpstreamSettings(origins=(OriginAddress("tcp", host=f"{name}.test", port=port),))
         for name in ("hangs", "answers")
     }
     names.delays["hangs.test"] = 60.0
@@ -126,7 +126,7 @@ async def test_more_names_than_may_be_asked_for_at_once_wait_for_their_turn(
     hops = tcp_hops
     port = hops.add_origin().address.port
     upstreams = {
-        name: Upstream(origins=(OriginAddress("tcp", host=f"{name}.test", port=port),))
+        name: UpstreamSettings(origins=(OriginAddress("tcp", host=f"{name}.test", port=port),))
         for name in "abcd"
     }
     routes = tuple(Route(upstream=name, path=f"/{name}") for name in "abcd")

@@ -8,7 +8,7 @@ from _pytest.mark.structures import ParameterSet
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.metrics import Metrics
 from hopproxy.record import CloseReason, Hop
-from hopproxy.settings.schema import Route, Upstream
+from hopproxy.settings.schema import Route, UpstreamSettings
 from tests.wire_pair import Hops
 
 LIMITS = {
@@ -134,7 +134,7 @@ async def test_what_is_understood_and_denied_keeps_the_link(
 ) -> None:
     origin = hops.add_origin()
     await hops.start(
-        upstreams={"app": Upstream(origins=(origin.address,))},
+        upstreams={"app": UpstreamSettings(origins=(origin.address,))},
         routes=(Route(upstream="app", path="/x"),),
     )
     client = await hops.client()

@@ -22,7 +22,7 @@ from hopproxy.proxy import attempt
 from hopproxy.record import CloseReason, ExchangeRecord
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.runtime import Runtime
-from hopproxy.settings.schema import ClientSettings, Settings, Upstream
+from hopproxy.settings.schema import ClientSettings, Settings, UpstreamSettings
 from hopproxy.settings.units import OriginAddress
 from tests.fuzz import verdict
 from tests.fuzz.corpus import FIN, Case
@@ -32,7 +32,7 @@ from tests.fuzz.h11_reader import Disagreement, strict_end
 SETTINGS = Settings(
     client=ClientSettings(idle_timeout=20, head_timeout=5, body_timeout=5, linger_timeout=2),
     upstreams={
-        "app": Upstream(
+        "app": UpstreamSettings(
             origins=(OriginAddress("unix", path="/fuzz"),), tunnel_timeout=20, body_timeout=5
         )
     },

@@ -55,7 +55,7 @@ async def asked(client: Peer, request: bytes = GET) -> Message:
 
 
 def origin_of(runtime: Runtime) -> Origin:
-    (origin,) = (share for share in runtime.applications["app"].balancer.members)
+    (origin,) = (share for share in runtime.upstreams["app"].balancer.members)
     return origin
 
 
@@ -215,7 +215,7 @@ async def test_a_post_takes_a_young_link_only_and_a_get_any(hops: Hops) -> None:
     assert (await client.message()).status == 200
     record = hops.records.kept[-1]
     assert (record.fresh, record.unused) == (True, Unused.METHOD)
-    assert hops.runtime.applications["app"].balancer.members[0].unused == {Unused.METHOD: 1}
+    assert hops.runtime.upstreams["app"].balancer.members[0].unused == {Unused.METHOD: 1}
 
 
 async def test_behind_a_young_link_that_died_an_old_one_is_still_old(hops: Hops) -> None:
@@ -228,7 +228,7 @@ async def test_behind_a_young_link_that_died_an_old_one_is_still_old(hops: Hops)
     await young.send(OK)
     await second.message()
     await hops.quiet()
-    (origin,) = hops.runtime.applications["app"].balancer.members
+    (origin,) = hops.runtime.upstreams["app"].balancer.members
     young.close()  # and the watch has not been told yet
     assert hops.runtime.pool.acquire_now(origin) is None
     assert len(origin.idle) == 1
@@ -341,7 +341,7 @@ async def test_what_was_learned_outlives_the_settings(hops: Hops) -> None:
     upstream.close()
     await hops.quiet()
     runtime = hops.runtime
-    (before,) = runtime.applications["app"].balancer.members
+    (before,) = runtime.upstreams["app"].balancer.members
     again = runtime.pool.add(before.address, before.settings)
     assert again.young == 2.0
     runtime.pool.ledger.shares.remove(again)

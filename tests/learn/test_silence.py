@@ -107,7 +107,7 @@ def test_a_forgotten_flow_is_broken_repeated_and_learned(directory: Path) -> Non
         await hops.origins[0].accept_and_answer()
         assert (await client.message()).status == 200
         assert hops.closes(Hop.UPSTREAM) == [CloseReason.PEER_RESET]
-        (origin,) = hops.runtime.applications["app"].balancer.members
+        (origin,) = hops.runtime.upstreams["app"].balancer.members
         assert origin.limit.source is Source.LEARNED
         assert origin.learned.silent.age == pytest.approx(1.1, abs=0.5)
 
@@ -118,7 +118,7 @@ def test_a_response_that_never_comes_from_a_forgotten_flow_is_learned_from(direc
     async def act(hops: Hops) -> None:
         client, _ = await _forgotten(hops)
         assert (await client.message()).status == 504
-        (origin,) = hops.runtime.applications["app"].balancer.members
+        (origin,) = hops.runtime.upstreams["app"].balancer.members
         assert origin.limit.source is Source.LEARNED
 
     in_real_time(directory, {"tcp_user_timeout": 0.0, "response_timeout": 0.5}, act)
@@ -131,7 +131,7 @@ def test_a_response_that_never_comes_from_a_slow_origin_is_not(directory: Path) 
         await client.send(GET)
         await stale.message()
         assert (await client.message()).status == 504
-        (origin,) = hops.runtime.applications["app"].balancer.members
+        (origin,) = hops.runtime.upstreams["app"].balancer.members
         assert origin.limit.source is Source.SETTING
 
     in_real_time(directory, {"response_timeout": 0.5}, act)

@@ -7,7 +7,7 @@ import trio
 
 from hopproxy.observe.snapshot import links_of
 from hopproxy.record import CloseReason, Hop, Source
-from hopproxy.settings.schema import Pool, Route, Upstream
+from hopproxy.settings.schema import Pool, Route, UpstreamSettings
 from tests.raw_peers import OK, Peer, get
 from tests.wire_pair import Hops
 
@@ -18,7 +18,9 @@ async def start(hops: Hops, first: Pool, second: Pool) -> None:
     pools = {"a": first, "b": second}
     await hops.start(
         client={"idle_timeout": 600.0},
-        upstreams={name: Upstream(origins=(address,), pool=pool) for name, pool in pools.items()},
+        upstreams={
+            name: UpstreamSettings(origins=(address,), pool=pool) for name, pool in pools.items()
+        },
         routes=tuple(Route(upstream=name, path=f"/{name}") for name in pools),
     )
 
@@ -53,7 +55,7 @@ async def test_what_one_learns_the_other_knows(hops: Hops) -> None:
     await trio.sleep(10)
     upstream.close()
     await hops.quiet()
-    first, second = (app.balancer.members[0] for app in hops.runtime.applications.values())
+    first, second = (app.balancer.members[0] for app in hops.runtime.upstreams.values())
     assert (first.young, second.young) == (4.5, 9.0)
 
 
@@ -75,7 +77,7 @@ async def test_one_that_does_not_learn_neither_teaches_nor_obeys(hops: Hops) -> 
         await trio.sleep(10)
         upstream.close()
         await hops.quiet()
-    first, second = (app.balancer.members[0] for app in hops.runtime.applications.values())
+    first, second = (app.balancer.members[0] for app in hops.runtime.upstreams.values())
     assert (first.young, second.young) == (4.5, 20.0)
     assert first.learned.told.certain is False
     assert second.limit.source is Source.SETTING

@@ -11,7 +11,7 @@ import trio
 from hopproxy.link.dial import Target, _in_turn
 from hopproxy.record import CloseReason
 from hopproxy.server.listener import open_listener
-from hopproxy.settings.schema import Upstream
+from hopproxy.settings.schema import UpstreamSettings
 from hopproxy.settings.units import Bind, OriginAddress
 from tests.names import Names
 from tests.raw_peers import GET, Origin
@@ -50,7 +50,7 @@ class Stage:
     async def start(self, host: str = "origin.test", **settings: float) -> None:
         """Start the worker in front of it."""
         address = OriginAddress("tcp", host=host, port=self.port)
-        upstream = Upstream(origins=(address,), **settings)  # type: ignore[arg-type]
+        upstream = UpstreamSettings(origins=(address,), **settings)  # type: ignore[arg-type]
         await self.hops.start(upstreams={"app": upstream})
 
     async def ask(self) -> tuple[int, float]:

@@ -75,7 +75,7 @@ async def check_after(hops: Hops) -> None:
 async def three_callers_of_one_link(hops: Hops, victim: Victim) -> None:
     origin = await hops.start(pool={"max_connections": 1, "queue_timeout": 50.0})
     pool = hops.runtime.pool
-    [share] = hops.runtime.applications["app"].balancer.members
+    [share] = hops.runtime.upstreams["app"].balancer.members
     done = []
 
     async def call(number: int) -> None:

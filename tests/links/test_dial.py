@@ -124,7 +124,7 @@ async def test_a_shortage_of_our_own_does_not_make_the_origin_unreachable(
     origin = await hops.start()
     client = await hops.client()
     await hops.quiet()
-    [member] = hops.runtime.applications["app"].balancer.members
+    [member] = hops.runtime.upstreams["app"].balancer.members
     member.reach.succeeded()  # by a dial before
     with monkeypatch.context() as patch:
         fail_connects(patch, number)
@@ -152,7 +152,7 @@ async def test_without_a_descriptor_for_a_socket_the_origin_stays_reachable(
     def none_left(*_: object) -> socket.socket:
         raise OSError(number, "too many open files")
 
-    [member] = hops.runtime.applications["app"].balancer.members
+    [member] = hops.runtime.upstreams["app"].balancer.members
     member.reach.succeeded()  # by a dial before
     with monkeypatch.context() as patch:
         patch.setattr(socket, "socket", none_left)

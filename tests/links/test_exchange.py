@@ -401,7 +401,7 @@ async def test_a_bound_link_that_speaks_unasked_is_closed(hops: Hops) -> None:
 async def test_a_bound_link_counts_as_idle_and_is_retired_as_others_are(hops: Hops) -> None:
     await hops.start(pool={"idle_timeout": 30.0}, client={"idle_timeout": 600.0})
     client, upstream = await logged_in(hops)
-    [origin] = hops.runtime.applications["app"].balancer.members
+    [origin] = hops.runtime.upstreams["app"].balancer.members
     row = origin_row("app", origin, trio.current_time())
     assert (row["idle"], row["lent"]) == (1, 0)
     began = trio.current_time()

@@ -9,7 +9,7 @@ from hopproxy.link.endpoint import Endpoint
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.width import FIRST, KNOWN
 from hopproxy.record import CloseReason, Hop
-from hopproxy.settings.schema import Pool, Route, Upstream
+from hopproxy.settings.schema import Pool, Route, UpstreamSettings
 from tests.raw_peers import GET, OK, Message, Peer, get
 from tests.wire_pair import Hops
 
@@ -54,7 +54,7 @@ async def asked(client: Peer, request: bytes = GET) -> tuple[Message, float]:
 
 def pool_of(hops: Hops) -> Origin:
     """What the pool knows of the first origin."""
-    return hops.runtime.applications["app"].balancer.members[0]
+    return hops.runtime.upstreams["app"].balancer.members[0]
 
 
 @pytest.fixture
@@ -294,7 +294,7 @@ async def test_the_idle_link_of_another_upstream_gives_way(hops: Hops) -> None:
     address = hops.add_origin().address
     await hops.start(
         client={"idle_timeout": 600.0},
-        upstreams={name: Upstream(origins=(address,), pool=Pool()) for name in ("a", "b")},
+        upstreams={name: UpstreamSettings(origins=(address,), pool=Pool()) for name in ("a", "b")},
         routes=tuple(Route(upstream=name, path=f"/{name}") for name in ("a", "b")),
     )
     origin = Few(hops, 1)

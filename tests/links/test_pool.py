@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from hopproxy.record import CloseReason, Hop
-from hopproxy.settings.schema import Pool, Route, Upstream
+from hopproxy.settings.schema import Pool, Route, UpstreamSettings
 from tests.raw_peers import GET, OK, Peer, get
 from tests.wire_pair import Hops, two_upstreams
 
@@ -217,7 +217,7 @@ async def test_who_waits_for_its_own_links_keeps_nobody_from_room_in_the_total(
 ) -> None:
     pool = Pool(max_connections=1, queue_timeout=600.0, max_idle=0)
     upstreams = {
-        name: Upstream(origins=(hops.add_origin().address,), pool=pool)
+        name: UpstreamSettings(origins=(hops.add_origin().address,), pool=pool)
         for name in ("a", "b", "c", "d")
     }
     await hops.start(

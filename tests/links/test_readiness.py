@@ -57,7 +57,7 @@ class Told:
         self.events = 0
         self.fault: Exception | None = None
 
-    def on_event(self, hung_up: bool) -> None:
+    def on_ready(self, hung_up: bool) -> None:
         self.events += 1
         self.act()
 

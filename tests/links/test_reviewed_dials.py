@@ -10,7 +10,7 @@ import trio
 
 from hopproxy.link.dial import Target
 from hopproxy.record import Hop
-from hopproxy.settings.schema import Upstream
+from hopproxy.settings.schema import UpstreamSettings
 from hopproxy.settings.units import OriginAddress
 from tests.raw_peers import GET, OK
 from tests.wire_pair import Hops
@@ -75,7 +75,7 @@ async def test_after_a_fault_the_next_in_the_queue_has_a_dial_of_its_own(
 @pytest.mark.parametrize("host", ["a" * 70, "a." + "b" * 70, "a..b"])
 async def test_what_is_no_host_name_is_answered_502(hops: Hops, host: str) -> None:
     await hops.start(
-        upstreams={"app": Upstream(origins=(OriginAddress("tcp", host=host, port=80),))}
+        upstreams={"app": UpstreamSettings(origins=(OriginAddress("tcp", host=host, port=80),))}
     )
     client = await hops.client()
     for _ in range(2):
@@ -170,5 +170,5 @@ async def test_a_repetition_that_reaches_nobody_marks_the_origin_and_goes_on(
     await hops.origins[0].accept_and_answer()
     assert (await client.message()).body == b"ok"
     assert dials.made == [1, 0]
-    first, second = hops.runtime.applications["app"].balancer.members
+    first, second = hops.runtime.upstreams["app"].balancer.members
     assert (first.reach.failed_at, second.reach.failed_at) == (None, trio.current_time())

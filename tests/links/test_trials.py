@@ -10,7 +10,7 @@ import trio
 from hopproxy.observe.snapshot import unready
 from hopproxy.pool.origin import Origin as Member
 from hopproxy.record import Hop
-from hopproxy.settings.schema import Admin, Pool, Upstream
+from hopproxy.settings.schema import Admin, Pool, UpstreamSettings
 from hopproxy.settings.units import Bind
 from tests.links.test_reviewed_dials import Dials
 from tests.raw_peers import GET, OK, Origin, Peer
@@ -53,7 +53,7 @@ class Served:
 
 def members(hops: Hops, name: str = "app") -> list[Member]:
     """The origins of an upstream; chance does not put off their trials."""
-    found = hops.runtime.applications[name].balancer.members
+    found = hops.runtime.upstreams[name].balancer.members
     for member in found:
         member.reach._chance = lambda: 0.0
     return found
@@ -161,7 +161,8 @@ async def test_a_trial_has_its_place_in_the_limits(hops: Hops) -> None:
 
 async def test_a_trial_that_has_no_room_is_put_off(hops: Hops) -> None:
     upstreams = {
-        name: Upstream(origins=(hops.add_origin().address,), pool=Pool()) for name in ("a", "b")
+        name: UpstreamSettings(origins=(hops.add_origin().address,), pool=Pool())
+        for name in ("a", "b")
     }
     await hops.start(upstreams=upstreams, max_upstream_connections=1, admin=ADMIN)
     first, second = members(hops, "a")[0], members(hops, "b")[0]
@@ -253,8 +254,8 @@ async def test_what_readiness_asks_of_the_upstreams(
     first, second, third = (hops.add_origin() for _ in range(3))
     dials = Dials(hops, gone, monkeypatch)
     upstreams = {
-        "a": Upstream(origins=(first.address, second.address)),
-        "b": Upstream(origins=(third.address,)),
+        "a": UpstreamSettings(origins=(first.address, second.address)),
+        "b": UpstreamSettings(origins=(third.address,)),
     }
     await hops.start(upstreams=upstreams, readiness=readiness, admin=ADMIN)
     await trio.sleep(0.5)

@@ -19,7 +19,7 @@ from hopproxy.server.listener import open_listener
 from hopproxy.server.runtime import Runtime
 from hopproxy.server.worker import Sockets, Worker
 from hopproxy.settings.schema import Admin as AdminSettings
-from hopproxy.settings.schema import ClientSettings, Pool, Settings, Upstream
+from hopproxy.settings.schema import ClientSettings, Pool, Settings, UpstreamSettings
 from hopproxy.settings.units import Bind, Network, OriginAddress
 
 ANYWHERE = Bind("tcp", "127.0.0.1", 0)
@@ -152,7 +152,7 @@ class Stage:
         settings = Settings(
             client=client,
             upstreams={
-                "app": Upstream(
+                "app": UpstreamSettings(
                     origins=(OriginAddress("tcp", "127.0.0.1", self.origin_port),), pool=pool
                 )
             },

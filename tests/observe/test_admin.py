@@ -56,7 +56,7 @@ async def test_a_draining_worker_is_alive_and_not_ready(log: Path) -> None:
 async def test_an_origin_that_cannot_be_reached(log: Path) -> None:
     async with stage(log) as s:
         await eventually_ready(s)
-        (origin,) = s.runtime.applications["app"].balancer.members
+        (origin,) = s.runtime.upstreams["app"].balancer.members
         origin.reach.failed(origin.reach.begin(0.0), trio.current_time())
         assert await ask(s, "/readyz") == (503, "no origin of app can be reached\n")
         row = (await s.look("/links"))["origins"][0]
@@ -158,7 +158,7 @@ async def test_a_client_that_waits_for_room(log: Path) -> None:
             nursery.start_soon(first.ask, "/hold")
             await eventually(lambda: s.origin.requests)
             nursery.start_soon(second.ask)
-            await eventually(lambda: s.runtime.applications["app"].balancer.members[0].waiters)
+            await eventually(lambda: s.runtime.upstreams["app"].balancer.members[0].waiters)
             seen = await s.look("/links")
             s.origin.release.set()
     assert [row["state"] for row in seen["clients"]] == ["busy", "waiting"]

@@ -10,8 +10,8 @@ import trio
 import trio.testing
 
 from hopproxy.observe.error_log import INTERVAL, ErrorLog
-from hopproxy.observe.outlet import BOUND
-from tests.observe.test_outlet import Pipe, pipe
+from hopproxy.observe.log_writer import BOUND
+from tests.observe.test_log_writer import Pipe, pipe
 
 __all__ = ["pipe"]
 

@@ -147,7 +147,7 @@ async def test_links_of_both_hops(log: Path) -> None:
 
 async def test_waiting_and_unreached(log: Path) -> None:
     async with stage(log) as s:
-        (origin,) = s.runtime.applications["app"].balancer.members
+        (origin,) = s.runtime.upstreams["app"].balancer.members
         labels = {"upstream": "app", "origin": origin.label}
         origin.max_connections = 1
         first, second = await s.client(), await s.client()
@@ -166,7 +166,7 @@ async def test_waiting_and_unreached(log: Path) -> None:
 
 async def test_the_worker_itself(log: Path) -> None:
     async with stage(log) as s:
-        s.access_log.outlet.dropped = 7
+        s.access_log.log_writer.dropped = 7
         seen = await scrape(s)
         async with trio.open_nursery() as nursery:
             nursery.start_soon((await s.client()).ask, "/hold")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hopproxy.observe import outlet as outlet_module
+from hopproxy.observe import log_writer as outlet_module
 from hopproxy.observe import sink as sink_module
-from hopproxy.observe.outlet import Outlet
+from hopproxy.observe.log_writer import LogWriter
 from hopproxy.observe.sink import Sink, open_sink
-from tests.observe.test_outlet import Pipe, line, pipe
+from tests.observe.test_log_writer import Pipe, line, pipe
 
 __all__ = ["pipe"]
 
@@ -25,52 +25,52 @@ def cannot_reopen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sink_module, "DESCRIPTORS", str(tmp_path))
 
 
-def within(seconds: float, outlet: Outlet, pipe: Pipe, expected: bytes) -> None:
+def within(seconds: float, log_writer: LogWriter, pipe: Pipe, expected: bytes) -> None:
     late = time.monotonic() + seconds
     while pipe.read() != expected:
         assert time.monotonic() < late, pipe.taken
-        outlet.write()
+        log_writer.write()
         time.sleep(0.001)
 
 
 def test_what_cannot_be_reopened_is_written_to_all_the_same(
     pipe: Pipe, cannot_reopen: None
 ) -> None:
-    outlet = Outlet(pipe.writer, "log")
-    outlet.add(b"one\n", 1)
-    outlet.write()
-    outlet.add(b"two\n", 1)
-    within(20, outlet, pipe, b"one\ntwo\n")
-    outlet.finish()
-    assert outlet.dropped == 0
+    log_writer = LogWriter(pipe.writer, "log")
+    log_writer.add(b"one\n", 1)
+    log_writer.write()
+    log_writer.add(b"two\n", 1)
+    within(20, log_writer, pipe, b"one\ntwo\n")
+    log_writer.finish()
+    assert log_writer.dropped == 0
 
 
 def test_what_cannot_be_reopened_and_is_full_does_not_block(
     pipe: Pipe, cannot_reopen: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outlet = Outlet(pipe.writer, "log")
+    log_writer = LogWriter(pipe.writer, "log")
     everything = b"".join(line(number) for number in range(20))
-    outlet.add(everything, 20)
-    assert outlet.write()
-    outlet.add(b"later\n", 1)
+    log_writer.add(everything, 20)
+    assert log_writer.write()
+    log_writer.add(b"later\n", 1)
     begun = time.monotonic()
-    assert not outlet.write(), "a thread waits with what came before"
+    assert not log_writer.write(), "a thread waits with what came before"
     assert time.monotonic() - begun < 5
     assert os.get_blocking(pipe.writer)
-    within(20, outlet, pipe, everything + b"later\n")
-    assert outlet.dropped == 0
+    within(20, log_writer, pipe, everything + b"later\n")
+    assert log_writer.dropped == 0
 
 
 def test_the_farewell_counts_what_a_thread_could_not_write(
     pipe: Pipe, cannot_reopen: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outlet_module, "FAREWELL", 0.2)
-    outlet = Outlet(pipe.writer, "log")
-    outlet.add(line(1) * 20, 20)
-    outlet.write()
-    outlet.add(line(2), 1)
-    outlet.finish()
-    assert 17 <= outlet.dropped <= 21, "at most four of these lines fit"
+    log_writer = LogWriter(pipe.writer, "log")
+    log_writer.add(line(1) * 20, 20)
+    log_writer.write()
+    log_writer.add(line(2), 1)
+    log_writer.finish()
+    assert 17 <= log_writer.dropped <= 21, "at most four of these lines fit"
 
 
 def test_a_reader_that_is_gone_ends_no_thread(
@@ -78,12 +78,12 @@ def test_a_reader_that_is_gone_ends_no_thread(
 ) -> None:
     monkeypatch.setattr(outlet_module, "FAREWELL", 20.0)
     begun = time.monotonic()
-    outlet = Outlet(pipe.writer, "log")
+    log_writer = LogWriter(pipe.writer, "log")
     os.close(pipe.reader)
     for expected in (1, 2):
-        outlet.add(b"lost\n", 1)
-        outlet.finish()
-        assert outlet.dropped == expected
+        log_writer.add(b"lost\n", 1)
+        log_writer.finish()
+        assert log_writer.dropped == expected
     assert time.monotonic() - begun < 15, "there is nothing to wait for"
 
 

@@ -17,7 +17,7 @@ import trio
 
 from hopproxy.observe.snapshot import origin_row
 from hopproxy.pool.delayed_ack import ENOUGH, FIRST_TRIAL, FUTILE, UNNEEDED, WHOLE
-from hopproxy.settings.schema import Route, Upstream
+from hopproxy.settings.schema import Route, UpstreamSettings
 from tests.raw_peers import Origin, Peer
 from tests.wire_pair import Hops
 
@@ -101,7 +101,7 @@ async def asked(client: Peer, count: int, request: bytes = GET) -> list[float]:
 
 def known(hops: Hops, index: int = 0) -> bool:
     """What `/links` says of an origin."""
-    origin = list(hops.runtime.applications["app"].balancer.members)[index]
+    origin = list(hops.runtime.upstreams["app"].balancer.members)[index]
     row = origin_row("app", origin, trio.current_time())
     return bool(row["learned"]["acknowledged_at_once"])
 
@@ -163,8 +163,8 @@ async def test_only_the_origin_that_waits_is_acknowledged_at_once(
     waits, other = hops.add_origin(), hops.add_origin()
     await hops.start(
         upstreams={
-            "waits": Upstream(origins=(waits.address,)),
-            "other": Upstream(origins=(other.address,)),
+            "waits": UpstreamSettings(origins=(waits.address,)),
+            "other": UpstreamSettings(origins=(other.address,)),
         },
         routes=(Route(upstream="other", path="/other"), Route(upstream="waits")),
     )

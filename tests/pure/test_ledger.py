@@ -272,18 +272,18 @@ def test_a_share_tells_how_it_stands() -> None:
 def test_a_private_link_is_lent_to_its_client_alone() -> None:
     ledger, [share] = ledger_of(9, (9, 9, 0))
     link = lend(ledger, share)
-    assert ledger.keep_private(share, link) is None
+    assert ledger.keep_bound(share, link) is None
     assert (share.size, share.lent, ledger.total) == (1, 0, 1)
     assert ledger.take_idle(share) is None
-    assert ledger.take_private(share, link)
-    assert not ledger.take_private(share, link)
+    assert ledger.take_bound(share, link)
+    assert not ledger.take_bound(share, link)
     assert (share.size, share.lent) == (1, 1)
 
 
 def test_a_private_link_is_given_up_for_a_waiter_at_the_limit_of_its_origin() -> None:
     ledger, [share] = ledger_of(9, (1, 9, 0))
     link = lend(ledger, share)
-    ledger.keep_private(share, link)
+    ledger.keep_bound(share, link)
     ledger.enqueue(share, Caller())
     assert ledger.start_dial(share) == (True, link)
     assert (share.size, share.dialling, ledger.total) == (1, 1, 1)
@@ -294,10 +294,10 @@ def test_the_coldest_goes_be_it_private_or_not() -> None:
     ledger, [share, other] = ledger_of(3, (9, 2, 0), (9, 9, 0))
     first, second, third = (lend(ledger, share) for _ in range(3))
     ledger.give_back(share, first)
-    ledger.keep_private(share, second)
+    ledger.keep_bound(share, second)
     assert share.coldest is first
-    assert ledger.keep_private(share, third) is first, "two are as many as may be idle"
-    ledger.take_private(share, third)
+    assert ledger.keep_bound(share, third) is first, "two are as many as may be idle"
+    ledger.take_bound(share, third)
     ledger.give_back(share, third)
     assert share.coldest is second
     lend(ledger, other)
@@ -309,14 +309,14 @@ def test_a_private_link_makes_room_for_an_origin_that_waits() -> None:
     ledger, [share, other] = ledger_of(1, (9, 9, 0), (9, 9, 1))
     link = lend(ledger, share)
     wait(ledger, other)
-    assert ledger.keep_private(share, link) is link
+    assert ledger.keep_bound(share, link) is link
     assert ledger.start_dial(other) == (True, None)
 
 
 def test_a_repetition_takes_the_place_of_a_private_link() -> None:
     ledger, [share] = ledger_of(9, (1, 9, 0))
     link = lend(ledger, share)
-    ledger.keep_private(share, link)
+    ledger.keep_bound(share, link)
     assert ledger.start_fresh(share) == (True, link)
 
 
@@ -324,7 +324,7 @@ def test_a_repetition_takes_the_place_of_a_private_link() -> None:
 def test_the_only_private_link_is_kept_whatever_max_idle_says(max_idle: int) -> None:
     ledger, [share] = ledger_of(9, (9, max_idle, 0))
     link, later = lend(ledger, share), lend(ledger, share)
-    assert ledger.keep_private(share, link) is None
+    assert ledger.keep_bound(share, link) is None
     assert ledger.give_back(share, later) is (link if max_idle else later)
 
 

@@ -58,7 +58,7 @@ class Lending(RuleBasedStateMachine):
         self.trials = [0] * len(self.shares)
         self.lent: dict[Link, int] = {}
         self.idle: dict[Link, int] = {}
-        self.private: set[Link] = set()  # those of `idle` that one client alone may use
+        self.bound: set[Link] = set()  # those of `idle` that one client alone may use
 
     # -- the shell ---------------------------------------------------------------------------
 
@@ -66,7 +66,7 @@ class Lending(RuleBasedStateMachine):
         """The ledger gave up an idle link: it is the coldest, and never one that is lent."""
         if link is not None:
             number = self.idle.pop(link)
-            self.private.discard(link)
+            self.bound.discard(link)
             others = [other for other, owner in self.idle.items() if owner == number]
             assert all(link.idle_stamp < other.idle_stamp for other in others), "not the coldest"
 
@@ -107,7 +107,7 @@ class Lending(RuleBasedStateMachine):
 
     def shared(self, number: int) -> set[Link]:
         """The idle links of an origin that anybody may use."""
-        return {o for o, owner in self.idle.items() if owner == number} - self.private
+        return {o for o, owner in self.idle.items() if owner == number} - self.bound
 
     def one_of(self, counts: list[int], which: int) -> int:
         """One of the origins for which `counts` is not zero."""
@@ -191,21 +191,21 @@ class Lending(RuleBasedStateMachine):
         number = self.lent.pop(link)
         share = self.shares[number]
         self.idle[link] = number
-        self.private.add(link)
-        evicted = self.ledger.keep_private(share, link)
+        self.bound.add(link)
+        evicted = self.ledger.keep_bound(share, link)
         assert evicted is not link or self.ledger.total + 1 >= self.ledger.max_total
         self.close(evicted)
         self.start_dials(number)
 
-    @precondition(lambda self: self.private)
+    @precondition(lambda self: self.bound)
     @rule(which=WHICH)
     def resume_private(self, which: int) -> None:
         """The client of a private link asks again."""
-        link = sorted(self.private, key=lambda link: link.idle_stamp)[which % len(self.private)]
-        self.private.remove(link)
+        link = sorted(self.bound, key=lambda link: link.idle_stamp)[which % len(self.bound)]
+        self.bound.remove(link)
         number = self.lent[link] = self.idle.pop(link)
-        assert self.ledger.take_private(self.shares[number], link)
-        assert not self.ledger.take_private(self.shares[number], link)
+        assert self.ledger.take_bound(self.shares[number], link)
+        assert not self.ledger.take_bound(self.shares[number], link)
 
     @precondition(lambda self: self.lent)
     @rule(which=WHICH)
@@ -233,7 +233,7 @@ class Lending(RuleBasedStateMachine):
         """The origin closes a link at rest."""
         link = list(self.idle)[which % len(self.idle)]
         number = self.idle.pop(link)
-        self.private.discard(link)
+        self.bound.discard(link)
         assert self.ledger.drop_idle(self.shares[number], link)
         assert not self.ledger.drop_idle(self.shares[number], link)
         self.start_dials(number)
@@ -243,7 +243,7 @@ class Lending(RuleBasedStateMachine):
         """A repetition wants a link that has served nobody, or a POST one that is younger."""
         number = which % len(self.shares)
         share = self.shares[number]
-        room = self.has_room(share) or bool(share.idle or share.private)
+        room = self.has_room(share) or bool(share.idle or share.bound_idle)
         idle, size = set(share.idle), share.size
         due, evicted = self.ledger.start_fresh(share, in_place=in_place)
         assert due == room
@@ -298,7 +298,7 @@ class Lending(RuleBasedStateMachine):
     def has_room(self, share: Share[Link]) -> bool:
         """Whether one more dial could be made, be it in the place of an idle link."""
         if share.size >= share.max_connections:
-            return bool(share.private)
+            return bool(share.bound_idle)
         return self.ledger.total < self.ledger.max_total or bool(self.idle)
 
     @invariant()
@@ -307,8 +307,8 @@ class Lending(RuleBasedStateMachine):
         assert not self.idle.keys() & self.lent.keys()
         for number, share in enumerate(self.shares):
             assert set(share.idle) == self.shared(number)
-            assert set(share.private) == {
-                link for link in self.private if self.idle[link] == number
+            assert set(share.bound_idle) == {
+                link for link in self.bound if self.idle[link] == number
             }
             lent = sum(owner == number for owner in self.lent.values())
             assert (share.lent, share.dialling) == (lent + self.fresh[number], self.dials[number])
@@ -322,7 +322,7 @@ class Lending(RuleBasedStateMachine):
         assert 0 <= self.ledger.total <= self.ledger.max_total
         for share in self.shares:
             assert share.size <= share.max_connections
-            assert len(share.idle) + len(share.private) <= max(share.max_idle, 1)
+            assert len(share.idle) + len(share.bound_idle) <= max(share.max_idle, 1)
             assert len(share.idle) <= share.max_idle
 
     @invariant()

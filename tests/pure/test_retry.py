@@ -2,7 +2,7 @@
 
 import pytest
 
-from hopproxy.rules.retry import IDEMPOTENT, MAX_ATTEMPTS, Trace, may_repeat
+from hopproxy.rules.retry import IDEMPOTENT, MAX_ATTEMPTS, Trace, may_retry
 from tests.pure.search import get
 
 ALL = sorted(IDEMPOTENT | {b"POST", b"PATCH", b"LOCK", b"get"})
@@ -19,12 +19,12 @@ def stale(
 @pytest.mark.parametrize("method", ALL)
 def test_only_what_is_done_once_in_effect_is_sent_twice(method: bytes) -> None:
     head = get(start=method + b" / HTTP/1.1")
-    assert may_repeat(head, stale()) is (method in IDEMPOTENT)
+    assert may_retry(head, stale()) is (method in IDEMPOTENT)
 
 
 @pytest.mark.parametrize("method", ALL)
 def test_what_was_never_written_may_go(method: bytes) -> None:
-    assert may_repeat(get(start=method + b" / HTTP/1.1"), stale(written=0))
+    assert may_retry(get(start=method + b" / HTTP/1.1"), stale(written=0))
 
 
 @pytest.mark.parametrize("written", [0, 60])
@@ -38,7 +38,7 @@ def test_what_was_never_written_may_go(method: bytes) -> None:
 )
 def test_nothing_is_sent_again_after(trace: dict[str, bool], written: int) -> None:
     for start in (b"GET / HTTP/1.1", b"POST / HTTP/1.1"):
-        assert not may_repeat(get(KEYED, start=start), stale(written=written, **trace), True)
+        assert not may_retry(get(KEYED, start=start), stale(written=written, **trace), True)
 
 
 @pytest.mark.parametrize("written", [0, 60])
@@ -46,7 +46,7 @@ def test_a_body_that_is_gone_cannot_be_sent_again(written: int) -> None:
     trace = stale(written=written)
     trace.replayable = False
     for start in (b"PUT / HTTP/1.1", b"POST / HTTP/1.1"):
-        assert not may_repeat(get(KEYED, start=start), trace, True)
+        assert not may_retry(get(KEYED, start=start), trace, True)
 
 
 @pytest.mark.parametrize(
@@ -61,4 +61,4 @@ def test_a_body_that_is_gone_cannot_be_sent_again(written: int) -> None:
 def test_a_key_makes_a_post_repeatable_where_the_settings_say_so(
     line: bytes, switch: bool, verdict: bool
 ) -> None:
-    assert may_repeat(get(line, start=b"POST / HTTP/1.1"), stale(), switch) is verdict
+    assert may_retry(get(line, start=b"POST / HTTP/1.1"), stale(), switch) is verdict

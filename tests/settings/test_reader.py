@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hopproxy.settings.reader import Problem, SettingsErrors, read
-from hopproxy.settings.schema import Admin, ClientSettings, Pool, Route, Settings, Upstream
+from hopproxy.settings.schema import Admin, ClientSettings, Pool, Route, Settings, UpstreamSettings
 from hopproxy.settings.units import Bind, OriginAddress, parse_network
 
 APP = "upstreams: {app: {origins: ['http://a:3000']}}\n"
@@ -30,7 +30,7 @@ def said(text: str, **environ: str) -> list[str]:
 
 
 def test_one_origin_is_enough() -> None:
-    upstream = Upstream(origins=(OriginAddress("tcp", "a", 3000),))
+    upstream = UpstreamSettings(origins=(OriginAddress("tcp", "a", 3000),))
     expected = Settings(upstreams={"app": upstream}, routes=(Route(upstream="app"),))
     assert settings(APP) == expected
 
@@ -73,7 +73,9 @@ trace: true
         max_head_size=1024, max_target_size=512, tcp_nodelay=False, max_age=3600.0
     )
     assert got.upstreams == {
-        "app": Upstream(origins=origins, retry_idempotency_key=True, pool=Pool(max_idle=0, queue=0))
+        "app": UpstreamSettings(
+            origins=origins, retry_idempotency_key=True, pool=Pool(max_idle=0, queue=0)
+        )
     }
     assert got.routes == (
         Route(upstream="app", host="*.example.org", path="/x"),

@@ -6,7 +6,7 @@ from hopproxy.pool.pool import Pool
 from hopproxy.record import CloseReason
 
 
-class PrivateLink:
+class BoundLink:
     """What a client link holds of the upstream link that is bound to it, between two requests."""
 
     __slots__ = ("_link", "_pool", "origin")
@@ -21,7 +21,7 @@ class PrivateLink:
         pool, origin, link = self._pool, self.origin, self._link
         if link.transport.closed:
             return None
-        pool.ledger.take_private(origin, link)
+        pool.ledger.take_bound(origin, link)
         if link.transport.endpoint.has_input():
             pool.end_dead(origin, link)
             pool.start_dials(origin)

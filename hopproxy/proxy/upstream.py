@@ -4,16 +4,16 @@ from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.proxy.tally import Tally
 from hopproxy.routing.balancer import RoundRobin
-from hopproxy.settings.schema import Upstream
+from hopproxy.settings.schema import UpstreamSettings
 
 
-class Application:
+class Upstream:
     """The origins of one upstream, the pool of links to them, and what is counted.
 
-    A request keeps the application that it was begun with, also when the settings change.
+    A request keeps the upstream that it was begun with, also when the settings change.
     """
 
-    def __init__(self, name: str, settings: Upstream, pool: Pool) -> None:
+    def __init__(self, name: str, settings: UpstreamSettings, pool: Pool) -> None:
         self.name = name
         self.settings = settings
         self.pool = pool

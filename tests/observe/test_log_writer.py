@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from hopproxy.observe import outlet as outlet_module
-from hopproxy.observe.outlet import BOUND, Outlet
+from hopproxy.observe import log_writer as outlet_module
+from hopproxy.observe.log_writer import BOUND, LogWriter
 
 
 class Pipe:
@@ -48,66 +48,66 @@ def line(number: int) -> bytes:
 
 
 def test_a_slow_reader_gets_whole_lines_later(pipe: Pipe) -> None:
-    outlet = Outlet(pipe.writer, "log")
-    outlet.add(b"".join(line(number) for number in range(20)), 20)
-    outlet.write()
+    log_writer = LogWriter(pipe.writer, "log")
+    log_writer.add(b"".join(line(number) for number in range(20)), 20)
+    log_writer.write()
     rounds = 0
     while pipe.read().count(b"\n") < 20:
         assert pipe.taken.endswith(b"\n"), "pieces end with a line"
-        outlet.write()
+        log_writer.write()
         rounds += 1
         assert rounds < 50
     assert pipe.taken == b"".join(line(number) for number in range(20))
     assert rounds > 1
-    assert outlet.dropped == 0
+    assert log_writer.dropped == 0
 
 
 def test_a_blocking_pipe_that_is_full_does_not_block(pipe: Pipe) -> None:
-    outlet = Outlet(pipe.writer, "log")
+    log_writer = LogWriter(pipe.writer, "log")
     assert os.get_blocking(pipe.writer)
-    outlet.add(line(1) * 100, 100)
-    outlet.write()  # would hang here
+    log_writer.add(line(1) * 100, 100)
+    log_writer.write()  # would hang here
     assert os.get_blocking(pipe.writer)
 
 
 def test_past_the_bound_lines_are_dropped_and_counted(pipe: Pipe) -> None:
-    outlet = Outlet(pipe.writer, "log")
+    log_writer = LogWriter(pipe.writer, "log")
     batch = line(7) * 100
     added = 0
-    while outlet.dropped == 0:
-        outlet.add(batch, 100)
+    while log_writer.dropped == 0:
+        log_writer.add(batch, 100)
         added += len(batch)
-    assert outlet.dropped == 100
+    assert log_writer.dropped == 100
     assert BOUND < added <= BOUND + 2 * len(batch)
 
 
 def test_a_reader_that_is_gone_costs_lines_only(pipe: Pipe) -> None:
-    outlet = Outlet(pipe.writer, "log")
+    log_writer = LogWriter(pipe.writer, "log")
     os.close(pipe.reader)
-    outlet.add(line(1) * 3, 3)
-    outlet.write()
-    assert outlet.dropped == 3
-    outlet.add(line(2), 1)
-    outlet.finish()
-    assert outlet.dropped == 4
+    log_writer.add(line(1) * 3, 3)
+    log_writer.write()
+    assert log_writer.dropped == 3
+    log_writer.add(line(2), 1)
+    log_writer.finish()
+    assert log_writer.dropped == 4
 
 
 def test_the_farewell_is_short(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outlet_module, "FAREWELL", 0.05)
-    outlet = Outlet(pipe.writer, "log")
-    outlet.add(line(1) * 100, 100)
-    outlet.finish()
+    log_writer = LogWriter(pipe.writer, "log")
+    log_writer.add(line(1) * 100, 100)
+    log_writer.finish()
     written = pipe.read().count(b"\n")
     assert 0 < written <= 4
-    assert outlet.dropped == 100 - written
+    assert log_writer.dropped == 100 - written
 
 
 def test_a_line_longer_than_a_piece_goes_out_whole(pipe: Pipe) -> None:
-    outlet = Outlet(pipe.writer, "log")
+    log_writer = LogWriter(pipe.writer, "log")
     long = b"a" * 10_000 + b"\n"
-    outlet.add(long, 1)
+    log_writer.add(long, 1)
     for _ in range(5):
-        outlet.write()
+        log_writer.write()
         pipe.read()
     assert pipe.taken == long
 
@@ -115,25 +115,25 @@ def test_a_line_longer_than_a_piece_goes_out_whole(pipe: Pipe) -> None:
 def test_after_a_torn_line_the_next_begins_anew(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outlet = Outlet(pipe.writer, "log")
-    outlet.add(b"b" * 10_000 + b"\n", 1)
-    outlet.write()  # a page of it
+    log_writer = LogWriter(pipe.writer, "log")
+    log_writer.add(b"b" * 10_000 + b"\n", 1)
+    log_writer.write()  # a page of it
     monkeypatch.setattr(outlet_module, "FAREWELL", 0.0)
-    outlet.finish()
-    assert outlet.dropped == 1
+    log_writer.finish()
+    assert log_writer.dropped == 1
     pipe.read()
-    outlet.add(b"next\n", 1)
-    outlet.write()
+    log_writer.add(b"next\n", 1)
+    log_writer.write()
     assert pipe.read() == b"b" * 4096 + b"\nnext\n"
-    outlet.add(b"third\n", 1)
-    outlet.write()
+    log_writer.add(b"third\n", 1)
+    log_writer.write()
     assert pipe.read().endswith(b"\nnext\nthird\n")
 
 
 def test_a_socket_as_standard_output() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        outlet = Outlet(ours.fileno(), "log")
-        outlet.add(b"one\n", 1)
-        outlet.write()
+        log_writer = LogWriter(ours.fileno(), "log")
+        log_writer.add(b"one\n", 1)
+        log_writer.write()
         assert theirs.recv(100) == b"one\n"

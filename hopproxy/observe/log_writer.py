@@ -28,7 +28,7 @@ log = logging.getLogger("hopproxy")
 Warn = Callable[[str], None]
 
 
-class Outlet:
+class LogWriter:
     """Whole lines to one file descriptor, which is borrowed and stays as it is.
 
     `name` is what warnings call it.  A write that falls short goes on where it stopped.
