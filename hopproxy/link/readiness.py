@@ -1,18 +1,21 @@
-"""Which sockets are ready: edges from the kernel, and who is told of them.
+"""Which sockets are ready: edge-triggered events from the kernel, and the callbacks they run.
 
-Trio's own way costs a task and a system call for each wait.  Here every socket of a link is
-registered once, edge-triggered, in one epoll, and links act on their events directly; in the best
-case no task runs at all.  Then a turn of trio's loop for each batch of events would be most of what
-is left.  So the epoll is waited on where trio would wait for I/O itself: in the hook before that
-(`trio.abc.Instrument.before_io_wait`), which says for how long no task has anything to do.  Trio's
-own epoll is one of the descriptors watched there.  Once a task can run, or a deadline has passed,
-trio's wait must end at once: then a bell, an eventfd that a task waits for, is rung.
+With trio's own functions each wait costs a task switch and a system call.  Here each socket is
+registered once, edge-triggered, in one epoll, and events call the links directly; often no task
+runs at all.  What would then cost most is one turn of trio's loop per batch of events.  So the
+epoll waits in trio's place: in the instrument hook that trio calls before it waits for I/O
+(`before_io_wait`), which says how long no task has anything to do.  Trio's own epoll is registered
+in ours.  Once a task can run or a deadline has passed, trio must not wait: an eventfd (the *bell*)
+which a task waits for is written to, and trio's wait returns at once.
 
-The hook is used only where that is safe.  Trio's epoll must be found for certain: by a pipe made
-for the purpose, whose inode the kernel shows beside its number, so that an epoll inherited over a
-fork is never taken for it.  And trio must own its thread: as a guest of another loop (guest mode)
-the hook would hold that loop up.  Anywhere else our epoll is nested: a task waits for it.  Where
-there is no epoll (macOS), `poll` is asked every two milliseconds.
+The hook is used only where it is safe:
+
+- Trio's epoll must be identified with certainty.  A pipe made for the purpose is looked up in
+  `/proc/self/fdinfo` by number and inode, so an epoll inherited over a fork is never mistaken.
+- Trio must own its thread.  In guest mode the hook would block the host loop.
+
+Everywhere else our epoll is nested: a task waits until it is readable.  Systems without epoll
+(macOS) call `poll` every two milliseconds.
 """
 
 import contextlib
@@ -28,20 +31,20 @@ from trio.lowlevel import current_statistics, wait_readable
 
 from hopproxy.link.faults import contain
 
-#: Whether an epoll waits in the hook of this run of trio: another one is nested.
+#: Whether an epoll already waits in the hook of this trio run.  A second one must be nested.
 _hooked: "trio.lowlevel.RunVar[bool]" = trio.lowlevel.RunVar("epoll in the hook", False)
-#: What Linux tells of each descriptor of a process, an epoll's own ones among it.
+#: Information about each descriptor; for an epoll, which descriptors it watches.
 FDINFO = "/proc/self/fdinfo"
-#: Events taken in one go before tasks get their turn.
+#: Most events handled before tasks get their turn.
 BATCH = 128
-#: By how many seconds a wait may seem to have ended before its deadline.
+#: Seconds by which an epoll wait may return before its deadline.
 EARLY = 0.002
-#: Trio waits no longer than so for all tasks to be blocked.
+#: Trio waits less than this when it only checks whether all tasks are blocked.
 CUSHION = 0.25
 
 
 class Ready(Protocol):
-    """What is told of a socket."""
+    """A socket's owner, called for its events."""
 
     fd: int
     closed: bool
@@ -49,32 +52,32 @@ class Ready(Protocol):
     urgent: bool
 
     def on_ready(self, hung_up: bool) -> None:
-        """Its socket became readable, writable or hung up."""
+        """The socket became readable or writable, or the peer closed it (`hung_up`)."""
 
     def on_fault(self, error: Exception) -> None:
-        """Telling it of an event met a fault of ours: it must end, and nothing else."""
+        """`on_ready` raised an unexpected exception: end this connection, and only this one."""
 
 
 class Outgoing(Protocol):
-    """Who has something to send at the end of a batch of events."""
+    """Has queued something to send at the end of a batch of events."""
 
     def send_queued(self) -> None:
         """The batch is over: send."""
 
     def on_fault(self, error: Exception) -> None:
-        """Sending met a fault of ours."""
+        """`send_queued` raised an unexpected exception."""
 
 
 class Batches:
-    """Tells of events, a batch at a time; what they make others send goes out at its end.
+    """Calls back for events, one batch at a time; what the callbacks queue is sent at its end.
 
-    Sends that follow each other at once cost a third less than sends with work between: whoever
-    receives is awake still.  Nothing waits for more than `TOGETHER` of them.
+    Sends in a row cost a third less than sends with other work between them, because the receiver
+    is still awake.  No send waits for more than `TOGETHER` callbacks.
     """
 
     TOGETHER = 32
     _URGENT = 0
-    _PLAIN = 0  # what tells of no end
+    _PLAIN = 0  # events that do not mean the peer has closed
 
     def __init__(self) -> None:
         #: True once a callback made a task runnable or moved a deadline earlier.
@@ -84,7 +87,10 @@ class Batches:
         self._telling = False
 
     def later(self, sender: Outgoing) -> bool:
-        """Let it send at the end of this batch of events; False, and at once, outside of one."""
+        """Call `send_queued` at the end of this batch and return True.
+
+        Outside a batch it is called at once, and the result is False.
+        """
         if self._telling:
             self._outgoing.append(sender)
             return True
@@ -92,11 +98,11 @@ class Batches:
         return False
 
     def tell(self, events: list[tuple[int, int]]) -> None:
-        """Tell of what one look found."""
+        """Call back for one batch of events."""
         find = self._sockets.get
-        found = [(find(fd), mask) for fd, mask in events]  # None where the socket has gone
-        # First all that is readable is known, then it is acted on: a request that came together
-        # with stray bytes of an idle upstream link must not go out on that link.
+        found = [(find(fd), mask) for fd, mask in events]  # None: no longer watched
+        # Mark everything readable before any callback runs: a request that arrives together with
+        # stray bytes on an idle upstream link must not be sent on that link.
         for ready, _ in found:
             if ready is not None:
                 ready.readable = True
@@ -134,7 +140,7 @@ class Batches:
 
 
 class Epoll(Batches, trio.abc.Instrument):
-    """Linux: one edge-triggered epoll for all sockets; `run` serves it."""
+    """Linux: one edge-triggered epoll for all sockets.  `run` must be running."""
 
     _URGENT = getattr(select, "EPOLLPRI", 0)
     _READ = getattr(select, "EPOLLIN", 0) | getattr(select, "EPOLLRDHUP", 0) | _URGENT
@@ -151,9 +157,9 @@ class Epoll(Batches, trio.abc.Instrument):
         self._fault: BaseException | None = None
 
     def add(self, ready: Ready, *, connecting: bool = False) -> None:
-        """Begin to watch a socket, which may have been watched for another before.
+        """Watch a socket, or give one that is watched already a new owner.
 
-        Raises OSError when the kernel takes no more.
+        Raises OSError when the kernel's limit is reached.
         """
         if self._epoll.closed:
             raise OSError(errno.EBADF, "the watch has ended")
@@ -169,12 +175,12 @@ class Epoll(Batches, trio.abc.Instrument):
         self._epoll.modify(ready.fd, self._READ | self._OUT | self._EDGE)
 
     def remove(self, ready: Ready) -> None:
-        """Forget a socket that is about to be closed, or watched for another."""
-        # Closing the descriptor, which follows, takes it out of the epoll: no call for that.
+        """Forget a socket that is about to be closed or to get another owner."""
+        # Closing the descriptor removes it from the epoll without a system call.
         self._sockets.pop(ready.fd, None)
 
     async def run(self) -> None:
-        """Tell of events until cancelled."""
+        """Handle events until cancelled."""
         self._bell = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
             await wait_readable(self._bell)
@@ -185,7 +191,7 @@ class Epoll(Batches, trio.abc.Instrument):
                 self._loop = loop
                 await self._run_hooked()
         finally:
-            self._sockets.clear()  # cancelled, and links may still close after this
+            self._sockets.clear()  # links may be closed after this
             self._epoll.close()
             os.close(self._bell)
 
@@ -209,20 +215,19 @@ class Epoll(Batches, trio.abc.Instrument):
             self.tell(self._epoll.poll(0, BATCH))
 
     def before_io_wait(self, timeout: float) -> None:
-        """Wait in trio's place, as long as it has nothing to do; tell of events."""
+        """Wait for events in trio's place for as long as no task has anything to do."""
         try:
             self._wait(timeout)
-        except BaseException as fault:  # out of a hook it would only be logged: the task raises it
+        except BaseException as fault:  # trio would only log it: let the task raise it
             self._fault = fault
             os.eventfd_write(self._bell, 1)
 
     def task_scheduled(self, _: trio.lowlevel.Task) -> None:
-        """A task can run."""
         self.stirred = True
 
     def _wait(self, timeout: float) -> None:
         poll, loop, now = self._epoll.poll, self._loop, self._now
-        busy = timeout <= 0  # trio will not wait: it has tasks to run, or a clock that jumps
+        busy = timeout <= 0  # trio has tasks to run, or a test clock that jumps
         told = self.stirred = False
         end = now() + timeout
         while True:
@@ -232,14 +237,14 @@ class Epoll(Batches, trio.abc.Instrument):
                 if (loop, select.EPOLLIN) in events:
                     return
                 if not (busy or self.stirred) and (timeout := end - now()) > 0:
-                    told = True  # nothing but links has moved: to ask trio of it would cost more
+                    told = True  # only links were concerned: no need to look at trio's state
                     continue
             elif busy and not told:
                 return
             state = current_statistics()
             left = state.seconds_to_next_deadline
             if not events and not told and left > EARLY and timeout < CUSHION:
-                return  # nobody's deadline: trio finds out whether all tasks are blocked (tests)
+                return  # not a deadline: trio checks whether all tasks are blocked (tests)
             timeout = min(timeout, left)
             told = True
             if busy and state.tasks_runnable:
@@ -250,17 +255,17 @@ class Epoll(Batches, trio.abc.Instrument):
 
 
 def _is_guest() -> bool:
-    """Whether trio runs inside another loop, or may."""
+    """Whether trio runs inside another loop, or this cannot be known."""
     context = getattr(trio._core._run, "GLOBAL_RUN_CONTEXT", None)
     guest = getattr(getattr(context, "runner", None), "is_guest", None)
     return guest is not False
 
 
 async def _find_epoll() -> int | None:
-    """The epoll of this trio run; None where the kernel does not tell."""
+    """The descriptor of this trio run's epoll, None if it cannot be found for certain."""
     try:
         mark, end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # denied, or no descriptor is left
+    except OSError:  # forbidden, or no descriptor is left
         return None
     try:
         os.write(end, b"x")
@@ -273,13 +278,13 @@ async def _find_epoll() -> int | None:
 
 
 def _epoll_of(fd: int) -> int | None:
-    """The one epoll of this process that watches `fd`, by its number and its inode."""
+    """The only epoll of this process that watches `fd`, matched by number and inode."""
     inode = os.fstat(fd).st_ino
     watches = re.compile(rf"^tfd:\s*{fd}\s.*\bino:0*{inode:x}\b", re.MULTILINE)
     found = []
     try:
         for entry in Path(FDINFO).iterdir():
-            with contextlib.suppress(OSError):  # the descriptor with which the folder is read
+            with contextlib.suppress(OSError):  # the folder's own descriptor
                 if watches.search(entry.read_text()):
                     found.append(int(entry.name))
     except OSError:
@@ -288,13 +293,13 @@ def _epoll_of(fd: int) -> int | None:
 
 
 class Polled(Batches):
-    """Elsewhere (macOS): the same edges out of `poll`, asked every two milliseconds.
+    """Systems without epoll (macOS): the same events from `poll`, every two milliseconds.
 
-    Only for local development: its cost grows with the number of links.
+    For development only: the cost grows with the number of links.
     """
 
     INTERVAL = 0.002
-    _READ = select.POLLIN | getattr(select, "POLLRDHUP", 0)  # POLLHUP alone tells of both sides
+    _READ = select.POLLIN | getattr(select, "POLLRDHUP", 0)  # POLLHUP: both sides have closed
     _PLAIN = select.POLLIN | select.POLLOUT
 
     def __init__(self) -> None:

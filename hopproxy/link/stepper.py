@@ -23,17 +23,17 @@ from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_resch
 
 
 class Waker(Protocol):
-    """Who is told that a wait may be over."""
+    """Gets told that a wait may be over."""
 
     def wake(self) -> None:
-        """Look again: something has happened."""
+        """Something has happened: look again."""
 
 
 class Wait(Protocol):
-    """What a coroutine waits for.  At most one waits at a time: `waker`, None while nobody does.
+    """Something a coroutine can wait for.  At most one does: `waker`, None if nobody waits.
 
-    Whoever ends the wait takes `waker` out and wakes it.  The coroutine then looks for itself what
-    has happened, and waits again if that was not enough.
+    Whoever ends the wait sets `waker` to None and wakes it.  The coroutine then checks what has
+    happened, and waits again if that was not enough.
     """
 
     waker: Waker | None
@@ -41,7 +41,7 @@ class Wait(Protocol):
 
 @types.coroutine
 def wait(what: Wait) -> Generator[Wait, None, None]:
-    """Wait until `what` wakes us.  Raises what is thrown in meanwhile."""
+    """Wait until `what` wakes us.  Raises any error that is thrown in during the wait."""
     yield what
 
 
@@ -59,12 +59,12 @@ class Stepper:
 
     @property
     def running(self) -> bool:
-        """Whether a coroutine is under way."""
+        """Whether there is a coroutine that has not ended."""
         return self._work is not None
 
     @property
     def waits_for(self) -> Wait | None:
-        """What the coroutine waits for, None where it does not."""
+        """What the coroutine waits for, None if it does not wait."""
         return self._wait
 
     def begin(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -73,12 +73,12 @@ class Stepper:
         self._step()
 
     def adopt(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Have `drive` step a new coroutine."""
+        """Take a new coroutine, which `drive` will step."""
         self._work = work
         self._woken = True
 
     def wake(self) -> None:
-        """What was waited for may have come."""
+        """The wait may be over: resume the coroutine, or reschedule the task that steps it."""
         self._wait = None
         if self._woken is None:
             self._step()
@@ -89,7 +89,7 @@ class Stepper:
                 reschedule(task)
 
     def throw(self, error: Exception) -> bool:
-        """Raise `error` in the coroutine, where it waits; False if it does not wait."""
+        """Raise `error` in the coroutine at its current wait; False if it does not wait."""
         if self._work is None or self._work.cr_running:
             return False
         self._error = error
@@ -98,7 +98,7 @@ class Stepper:
         return True
 
     def close(self) -> None:
-        """End the coroutine where it waits: its `finally` blocks run."""
+        """End the coroutine at its current wait: its `finally` blocks run."""
         self._leave_wait()
         work, self._work = self._work, None
         if work is not None:
@@ -145,13 +145,13 @@ class Stepper:
     # -- in a task ---------------------------------------------------------------------------
 
     def move_to_task(self) -> None:
-        """From here on `drive` steps, in a task that has still to begin; no event gets lost."""
+        """Stop stepping from events.  `drive`, in a task that starts later, misses no event."""
         self._woken = False
 
     async def drive(self) -> None:
         """Step the coroutine to its end in this task.  A checkpoint at each wait.
 
-        Cancelled, it raises Cancelled in the coroutine, and then here.
+        A cancellation is raised in the coroutine first, then here.
         """
         while self._work is not None:
             if not self._woken:
@@ -170,7 +170,7 @@ class Stepper:
 
 
 class _Alone(Stepper):
-    """A coroutine that was begun in a task, and ends there."""
+    """A stepper for a coroutine that lives in one task from beginning to end."""
 
     __slots__ = ("result",)
 
@@ -182,9 +182,9 @@ T = TypeVar("T")
 
 
 async def in_task(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine of `Wait`s in the calling task; what it returns.  A checkpoint as it waits.
+    """Run a coroutine of `Wait`s in the calling task and return its result.
 
-    Raises what it raises; cancelled, it ends the coroutine.
+    Raises what the coroutine raises.  A checkpoint at each wait; a cancellation ends the coroutine.
     """
     alone = _Alone()
     alone.adopt(work)

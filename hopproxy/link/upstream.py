@@ -48,10 +48,10 @@ class UpstreamLink(Link):
     """
 
     __slots__ = (
-        "paused_in", "_received_before", "_sent_before", "answer_by", "bound",
+        "_received_before", "_sent_before", "answer_by", "bound",
         "delayed_ack", "dialled_at", "doubted", "ending", "greeting", "has_rested",
         "heard", "hinted", "idle_stamp", "idled", "keep_for", "keeper", "limits",
-        "local_port", "old_at", "origin", "reuses_left", "unused", "uploading",
+        "local_port", "old_at", "origin", "paused_in", "reuses_left", "unused", "uploading",
     )  # fmt: skip
 
     def __init__(

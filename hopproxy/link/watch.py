@@ -1,12 +1,12 @@
-"""Which sockets are ready, and whose time is up: one watch for all the links of a worker.
+"""Readiness and deadlines for all links of a worker.
 
-Readiness (`link.readiness`).  Whoever waits for a link is woken straight from the batch of events,
-so that a wait costs no system call and no doomed `recv`; and an idle link's death is seen when it
-happens, by an event, not by a poll or by a task that waits beside it.
+Readiness (`link.readiness`).  Events wake the waiting coroutine directly, so a wait costs no system
+call.  An idle link that the origin closes is noticed by an event, without polling and without a
+task per link.
 
-Deadlines.  A wait sets a plain attribute (`read_by`, say).  One heap holds at most one live
-entry for each transport, at or before its nearest deadline; when an entry comes up, whoever is not
-yet due is put back.  Moving a deadline later, as nearly every request does, costs nothing.
+Deadlines.  A wait only sets an attribute (such as `read_by`).  A heap holds at most one live entry
+per transport, due no later than its nearest deadline.  An entry that comes up early is put back.
+So moving a deadline later, as nearly every request does, costs nothing.
 """
 
 import heapq
@@ -22,25 +22,25 @@ from hopproxy.link.stepper import Waker
 
 
 class Timed(Protocol):
-    """What has a deadline."""
+    """Has a deadline."""
 
-    timer_at: float  # when its live heap entry comes up, inf without one
+    timer_at: float  # when its live heap entry is due, inf without one
 
     def on_time(self, now: float) -> float:
-        """Its entry came up: expire what is due, return the next deadline (inf for none)."""
+        """The entry is due: expire what has timed out, return the next deadline (inf: none)."""
 
     def on_fault(self, error: Exception) -> None:
-        """That met a fault of ours."""
+        """`on_time` raised an unexpected exception."""
 
 
 class Watched(Ready, Timed, Protocol):
-    """What the watch needs of a transport."""
+    """A socket with a deadline: a transport, or a listener."""
 
 
 class Watch:
-    """Sees readiness and deadlines for every transport of one trio run.
+    """Calls back for the events and deadlines of every transport of one trio run.
 
-    `now` reads its clock; `later` lets a sender send at the end of the batch of events.
+    `now` reads trio's clock.  `later` queues a send for the end of the batch of events.
     """
 
     def __init__(self) -> None:
@@ -53,34 +53,34 @@ class Watch:
         self._alarm = trio.CancelScope()
 
     async def run(self) -> None:
-        """Serve until cancelled; every wait of every transport rests on this running."""
+        """Run until cancelled.  No wait ends while this does not run."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._readiness.run)
             await self._keep_time()
 
     def add(self, transport: Watched) -> None:
-        """Begin to watch a transport's socket.  Raises OSError when the kernel takes no more."""
+        """Watch a transport's socket.  Raises OSError when the kernel's limit is reached."""
         self._readiness.add(transport)
 
     def add_connecting(self, attempt: Ready) -> None:
-        """As `add`, for a socket that connects: it is told once it can be written to."""
+        """As `add`, for a socket that is connecting: it is also called back when writable."""
         self._readiness.add(attempt, connecting=True)
 
     def forget(self, attempt: Ready) -> None:
-        """As `remove`, for what has no deadline."""
+        """As `remove`, for a socket without a deadline."""
         self._readiness.remove(attempt)
 
     def add_writing(self, transport: Watched) -> None:
-        """Watch for room to write as well: asked for once, when a send first fell short."""
+        """Also call back when the socket is writable; used once a send was incomplete."""
         self._readiness.add_writing(transport)
 
     def remove(self, transport: Watched) -> None:
-        """Forget a transport; called before its socket is closed."""
+        """Forget a transport.  Call this before its socket is closed."""
         self._readiness.remove(transport)
         self.forget_deadline(transport)
 
     def forget_deadline(self, transport: Timed) -> None:
-        """Its deadline is of no interest any more."""
+        """Drop a deadline."""
         if transport.timer_at != math.inf:
             transport.timer_at = math.inf
             self._dead += 1
@@ -88,7 +88,7 @@ class Watch:
                 self._sweep()
 
     def wake_at(self, transport: Timed, deadline: float) -> None:
-        """Make sure that `on_time` is called at `deadline` or before."""
+        """Have `on_time` called at `deadline` or earlier."""
         if deadline >= transport.timer_at or deadline == math.inf:
             return
         if transport.timer_at != math.inf:
@@ -115,7 +115,7 @@ class Watch:
     def _ring(self, now: float) -> None:
         while self._heap and self._heap[0][0] <= now:
             at, _, transport = heapq.heappop(self._heap)
-            if transport.timer_at != at:  # moved earlier since, or gone
+            if transport.timer_at != at:  # dropped, or replaced by an earlier entry
                 self._dead = max(0, self._dead - 1)
                 continue
             transport.timer_at = math.inf
@@ -126,7 +126,7 @@ class Watch:
 
 
 class Turn:
-    """The wait for one's next turn: everybody else who is ready comes first."""
+    """A wait for the next turn: everything else that is ready comes first."""
 
     __slots__ = ("timer_at", "waker")
 
@@ -136,12 +136,10 @@ class Turn:
         watch.wake_at(self, watch.now())
 
     def on_time(self, now: float) -> float:
-        """It has come."""
         waker, self.waker = self.waker, None
         if waker is not None:
             waker.wake()
         return math.inf
 
     def on_fault(self, error: Exception) -> None:
-        """A stepper deals with the faults of its coroutine itself."""
-        raise error
+        raise error  # not expected: a stepper catches the exceptions of its coroutine
