@@ -158,11 +158,11 @@ class Admin:
     async def _links(self, query: Query) -> Answer:
         rows = await links_of(self._runtime, query.limit)
         rows["last_minute"] = self._recent.row()
-        return Answer(200, "upstream/json", msgspec.json.encode(rows))
+        return Answer(200, "application/json", msgspec.json.encode(rows))
 
     async def _closes(self, query: Query) -> Answer:
         rows = closes_of(self._runtime, query.limit, fold=query.fold)
-        return Answer(200, "upstream/json", msgspec.json.encode(rows))
+        return Answer(200, "application/json", msgspec.json.encode(rows))
 
     async def _exposition(self, query: Query) -> Answer:
         if self._expose is None:

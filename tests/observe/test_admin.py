@@ -70,6 +70,24 @@ async def eventually_ready(s: Stage) -> None:
     assert s.origin.requests == 0
 
 
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [
+        ("/", "text/html; charset=utf-8"),
+        ("/healthz", "text/plain; charset=utf-8"),
+        ("/readyz", "text/plain; charset=utf-8"),
+        ("/links", "application/json"),
+        ("/closes", "application/json"),
+    ],
+)
+async def test_each_answer_names_its_media_type(log: Path, path: str, media_type: str) -> None:
+    async with stage(log) as s:
+        looker = await s.admin()
+        async with looker.stream:
+            response = await looker.ask(path)
+    assert response.fields["content-type"] == media_type
+
+
 # -- links -----------------------------------------------------------------------------------
 
 
