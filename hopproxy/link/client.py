@@ -1,4 +1,4 @@
-"""The client-facing hop: reads requests, and decides whether its own connection lives on."""
+"""The client's hop: reads requests, writes responses, decides whether its connection persists."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from hopproxy.wire import http1
 from hopproxy.wire.chunked import LAST_CHUNK, chunk
 from hopproxy.wire.unfinished import UnfinishedRequest
 
-# For every message: a global, as those of `message.Body`.
+# A global is faster than an attribute of the class (see `message.Body`).
 _LATE = CloseReason.IDLE_TIMEOUT
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
-#: Bytes of a response that a socket takes at once, as a rule.
+#: Bytes of a response that a socket usually accepts at once.
 SMALL = 16384
-#: Characters of a client's name that are kept: an obfuscated one may be of any length.
+#: Characters kept of a client's name: an obfuscated identifier can have any length.
 NAME_SIZE = 64
 
-#: Bytes of a refused head in which its request line and its Host are looked for.
+#: Bytes of a refused head that are searched for its request line and Host.
 GLIMPSE = 16384
 
 
 class Clients:
-    """The client links of one worker: all of them, and those that are idle, longest first.
+    """The client links of one worker: all of them, and the idle ones, longest idle first.
 
-    `draining` once none is to be kept after the response under way.
+    `draining` once each must close after its current response.
     """
 
     def __init__(self, limit: int) -> None:
@@ -45,14 +45,14 @@ class Clients:
 
 
 class ClientLink(Link):
-    """One connection of one client, and the stream of each exchange on it (`link.stream`).
+    """One connection of one client, and the client stream of each exchange on it (`link.stream`).
 
-    `closing` is why the link will close after the response on its way; set before, the response
-    says so.  `close_delimited` while a response goes out whose end only the close will tell.
-    `partner` is the upstream link of the exchange under way, for those who look, and `tunnelling`
-    tells that the two carry a tunnel.  `bound` is an upstream link that only this client may use
-    (NTLM).  `peer` is the address and the port at its other end, `named` the client that a trusted
-    proxy there has named last.
+    `closing` is why the link will close after the current response; if it is set in time, the
+    response announces the close.  `close_delimited` while a response is sent that ends with the
+    connection.  `partner` is the upstream link of the current exchange, shown by the admin
+    listener; `tunnelling` if the two carry a tunnel.  `bound` is an upstream link that only this
+    client may use (NTLM).  `peer` is the client's address and port, `named` the client that a
+    trusted proxy at that address has named last.
     """
 
     __slots__ = (
@@ -87,7 +87,7 @@ class ClientLink(Link):
         transport.owner = self
 
     def name_by(self, request: RequestHead) -> str:
-        """The client that this request names, where a trusted proxy sent it; empty if none."""
+        """The client that this request names, if a trusted proxy sent it; else ""."""
         self.named = self.sender.client(request)[:NAME_SIZE]
         return self.named
 
@@ -95,11 +95,11 @@ class ClientLink(Link):
 
     @property
     def has_none(self) -> bool:
-        """Whether not a byte of a next request is at hand."""
+        """Whether no byte of the next request has arrived."""
         return not self.transport.readable and (not self.buffer or self.buffer == b"\r")
 
     def rest(self, waker: Waker) -> None:
-        """Be idle until the next request begins, which wakes `waker`; as does the idle timeout."""
+        """Be idle until the next request or the idle timeout wakes `waker`."""
         self.clients.idle[self] = None
         limits = self.limits
         limit = limits.idle_timeout if self.served else limits.head_timeout
@@ -107,9 +107,9 @@ class ClientLink(Link):
         self.transport.waker = waker
 
     def end_rest(self) -> None:
-        """Be idle no more.  Raises LinkError: IDLE_TIMEOUT, or what `interrupt` was given.
+        """Stop being idle.  Raises LinkError: IDLE_TIMEOUT, or the error given to `interrupt`.
 
-        Before an idle link is closed, the kernel is asked whether a request has just arrived.
+        Before an idle link is closed, check that no request has just arrived.
         """
         self.clients.idle.pop(self, None)
         if self.transport.error is not None:
@@ -120,9 +120,9 @@ class ClientLink(Link):
                     raise
 
     def take_request(self) -> RequestHead | None:
-        """The request that is at hand whole, the usual case; None where there is none such.
+        """Take a request whose head has arrived completely, the usual case; else None.
 
-        Raises BadRequest (with what can be answered), Denied and LinkError.
+        Raises BadRequest, Denied, LinkError.
         """
         data = self.buffer
         if len(data) < 2:
@@ -137,10 +137,10 @@ class ClientLink(Link):
         return self._read(data[:end])
 
     async def read_head(self) -> RequestHead | None:
-        """A request that has begun and comes in several pieces, or never comes whole.
+        """Read a request whose head arrives in several pieces.
 
-        None when there were empty lines only: the link is as idle as before.  Raises as
-        `take_request`, and HEAD_TIMEOUT.
+        None if there were only empty lines: the link is still idle.  Raises as `take_request`,
+        and LinkError: HEAD_TIMEOUT, INCOMPLETE.
         """
         try:
             raw = await self._read_in_pieces()
@@ -150,7 +150,7 @@ class ClientLink(Link):
         return None if raw is None else self._read(raw)
 
     async def _read_in_pieces(self) -> bytes | None:
-        """The bytes of a head; None when there were empty lines only."""
+        """The bytes of a head; None if there were only empty lines."""
         limits = self.limits
         deadline = self.transport.now() + limits.head_timeout
         empty_lines = read = 0
@@ -207,7 +207,7 @@ class ClientLink(Link):
             await self.send(http1.write_response(head, b""))
 
     def respond(self, head: ResponseHead, added: bytes, content: bytes) -> None:
-        """Queue a whole response, with the fields `added` by the gateway."""
+        """Queue a complete response, with the field lines `added` by the gateway."""
         if head.body is CHUNKED and self.request.minor:
             out = self._write_head(head, added + _CHUNKED)
             self._out += out + (chunk(content) if content else b"") + LAST_CHUNK
@@ -222,11 +222,11 @@ class ClientLink(Link):
         self.write(self._write_head(head, added + _CHUNKED if self.codes else added))
 
     def send_last(self) -> bool:
-        """The response has been queued to its end: send it at the end of this batch of events.
+        """The response has been queued completely: send it at the end of this batch of events.
 
-        Sends that follow each other are cheaper than sends with other work between them.  False
-        where `finish` has to wait for it.  A small response on a link that is kept is not waited
-        for: should the client not take it, the next wait on this link ends with it.
+        Sends in a row are cheaper than sends with other work between them.  False if `finish` must
+        be called to wait for it.  A small response on a persistent link is not waited for: if
+        it cannot be sent, the next step on this link finds out.
         """
         small = len(self._out) <= SMALL and self.closing is None
         self._waits_for_batch = self.transport.send_later(self)
@@ -236,7 +236,7 @@ class ClientLink(Link):
         return True
 
     async def finish(self) -> None:
-        """Wait until the whole response has been sent.  Raises LinkError as `flush`."""
+        """Wait until all of the response has been sent.  Raises LinkError as `flush`."""
         if self._waits_for_batch:
             await wait(self)
         if self.fell_short:
@@ -244,14 +244,14 @@ class ClientLink(Link):
         self.close_delimited = False
 
     async def switch(self, head: ResponseHead, added: bytes, protocol: bytes) -> None:
-        """Send a 101: from here on the link is a tunnel."""
+        """Send a 101: from now on the link is a tunnel."""
         self.closing = CloseReason.TUNNEL_ENDED
         self.tunnelling = True
         added += b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
         await self.send(http1.write_response(head, added))
 
     def _write_head(self, head: ResponseHead, added: bytes) -> bytes:
-        """The head of a final response, in which the persistence of this link is settled."""
+        """The head of a final response, with the Connection field this link needs."""
         reason = self.closing or self._verdict(head.body)
         if reason is None and self.body is not NO_BODY:
             reason = CloseReason.BODY_UNREAD
@@ -263,7 +263,7 @@ class ClientLink(Link):
         return http1.write_response(head, added)
 
     def _verdict(self, body: Body) -> CloseReason | None:
-        """None to keep the link after a response with this `body`, or why it will be closed."""
+        """Why the link must close after a response with this `body`; None to keep it."""
         request, limits = self.request, self.limits
         if self.clients.draining:
             return CloseReason.DRAINING
@@ -278,29 +278,29 @@ class ClientLink(Link):
         return None
 
     def close(self, reason: CloseReason, *, reset: bool = False) -> None:
-        """Close the socket, behind what has been queued for the end of this batch of events."""
+        """Close the socket.  Output queued for the end of this batch is sent first."""
         if self._waits_for_batch and not reset:
             self.send_queued()
         super().close(reason, reset=reset)
 
-    # -- told by the transport ---------------------------------------------------------------
+    # -- called by the transport -------------------------------------------------------------
 
     def on_unawaited(self, hung_up: bool) -> None:
-        """The client closed (or reset) while its request was under way: nobody waits any more."""
+        """The client closed or reset the connection during its request: abort the exchange."""
         if hung_up and not self.gone:
             self.gone = True
             if self.driver is not None and self.waker is None:
                 self.driver.throw(client_gone())
 
     def on_lapsed(self) -> None:
-        """A client link has no deadline of its own while an exchange is under way."""
+        """Not used: a client link never rests without a waker."""
 
     def on_fault(self, error: Exception) -> None:
-        """Its event met a fault of ours: that of its exchange, if there is one."""
+        """A callback raised an unexpected exception: raise it in the exchange, if there is one."""
         if self.driver is not None and not self.driver.throw(error):
             self.driver.on_fault(error)
 
 
 def client_gone() -> LinkError:
-    """The client left while its exchange was under way."""
+    """The error for a client that left during its exchange."""
     return LinkError(Hop.CLIENT, CloseReason.PEER_CLOSED, "the client closed before the response")

@@ -1,8 +1,8 @@
-"""Opening a connection to an origin: a race between the addresses it has, within one bound.
+"""Opening a connection to an origin: its addresses race, within one deadline (RFC 8305).
 
-The first address is tried at once, each further one as soon as an earlier one fails or has stayed
-silent for a quarter of a second (RFC 8305).  The first connection wins, the others are closed.  No
-task waits for any of this: the watch tells of each connection.
+The first address is tried at once, the next one when an earlier one fails or has not answered for
+a quarter of a second.  The first connection wins, the others are closed.  No task waits: the
+watch's events drive the race.
 """
 
 import errno
@@ -19,7 +19,7 @@ from hopproxy.link.shortage import is_shortage
 from hopproxy.link.watch import Watch
 from hopproxy.settings.units import OriginAddress
 
-#: A family, and what `connect` takes in it: host, port (and more with IPv6), or a path.
+#: An address family, and the argument of `connect` for it.
 Target = tuple[socket.AddressFamily, Any]
 Result = socket.socket | Exception
 Done = Callable[[Result], None]
@@ -32,25 +32,24 @@ _CAUSES = {
     errno.ETIMEDOUT: "connection_timeout",
 }
 
-#: Seconds that an address may stay silent before the next one is tried (RFC 8305 section 5).
+#: Seconds without an answer before the next address is tried (RFC 8305 section 5).
 ATTEMPT_DELAY = 0.25
-#: Seconds for which an address that stayed silent comes last.
+#: Seconds for which an address that did not answer is tried last, and how many are remembered.
 SLOW_FOR = 30.0
-#: So many of them are remembered.
 MOST_SLOW = 1024
-#: Seconds between two looks at the full backlog of a Unix socket, which no event tells of.
+#: Seconds until a Unix socket with a full backlog is tried again; no event reports room in it.
 BACKLOG_PAUSE = 0.01
-#: Where the kernel begins to choose ports of its own: a connection could be made to itself.
+#: Start of the ephemeral port range, in which a socket can connect to itself.
 OWN_PORTS = 32768
 
 
 class Dial:
-    """One connection that is being opened, to the fastest of the targets, until `deadline`.
+    """Opens one connection, to the target that answers first, until `deadline`.
 
-    `done` gets a connected, non-blocking socket, or why there is none: ConnectFailed (504 when the
-    time ran out, 502 else; LocalShortage when one of the targets could not even be tried), anything
-    else for a fault of ours.  It is called from the watch, never within the call that begins the
-    dial, and not once that was called off.  `slow` are targets that stayed silent, and when.
+    `done` is called once, with a connected non-blocking socket or with the error: ConnectFailed
+    (504 after the deadline, else 502), LocalShortage if a target could not be tried, anything else
+    for a fault.  It is always called later, by the watch, never by the method that starts the dial,
+    and not after `call_off`.  `slow` are targets that did not answer, and when.
     """
 
     fd = -1  # the sockets are those of its attempts
@@ -80,43 +79,41 @@ class Dial:
         self._next_at = 0.0
 
     def begin(self, targets: list[Target]) -> None:
-        """Try these (none: its name has no address)."""
+        """Try these targets; none if the name has no address."""
         now = self._watch.now()
         self._askers = None
         self._targets = _in_turn(targets)
         if self._slow:
             self._targets.sort(key=lambda one: now - self._slow.get(one, -math.inf) < SLOW_FOR)
-        # However many there are, each gets its turn before the time is over.
+        # However many there are, each is tried before the deadline.
         self._delay = min(ATTEMPT_DELAY, (self.deadline - now) / max(1, len(targets)))
         try:
             again = self._advance(now)
-        except (
-            Exception
-        ) as fault:  # of ours, and whoever begins a dial is in the middle of its books
+        except Exception as fault:  # the caller's bookkeeping is not consistent yet: raise it later
             self._fault = fault
             again = now
         self._watch.wake_at(self, again)
 
     def ask(self, askers: "dict[Dial, None]") -> None:
-        """Wait, as one of `askers`, for the addresses of a name; `begin` or `give_up` follows."""
+        """Wait in `askers` for the addresses of a name; `begin` or `give_up` follows."""
         self._askers = askers
         askers[self] = None
         self._watch.wake_at(self, self.deadline)
 
     def give_up(self, error: Exception) -> None:
-        """Nothing can be tried; `done` is told soon."""
+        """Nothing can be tried: `done` is called soon, with this error."""
         self._askers = None
         self._failure = error
         self._watch.wake_at(self, self._watch.now())
 
     def call_off(self) -> None:
-        """Nobody wants it any more: no socket is left."""
+        """Cancel the dial: close its sockets, and do not call `done`."""
         self.closed = True
         self._done = None
         self._drop()
 
     def settle(self, result: Result) -> None:
-        """Tell how it has ended, once."""
+        """Call `done` with the result, once."""
         done, self._done = self._done, None
         if done is None:
             return
@@ -125,14 +122,14 @@ class Dial:
         done(result)
 
     def on_ready(self, hung_up: bool) -> None:
-        """No socket is its own."""
+        """Not used: the sockets are those of the attempts."""
 
     def on_fault(self, error: Exception) -> None:
-        """A fault of ours: `done` is told."""
+        """A callback raised an unexpected exception: the dial ends with it."""
         self.settle(error)
 
     def on_time(self, now: float) -> float:
-        """Time to try again, to try the next, or to give up."""
+        """Try again, try the next target, or give up."""
         if self._fault is not None:
             raise self._fault
         if now >= self.deadline:
@@ -147,7 +144,7 @@ class Dial:
         return math.inf
 
     def answered(self, attempt: "_Attempt", sock: socket.socket) -> None:
-        """The kernel has an answer for one of the attempts."""
+        """An attempt has connected or failed."""
         number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if not number and not _is_own(attempt.target, sock):
             attempt.sock = None
@@ -166,7 +163,7 @@ class Dial:
         return ConnectFailed(late, 504, "connection_timeout", "connect_timeout")
 
     def _advance(self, now: float) -> float:
-        """Try what is due; when to look again, should no event come before."""
+        """Start the attempts that are due; return when to call this again if no event comes."""
         again = self.deadline
         for attempt in self._attempts[:]:
             if attempt.fd < 0:
@@ -184,7 +181,7 @@ class Dial:
         return again if self._attempts else now
 
     def _connect(self, attempt: "_Attempt", now: float) -> float:
-        """Begin an attempt; when to come back to it."""
+        """Start an attempt; return when to try it again, inf if an event will come."""
         family, target = attempt.target
         try:
             if attempt.sock is None:
@@ -204,10 +201,10 @@ class Dial:
     def _fail(self, attempt: "_Attempt", error: OSError) -> None:
         attempt.close(self._watch)
         self._attempts.remove(attempt)
-        self._next_at = -math.inf  # the next one need not wait
+        self._next_at = -math.inf  # try the next one at once
         failure = _failed(self.address, attempt.target, error)
         if self._failure is None or isinstance(failure, LocalShortage):
-            self._failure = failure  # a target that was not tried might have answered
+            self._failure = failure  # a shortage wins: the target itself was not tried
 
     def _drop(self) -> None:
         self._watch.remove(self)
@@ -219,7 +216,7 @@ class Dial:
 
 
 class _Attempt:
-    """One socket of a dial, on its way to one target; `fd` is -1 until the kernel has begun."""
+    """One socket of a dial, connecting to one target.  `fd` is -1 until `connect` has begun."""
 
     __slots__ = ("_dial", "closed", "fd", "readable", "sock", "target", "urgent")
 
@@ -238,7 +235,7 @@ class _Attempt:
         self._dial.on_fault(error)
 
     def close(self, watch: Watch) -> None:
-        """Over, whatever came of it; a socket that was connected stays open."""
+        """End the attempt.  The socket that won has been taken out before, and stays open."""
         self.closed = True
         watch.forget(self)
         if self.sock is not None:
@@ -246,7 +243,7 @@ class _Attempt:
 
 
 def _in_turn(targets: list[Target]) -> list[Target]:
-    """Each target once, the families by turns (RFC 8305 section 4)."""
+    """Each target once, address families alternating (RFC 8305 section 4)."""
     if len(targets) < 2:
         return targets[:]
     first = [target for target in targets if target[0] is targets[0][0]]
@@ -256,7 +253,7 @@ def _in_turn(targets: list[Target]) -> list[Target]:
 
 
 def _is_own(target: Target, sock: socket.socket) -> bool:
-    """Whether the kernel has connected a socket to itself, where nobody listens."""
+    """Whether the socket is connected to itself, which can happen if nobody listens."""
     family, address = target
     if family is socket.AF_UNIX or address[1] < OWN_PORTS:
         return False
@@ -273,14 +270,14 @@ def _failed(address: OriginAddress, target: Target, error: OSError) -> ConnectFa
 
 @lru_cache(256)
 def known_targets(address: OriginAddress) -> list[Target] | None:
-    """Where to connect, None where a resolver has to be asked."""
+    """Where to connect; None if the name must be resolved."""
     if address.path:
         return [(socket.AF_UNIX, address.path)]
     numeric = _numeric(address.host)
     if numeric is not None:
         return [(numeric, (address.host, address.port))]
     if address.host == "localhost":
-        # Servers listen on one of the two or on both (RFC 6761 section 6.3: never ask a resolver).
+        # Servers listen on one or both.  RFC 6761 section 6.3: never ask a resolver.
         return [
             (socket.AF_INET, ("127.0.0.1", address.port)),
             (socket.AF_INET6, ("::1", address.port)),
@@ -289,7 +286,7 @@ def known_targets(address: OriginAddress) -> list[Target] | None:
 
 
 def _numeric(host: str) -> socket.AddressFamily | None:
-    """The family of a numeric address, which needs no resolver and no thread."""
+    """The family of a numeric address, None for a name."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
             socket.inet_pton(family, host)

@@ -1,8 +1,8 @@
-"""Faults of ours: each ends what it is about, is logged once, and nothing else is touched.
+"""Faults: unexpected exceptions in hopproxy.  Each ends one connection, and is logged once.
 
-An exchange deals with a fault in its own coroutine (`proxy.exchange`), a stepper with one of any
-other coroutine (`link.stepper`).  All callbacks (events, timers, sends at the end of a batch) have
-one guard, `contain`.
+A fault in an exchange is caught there (`proxy.exchange`), a fault in any other coroutine by its
+stepper (`link.stepper`).  All callbacks (events, timers, sends at the end of a batch) have one
+guard, `contain`.
 """
 
 import logging
@@ -12,17 +12,17 @@ log = logging.getLogger("hopproxy")
 
 
 class Faulty(Protocol):
-    """Whom a fault of ours ends."""
+    """Can be ended by a fault."""
 
     def on_fault(self, error: Exception) -> None: ...
 
 
 def contain(whom: Faulty, error: Exception) -> None:
-    """A callback met a fault of ours: what it was about ends, and everything else goes on."""
+    """A callback of `whom` raised an unexpected exception: end it, and nothing else."""
     try:
         whom.on_fault(error)
     except Exception as another:
-        report(another, "what met another fault")
+        report(another, "the handling of a fault")
 
 
 def report(error: Exception, what: str) -> None:

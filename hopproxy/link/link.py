@@ -1,4 +1,4 @@
-"""What the links of both hops share: one buffer, one body being read, bytes on their way out.
+"""What client and upstream links share: a read buffer, the body being read, and queued output.
 
 A link belongs to one hop.  Nothing here knows that another hop exists.
 """
@@ -12,18 +12,18 @@ from hopproxy.message import CHUNKED, NO_BODY, SIZED, UNTIL_CLOSE, Head
 from hopproxy.record import CloseReason, Hop
 from hopproxy.wire.chunked import LAST_CHUNK, ChunkedError, ChunkedReader, chunk, last_chunk
 
-#: Empty lines before a head are ignored (RFC 9112 section 2.2), but not for ever.
+#: Most empty lines ignored before a head (RFC 9112 section 2.2).
 MAX_EMPTY_LINES = 8
 
-_numbers = count(1)  # no attribute of the class: each change of a class empties Python's caches
+_numbers = count(1)  # not a class attribute: changing a class invalidates CPython's type caches
 
 
 class Link:
-    """One transport link.  `served` counts requests begun on it, `close_reason` why it ended.
+    """One connection.  `served` counts requests begun on it, `close_reason` is why it ended.
 
-    Reading a body: `begin_body`, then `read_body` until it gives b"".  Writing only queues;
-    `flush` sends.  As a `Wait` it is the wait for the end of a batch of events, where what it has
-    queued goes out.  Times are seconds of trio's clock.
+    To read a body: `begin_body`, then `read_body` until it returns b"".  Writing only queues;
+    `flush` sends.  As a `Wait` it is the wait for the end of a batch of events, when queued output
+    is sent.  Times are seconds of trio's clock.
     """
 
     __slots__ = (
@@ -47,19 +47,19 @@ class Link:
         self.opened = self.since = transport.now()
         self.close_reason: CloseReason | None = None
         self._chunks: ChunkedReader | None = None
-        self.codes = False  # the body that goes out is in the chunked coding
+        self.codes = False  # the body we send is chunked
         self._out = b""
         self._unsent: LinkError | None = None
-        self.fell_short = False  # `send_queued` could not send all: `send_unsent` is called for
+        self.fell_short = False  # `send_queued` could not send all: `send_unsent` must follow
         self._waits_for_batch = False
         self.waker: Waker | None = None  # of `finish`
 
     # -- in ----------------------------------------------------------------------------------
 
     def take_head(self, limit: int, read: int = 0) -> bytes | None:
-        """A whole head out of the buffer, without its empty line; None when it is not whole yet.
+        """Take a complete head from the buffer, without its empty line; None if incomplete.
 
-        `read` bytes are known to have no empty line among them.  Raises ValueError when the head
+        The first `read` bytes are known to contain no empty line.  Raises ValueError if the head
         is, or can only become, larger than `limit` bytes.
         """
         buffer = self.buffer
@@ -74,19 +74,19 @@ class Link:
         return buffer[:end]
 
     def begin_body(self, head: Head) -> None:
-        """From here on `read_body` gives the body of this head."""
+        """From now on `read_body` returns the body of this head."""
         self.body = head.body
         self.left = head.length
         self._chunks = ChunkedReader() if head.body is CHUNKED else None
 
     @property
     def link(self) -> "Link":
-        """A stream of HTTP/1.1 is a whole link."""
+        """In HTTP/1.1 a stream is a whole link."""
         return self
 
     @property
     def at_hand(self) -> bool:
-        """Whether bytes have come that nobody has read."""
+        """Whether there are unread bytes in the buffer."""
         return bool(self.buffer)
 
     @property
@@ -95,7 +95,7 @@ class Link:
         return self._chunks.trailers if self._chunks is not None else []
 
     def take_sized_body(self) -> bytes:
-        """The whole of a sized body, which must be at hand."""
+        """Take a sized body, which must be in the buffer completely."""
         buffer, left = self.buffer, self.left
         self.body = NO_BODY
         if len(buffer) == left:
@@ -105,14 +105,14 @@ class Link:
         return buffer[:left]
 
     def take_chunked_body(self) -> bytes | None:
-        """The whole of a chunked body without trailers if it is at hand; else nothing is taken."""
+        """Take a chunked body if it is in the buffer completely and has no trailers; else None."""
         if not self.buffer.endswith(LAST_CHUNK):
             return None
         trial = ChunkedReader()
         try:
             content, rest = trial.feed(self.buffer)
         except ChunkedError:
-            return None  # `read_body` will meet it again, and say so
+            return None  # `read_body` raises it
         if not trial.done or trial.trailers or rest:
             return None
         self.body = NO_BODY
@@ -120,7 +120,7 @@ class Link:
         return content
 
     def take_content(self, head: Head) -> bytes | None:
-        """The whole of the body of this head, if it is at hand; else nothing is taken."""
+        """Take the body of this head if it is in the buffer completely; else None."""
         body = head.body
         if body is NO_BODY:
             return b""
@@ -129,7 +129,7 @@ class Link:
         return self.take_chunked_body() if body is CHUNKED else None
 
     def take_at_hand(self) -> bytes:
-        """What of the body is in the buffer, b"" if nothing is.  Raises as `read_body`."""
+        """Take the part of the body that is in the buffer, maybe b"".  Raises as `read_body`."""
         data = self.buffer
         if not data or self.body is NO_BODY:
             return b""
@@ -139,8 +139,8 @@ class Link:
     async def read_body(self) -> bytes:
         """The next bytes of the body, b"" at its end.
 
-        Raises LinkError: BODY_TIMEOUT between two reads, INCOMPLETE at a FIN before the end,
-        and BadRequest or BadResponse (by hop) where the chunked coding is broken.
+        Raises LinkError: BODY_TIMEOUT between two reads, INCOMPLETE at a FIN before the end;
+        BadRequest or BadResponse (by hop) if the chunked coding is malformed.
         """
         while self.body is not NO_BODY:
             data = self.buffer
@@ -201,9 +201,9 @@ class Link:
             self.write(last_chunk(trailers))
 
     async def flush(self) -> None:
-        """Send what is queued.  Waits only where the peer holds us back.
+        """Send what is queued.  Waits only if the peer does not accept all of it at once.
 
-        Raises LinkError: WRITE_TIMEOUT when no byte was accepted in time, PEER_RESET.
+        Raises LinkError: WRITE_TIMEOUT if no byte was accepted in time, PEER_RESET.
         """
         data, self._out = self._out, b""
         if data:
@@ -212,19 +212,19 @@ class Link:
                 await self.transport.send_rest(memoryview(data)[count:], self.write_timeout)
 
     async def send(self, data: bytes) -> None:
-        """Send `data`, behind what is queued.  As `flush`."""
+        """Send what is queued, then `data`.  As `flush`."""
         self.write(data)
         await self.flush()
 
     def send_soon(self) -> None:
-        """Send what is queued at the end of this batch of events, while we wait for an answer."""
+        """Send what is queued at the end of this batch of events.  Does not wait."""
         self._waits_for_batch = self.transport.send_later(self)
 
     def send_queued(self) -> None:
-        """The batch of events is over."""
+        """The batch of events is over: send."""
         self._waits_for_batch = False
         data, self._out = self._out, b""
-        if not data or self.transport.closed:  # who wanted to send has left
+        if not data or self.transport.closed:  # nobody needs it any more
             return
         try:
             count = self.transport.send_now(data)
@@ -240,25 +240,25 @@ class Link:
             self.waker = None
             waker.wake()
         elif self.fell_short:
-            self.transport.interrupt(None)  # who waits to read has to look to the rest
+            self.transport.interrupt(None)  # whoever waits to read must send the rest
 
     async def send_unsent(self) -> None:
-        """Send what `send_queued` could not send, or raise why."""
+        """Send what `send_queued` could not, or raise its error."""
         self.fell_short = False
         if self._unsent is not None:
             try:
                 raise self._unsent
             finally:
-                self._unsent = None  # it holds this frame
+                self._unsent = None  # its traceback refers to this frame
         await self.flush()
 
     async def linger(self, seconds: float, size: int) -> None:
-        """Read and throw away until FIN, `seconds` or `size` bytes: the peer can read our last.
+        """Lingering close: send FIN, then discard input until FIN, `seconds` or `size` bytes.
 
-        Closing on unread bytes would reset the connection and so destroy the answer on its way
-        (RFC 9112 section 9.6).  Sends FIN first.
+        Closing a socket with unread bytes sends RST, which could destroy the response before the
+        peer has read it (RFC 9112 section 9.6).
         """
-        if not self.transport.hung_up:  # else it has sent FIN itself: closing is enough
+        if not self.transport.hung_up:  # the peer's FIN has arrived: no RST will be sent
             self.transport.endpoint.shut_down()
         self.buffer = b""
         deadline = self.transport.now() + seconds
@@ -272,11 +272,11 @@ class Link:
             size -= len(data)
 
     def on_fault(self, error: Exception) -> None:
-        """An event of this link, or a send at the end of a batch, met a fault of ours."""
+        """A callback of this link raised an unexpected exception."""
         raise error
 
     def close(self, reason: CloseReason, *, reset: bool = False) -> None:
-        """Close the socket; the first reason stays."""
+        """Close the socket.  The first reason given is kept."""
         if self.close_reason is None:
             self.close_reason = reason
         self._out = b""

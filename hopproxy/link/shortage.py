@@ -1,19 +1,19 @@
-"""Errors that mean this machine ran out of something; they say nothing about the peer."""
+"""Errors that mean this machine ran out of a resource, and say nothing about the peer."""
 
 import errno
 import os
 import socket
 
-#: Descriptors (of the process, of the system), buffers, memory, sockets that epoll may watch.
+#: Out of descriptors (process, system), buffers, memory, epoll watches.
 NONE_LEFT = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC))
 
 _NO_ROUTE = (errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EAFNOSUPPORT)
 
 
 def is_shortage(error: OSError, family: socket.AddressFamily, target: object) -> bool:
-    """Whether a connect to `target` failed because this machine has nothing left to connect with.
+    """Whether a connect to `target` failed because this machine lacks a resource.
 
-    EADDRNOTAVAIL has two meanings: every local port towards the target is taken, which is a
+    EADDRNOTAVAIL has two meanings: every local port towards the target is in use, which is a
     shortage, or this machine has no address of that family, which is not.
     """
     if error.errno == errno.EADDRNOTAVAIL:
@@ -22,9 +22,9 @@ def is_shortage(error: OSError, family: socket.AddressFamily, target: object) ->
 
 
 def is_shortage_of_look_up(error: OSError) -> bool:
-    """Whether a name was not resolved because this machine has nothing left to ask with.
+    """Whether a name was not resolved because this machine lacks a resource.
 
-    A resolver without a descriptor only says that it failed, so one is opened to find out.
+    A resolver that gets no descriptor reports a plain failure, so we try to open one.
     """
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_MEMORY or _no_descriptor_left()
@@ -32,7 +32,7 @@ def is_shortage_of_look_up(error: OSError) -> bool:
 
 
 def _has_source_address(family: socket.AddressFamily, target: object) -> bool:
-    """A datagram socket needs a route and a source address too, but no free port of TCP."""
+    """Connecting a datagram socket needs a route and a source address, but no free TCP port."""
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect(target)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""A long body from one socket to another, without a detour through this process (Linux).
+"""Long bodies moved from socket to socket by the kernel, without copying them here (Linux).
 
-One pipe serves a whole worker, since it is empty again before anybody else has a turn: what the
-receiver does not take at once is read out of it, and waits as it would have otherwise.
+One pipe serves a whole worker, because it is always empty when another connection gets its turn:
+what the receiver does not accept at once is read out of the pipe and queued like any other output.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ from hopproxy.link.transport import Transport
 from hopproxy.message import NO_BODY, SIZED
 from hopproxy.record import CloseReason
 
-#: Bytes carried in one go, and how many must be left of a body for it to be worth it.
+#: Bytes moved at once, and how many must remain of a body for splicing to pay.
 SIZE = 256 * 1024
 LEAST = 128 * 1024
 
 _SET_SIZE = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 
-#: What a broken connection says.  Anything else (EPERM under seccomp, ENOSYS, EINVAL, ...) says
-#: that splicing is not available here, whatever the reason.
+#: Errors of a broken connection.  Any other (EPERM under seccomp, ENOSYS, EINVAL, ...) means that
+#: splicing is not available here.
 _BROKEN = frozenset(
     {
         errno.ECONNRESET,
@@ -37,7 +37,7 @@ _BROKEN = frozenset(
         errno.ENETUNREACH,
         errno.ENETDOWN,
         errno.ENETRESET,
-        errno.EBADF,  # closed on our side meanwhile
+        errno.EBADF,  # we have closed it
     }
 )
 
@@ -45,9 +45,9 @@ log = logging.getLogger("hopproxy")
 
 
 class Pipe:
-    """A pipe in the kernel, made when first needed.  `close` it in the end.
+    """A pipe in the kernel, created when first needed.  `close` it in the end.
 
-    Where splicing turns out not to be available, bodies are copied from then on.
+    Once splicing turns out to be unavailable, bodies are copied.
     """
 
     def __init__(self) -> None:
@@ -55,9 +55,9 @@ class Pipe:
         self._usable = hasattr(os, "splice")
 
     def suits(self, source: Link, sink: Link) -> bool:
-        """Whether what comes next on this link is so much of a body that it had better be spliced.
+        """Whether the rest of the body on `source` should be spliced.
 
-        Nothing of it may have been read yet.  A splice never gets past the mark of urgent data.
+        Only if none of it is in the buffer, and no urgent data: a splice stops at its mark.
         """
         if not self._usable or source.body is not SIZED or source.left < LEAST:
             return False
@@ -67,10 +67,10 @@ class Pipe:
         return ends[0].may_be_spliced and ends[1].may_be_spliced
 
     async def carry(self, source: Link, sink: Link) -> int:
-        """Carry some of the body that `suits`; how many bytes, 0 where it suits no longer.
+        """Move a part of a body that `suits`; return how many bytes, 0 if it no longer suits.
 
-        What is not taken at once is written on the sink, for its `flush`.  Waits for the source.
-        Raises LinkError as `read_body` does, or when the sink is broken.
+        What the sink does not accept at once is queued for its `flush`.  Waits for the source.
+        Raises LinkError as `read_body` does, or if the sink is broken.
         """
         late = source.transport.now() + source.body_timeout
         count = None
@@ -87,7 +87,7 @@ class Pipe:
         source.transport.received += count
         if not source.left:
             source.body = NO_BODY
-            if not source.transport.hung_up:  # how little was spliced tells nothing of the rest
+            if not source.transport.hung_up:  # a splice does not show whether more has arrived
                 source.transport.readable = source.transport.endpoint.has_input()
         left = self._drain(sink.transport, count)
         if left:
@@ -97,13 +97,13 @@ class Pipe:
         return count
 
     def close(self) -> None:
-        """Close both ends, with what is between them."""
+        """Close both ends and discard what is in the pipe."""
         ends, self._ends = self._ends, None
         for end in ends or ():
             os.close(end)
 
     def _fill(self, source: Transport, count: int) -> int | None:
-        """Take in what is at hand: 0 at a FIN, None if nothing is."""
+        """Move what has arrived into the pipe: 0 at a FIN, None if nothing has."""
         if self._ends is None and not self._open():
             return None
         assert self._ends is not None
@@ -120,7 +120,7 @@ class Pipe:
             return None
 
     def _open(self) -> bool:
-        """Make the pipe; False where that is denied, or no descriptor is left."""
+        """Create the pipe; False if that is forbidden, or no descriptor is left."""
         try:
             self._ends = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
@@ -141,14 +141,14 @@ class Pipe:
             if len(rest) < count:
                 raise OSError(errno.EIO, "the pipe gives less than it took")
         except BaseException:
-            self.close()  # what has stayed in it must not meet the next
+            self.close()  # bytes left in it must not reach another connection
             raise
         return rest
 
     def _drain(self, sink: Transport, count: int) -> int:
-        """Give out what is taken at once; how much is left.
+        """Move what the sink accepts at once out of the pipe; return how much is left in it.
 
-        Raises LinkError where the sink is broken, and leaves nothing in the pipe then.
+        If the sink is broken, raises LinkError and empties the pipe.
         """
         assert self._ends is not None
         try:
@@ -167,6 +167,6 @@ class Pipe:
 
 
 def _widen(end: int) -> None:
-    """Let the pipe hold `SIZE`, where that is allowed."""
+    """Let the pipe hold `SIZE` bytes, if that is allowed."""
     with contextlib.suppress(OSError):
         fcntl.fcntl(end, _SET_SIZE, SIZE)

@@ -1,12 +1,13 @@
-"""What an exchange needs of its two sides, whatever protocol each of them speaks.
+"""What an exchange needs of the client's side and of the origin's, whatever protocol they speak.
 
-A *client stream* brings one request in and takes its response out; an *upstream stream* does the
+A *client stream* carries one request in and its response out; an *upstream stream* does the
 reverse.  In HTTP/1.1 a stream is a whole link (`ClientLink`, `UpstreamLink`), which serves one
-exchange after another.  A protocol with many exchanges on one link has a stream of its own for each
-of them, beside these two.
+exchange after another.  A multiplexed protocol such as HTTP/2 would implement these interfaces with
+one object per exchange.
 
-Behind a stream stand the framing of its hop and the persistence of its connection.  An exchange
-never writes `Transfer-Encoding` or `Connection`, and neither side knows what the other one speaks.
+The framing of the hop and the persistence of its connection are hidden behind a stream.  An
+exchange never writes `Transfer-Encoding` or `Connection`, and neither side knows which protocol the
+other one speaks.
 """
 
 from __future__ import annotations
@@ -21,28 +22,28 @@ from hopproxy.rules.forwarding import Sender
 from hopproxy.rules.hop import Underscores
 from hopproxy.settings.schema import ClientSettings
 
-#: What the gateway adds to a request's head: lines of who is asking, Via, and what becomes of
-#: field names with `_`; and the authority, for a request that names none.
+#: What the gateway adds to a request: the forwarding fields, Via, what to do with field names that
+#: contain `_`, and the Host to send if the request has none.
 Added = tuple[bytes, bytes, Underscores, bytes]
 
 
 class Bound(Protocol):
-    """An upstream link that is bound to one client, and ends with it."""
+    """An upstream link that only one client may use; it ends with that client."""
 
     def end(self) -> None: ...
 
 
 class Stream(Protocol):
-    """What both sides have.  Writing only queues; all that waits raises LinkError."""
+    """What both sides have.  Writing only queues.  Everything that waits may raise LinkError."""
 
     number: int
 
-    #: The link of its own that a stream of HTTP/1.1 is; a tunnel and a splice need one.
+    #: The link that carries this stream alone (HTTP/1.1), as a tunnel or a splice needs it.
     @property
     def link(self) -> Link: ...
     @property
     def at_hand(self) -> bool:
-        """Whether bytes of the body have come that nobody has read."""
+        """Whether unread bytes of the body have arrived."""
 
     @property
     def trailers(self) -> list[bytes]:
@@ -50,16 +51,16 @@ class Stream(Protocol):
 
     def now(self) -> float: ...
     def take_content(self, head: Head) -> bytes | None:
-        """The whole body of this head, if it is at hand; else nothing is taken."""
+        """Take the body of this head if all of it has arrived; else None, and nothing is taken."""
 
     async def read_body(self) -> bytes:
         """The next bytes of the body, b"" at its end."""
 
     def write_content(self, data: bytes) -> None:
-        """Queue bytes of the body that goes out."""
+        """Queue bytes of the body to send."""
 
     def end_content(self, trailers: list[bytes]) -> None:
-        """Queue its end."""
+        """Queue the end of the body to send."""
 
     async def flush(self) -> None:
         """Send what is queued."""
@@ -68,10 +69,10 @@ class Stream(Protocol):
 class ClientStream(Stream, Protocol):
     """The client's side of one exchange.
 
-    `peer`, `served` (which request of its link this is) and `since` (when it began) are for the
-    record.  `driver` steps the exchange: an error can be thrown into it there.  `gone` once the
-    client has left.  `closing` is why its connection closes after this exchange; what is set
-    before the response's head is written is said there.
+    `peer`, `served` (the number of this request on its link) and `since` (when it began) are for
+    the log.  `driver` steps the exchange; errors are thrown into the exchange through it.  `gone`
+    once the client has left.  `closing` is why the connection will close after this exchange; if it
+    is set before the response's head is written, the head announces the close.
     """
 
     peer: str
@@ -87,47 +88,47 @@ class ClientStream(Stream, Protocol):
     request: RequestHead
 
     def name_by(self, request: RequestHead) -> str:
-        """The client that a trusted proxy names in this request."""
+        """The client that a trusted proxy names in this request, "" if none."""
 
     async def send_interim(self, head: ResponseHead) -> None:
-        """Send an interim response, where the client's protocol has them."""
+        """Send an interim response, if the client's protocol has them."""
 
     def respond(self, head: ResponseHead, added: bytes, content: bytes) -> None:
-        """Queue a whole response, with the lines `added` by the gateway."""
+        """Queue a complete response, with the field lines `added` by the gateway."""
 
     def begin_response(self, head: ResponseHead, added: bytes) -> None:
         """Queue the head of a response whose body follows."""
 
     def send_last(self) -> bool:
-        """The response has been queued to its end.  False where `finish` must wait for it."""
+        """The response has been queued completely: send it.  False if `finish` must be called."""
 
     async def finish(self) -> None:
         """Wait until the response has been sent."""
 
     async def switch(self, head: ResponseHead, added: bytes, protocol: bytes) -> None:
-        """Send a 101: another protocol begins."""
+        """Send a 101: the connection switches to another protocol."""
 
 
 class UpstreamStream(Stream, Protocol):
     """The origin's side of one attempt."""
 
     def write_request(self, head: RequestHead, added: Added, body: bytes) -> None:
-        """Queue the request's head, and the body at hand."""
+        """Queue the request's head, and the part of the body that has arrived."""
 
     def send_soon(self) -> None:
         """Send what is queued at the end of this batch of events."""
 
     def expect_head(self, deadline: float) -> Wait:
-        """Set the deadline of the response's head; what to wait for until something comes."""
+        """Set the deadline for the response's head; return what to wait for until bytes arrive."""
 
     def head_at_hand(self, method: bytes) -> ResponseHead | None:
-        """The response's head if it has come whole; None leaves everything to `read_head`."""
+        """The response's head if all of it has arrived.  After None, call `read_head`."""
 
     async def read_head(self, method: bytes) -> ResponseHead:
         """The next head, interim ones included.  Raises BadResponse as well."""
 
     def take_at_hand(self) -> bytes:
-        """What of the body has come.  Raises BadResponse."""
+        """Take the part of the body that has arrived.  Raises BadResponse."""
 
     def end_cycle(self, head: ResponseHead, request_sent: bool) -> None:
-        """The response has been read: settle whether the connection may serve again."""
+        """The response has been read: decide whether the connection may be used again."""

@@ -1,17 +1,16 @@
-"""What the kernel knows of a TCP connection, and when it gives one up.
+"""TCP options, and what the kernel knows about a TCP connection.
 
-Elsewhere than on Linux, and on Unix sockets, nothing is known: zeros.
+On systems other than Linux, and on Unix sockets, the answers are zeros.
 """
 
 import contextlib
 import socket
 import struct
 
-#: What the kernel takes at most: seconds of TCP_KEEPIDLE, milliseconds of TCP_USER_TIMEOUT.
+#: The kernel's maximum for TCP_KEEPIDLE (seconds) and TCP_USER_TIMEOUT (milliseconds).
 _MOST_KEEPALIVE, _MOST_MILLISECONDS = 32767, 2**31 - 1
-_ANY = socket.AF_INET  # of no consequence where options of TCP are asked
 _INFO = getattr(socket, "TCP_INFO", None)
-#: Offsets into `struct tcp_info` (linux/tcp.h): both fields stand where they stood since 2.6.
+#: Offsets into `struct tcp_info` (linux/tcp.h), unchanged since Linux 2.6.
 _UNACKED, _RTT, _INFO_SIZE = 24, 68, 104
 
 
@@ -19,9 +18,9 @@ def tune(sock: socket.socket, *, nodelay: bool, keepalive: float) -> None:
     """Set TCP_NODELAY and TCP keep-alive (first probe after `keepalive` seconds, 0: none)."""
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    with contextlib.suppress(OSError):  # it may be gone already: the first read will tell
+    with contextlib.suppress(OSError):  # already closed: the first read will show it
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(nodelay))
-        # Urgent data is read in its turn, as the byte that it is.
+        # Urgent data stays in the stream, in its place.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         if keepalive:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -32,21 +31,21 @@ def tune(sock: socket.socket, *, nodelay: bool, keepalive: float) -> None:
 
 
 def break_after(sock: socket.socket, seconds: float) -> None:
-    """Break the connection once data has been unacknowledged for so long; 0: as the system does.
+    """Break the connection if data stays unacknowledged for `seconds`; 0: the system's default.
 
-    The kernel alone would try again for a quarter of an hour (RFC 5482).  A peer that announces no
-    window for so long counts as well.
+    By default the kernel retransmits for a quarter of an hour (RFC 5482).  A peer that keeps its
+    window closed for so long counts too.
     """
     if not seconds or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        with contextlib.suppress(OSError):  # it may be gone already: the first read will tell
+        with contextlib.suppress(OSError):  # already closed: the first read will show it
             milliseconds = min(max(1, int(seconds * 1000)), _MOST_MILLISECONDS)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 def local_port(sock: socket.socket) -> int:
-    """Our own port, by which a person finds the connection in `ss` or in a capture; 0: none."""
+    """Our port, to find the connection in `ss` or in a packet capture; 0: none."""
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return 0
     with contextlib.suppress(OSError):
@@ -60,7 +59,7 @@ def round_trip(sock: socket.socket) -> float:
 
 
 def unacknowledged(fd: int) -> int:
-    """Segments sent and not acknowledged: more than 0 after a while means that nobody is there."""
+    """Segments not yet acknowledged: more than 0 after a while means that the peer is gone."""
     with (
         contextlib.suppress(OSError),
         socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM) as sock,

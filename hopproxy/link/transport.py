@@ -1,8 +1,8 @@
-"""Waiting for a socket: deadlines, events, and whoever waits for them.
+"""Reading from and writing to a socket: events, deadlines, and the coroutine that waits for them.
 
-The seam of both hops: above it there are bytes and waits, below it an endpoint.  A receive or send
-that is ready does not wait; one that is not yields to the stepper of its coroutine
-(`link.stepper`), and the watch's next event goes on with it.
+The layer between a link and its endpoint, the same on both hops.  A receive or send that can be
+done now does not wait.  Otherwise the coroutine yields to its stepper (`link.stepper`), and the
+next event resumes it.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from hopproxy.link.stepper import Waker, wait
 from hopproxy.link.watch import Turn, Watch
 from hopproxy.record import CloseReason, Hop
 
-#: Receives in a row that need no wait before the others get a turn.
+#: Receives in a row without a wait before other connections get a turn.
 TURN = 16
 
 
 class Owner(Protocol):
-    """The link, as its transport tells it of what nobody waits for."""
+    """The link that owns a transport: called for events that no coroutine waits for."""
 
     def on_unawaited(self, hung_up: bool) -> None:
-        """Bytes came, or (`hung_up`) the peer closed its side or reset the connection."""
+        """Bytes arrived, or (`hung_up`) the peer closed its side or reset the connection."""
 
     def on_lapsed(self) -> None:
-        """The deadline of a transport at rest has passed."""
+        """The deadline of a resting (idle) transport has passed."""
 
     def on_fault(self, error: Exception) -> None:
-        """A fault of ours, and nobody waits who could be told: the link must end."""
+        """An unexpected exception, and no coroutine waits to receive it: end the link."""
 
 
 class Room:
-    """The wait for room to send.  `by` is its deadline, `error` why it ended without any."""
+    """The wait until the peer accepts more.  `by` is its deadline, `error` why it ended early."""
 
     __slots__ = ("by", "error", "waker")
 
@@ -45,12 +45,13 @@ class Room:
 
 
 class Transport:
-    """A connected endpoint, owned by one link, and who waits for it.
+    """A connected endpoint, owned by one link, and the coroutine that waits for it.
 
-    As a `Wait` it is the wait for something to read.  `readable` while there may be something:
-    only an event, or a receive that finds nothing, changes it.  `hung_up` is true once the peer has
-    closed its side or reset; bytes may still be unread then.  `sent` and `received` count bytes.
-    `error` is why a wait has ended, if not by an event.
+    As a `Wait` it is the wait for something to read.  `readable` means that there may be something:
+    an event sets it, a receive that finds nothing clears it.  `hung_up` once the peer has closed
+    its side or reset the connection; unread bytes may remain.  `resting` while the link is idle.
+    `read_by` is the deadline of the read or of the rest, `late` the reason if it passes.  `error`
+    is why a wait ended, if not by an event.  `sent` and `received` count bytes.
     """
 
     __slots__ = (
@@ -65,21 +66,20 @@ class Transport:
         self.hop = hop
         self._watch = watch
         self.now = watch.now
-        #: Let a sender send at the end of this batch of events; False, and at once, outside of one.
-        self.send_later = watch.later
+        self.send_later = watch.later  # as `Batches.later`
         self.owner: Owner | None = None
         self.waker: Waker | None = None
         self.closed = False
         self.readable = False
         self.hung_up = False
-        self.urgent = False  # urgent data has come: a receive may stop short at its mark
+        self.urgent = False  # urgent data has arrived: a receive may stop at its mark
         self.resting = False
         self.sent = 0
         self.received = 0
         self.late = CloseReason.IDLE_TIMEOUT
         self.read_by = math.inf
         self.timer_at = math.inf
-        self._room: Room | None = None  # from the first send that fell short
+        self._room: Room | None = None  # set by the first incomplete send
         self.error: Exception | None = None
         self._streak = 0
         watch.add(self)
@@ -87,7 +87,7 @@ class Transport:
     # -- what is ready -----------------------------------------------------------------------
 
     def receive_now(self, size: int = RECEIVE_SIZE) -> bytes | None:
-        """What is at hand, b"" at the end of the stream, None if nothing is.  Raises LinkError."""
+        """What has arrived, b"" at the end of the stream, None if nothing.  Raises LinkError."""
         try:
             data = self.endpoint.receive(size)
         except BlockingIOError:
@@ -96,12 +96,12 @@ class Transport:
         except OSError as error:
             raise self.broken(error) from error
         if len(data) < size and not (self.hung_up or self.urgent):
-            self.readable = not data  # at the end of the stream there is always more of it
+            self.readable = not data  # the end of the stream can be read again and again
         self.received += len(data)
         return data
 
     def send_now(self, data: bytes | memoryview) -> int:
-        """Send what is taken at once; how many bytes that were.  Raises LinkError."""
+        """Send what the kernel accepts at once; return how many bytes.  Raises LinkError."""
         try:
             count = self.endpoint.send(data)
         except BlockingIOError:
@@ -112,15 +112,15 @@ class Transport:
         return count
 
     def broken(self, error: Exception) -> LinkError:
-        """The connection was reset under us, or lost on the way."""
+        """The error for a connection that was reset or lost."""
         return LinkError(self.hop, CloseReason.PEER_RESET, f"the connection broke: {error}")
 
     # -- waiting -----------------------------------------------------------------------------
 
     async def receive(self, deadline: float, late: CloseReason, size: int = RECEIVE_SIZE) -> bytes:
-        """The next bytes, b"" at the end of the stream.  Waits if nothing is at hand.
+        """The next bytes, b"" at the end of the stream.  Waits if nothing has arrived.
 
-        Raises LinkError: `late` past `deadline`, PEER_RESET, or what `interrupt` was given.
+        Raises LinkError: `late` after `deadline`, PEER_RESET, or the error given to `interrupt`.
         """
         while True:
             await self.until_readable(deadline, late)
@@ -131,7 +131,7 @@ class Transport:
     async def until_readable(self, deadline: float, late: CloseReason) -> None:
         """Wait until there may be something to read.  Raises as `receive`.
 
-        Where there always is, it waits for the others' turn now and then.
+        If there always is, give other connections a turn now and then.
         """
         if self.readable:
             self._streak += 1
@@ -146,24 +146,24 @@ class Transport:
             self.raise_error()
 
     def wait_until(self, deadline: float, late: CloseReason) -> None:
-        """Set the deadline of the wait to read, whether anyone waits yet or not."""
+        """Set the read deadline, whether or not anyone waits yet."""
         self.late = late
         self.read_by = deadline
         if deadline < self.timer_at:
             self._watch.wake_at(self, deadline)
 
     def raise_error(self) -> None:
-        """Raise why the wait has ended, if not by an event."""
+        """Raise the error that ended the wait, if there is one."""
         if self.error is not None:
             try:
                 raise self.error
             finally:
-                self.error = None  # no variable: it would hold the frame that holds it
+                self.error = None  # a local variable would make a reference cycle with its frame
 
     async def send_rest(self, rest: memoryview, patience: float) -> None:
-        """Send what `send_now` left over.  Waits.
+        """Send what `send_now` did not.  Waits.
 
-        Raises LinkError: WRITE_TIMEOUT when no byte was accepted for `patience` s, PEER_RESET.
+        Raises LinkError: WRITE_TIMEOUT if no byte was accepted for `patience` s, PEER_RESET.
         """
         room = self.tell_of_room()
         room.by = self.now() + patience
@@ -175,7 +175,7 @@ class Transport:
                 if room.error is not None:
                     raise room.error
                 count = self.send_now(rest)
-                if count:  # an event alone is no progress: the peer may have sent something
+                if count:  # an event alone is no progress: it may mean there is something to read
                     rest = rest[count:]
                     room.by = self.now() + patience
         finally:
@@ -184,20 +184,20 @@ class Transport:
 
     @property
     def waits_for_room(self) -> bool:
-        """Whether somebody has more to send than the peer takes."""
+        """Whether a coroutine waits until the peer accepts more."""
         return self._room is not None and self._room.waker is not None
 
     def tell_of_room(self) -> Room:
-        """From now on there is an event as well when the peer takes more."""
+        """From now on, also get an event when the peer accepts more."""
         if self._room is None:
             self._room = Room()
             self._watch.add_writing(self)
         return self._room
 
-    # -- being told --------------------------------------------------------------------------
+    # -- called by the watch -----------------------------------------------------------------
 
     def on_ready(self, hung_up: bool) -> None:
-        """The watch saw an edge on the socket."""
+        """An event on the socket: wake who waits."""
         self.readable = True
         if hung_up:
             self.hung_up = True
@@ -212,7 +212,7 @@ class Transport:
             self.owner.on_unawaited(self.hung_up)
 
     def on_time(self, now: float) -> float:
-        """The watch's entry came up: expire what is due; the next deadline."""
+        """A deadline may have passed: end what has timed out, return the next deadline."""
         room = self._room
         if self.read_by <= now:
             if self.waker is not None:
@@ -231,12 +231,12 @@ class Transport:
         )
 
     def on_fault(self, error: Exception) -> None:
-        """An event or a timer of this transport met a fault of ours."""
+        """A callback raised an unexpected exception: pass it to who waits, else to the owner."""
         if not self.interrupt(error) and self.owner is not None:
             self.owner.on_fault(error)
 
     def interrupt(self, error: Exception | None) -> bool:
-        """Raise `error` in whoever waits to read, None: let it look; False when nobody does."""
+        """End the wait to read with `error` (None: just wake it).  False if nobody waits."""
         if self.waker is None:
             return False
         self.error = error
@@ -247,7 +247,7 @@ class Transport:
         return LinkError(self.hop, reason, f"{reason.label.replace('_', ' ')} passed")
 
     def rest_until(self, deadline: float) -> None:
-        """Nobody waits here now; `owner.on_lapsed` is called at `deadline`."""
+        """The link is idle: call `owner.on_lapsed` at `deadline`."""
         self.resting = True
         self.read_by = deadline
         if deadline < self.timer_at:
@@ -269,11 +269,10 @@ class Transport:
         if self._room is not None and self._room.waker is not None:
             self._room.error = closed
             _wake(self._room)
-        self.owner = None  # a ring: uncut, Python would have to stop to search for it
+        self.owner = None  # breaks a reference cycle, which only the garbage collector would free
 
 
 def _wake(waiting: Transport | Room) -> None:
-    """Wake who waits, once."""
     waker, waiting.waker = waiting.waker, None
     assert waker is not None
     waker.wake()

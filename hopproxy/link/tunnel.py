@@ -1,8 +1,7 @@
-"""After a switch of protocols: bytes both ways, with half-close, until both sides have ended.
+"""After a protocol switch: bytes in both directions, with half-close, until both sides have ended.
 
-The exchange waits once for the whole of it; bytes are carried straight from the watch's events.
-What one side does not take yet is held, one receive at most, and until it has gone the other side
-is not read.
+The exchange waits once for the whole tunnel; events move the bytes directly.  What one side does
+not accept yet is held back, at most one receive, and the other side is not read until it is sent.
 """
 
 from hopproxy.errors import LinkError
@@ -11,14 +10,14 @@ from hopproxy.link.stepper import Waker, wait
 from hopproxy.link.transport import TURN
 from hopproxy.record import CloseReason
 
-# For every message: a global, as those of `message.Body`.
+# A global is faster than an attribute of the class (see `message.Body`).
 _LATE = CloseReason.TUNNEL_TIMEOUT
 
 
 class Flow:
-    """One direction: from the link that is read to the link that is written to.
+    """One direction: from `source` to `sink`.
 
-    `carried` counts bytes, `moved_at` is when the last ones moved.
+    `carried` counts bytes, `moved_at` is when the sink last accepted some, `done` after a FIN.
     """
 
     def __init__(self, source: Link, sink: Link) -> None:
@@ -31,7 +30,7 @@ class Flow:
         self.done = False
 
     def pump(self) -> bool:
-        """Carry what is at hand; whether there may be more, which has to wait for its turn.
+        """Move what has arrived; return True if there may be more, left for the next turn.
 
         Raises LinkError.
         """
@@ -54,7 +53,7 @@ class Flow:
         return True
 
     def _send(self, data: bytes | memoryview) -> bool:
-        """Send what is taken and hold the rest; whether there is none."""
+        """Send what the sink accepts and hold back the rest; True if there is no rest."""
         count = self._sink.send_now(data)
         if count:
             self.moved_at = self._sink.now()
@@ -69,9 +68,8 @@ class Flow:
 class Tunnel:
     """Two links that carry one upgraded connection.
 
-    Silence of both sides for `idle_timeout` seconds ends it, and so does a side that takes nothing
-    for so long.  `carried` counts the bytes towards the client and towards the origin, `reason`
-    says why it ended.  It is what the exchange waits for, and what both transports wake.
+    It ends after `idle_timeout` seconds in which no byte was moved.  `reason` is why it ended.  As
+    a `Wait` it is the exchange's wait for the end; as a `Waker` both transports wake it.
     """
 
     def __init__(self, client: Link, upstream: Link, idle_timeout: float) -> None:
@@ -84,12 +82,12 @@ class Tunnel:
 
     @property
     def carried(self) -> tuple[int, int]:
-        """Bytes towards the client, and towards the origin."""
+        """Bytes sent to the client, and to the origin."""
         outwards, inwards = self._flows
         return inwards.carried, outwards.carried
 
     async def run(self) -> CloseReason:
-        """Carry until both sides have sent FIN, one breaks, or silence; why it ended.
+        """Move bytes until both sides have sent FIN, one breaks, or the timeout; return why.
 
         Closes nothing.
         """
@@ -105,20 +103,20 @@ class Tunnel:
             try:
                 raise self._error
             finally:
-                self._error = None  # it holds this frame
+                self._error = None  # its traceback refers to this frame
         assert self.reason is not None
         return self.reason
 
     def wake(self) -> None:
-        """Something has happened on one of the two, or nothing for too long."""
+        """An event, a deadline or a fault on one of the two links."""
         client, upstream = self._transports
         if (client.error or upstream.error) and self._over():
             return
-        client.waker = upstream.waker = self  # first: a fault is told to who waits here
+        client.waker = upstream.waker = self  # set first: a fault is passed to the waker
         self._pump()
 
     def _over(self) -> bool:
-        """Why a transport has woken us without an event; whether that ends the tunnel."""
+        """Whether the error of a transport ends the tunnel.  A deadline may have moved since."""
         for transport in self._transports:
             try:
                 transport.raise_error()
@@ -127,7 +125,7 @@ class Tunnel:
                 if error.reason is not CloseReason.TUNNEL_TIMEOUT or silent:
                     self._end(error.reason)
                     return True
-            except Exception as fault:  # of ours: the exchange raises it
+            except Exception as fault:  # unexpected: the exchange raises it
                 self._error = fault
                 self._end(CloseReason.INTERNAL_ERROR)
                 return True

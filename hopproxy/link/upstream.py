@@ -1,4 +1,4 @@
-"""The upstream hop: reads responses, and decides whether its own connection may serve again."""
+"""The upstream hop: writes requests, reads responses, decides whether its connection persists."""
 
 from typing import Protocol
 
@@ -16,15 +16,15 @@ from hopproxy.settings.schema import UpstreamSettings
 from hopproxy.wire import http1
 from hopproxy.wire.unfinished import UnfinishedResponse
 
-# For every message: a global, as those of `message.Body`.
+# A global is faster than an attribute of the class (see `message.Body`).
 _UNFINISHED = CloseReason.EARLY_ANSWER
 _LATE = CloseReason.RESPONSE_TIMEOUT
-#: Idle seconds after which the kernel may acknowledge at once by itself (its shortest delay).
+#: Idle seconds after which the kernel may send an ACK at once by itself (its shortest delay).
 _RECENT = 0.04
 
 
 class Keeper(Protocol):
-    """The pool, as an idle link sees it."""
+    """The pool, as a link sees it."""
 
     def on_idle_event(self, link: "UpstreamLink", hung_up: bool) -> None: ...
     def on_idle_lapsed(self, link: "UpstreamLink") -> None: ...
@@ -33,18 +33,18 @@ class Keeper(Protocol):
 
 
 class UpstreamLink(Link):
-    """One connection to one origin.
+    """One connection to one origin, and the upstream stream of each attempt on it (`link.stream`).
 
-    `answered` tells whether bytes came in this cycle and `written` counts those sent: what a retry
-    may rest on.  `answer_by` bounds the wait for a head, once the request has been sent.
-    `ending` is why it must not serve again, None while it may; `doubted` is why, after an interim
-    response that announced a body.  `old_at` is when its age passes the settings'; `keep_for` (idle
-    seconds) and `reuses_left` are the origin's own hint.  `bound` once one client has sent
-    credentials for the connection (NTLM), `greeting` while the origin has not accepted them.
-    `idled` are the idle seconds when it was checked out, negative if it was handed over directly;
+    A *cycle* is one request and its response.  `answered` (bytes have arrived in this cycle) and
+    `written` (bytes sent) decide about a retry.  `answer_by` is the deadline for the head.
+    `ending` is why the link must not be used again, None if it may; `doubted` is the same after an
+    interim response that announced a body.  `old_at` is when `max_age` has passed.  `keep_for`
+    (idle seconds) and `reuses_left` are the origin's own hint (Keep-Alive).  `bound` once a client has
+    sent credentials for the connection (NTLM), `greeting` while the origin has not accepted them.
+    `idled` is how many seconds it was idle when checked out, negative if handed over directly.
     `unused` is why it was opened although there were others, `dialled_at` when its dial began.
-    `delayed_ack` learns whether the origin waits for our ACKs, None where there are none (Unix
-    sockets).  `local_port` is our own port, 0 there.
+    `delayed_ack` learns whether the origin waits for our ACKs, None on Unix sockets.  `local_port`
+    is our port, 0 on Unix sockets.
     """
 
     __slots__ = (
@@ -87,7 +87,7 @@ class UpstreamLink(Link):
         transport.owner = self
 
     def begin(self) -> None:
-        """A request begins its cycle on this link."""
+        """A new cycle begins."""
         self.served += 1
         if self.reuses_left is not None:
             self.reuses_left -= 1
@@ -95,7 +95,7 @@ class UpstreamLink(Link):
         self.answer_by = float("inf")
         self._received_before = self.transport.received
         self._sent_before = self.transport.sent
-        self.ending = _UNFINISHED  # until the whole exchange has ended well
+        self.ending = _UNFINISHED  # until `end_cycle`
 
     @property
     def reused(self) -> bool:
@@ -104,7 +104,7 @@ class UpstreamLink(Link):
 
     @property
     def answered(self) -> bool:
-        """Whether any byte of an answer has come in this cycle."""
+        """Whether any byte of a response has arrived in this cycle."""
         return self.transport.received != self._received_before
 
     @property
@@ -115,7 +115,7 @@ class UpstreamLink(Link):
     # -- the request -------------------------------------------------------------------------
 
     def write_request(self, head: RequestHead, added: Added, body: bytes) -> None:
-        """Queue the request's head, with what the gateway adds to it, and the body at hand."""
+        """Queue the request's head, with what the gateway adds, and the body that has arrived."""
         self.codes = head.body is CHUNKED
         written = request_for_upstream(head, *added)
         self._out += written + b"\r\n" + body if body else written + b"\r\n"
@@ -123,9 +123,9 @@ class UpstreamLink(Link):
     # -- the response ------------------------------------------------------------------------
 
     def head_at_hand(self, method: bytes) -> ResponseHead | None:
-        """The response's head, if it comes whole with what is at hand now: the usual case.
+        """The response's head, if one receive gets all of it: the usual case.
 
-        None leaves everything to `read_head`.  Raises BadResponse and LinkError.
+        After None, call `read_head`.  Raises BadResponse and LinkError.
         """
         transport = self.transport
         if self.buffer or self._out or self.fell_short or transport.error is not None:
@@ -137,11 +137,11 @@ class UpstreamLink(Link):
         return self.next_head(method)
 
     async def read_head(self, method: bytes) -> ResponseHead:
-        """The next response head, interim ones included; its body is then ready to be read.
+        """The next response head, interim ones included; its body can then be read.
 
-        Raises BadResponse, as soon as what has come can never become a head, and LinkError:
-        RESPONSE_TIMEOUT past `answer_by`, which may be set meanwhile, PEER_CLOSED or PEER_RESET
-        when the origin ended the connection first.
+        Raises BadResponse as soon as the bytes cannot become a head, and LinkError:
+        RESPONSE_TIMEOUT after `answer_by`, which may change during the wait, PEER_CLOSED or
+        PEER_RESET if the origin ended the connection first.
         """
         transport = self.transport
         transport.raise_error()
@@ -159,7 +159,7 @@ class UpstreamLink(Link):
             data: bytes | None
             if transport.received != self._received_before:
                 data = await self._receive(self.answer_by, _LATE)
-            else:  # the usual case, without a coroutine for each step
+            else:  # the usual case, without calling another coroutine
                 if not transport.readable:
                     transport.wait_until(self.answer_by, _LATE)
                     await wait(transport)
@@ -180,7 +180,7 @@ class UpstreamLink(Link):
                 )
 
     async def _request_unsent(self) -> None:
-        """The link woke us before our request was sent: it spoke, or the rest has to wait."""
+        """An event before our request was sent: input, or room for the rest of the request."""
         if not self._waits_for_batch:
             await self.send_unsent()
         elif self.transport.endpoint.has_input():
@@ -190,12 +190,12 @@ class UpstreamLink(Link):
             self.transport.readable = False
 
     async def _receive(self, deadline: float, late: CloseReason) -> bytes:
-        """As `Transport.receive`; the rest of a response may be held back until our ACK."""
+        """As `Transport.receive`; sends an ACK first if the origin may wait for one."""
         transport, delayed = self.transport, self.delayed_ack
         if delayed is None or not self.answered:
             return await transport.receive(deadline, late)
         if transport.readable:
-            await transport.until_readable(deadline, late)  # others get their turn
+            await transport.until_readable(deadline, late)  # gives others a turn
             at_hand = transport.receive_now()
             if at_hand is not None:
                 return at_hand
@@ -220,9 +220,9 @@ class UpstreamLink(Link):
         return data
 
     def next_head(self, method: bytes, read: int = 0) -> ResponseHead | None:
-        """The head that is in the buffer, None if it is not whole.  Raises BadResponse.
+        """Take the head in the buffer, None if it is incomplete.  Raises BadResponse.
 
-        `read` bytes are known to have no empty line among them.
+        The first `read` bytes are known to contain no empty line.
         """
         try:
             raw = self.take_head(self.limits.max_head_size, read)
@@ -240,9 +240,9 @@ class UpstreamLink(Link):
         return head
 
     def unasked(self) -> HopError:
-        """Why a request cannot go out: the origin spoke or closed first.
+        """The error for an origin that sent bytes or closed before our request was sent.
 
-        BadResponse where a fresh link's first bytes are of another protocol, SSH for example.
+        BadResponse if the first bytes of a fresh link are another protocol (SSH, for example).
         """
         if not self.reused:
             try:
@@ -253,15 +253,15 @@ class UpstreamLink(Link):
         return self.transport.broken(OSError("it spoke, or ended, unasked"))
 
     def expect_head(self, deadline: float) -> Wait:
-        """Set `answer_by`, also for a `read_head` that waits already; what to wait for."""
+        """Set `answer_by`, even while `read_head` waits; return what to wait for."""
         self.answer_by = deadline
         self.transport.wait_until(deadline, _LATE)
         return self.transport
 
     def end_cycle(self, head: ResponseHead, request_sent: bool) -> None:
-        """The response has been read: settle whether the link may serve again.
+        """The response has been read: decide whether the link may be used again.
 
-        `request_sent` is false when the answer came before our request had gone out whole.
+        `request_sent` is False if the response came before all of our request was sent.
         """
         delayed = self.delayed_ack
         if delayed is not None and delayed.at_once and self.paused_in != self.served:
@@ -270,7 +270,7 @@ class UpstreamLink(Link):
             self.ending = CloseReason.EARLY_ANSWER
         elif self.buffer:
             self.ending = CloseReason.OVER_READ
-        elif self.transport.hung_up:  # no event will tell it again while the link is idle
+        elif self.transport.hung_up:  # there will be no second event for it
             self.ending = head.ending or CloseReason.PEER_CLOSED
         else:
             self.ending = head.ending or self.doubted
@@ -289,28 +289,28 @@ class UpstreamLink(Link):
             if self.keep_for <= 0:
                 self.ending = self.ending or CloseReason.HINT
 
-    # -- told by the transport ---------------------------------------------------------------
+    # -- called by the transport -------------------------------------------------------------
 
     def on_unawaited(self, hung_up: bool) -> None:
-        """Bytes or a FIN on a link that nobody reads: of interest only while it is idle.
+        """An event that nobody waits for.  Bytes or a FIN on an idle link end it.
 
-        Room to write, where that is watched too, is an event as well and no reason to end.
+        The event may also mean only that the socket is writable.
         """
         if self.transport.resting and self.transport.endpoint.has_input():
             self.keeper.on_idle_event(self, hung_up)
 
     def on_lapsed(self) -> None:
-        """Its idle limit has passed."""
+        """The idle link's deadline has passed."""
         self.keeper.on_idle_lapsed(self)
 
     def on_fault(self, error: Exception) -> None:
-        """Its event met a fault of ours."""
+        """A callback raised an unexpected exception."""
         self.keeper.on_fault(self, error)
 
     def idle_verdict(self) -> CloseReason:
-        """Why an idle link that became readable died; only for the record, it dies anyway."""
+        """Why an idle link that became readable is closed.  It is closed whatever arrived."""
         try:
             data = self.transport.endpoint.peek()
-        except OSError:  # perhaps one that the first look has taken with it
+        except OSError:  # an earlier call may have consumed the socket's error
             return CloseReason.PEER_RESET
         return CloseReason.UNSOLICITED if data else CloseReason.PEER_CLOSED
