@@ -39,12 +39,12 @@ class UpstreamLink(Link):
     `written` (bytes sent) decide about a retry.  `answer_by` is the deadline for the head.
     `ending` is why the link must not be used again, None if it may; `doubted` is the same after an
     interim response that announced a body.  `old_at` is when `max_age` has passed.  `keep_for`
-    (idle seconds) and `reuses_left` are the origin's own hint (Keep-Alive).  `bound` once a client has
-    sent credentials for the connection (NTLM), `greeting` while the origin has not accepted them.
-    `idled` is how many seconds it was idle when checked out, negative if handed over directly.
-    `unused` is why it was opened although there were others, `dialled_at` when its dial began.
-    `delayed_ack` learns whether the origin waits for our ACKs, None on Unix sockets.  `local_port`
-    is our port, 0 on Unix sockets.
+    (idle seconds) and `reuses_left` are the origin's own hint (Keep-Alive).  `bound` once a client
+    has sent credentials for the connection (NTLM), `greeting` while the origin has not accepted
+    them.  `idled` is how many seconds it was idle when checked out, negative if handed over
+    directly.  `unused` is why it was opened although there were others, `dialled_at` when its dial
+    began.  `delayed_ack` learns whether the origin waits for our ACKs, None on Unix sockets.
+    `local_port` is our port, 0 on Unix sockets.
     """
 
     __slots__ = (
