@@ -21,6 +21,11 @@ MISSING = "missing:"
 SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Alone or among others, a test moves its connections into tasks at the same moments."""
+    drivers.choose_by(item.nodeid)
+
+
 def needs(program: str, *, debian: str | None = None) -> str:
     """The path of a program; the test is skipped, naming its Debian package, where it is absent."""
     found = shutil.which(program) or shutil.which(program, path=SYSTEM)

@@ -83,10 +83,13 @@ class Stepper:
         if self._woken is None:
             self._step()
         else:
-            self._woken = True
-            task, self._task = self._task, None
-            if task is not None:
-                reschedule(task)
+            self._wake_task()
+
+    def _wake_task(self) -> None:
+        self._woken = True
+        task, self._task = self._task, None
+        if task is not None:
+            reschedule(task)
 
     def throw(self, error: Exception) -> bool:
         """Raise `error` in the coroutine at its current wait; False if it does not wait."""
@@ -98,11 +101,14 @@ class Stepper:
         return True
 
     def close(self) -> None:
-        """End the coroutine at its current wait: its `finally` blocks run."""
+        """End the coroutine at its current wait: its `finally` blocks run.  So ends `drive`."""
         self._leave_wait()
+        self._error = None
         work, self._work = self._work, None
         if work is not None:
             work.close()
+        if self._task is not None:
+            self._wake_task()
 
     def on_end(self, result: object) -> None:
         """The coroutine has returned."""
@@ -161,7 +167,8 @@ class Stepper:
                 except BaseException as cancelled:
                     self._error = cancelled
             self._woken = False
-            self._step()
+            if self._work is not None:  # else it has been closed
+                self._step()
 
     def _abort(self, _: object) -> Abort:
         self._task = None
