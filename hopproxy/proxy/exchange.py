@@ -55,7 +55,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
     upstream: Upstream | None = None
     try:
         if request.method in COUNTED and (own := _last_hop(request, terms)) is not None:
-            await _send_own(client, record, own, terms)
+            await _send_own(client, record, own, terms, request)
             return
         upstream = terms.table.find(request.host, request.target)
         if upstream is None:
@@ -219,7 +219,8 @@ async def _fail(attempt: Attempt, error: HopError, upstream: Upstream | None) ->
         return
     if isinstance(error, BadRequest | Fault) or error.status in (405, 408):
         client.closing = error.reason
-    await _send_own(client, record, _answer(client.request, error, terms), terms)
+    request = attempt.request
+    await _send_own(client, record, _answer(request, error, terms), terms, request)
 
 
 _CUT = CloseReason.RESPONSE_CUT
@@ -233,7 +234,7 @@ async def refuse(client: ClientStream, error: HopError, terms: Terms) -> None:
     record.status = error.status
     client.closing = error.reason
     try:
-        await _send_own(client, record, _answer(None, error, terms), terms)
+        await _send_own(client, record, _answer(None, error, terms), terms, None)
     finally:
         record.ended = client.now()
         terms.unrouted.add(record)
@@ -249,11 +250,15 @@ def _answer(
 
 
 async def _send_own(
-    client: ClientStream, record: ExchangeRecord, own: tuple[ResponseHead, bytes], terms: Terms
+    client: ClientStream,
+    record: ExchangeRecord,
+    own: tuple[ResponseHead, bytes],
+    terms: Terms,
+    request: RequestHead | None,
 ) -> None:
-    """Send a response of our own making."""
+    """Send a response of our own making; `request` is None where its head could not be read."""
     head, body = own
-    if record.method == b"HEAD":
+    if request is not None and request.method == b"HEAD":
         body = b""
     client.respond(head, terms.date_line(), body)
     record.status = head.status

@@ -150,3 +150,16 @@ async def test_what_is_understood_and_denied_keeps_the_link(
     assert any(
         f'cause="{cause}"' in line and line.endswith(" 2.0") for line in exposed.splitlines()
     )
+
+
+async def test_a_refused_head_request_is_answered_with_a_body(hops: Hops) -> None:
+    """What looks like its method comes from a head that could not be read: it decides nothing."""
+    await hops.start(client=LIMITS)
+    client = await hops.client()
+    await client.send(b"HEAD / HTTP/6.1\r\nHost: a\r\n\r\n")
+    answer = await client.message()
+    assert answer.status == 505
+    assert int(answer.values(b"content-length")[0]) == len(answer.body) > 0
+    assert await client.rest() == b""
+    (record,) = hops.records.kept
+    assert record.method == b"HEAD", "the log may tell it"

@@ -2,6 +2,7 @@
 
 A case is what both far ends say: the client's bytes in pieces, and a reply of the origin for each
 request, also in pieces.  `!` as the last piece is a FIN; a client without one waits a long time.
+Before each piece of a reply but a FIN the gateway acts on what came before: an empty piece lets it.
 """
 
 from __future__ import annotations
@@ -181,4 +182,7 @@ def _on_old_links(ask: bytes) -> list[Case]:
     found.append(Case((ask, ask), ((OK, OK), (OK,), (OK,))))
     found.append(Case((expects, b"hello"), ((ORIGIN[-1],), (OK,))))
     found.append(Case((expects, b"hello", ask), ((b"HTTP/1.1 100 Continue\r\n\r\n", OK), (OK,))))
+    late = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n"
+    idle_ends = (OK, b"", FIN), (OK, late, FIN), (CHUNKED, b"", FIN), (OK, b"x")
+    found += [Case((ask, ask), (reply, (OK,))) for reply in idle_ends]
     return found

@@ -5,6 +5,7 @@ No wait is real: the far ends act once every task is blocked, and time is a cloc
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -19,7 +20,7 @@ from hopproxy.link.watch import Watch
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.proxy import attempt
-from hopproxy.record import CloseReason, ExchangeRecord
+from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.runtime import Runtime
 from hopproxy.settings.schema import ClientSettings, Settings, UpstreamSettings
@@ -44,12 +45,43 @@ PROBE = b"GET /probe HTTP/1.1\r\nHost: probe\r\n\r\n"
 PROBED = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 7\r\n\r\nprobed!"
 
 
+class OwnFault(AssertionError):
+    """hopproxy met a fault of its own, whatever both wires say."""
+
+
+class Logged(logging.Handler):
+    """Keeps what hopproxy logs as a warning or worse: nothing that a peer sends is one."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.setFormatter(logging.Formatter("%(message)s"))  # with the traceback
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(self.format(record))
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Hear the log, alone."""
+        log = logging.getLogger("hopproxy")
+        propagated, log.propagate = log.propagate, False
+        log.addHandler(self)
+        try:
+            yield
+        finally:
+            log.removeHandler(self)
+            log.propagate = propagated
+
+
 class Stage:
     """The gateway, and the ends that it was given in one run."""
 
-    def __init__(self, nursery: trio.Nursery, runtime: Runtime, clock: MockClock) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, runtime: Runtime, clock: MockClock, logged: Logged
+    ) -> None:
         self.runtime = runtime
         self.clock = clock
+        self.logged = logged
         self.attempts: list[Attempt] = []
         self.records: list[ExchangeRecord] = []
         self.clients: list[End] = []
@@ -99,22 +131,52 @@ class Stage:
     def connect(self) -> End:
         """A new client."""
         near, far = socket.socketpair()
-        self._gateway.admit(near, "192.0.2.7")
+        try:
+            self._gateway.admit(near, "192.0.2.7")
+        except BaseException:  # as the listener does
+            near.close()
+            far.close()
+            raise
         end = End(far)
         end.link_number = [*self.runtime.clients.links][-1].number
         self.clients.append(end)
         return end
 
+    def stop(self) -> None:
+        """End every link that a run has left, as a worker does that is cancelled."""
+        self._gateway.stop()
+        self.runtime.pool.close_idle(CloseReason.STOPPED)
+        self.runtime.pool.stop()
+
     # -- one run -----------------------------------------------------------------------------
 
     async def run(self, case: Case) -> None:
-        """Play a case, judge it, and leave nothing.  Raises Disagreement."""
+        """Play a case, judge it, and leave nothing.  Raises Disagreement, OwnFault, Hang or Leak.
+
+        What follows from a fault is not looked at: the fault is what is told.
+        """
         self._clear(case)
         try:
             await self._play(case)
+        except AssertionError:
+            self._judge_faults()
+            raise
+        else:
+            self._judge_faults()
         finally:
             for end in (*self.clients, *self.origins):
                 end.sock.close()
+
+    def _judge_faults(self) -> None:
+        """No traceback and no warning was logged, no link was closed as internal_error, no 500."""
+        if self.logged.texts:
+            raise OwnFault(self.logged.texts[0])
+        for hop in Hop:
+            if self.runtime.closes.counts.get((hop, CloseReason.INTERNAL_ERROR)):
+                raise OwnFault(f"a {hop.value} link was closed as internal_error")
+        for record in self.records:
+            if record.cause == "proxy_internal_error":
+                raise OwnFault(f"answered {record.status}: {record.detail}")
 
     async def _play(self, case: Case) -> None:
         client = self.connect()
@@ -135,6 +197,8 @@ class Stage:
             raise Disagreement(f"the next client was answered {prober.came!r}")
 
     def _clear(self, case: Case) -> None:
+        self.logged.texts.clear()
+        self.runtime.closes.counts.clear()
         self.attempts.clear()
         self.records.clear()
         self.clients.clear()
@@ -215,12 +279,14 @@ async def stage() -> AsyncIterator[Stage]:
     clock = trio.lowlevel.current_clock()
     assert isinstance(clock, MockClock)
     clock.jump(1)  # at 0 nothing has happened yet, as records see it
+    logged = Logged()
     async with trio.open_nursery() as nursery:
         watch = Watch()
         nursery.start_soon(watch.run)
-        made = Stage(nursery, Runtime(SETTINGS, watch), clock)
-        with made.in_place():
+        made = Stage(nursery, Runtime(SETTINGS, watch), clock, logged)
+        with made.in_place(), logged.in_place():
             try:
                 yield made
             finally:
+                made.stop()
                 nursery.cancel_scope.cancel()
