@@ -15,6 +15,8 @@ import h11
 import msgspec
 import trio
 
+from hopproxy import descriptors
+from hopproxy.link.shortage import NONE_LEFT
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.error_log import ErrorLog
 from hopproxy.observe.page import HTML, POLICY
@@ -22,11 +24,15 @@ from hopproxy.observe.recent import Recent
 from hopproxy.observe.snapshot import closes_of, links_of, unready
 from hopproxy.server.listener import close_listener
 from hopproxy.server.runtime import Runtime
+from hopproxy.settings.descriptors import admin_share
 
 log = logging.getLogger("hopproxy")
 
-#: Connections open at once; past it the longest silent one goes.
+#: Connections open at once, fewer where there are few descriptors; past it the longest silent one
+#: goes.
 MOST_CONNECTIONS = 32
+#: Seconds until the next try where no descriptor is left for a connection.
+PAUSE = 0.1
 #: Bytes of a request's head.
 HEAD_SIZE = 8 * 1024
 #: Seconds for a request to come whole, and for an answer to be taken.
@@ -62,6 +68,7 @@ class Admin:
         self._logs = access_log, error_log
         self._expose: Callable[[str], tuple[bytes, str]] | None = None
         self._open: dict[trio.CancelScope, None] = {}
+        self._most = min(MOST_CONNECTIONS, admin_share(descriptors.limit()))
         self._recent = Recent(runtime.tallies)
         self._answers: dict[str, Callable[[Query], Awaitable[Answer]]] = {
             "/": self._page,
@@ -78,15 +85,27 @@ class Admin:
             incoming = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._recent.run)
-                await trio.serve_listeners(self._serve, [incoming])
+                await self._accept(incoming, nursery)
         finally:
             close_listener(listener)
 
     # -- connections -------------------------------------------------------------------------
 
+    async def _accept(self, incoming: trio.SocketListener, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                stream = await incoming.accept()
+            except OSError as error:
+                if error.errno not in NONE_LEFT:
+                    raise
+                self._make_room()
+                await trio.sleep(PAUSE)
+            else:
+                nursery.start_soon(self._serve, stream)
+
     async def _serve(self, stream: trio.SocketStream) -> None:
         """One connection; whatever goes wrong ends with it."""
-        if len(self._open) >= MOST_CONNECTIONS:
+        if len(self._open) >= self._most:
             self._make_room()
         with trio.CancelScope() as scope:
             self._open[scope] = None

@@ -31,6 +31,11 @@ def fitted(settings: Settings, limit: int, held: int = 0) -> Settings:
     return replace(settings, client=client, max_upstream_connections=upstream)
 
 
+def admin_share(limit: int) -> int:
+    """How many connections of the admin listener may be open, of so many descriptors."""
+    return max(1, limit // 8)
+
+
 def shortfalls(settings: Settings, limit: int, held: int = 0) -> Iterator[Risk]:
     """Where the settings promise more connections than there are descriptors for."""
     clients, upstream = _shares(settings, limit, held)

@@ -121,6 +121,25 @@ def test_a_crowd_that_is_busy_takes_neither_dials_nor_the_admin_listener_away(
         assert len(os.listdir(f"/proc/{served.pid}/fd")) < 100
 
 
+@pytest.mark.parametrize("limit", [64, 32])
+def test_silent_connections_to_the_admin_listener_take_nobody_a_descriptor(
+    tmp_path: Path, limit: int
+) -> None:
+    port = free_port()
+    with (
+        answering(port),
+        limited(tmp_path, port, limit, limit) as served,
+        contextlib.ExitStack() as silent,
+    ):
+        address = served.admin.removeprefix("http://").split(":")
+        for _ in range(60):
+            sock = socket.create_connection((address[0], int(address[1])))
+            silent.callback(sock.close)
+        assert get(served.admin, "/healthz")[0] == 200
+        assert ask_all(served.port, 30) == [200] * 30
+        assert get(served.admin, "/readyz")[0] == 200
+
+
 def test_run_and_check_warn_of_more_connections_than_descriptors(tmp_path: Path) -> None:
     def confine() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (512, 1024))
