@@ -56,7 +56,7 @@ class ClientLink(Link):
     """
 
     __slots__ = (
-        "bound", "clients", "close_delimited", "closing", "driver", "gone", "limits",
+        "bound", "bounded", "clients", "close_delimited", "closing", "driver", "gone", "limits",
         "named", "partner", "request", "sender", "tunnelling",
     )  # fmt: skip
 
@@ -76,6 +76,7 @@ class ClientLink(Link):
         self.limits = limits
         self.body_timeout = limits.body_timeout
         self.write_timeout = limits.write_timeout
+        self.bounded = bool(limits.max_requests or limits.max_age)
         self.clients = clients
         self.driver: Stepper | None = None
         self.gone = False
@@ -112,12 +113,11 @@ class ClientLink(Link):
         Before an idle link is closed, check that no request has just arrived.
         """
         self.clients.idle.pop(self, None)
-        if self.transport.error is not None:
-            try:
-                self.transport.raise_error()
-            except LinkError:
-                if not self.transport.endpoint.has_input():
-                    raise
+        try:
+            self.transport.raise_error()
+        except LinkError:
+            if not self.transport.endpoint.has_input():
+                raise
 
     def take_request(self) -> RequestHead | None:
         """Take a request whose head has arrived completely, the usual case; else None.
@@ -252,7 +252,11 @@ class ClientLink(Link):
 
     def _write_head(self, head: ResponseHead, added: bytes) -> bytes:
         """The head of a final response, with the Connection field this link needs."""
-        reason = self.closing or self._verdict(head.body)
+        reason = self.closing
+        if reason is None:  # otherwise there may be no request: its head could not be read
+            request = self.request
+            if request.options or not request.minor or self.clients.draining or self.bounded:
+                reason = self._verdict(head.body)
         if reason is None and self.body is not NO_BODY:
             reason = CloseReason.BODY_UNREAD
         if reason is not None:

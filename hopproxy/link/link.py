@@ -94,16 +94,6 @@ class Link:
         """The trailers of the chunked body that has just been read."""
         return self._chunks.trailers if self._chunks is not None else []
 
-    def take_sized_body(self) -> bytes:
-        """Take a sized body, which must be in the buffer completely."""
-        buffer, left = self.buffer, self.left
-        self.body = NO_BODY
-        if len(buffer) == left:
-            self.buffer = b""
-            return buffer
-        self.buffer = buffer[left:]
-        return buffer[:left]
-
     def take_chunked_body(self) -> bytes | None:
         """Take a chunked body if it is in the buffer completely and has no trailers; else None."""
         if not self.buffer.endswith(LAST_CHUNK):
@@ -125,7 +115,12 @@ class Link:
         if body is NO_BODY:
             return b""
         if body is SIZED:
-            return self.take_sized_body() if len(self.buffer) >= head.length else None
+            buffer, length = self.buffer, head.length
+            if len(buffer) < length:
+                return None
+            self.body = NO_BODY
+            self.buffer = buffer[length:]
+            return buffer[:length]
         return self.take_chunked_body() if body is CHUNKED else None
 
     def take_at_hand(self) -> bytes:

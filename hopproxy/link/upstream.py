@@ -255,8 +255,9 @@ class UpstreamLink(Link):
     def expect_head(self, deadline: float) -> Wait:
         """Set `answer_by`, even while `read_head` waits; return what to wait for."""
         self.answer_by = deadline
-        self.transport.wait_until(deadline, _LATE)
-        return self.transport
+        transport = self.transport
+        transport.wait_until(deadline, _LATE)
+        return transport
 
     def end_cycle(self, head: ResponseHead, request_sent: bool) -> None:
         """The response has been read: decide whether the link may be used again.

@@ -133,7 +133,7 @@ class Ledger(Generic[L]):
                 self.drop_idle(share, link)
                 return link
             return self._forget_coldest(share)
-        return self._make_room()
+        return self._make_room() if self._starved else None
 
     def keep_bound(self, share: Share[L], link: L) -> L | None:
         """A lent link is idle, and kept for its one client.

@@ -133,7 +133,9 @@ class Origin(Share[UpstreamLink]):
 
     def idle_until(self, link: UpstreamLink, now: float) -> float:
         """When a link that is idle from `now` is retired."""
-        return min(now + min(self.idle_timeout, link.keep_for), link.old_at)
+        timeout, keep_for, old_at = self.idle_timeout, link.keep_for, link.old_at
+        until = now + (min(keep_for, timeout))
+        return min(old_at, until)
 
     def lapsed(self, link: UpstreamLink, now: float) -> CloseReason:
         """Why an idle link is retired now."""

@@ -11,7 +11,6 @@ import math
 
 from hopproxy.errors import BadResponse, HopError
 from hopproxy.link.client import client_gone
-from hopproxy.link.stepper import wait
 from hopproxy.link.stream import Added, ClientStream, UpstreamStream
 from hopproxy.link.tunnel import Tunnel
 from hopproxy.link.upstream import UpstreamLink
@@ -35,7 +34,7 @@ class Attempt:
     """
 
     __slots__ = (
-        "_interim", "added", "body", "client", "link", "origin", "pool", "record",
+        "_head", "_interim", "added", "body", "client", "link", "origin", "pool", "record",
         "released", "request", "stream", "terms", "upload",
     )  # fmt: skip
 
@@ -55,6 +54,7 @@ class Attempt:
         self.released = True
         self.body: bytes | None = b""
         self.upload: Upload | None = None
+        self._head: ResponseHead | None = None
         self._interim = 0
 
     def begin(self, pool: Pool, origin: Origin, link: UpstreamLink) -> None:
@@ -74,33 +74,45 @@ class Attempt:
         if record.fresh:
             record.unused = link.unused
 
-    async def run(self, now: float) -> None:
-        """Carry the request, from `now` on, and its response.
+    def send(self) -> bool:
+        """Send the request, whose body is at hand, at the end of this batch of events.
+
+        False leaves it queued: for what cannot be sent again the kernel was asked in this moment
+        whether the link lives, so it goes out at once.
+        """
+        self.stream.write_request(self.request, self.added, self.body or b"")
+        if self.request.method not in IDEMPOTENT:
+            return False
+        self.stream.send_soon()
+        return True
+
+    def respond_at_hand(self) -> bool:
+        """Pass the response on if it has come whole in one piece, as most do."""
+        head = self.stream.head_at_hand(self.request.method)
+        if head is None or head.status < 200:
+            self._head = head
+            return False
+        content = self.stream.take_content(head)
+        if content is None:
+            self._head = head
+            return False
+        self._respond(head, content)
+        return self.client.send_last()
+
+    async def run(self) -> None:
+        """Go on where `respond_at_hand` has left it.
 
         Raises HopError; the upstream link is the caller's to discard unless `released`.
         """
-        stream, request = self.stream, self.request
-        if self.body is None:
-            await self._run_both_ways()
+        if self.released:
+            await self.client.finish()
             return
-        stream.write_request(request, self.added, self.body)
-        if request.method in IDEMPOTENT:
-            stream.send_soon()
-        else:  # the kernel was asked in this moment whether the link lives
-            await stream.flush()
-        await wait(stream.expect_head(now + self.origin.settings.response_timeout))
-        head = stream.head_at_hand(request.method)
+        head, self._head = self._head, None
         if head is None:
-            head = await stream.read_head(request.method)
+            head = await self.stream.read_head(self.request.method)
         while head.status < 200 and not await self._pass_interim(head):
-            head = await stream.read_head(request.method)
-        content = None if switches(head) else stream.take_content(head)
-        if content is None:
-            await self._relay(head)
-        else:
-            self._respond(head, content)
-            if not self.client.send_last():
-                await self.client.finish()
+            head = await self.stream.read_head(self.request.method)
+        await self._finish(head)
 
     def discard(self, error: Exception | None) -> None:
         """The attempt has failed, or was ended: close its link unless it was given back before."""
@@ -122,7 +134,8 @@ class Attempt:
 
     # -- towards the origin ------------------------------------------------------------------
 
-    async def _run_both_ways(self) -> None:
+    async def run_both_ways(self) -> None:
+        """Send the body, which is still on its way, while the response may come."""
         stream, request = self.stream, self.request
         first = self.upload is None
         upload = self.upload = self.upload or self._new_upload()
@@ -195,7 +208,8 @@ class Attempt:
     def _respond(self, head: ResponseHead, content: bytes) -> None:
         """Queue a response that is at hand whole, and give the upstream link back."""
         record = self.record
-        self.client.respond(head, self._added_to(head), content)
+        via = self.terms.via_client[head.minor]
+        self.client.respond(head, via if head.dated else self._added_to(head), content)
         record.status = head.status
         record.sent = len(content)
         record.first_byte = now = self.client.now()

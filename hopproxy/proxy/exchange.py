@@ -20,6 +20,7 @@ from hopproxy.errors import (
 )
 from hopproxy.link.client import client_gone
 from hopproxy.link.faults import report
+from hopproxy.link.stepper import wait
 from hopproxy.link.stream import ClientStream
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import NO_BODY, SIZED, RequestHead, ResponseHead
@@ -34,7 +35,7 @@ from hopproxy.routing.balancer import Search
 from hopproxy.rules.answer import answer_to, last_hop_answer
 from hopproxy.rules.forwarding import hops_left, via_line
 from hopproxy.rules.hop import check_options
-from hopproxy.rules.retry import Trace, is_idempotent, may_retry
+from hopproxy.rules.retry import IDEMPOTENT, Trace, is_idempotent, may_retry
 from hopproxy.wire.glimpse import glimpse
 
 #: Methods that the gateway may have to answer itself (Max-Forwards, TRACE).
@@ -53,6 +54,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
     tally = terms.unrouted
     attempt = Attempt(client, request, record, terms)
     upstream: Upstream | None = None
+    ended = 0.0
     try:
         if request.method in COUNTED and (own := _last_hop(request, terms)) is not None:
             await _send_own(client, record, own, terms, request)
@@ -73,12 +75,18 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
             raise client_gone()
         while True:
             try:
-                link = _link_now(attempt, upstream)
-                if link is None:
-                    link = await _link(attempt, upstream)
-                    await attempt.run(client.now())
+                link = _link_now(attempt, upstream) or await _link(attempt, upstream)
+                if attempt.body is None:
+                    await attempt.run_both_ways()
                 else:
-                    await attempt.run(client.since)
+                    if not attempt.send():
+                        await link.flush()
+                    now = client.now() if record.has_waited else client.since
+                    await wait(link.expect_head(now + attempt.origin.settings.response_timeout))
+                    if attempt.respond_at_hand():
+                        ended = record.first_byte
+                    else:
+                        await attempt.run()
                 break
             except HopError as error:
                 held = not attempt.released
@@ -96,7 +104,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
         record.cause = record.cause or "stopped"
         raise
     finally:
-        record.ended = client.since = client.now()
+        record.ended = client.since = ended or client.now()
         tally.add(record)
         if terms.log is not None:
             terms.log(record)
@@ -129,7 +137,8 @@ def _link_now(attempt: Attempt, upstream: Upstream) -> UpstreamLink | None:
         return own[1]
     balancer = upstream.balancer
     origin = balancer.only or balancer.look(client.since)
-    link = pool.acquire_now(origin, look=not _may_be_resent(attempt, origin))
+    plain = attempt.body is not None and attempt.request.method in IDEMPOTENT
+    link = pool.acquire_now(origin, look=not plain and not _may_be_resent(attempt, origin))
     if link is not None:
         if balancer.only is None:
             balancer.pick(client.since)

@@ -10,7 +10,8 @@ begins an `exchange` for each stream.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from hopproxy.errors import HopError, LinkError
 from hopproxy.link.client import ClientLink
@@ -31,6 +32,9 @@ _ENDS_AT_ONCE = (
 
 #: Why a link ends while the client may well be sending a body still.
 _MORE_TO_COME = (CloseReason.BODY_UNREAD, CloseReason.BODY_TIMEOUT, CloseReason.BAD_REQUEST)
+
+
+Work = Coroutine[Any, Any, CloseReason | None]
 
 
 class Host(Protocol):
@@ -66,19 +70,37 @@ class Connection(Stepper):
 
     def wake(self) -> None:
         """The idle link has something to tell, or the wait of its coroutine is over."""
-        if self._work is None:
-            self._work = self._serve()
-            self._step()
-        else:
+        if self._woken is not None:
             Stepper.wake(self)
+            return
+        if self._work is None:
+            self._work = self._begin()
+        self._wait = None
+        self._step()
+
+    def _begin(self) -> Work:
+        """What an idle link has woken us for: most often an exchange, whose head has come whole."""
+        client = self.client
+        client.clients.idle.pop(client, None)
+        if client.transport.error is None and not client.fell_short:
+            try:
+                request = client.take_request()
+            except HopError as error:
+                return self._refuse(error)
+            if request is not None:
+                return exchange(client, request, self.host.terms)
+        return self._serve()
 
     def on_end(self, result: object) -> None:
-        """The link is idle again, or is to be closed."""
-        if result is None:
-            self.client.rest(self)
-        else:
+        """An exchange has ended, or the link is idle again, or (`result`) is to be closed."""
+        client = self.client
+        if result is not None:
             assert isinstance(result, CloseReason)
             self.host.close(self, result)
+        elif self.in_task or client.closing is not None or not client.has_none:
+            self.begin(self._serve())
+        else:
+            client.rest(self)
 
     def on_fault(self, error: Exception) -> None:
         """A fault of ours, outside of an exchange: it ends this link, and nothing else."""
@@ -97,27 +119,24 @@ class Connection(Stepper):
         """From here on `run_in_task` steps."""
         self.in_task = True
         if self._work is None:  # idle: it is now a coroutine that waits
-            self.begin(self._serve_from_rest())
+            self.begin(self._serve(rests=True))
         super().move_to_task()
-
-    async def _serve_from_rest(self) -> CloseReason | None:
-        await self._rest()
-        return await self._serve()
 
     async def _rest(self) -> None:
         self.client.rest(self)
         await wait(self.client.transport)
 
-    async def _serve(self) -> CloseReason | None:
+    async def _serve(self, *, rests: bool = False) -> CloseReason | None:
         """Request after request, from the bytes at hand: why the link is to be closed.
 
-        None when it is idle again.
+        None when it is idle again.  `rests` while it is idle at the beginning.
         """
         client = self.client
-        transport = client.transport
         try:
+            if rests:
+                await self._rest()
             client.end_rest()
-            while True:
+            while client.closing is None:
                 if client.fell_short:
                     await client.send_unsent()
                 request = client.take_request()
@@ -125,21 +144,27 @@ class Connection(Stepper):
                     request = await client.read_head()
                 if request is not None:
                     await exchange(client, request, self.host.terms)
-                    if client.closing is not None:
-                        break
-                elif transport.readable and not client.buffer:
+                elif client.transport.readable and not client.buffer:
                     return CloseReason.PEER_CLOSED
-                if not transport.readable and (not client.buffer or client.has_none):
+                elif client.has_none:
                     if not self.in_task:
                         return None
                     await self._rest()
                     client.end_rest()
         except HopError as error:
-            if isinstance(error, LinkError) and error.reason in _ENDS_AT_ONCE:
-                return error.reason
-            await refuse(client, error, self.host.terms)
-        reason = client.closing
-        assert reason is not None
+            return await self._refuse(error)
+        return await self._linger(client.closing)
+
+    async def _refuse(self, error: HopError) -> CloseReason:
+        """There will be no further request: the head cannot be read, or none has come."""
+        if isinstance(error, LinkError) and error.reason in _ENDS_AT_ONCE:
+            return error.reason
+        await refuse(self.client, error, self.host.terms)
+        return await self._linger(self.client.closing or error.reason)
+
+    async def _linger(self, reason: CloseReason) -> CloseReason:
+        """Let the client read our last, where it may still be sending."""
+        client = self.client
         if lingers(client, reason):
             await client.linger(client.limits.linger_timeout, client.limits.linger_size)
         return reason

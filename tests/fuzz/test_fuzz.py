@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from hopproxy.link.link import Link
 from hopproxy.link.upstream import UpstreamLink
-from hopproxy.message import Body, Kind, RequestHead, ResponseHead
+from hopproxy.message import Body, Head, Kind, RequestHead, ResponseHead
 from hopproxy.rules import hop
 from hopproxy.wire import chunked, http1
 from tests.fuzz import corpus, pure_layer, search, whole_path
@@ -71,16 +71,18 @@ def _believe_a_fin(link: Link) -> None:
     link.body = Body.NONE
 
 
-def _forget_a_byte(link: Link) -> bytes:
-    taken, link.buffer = link.buffer[: link.left], link.buffer[link.left :]
-    link.body = Body.NONE
-    return taken[:-1] + b"?"
+_take_content = Link.take_content
+
+
+def _forget_a_byte(link: Link, head: Head) -> bytes | None:
+    taken = _take_content(link, head)
+    return taken[:-1] + b"?" if taken else taken
 
 
 PLANTED: list[tuple[object, str, Callable[..., object] | frozenset[Kind]]] = [
     (UpstreamLink, "end_cycle", _ignore_what_follows),
     (Link, "_end_of_stream", _believe_a_fin),
-    (Link, "take_sized_body", _forget_a_byte),
+    (Link, "take_content", _forget_a_byte),
     (hop, "_REQUEST_OWN", frozenset({Kind.CONNECTION, Kind.VIA, Kind.FORWARDING})),
     (hop, "_RESPONSE_OWN", frozenset({Kind.HOP})),
 ]
