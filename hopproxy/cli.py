@@ -222,7 +222,7 @@ def _read_text(options: argparse.Namespace) -> tuple[str, str, Settings]:
     files = list(named) or [file for file in DEFAULT_FILES if Path(file).exists()]
     if not files:
         raise Failure(
-            f"no settings file: name one, or write {' or '.join(DEFAULT_FILES)}",
+            f"no settings file: name one, or create {' or '.join(DEFAULT_FILES)}",
             BAD_CONFIGURATION,
         )
     try:

@@ -28,12 +28,10 @@ def origin_of(word: str) -> OriginAddress:
 
     Raises Misread.
     """
-    if re.fullmatch(r":?[0-9]+", word):
-        word = "localhost:" + word.removeprefix(":")
     if not word.startswith("unix:"):
         word = word.removesuffix("/")
-        if "://" not in word:
-            word = "http://" + word
+    if re.fullmatch(r"(?![0-9]+$)[^:/]+|\[[^\]]*\]", word):  # a host alone
+        word = f"http://{word}"
     return parse_origin(word)
 
 

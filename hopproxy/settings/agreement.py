@@ -91,7 +91,10 @@ def _hidden_routes(routes: tuple[Route, ...]) -> Iterator[Contradiction]:
             if _takes_all_of(routes[earlier], route):
                 owner = f"routes[{earlier}]"
                 message = f"can never match: {owner} takes all of it first"
-                yield Contradiction(f"routes[{n}]", message, f"put it above {owner}", (owner,))
+                hint = f"put it above {owner}"
+                if _takes_all_of(route, routes[earlier]):
+                    hint = "keep one of them"
+                yield Contradiction(f"routes[{n}]", message, hint, (owner,))
                 break
 
 

@@ -57,9 +57,9 @@ def parse_duration(text: str) -> float:
     """Seconds of `250ms`, `1.5s`, `2m`, `1h30m` or `1d`; a bare `0` too.  Raises Misread."""
     if text == "0":
         return 0.0
-    parts = _DURATION_PART.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
+    if not _is_duration(text):
         raise _not_a_duration(text)
+    parts = _DURATION_PART.findall(text)
     scales = [_DURATION_SCALES[unit] for _, unit in parts]
     if any(later >= earlier for earlier, later in pairwise(scales)):
         raise Misread(
@@ -76,12 +76,24 @@ def _not_a_duration(text: str) -> Misread:
         # Where it has one meaning, the setting itself reads it.
         hint = "write 0s not to wait at all, or a long time like 1d"
         return Misread("`off` could mean two things here", hint)
-    spelt = _SPELT_OUT.fullmatch(text)
-    if spelt is not None:
-        unit = spelt[2].lower()
-        short = "ms" if unit.startswith(("ms", "milli")) else unit[0]
-        return Misread(f"`{text}` is not a duration", f"write {spelt[1]}{short}")
+    for written in (_shortened(text), text.replace(" ", "")):
+        if written != text and _is_duration(written):
+            return Misread(f"`{text}` is not a duration", f"write {written}")
     return Misread(f"`{text}` is not a duration", "write it like 250ms, 5s, 2m, 1h30m or 1d")
+
+
+def _is_duration(text: str) -> bool:
+    """Whether `parse_duration` reads it, but for the order of its units."""
+    return "".join(number + unit for number, unit in _DURATION_PART.findall(text)) == text != ""
+
+
+def _shortened(text: str) -> str:
+    """`5 seconds` as `5s`; any other text as it is."""
+    spelt = _SPELT_OUT.fullmatch(text)
+    if spelt is None:
+        return text
+    unit = spelt[2].lower()
+    return spelt[1] + ("ms" if unit.startswith(("ms", "milli")) else unit[0])
 
 
 def format_duration(seconds: float) -> str:

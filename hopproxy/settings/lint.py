@@ -81,7 +81,14 @@ def risks(settings: Settings) -> Iterator[Risk]:
 
 
 def _against_forgers(settings: Settings) -> Iterator[Risk]:
-    """Peers of Unix sockets are trusted, and everybody on the machine may be one."""
+    """Everybody is trusted, on the network or on this machine."""
+    for n, network in enumerate(settings.trusted_proxies):
+        if str(network) in ("0.0.0.0/0", "::/0"):
+            yield Risk(
+                f"trusted_proxies[{n}]",
+                f"`{network}` is everybody: each client may say that it is another",
+                "list the addresses of your own proxies only",
+            )
     if not any(str(network) == UNIX for network in settings.trusted_proxies):
         return
     for n, listener in enumerate(settings.listeners):

@@ -30,7 +30,10 @@ _HINTS = (
     (r"\\t", "indent with spaces, not tabs"),
     (r"\$\{", 'inside [ ] or { } quote it: "${NAME}"'),
     (r"\[.*\]:", 'quote an address in brackets: "[::]:8080"'),
+    (r"[\[,] *::", 'quote an IPv6 address: "::1"'),
     (r"alias|anchor", "quote a value that begins with * or &"),
+    (r"simple key, .*expected ':' +-[^- ]", "put a space after the dash"),
+    (r"not allowed here", "does the line above lack its colon, or is this one indented too far?"),
     (r"cannot start", "quote a value that begins with @, % or a backquote"),
     (r"", "look at the indentation, the space after each colon, and open quotes or brackets"),
 )

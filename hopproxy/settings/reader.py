@@ -12,16 +12,13 @@ from msgspec.structs import replace
 from hopproxy.settings import place
 from hopproxy.settings.agreement import contradictions
 from hopproxy.settings.amounts import Misread
+from hopproxy.settings.other_names import NO, OFF
 from hopproxy.settings.place import Blank, Document, Entry, Place, Problem, Scalar, Tree, child
 from hopproxy.settings.schema import Route, Settings
 from hopproxy.settings.shape import Named, Section, Setting, Several, Shape, Word, settings_of
-from hopproxy.settings.suggest import below_it, instead_of, nearest
+from hopproxy.settings.suggest import as_list, as_word, below_it, instead_of, like
 
 __all__ = ["Problem", "SettingsErrors", "places", "read"]
-
-#: What people write for `off`, besides `off`.
-_NO = frozenset({"disabled", "false", "inf", "infinite", "infinity", "never", "no", "none"})
-_NO |= {"unlimited"}
 
 
 class SettingsErrors(Exception):
@@ -111,8 +108,8 @@ class _Reading:
         return shape.struct(**values)
 
     def _setting(self, tree: Tree, setting: Setting, path: str) -> object:
-        off = "off" if isinstance(setting.shape, Section) else ""
-        if setting.optional and isinstance(tree, Scalar) and (tree.is_null or tree.text == off):
+        off = OFF if isinstance(setting.shape, Section) else ("",)
+        if setting.optional and isinstance(tree, Scalar) and (tree.is_null or tree.text in off):
             return None
         try:
             return self._read(tree, setting.shape, path)
@@ -131,8 +128,7 @@ class _Reading:
         elif isinstance(tree, Scalar) and tree.is_filled_in and isinstance(shape.item, Word):
             items = tree.words()
         else:
-            hint = f"write - {tree.text}" if isinstance(tree, Scalar) else "begin each with - "
-            raise self._unread(tree, path, "is not a list", hint)
+            raise self._unread(tree, path, "is not a list", as_list(tree, shape))
         if isinstance(shape.item, Word):
             items = tuple(word for item in items for word in _words(item))
         if len(items) < shape.least:
@@ -142,9 +138,15 @@ class _Reading:
 
     def _named(self, tree: Tree, shape: Named, path: str) -> dict[str, object]:
         read: dict[str, object] = {}
-        entries = self._entries(tree, path, "write `name:` and its settings below")
+        hint = "write a name of your choice, like `app:`, and its settings below it"
+        entries = self._entries(tree, path, hint)
         needed = {one.name for one in settings_of(shape.item.struct) if one.required}
+        known = {one.name: one.shape for one in settings_of(shape.item.struct)}
         for entry in entries:
+            if _is_part(entry.value, known.get(entry.key)):
+                below, hint = child(path, entry.key), "indent it further, below a name"
+                self._document.complain(entry.place, below, "is a setting, not a name", hint)
+                raise _Unread
             if entry.key in needed and not isinstance(entry.value, place.Mapping):
                 below, hint = (
                     child(path, entry.key),
@@ -182,7 +184,7 @@ class _Reading:
     def _word(self, tree: Tree, shape: Word, path: str) -> object:
         if not isinstance(tree, Scalar):
             kind = "list" if isinstance(tree, place.Sequence) else "mapping"
-            raise self._unread(tree, path, f"is a {kind}, not one word", "write one value")
+            raise self._unread(tree, path, f"is a {kind}, not one word", as_word(tree, shape))
         if tree.is_null:
             raise self._unread(tree, path, "has no value", "leave the line out for the default")
         try:
@@ -210,6 +212,13 @@ class _Unread(Exception):
     """A value was not understood, and the problem is noted."""
 
 
+def _is_part(tree: Tree, shape: Shape | None) -> bool:
+    """Whether `tree` is the section of `shape`, which has been indented too little."""
+    if not isinstance(shape, Section) or not isinstance(tree, place.Mapping):
+        return False
+    return {entry.key for entry in tree.entries} <= {one.name for one in settings_of(shape.struct)}
+
+
 def _words(item: Tree) -> tuple[Tree, ...]:
     """One item of a list, or as many as its variable holds."""
     return item.words() if isinstance(item, Scalar) and item.is_filled_in else (item,)
@@ -221,10 +230,12 @@ def _parse(text: str, word: Word) -> object:
         return text
     if word.may_be_off and text == "off":
         return _off(word)
-    no = text.lower() in _NO and (word.may_be_off or "off" in word.choices)
+    no = text.lower() in NO and (word.may_be_off or "off" in word.choices)
     choices = ", ".join(word.choices)
     if word.unit is None:
-        hint = "did you mean `off`?" if no else nearest(text, word.choices)
+        hint = like(text, word.choices) or "write one of these"
+        if text.lower() in OFF:
+            hint = "did you mean `off`?" if no else "leave the line out for the default"
         raise Misread(f"`{text}` is not one of {choices}", hint)
     try:
         value = word.unit.parse(text)

@@ -15,99 +15,15 @@ from msgspec import Struct
 
 from hopproxy.settings import words
 from hopproxy.settings.amounts import Misread
-from hopproxy.settings.place import Mapping, Scalar, Tree
-from hopproxy.settings.schema import Settings, UpstreamSettings
-from hopproxy.settings.shape import Named, Section, Several, Word, settings_of
+from hopproxy.settings.other_names import ABSENT, CALLED, OFF
+from hopproxy.settings.place import Mapping, Scalar, Sequence, Tree
+from hopproxy.settings.schema import Route, Settings, UpstreamSettings
+from hopproxy.settings.shape import Named, Section, Setting, Several, Word, settings_of
 
 #: How alike a key and a setting must be: to be surely meant, to be likely meant, to be worth a try.
-ALMOST, ALIKE, VAGUE = 0.9, 0.8, 0.6
-
-_POOL = "upstreams.<name>.pool"
-_TIMEOUTS = (
-    "client.idle_timeout",
-    "client.head_timeout",
-    "client.body_timeout",
-    "upstreams.<name>.connect_timeout",
-    "upstreams.<name>.response_timeout",
-    "upstreams.<name>.body_timeout",
-    f"{_POOL}.idle_timeout",
-    f"{_POOL}.queue_timeout",
-)
-_READ = (
-    "client.body_timeout",
-    "upstreams.<name>.response_timeout",
-    "upstreams.<name>.body_timeout",
-)
-_KEPT = ("client.idle_timeout", f"{_POOL}.idle_timeout", f"{_POOL}.max_idle")
-_NO_TLS = "hopproxy does not do TLS yet: put a TLS terminator in front of it"
-#: Names that other proxies, and people, use for settings of ours.
-_CALLED: dict[str, tuple[str, ...]] = {
-    "access_logs": ("access_log",),
-    "address": ("listeners[].bind", "admin.bind", "upstreams.<name>.origins"),
-    "backend": ("routes[].upstream", "upstreams"),
-    "backends": ("upstreams",),
-    "body_size": ("client.max_body_size",),
-    "client_body_timeout": ("client.body_timeout",),
-    "client_header_timeout": ("client.head_timeout",),
-    "client_max_body_size": ("client.max_body_size",),
-    "cluster": ("routes[].upstream", "upstreams"),
-    "clusters": ("upstreams",),
-    "dial_timeout": ("upstreams.<name>.connect_timeout",),
-    "domain": ("routes[].host",),
-    "domains": ("routes[].host",),
-    "endpoints": ("upstreams.<name>.origins",),
-    "frontend": ("listeners",),
-    "frontends": ("listeners",),
-    "grace_period": ("drain_timeout",),
-    "graceful_timeout": ("drain_timeout",),
-    "header_timeout": ("client.head_timeout",),
-    "hosts": ("routes[].host",),
-    "keep_alive": _KEPT,
-    "keep_alive_timeout": ("client.idle_timeout", f"{_POOL}.idle_timeout"),
-    "keepalive": _KEPT,
-    "keepalive_requests": ("client.max_requests", f"{_POOL}.max_requests"),
-    "keepalive_timeout": ("client.idle_timeout", f"{_POOL}.idle_timeout"),
-    "listen": ("listeners", "admin.bind"),
-    "location": ("routes[].path", "routes"),
-    "locations": ("routes",),
-    "log": ("access_log",),
-    "logging": ("access_log",),
-    "logs": ("access_log",),
-    "max_conns": (f"{_POOL}.max_connections",),
-    "max_header_size": ("client.max_head_size", "upstreams.<name>.max_head_size"),
-    "max_headers": ("client.max_fields",),
-    "metrics": ("admin",),
-    "port": ("listeners[].bind", "admin.bind", "upstreams.<name>.origins"),
-    "ports": ("listeners[].bind",),
-    "prefix": ("routes[].path",),
-    "processes": ("workers",),
-    "proxies": ("upstreams",),
-    "proxy_connect_timeout": ("upstreams.<name>.connect_timeout",),
-    "proxy_pass": ("routes[].upstream", "upstreams.<name>.origins"),
-    "proxy_read_timeout": _READ[1:],
-    "proxy_send_timeout": ("upstreams.<name>.write_timeout",),
-    "read_timeout": _READ,
-    "rules": ("routes",),
-    "send_timeout": ("client.write_timeout", "upstreams.<name>.write_timeout"),
-    "server": ("upstreams.<name>.origins", "upstreams"),
-    "server_name": ("routes[].host",),
-    "servers": ("upstreams.<name>.origins", "upstreams"),
-    "service": ("routes[].upstream", "upstreams"),
-    "services": ("upstreams",),
-    "shutdown_timeout": ("drain_timeout",),
-    "stats": ("admin",),
-    "target": ("routes[].upstream", "upstreams.<name>.origins"),
-    "targets": ("upstreams.<name>.origins", "upstreams"),
-    "threads": ("workers",),
-    "timeout": _TIMEOUTS,
-    "timeouts": _TIMEOUTS,
-    "to": ("routes[].upstream",),
-    "uri": ("routes[].path", "upstreams.<name>.origins"),
-    "url": ("upstreams.<name>.origins",),
-    "urls": ("upstreams.<name>.origins",),
-    "worker_processes": ("workers",),
-}
-_ABOUT_TLS = frozenset({"certificate", "certificates", "https", "ssl", "tls"})
+ALMOST, ALIKE, VAGUE = 0.9, 0.8, 0.7
+#: How many settings that share a word with a key are still a help.
+FEW = 4
 
 
 def instead_of(key: str, value: Tree, struct: type[Struct], path: str) -> str:
@@ -118,10 +34,12 @@ def instead_of(key: str, value: Tree, struct: type[Struct], path: str) -> str:
     name, homes = _snake(key), _homes()
     if name in known:
         return f"did you mean `{name}`?"
-    if name in _CALLED:
-        return _one_of(_from_here(_CALLED[name], struct, path))
-    if name in _ABOUT_TLS:
-        return _NO_TLS
+    if name in CALLED:
+        return _one_of(_from_here(CALLED[name], struct, path))
+    if name in ABSENT:
+        return ABSENT[name]
+    if struct is Route and key.startswith("/"):
+        return f"write `path: {key}`, and `upstream:` below it"
     if close := get_close_matches(name, known, n=1, cutoff=ALMOST):
         return f"did you mean `{close[0]}`?"
     if name in homes:
@@ -139,7 +57,11 @@ def below_it(tree: Tree, struct: type[Struct]) -> str:
     """What to write where the section of `struct` belongs and `tree` stands."""
     settings = settings_of(struct)
     known = [setting.name for setting in settings]
+    if isinstance(tree, Sequence):
+        return _without_dash(tree, settings[0])
     if isinstance(tree, Scalar):
+        if tree.text.lower() in ("on", "true", "yes"):
+            return f"write `{settings[0].name}:` and its value below it"
         if closed_up := _closed_up(tree.text, known):
             return closed_up
         # The first setting of a section is what people take for the whole of it.
@@ -151,9 +73,62 @@ def below_it(tree: Tree, struct: type[Struct]) -> str:
                 text = f"127.0.0.1:{text}"
             with suppress(Misread):
                 word.unit.parse(text)
-                text = f"[{text}]" if isinstance(shape, Several) else text
+                text = _flow(tree.words()) if isinstance(shape, Several) else text
                 return f"write `{name}: {text}` below it"
     return f"its settings are {', '.join(known)}"
+
+
+def _without_dash(tree: Sequence, first: Setting) -> str:
+    """What to write instead of a list where a section belongs whose `first` setting this is."""
+    items = [item for item in tree.items if isinstance(item, Scalar)]
+    if isinstance(first.shape, Several) and items and len(items) == len(tree.items):
+        return f"write `{first.name}: {_flow(items)}` below it"
+    return "it is one section, not a list: leave out the dash or the brackets"
+
+
+def as_list(tree: Tree, shape: Several) -> str:
+    """What to write where a list of `shape` belongs and `tree` stands."""
+    if not isinstance(tree, Scalar):
+        return "begin each item with a dash"
+    if isinstance(shape.item, Section):
+        hint = below_it(tree, shape.item.struct)
+        below = hint.removesuffix(" below it").replace("`", "`- ", 1)
+        return f"{below} below it" if hint.endswith(" below it") else "begin each item with a dash"
+    items = tree.words()
+    if not shape.least and tree.text.lower() in OFF:
+        return "write [] for none"
+    if misread := next(filter(None, (_misread(item.text, shape.item) for item in items)), None):
+        return misread
+    return f"write {_flow(items)}" if items else "at least one is needed"
+
+
+def _misread(text: str, word: Word) -> str:
+    """What to write instead of one word of a list, empty where it can be read."""
+    if word.unit is None:
+        return "" if text in word.choices else f"write [{', '.join(word.choices)}] or one of them"
+    try:
+        word.unit.parse(text)
+    except Misread as error:
+        return error.hint
+    return ""
+
+
+def _flow(items: Iterable[Scalar]) -> str:
+    """A list in one line of YAML."""
+    texts = (item.text for item in items)
+    quoted = [f'"{text}"' if text[:1] in (":", "[", "*") else text for text in texts]
+    return f"[{', '.join(quoted)}]"
+
+
+def as_word(tree: Tree, word: Word) -> str:
+    """What to write where one word belongs and `tree`, a list or a mapping, stands."""
+    if isinstance(tree, Sequence) and word.unit in (words.HOST, words.PATH):
+        return "write a route for each"
+    if isinstance(tree, Sequence) and len(tree.items) == 1 and isinstance(tree.items[0], Scalar):
+        return f"write {tree.items[0].text}"
+    if word.unit is None:
+        return f"write {_listed(list(word.choices))}"
+    return _misread("", word)
 
 
 def _closed_up(text: str, known: list[str]) -> str | None:
@@ -168,10 +143,17 @@ def _is_upstream(value: Tree) -> bool:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint that names the word of `known` most like `word`, or else all of them."""
+    """A hint that names the words of `known` most like `word`, or else all of them."""
     known = list(known)
-    close = get_close_matches(word, known, n=1, cutoff=VAGUE)
-    return f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
+    return like(word, known) or f"known here: {', '.join(known)}"
+
+
+def like(word: str, known: Iterable[str]) -> str:
+    """A hint that names the words of `known` most like `word`, empty where none is."""
+    known, low = list(known), word.lower()
+    close = [one for one in known if low in (one, *re.split("[_-]", one))][:FEW]
+    close = close or get_close_matches(low, known, n=1, cutoff=VAGUE)
+    return _one_of(close) if close else ""
 
 
 def _snake(key: str) -> str:

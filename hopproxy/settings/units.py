@@ -19,6 +19,9 @@ UNIX = "unix"
 #: What stands before the IPv4 address in ::ffff:192.0.2.1.
 _MAPPED = bytes(10) + b"\xff\xff"
 
+_BIND_FORMS = "host:port, :port, [address]:port or unix:/path"
+#: Words for a listener that is wanted or not: no host is called so.
+_SWITCHES = frozenset({"on", "off", "true", "false", "yes", "no", "none"})
 _IPV4 = re.compile(r"\.".join([r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"] * 4))
 _AUTHORITY = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::([^:]*))?")
 _TWO_NUMBERS = re.compile(r"[0-9]+:[0-9]+")
@@ -131,6 +134,10 @@ def parse_bind(text: str) -> Bind:
             f"`{text}` is two numbers, not host:port",
             f"ports are not mapped here; write 127.0.0.1:{text.partition(':')[0]}",
         )
+    if text.startswith("/"):
+        raise Misread(f"`{text}` is a path", f"write unix:{text}")
+    if text.lower() in _SWITCHES:
+        raise Misread(f"`{text}` is not an address", f"write {_BIND_FORMS}")
     if re.fullmatch(r"[a-z]+://.*", text, re.IGNORECASE):
         address = text.partition("://")[2].rstrip("/")
         raise Misread(f"`{text}` has a scheme", f"a listener takes an address: {address}")
@@ -138,7 +145,7 @@ def parse_bind(text: str) -> Bind:
         raise Misread(f"`{text}` is not an address", f"write {text[1:]} for every address")
     if text.startswith(":") and text.count(":") == 1:
         return Bind("tcp", "", _port(text[1:]))
-    host, port = _host_and_port(text, "host:port, :port, [address]:port or unix:/path")
+    host, port = _host_and_port(text, _BIND_FORMS)
     if port is None:
         raise Misread(f"`{text}` has no port", f"write {text}:8080")
     return Bind("tcp", host, port)
@@ -153,6 +160,8 @@ def parse_origin(text: str) -> OriginAddress:
         return OriginAddress("unix", path=_socket_path(text))
     if re.fullmatch(r":?[0-9]+", text):
         text = f"localhost:{text.removeprefix(':')}"
+    if (instead := _misspelt_origin(text)) is not None:
+        raise Misread(f"`{text}` is not an origin", instead)
     scheme, mark, rest = text.partition("://")
     if not mark:
         scheme, rest = "http", text
@@ -164,7 +173,7 @@ def parse_origin(text: str) -> OriginAddress:
     if scheme.lower() == "https":
         raise Misread("TLS towards an origin is not supported", f"use http://{rest} or unix:/path")
     if scheme.lower() != "http":
-        raise Misread(f"`{scheme}` is not supported as a scheme", "write http://host:port")
+        raise Misread(f"`{scheme}` is not supported as a scheme", f"write http://{rest}")
     place, _, path = rest.partition("/")
     if path or "?" in place or "#" in place:
         bare = re.split("[?#]", place)[0]
@@ -182,6 +191,19 @@ def parse_origin(text: str) -> OriginAddress:
     return OriginAddress("tcp", host, 80 if port is None else port)
 
 
+def _misspelt_origin(text: str) -> str | None:
+    """What to write instead of something near to an origin, None where that is not known."""
+    if re.search(r"[,\s]", text):
+        return "write each origin as an item of its own"
+    if text.startswith("."):
+        return "write unix: and the whole path of the socket"
+    if (socket := re.fullmatch(r"(?:https?://unix:)?(/[^/].*)", text)) is not None:
+        return f"write unix:{socket[1]}"
+    if (place := re.fullmatch(r"(?:http:/?|:?//)([^/:]+:[0-9]+)/?", text)) is not None:
+        return f"write http://{place[1]}"
+    return None
+
+
 def parse_network(text: str) -> Network:
     """An address or a CIDR block, `10.0.0.0/8` or `::1`, or `unix`.  Raises Misread."""
     if text == UNIX:
@@ -189,14 +211,27 @@ def parse_network(text: str) -> Network:
     try:
         block = ip_network(text, strict=False)
     except ValueError as error:
-        hint = "write it like 10.0.0.0/8 or fd00::/8, or unix"
-        raise Misread(f"`{text}` is not a network", hint) from error
+        raise Misread(f"`{text}` is not a network", _network_instead(text)) from error
     if block.network_address != ip_address(text.partition("/")[0]):
         raise Misread(f"`{text}` has bits set after its prefix", f"its block is {block}")
     first, last = block.network_address.packed, block.broadcast_address.packed
     if isinstance(block, IPv6Network) and first.startswith(_MAPPED) and last.startswith(_MAPPED):
         first, last = first[len(_MAPPED) :], last[len(_MAPPED) :]
     return Network(str(block), first, last)
+
+
+def _network_instead(text: str) -> str:
+    """What to write instead of something near to a network."""
+    if text.lower() == "localhost":
+        return "write 127.0.0.1 and ::1"
+    if text.lower().startswith(UNIX):
+        return "write unix for all peers on Unix sockets"
+    if re.search(r".[,\s].", text):
+        return "write each network as an item of its own"
+    address = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+", text)
+    if address is not None and _packed(bare := address[1] or address[2]) is not None:
+        return f"write {bare}, without brackets and port"
+    return "write it like 10.0.0.0/8 or fd00::/8, or unix"
 
 
 def _socket_path(text: str) -> str:
@@ -212,10 +247,22 @@ def _host_and_port(text: str, accepted: str) -> tuple[str, int | None]:
     found = _AUTHORITY.fullmatch(text)
     if found is None:
         bare_ipv6 = text.count(":") > 1 and "[" not in text
-        hint = "put an IPv6 address in brackets: [::1]:8080" if bare_ipv6 else f"write {accepted}"
+        hint = (
+            f"put an IPv6 address in brackets: {_bracketed(text)}"
+            if bare_ipv6
+            else f"write {accepted}"
+        )
         raise Misread(f"`{text}` is not an address", hint)
     host = _host(found[2], accepted) if found[1] is None else parse_ipv6(found[1])
     return host, None if found[3] is None else _port(found[3])
+
+
+def _bracketed(text: str) -> str:
+    """`::1` and `::1:8080` as `[::1]:8080`; where neither is meant, an example."""
+    address, _, port = text.rpartition(":")
+    if port.isdecimal() and len(port) > 1 and _packed(address) is not None:
+        return f"[{address}]:{port}"
+    return f"[{text}]:8080" if _packed(text) is not None else "[::1]:8080"
 
 
 def _port(text: str) -> int:

@@ -3,10 +3,12 @@
 `units.py` holds those the rest of the house knows too; here are those only the settings have.
 """
 
+import posixpath
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import quote
 
 from hopproxy.settings.amounts import (
     Misread,
@@ -28,6 +30,8 @@ _VIAS = ("both", "request", "response", "off")
 #: What other proxies read as a wildcard, a variable or a regular expression.  Here it would only
 #: match itself, and no client sends it.
 _PATTERN = re.compile(r"[*{}^|\[\]\\]|\$$|[~=] |/:[A-Za-z]|\.\+")
+#: `.` or `..` as a segment of a path: clients resolve them before they send it.
+_DOT_SEGMENT = re.compile(r"^/(?:.*/)?\.\.?(?:/|$)")
 _SWITCHES = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
 
 
@@ -57,7 +61,8 @@ def parse_via(text: str) -> str:
     if word in _VIAS:
         return word
     if word not in _SWITCHES:
-        raise Misread(f"`{text}` is none of {', '.join(_VIAS)}", "write on for both")
+        hint = "did you mean `off`?" if word == "none" else "write one of these"
+        raise Misread(f"`{text}` is not one of {', '.join(_VIAS)}", hint)
     return "both" if _SWITCHES[word] else "off"
 
 
@@ -95,8 +100,14 @@ def parse_host(text: str) -> str:
         raise Misread(f"`{text}` has a port", "a route compares the host alone: leave the port out")
     if host.startswith("[") and host.endswith("]"):
         return f"[{parse_ipv6(host[1:-1])}]"
-    if host == "*":
-        raise Misread("`*` is not a host", "leave `host` out: the route then takes every host")
+    if host in ("*", "_"):  # nginx's name for every host
+        raise Misread(
+            f"`{text}` is not a host", "leave `host` out: the route then takes every host"
+        )
+    if re.search(r"[, ]", host):
+        raise Misread(f"`{text}` is not one host", "write a route for each")
+    if NAME.fullmatch(host.removesuffix(".")) and host.endswith("."):
+        raise Misread(f"`{text}` ends with a dot", f"write {text.removesuffix('.')}")
     if host.startswith(".") and NAME.fullmatch(host[1:]):
         raise Misread(f"`{text}` begins with a dot", f"write *{host}")
     name, slash, _ = host.partition("/")
@@ -114,6 +125,11 @@ def parse_prefix(text: str) -> str:
         raise Misread(f"`{text}` is a URL", f"write path: {path}, and the host as `host`")
     if _PATTERN.search(text):
         raise Misread(f"`{text}` would never match: patterns are not read", _instead_of(text))
+    if re.search(r"[, ]+/", text):
+        raise Misread(f"`{text}` is not one path", "write a route for each")
+    if _DOT_SEGMENT.search(text):
+        plain = posixpath.normpath(text)
+        raise Misread(f"`{text}` would never match: clients resolve `.` and `..`", f"write {plain}")
     return parse_path(text)
 
 
@@ -121,10 +137,12 @@ def parse_path(text: str) -> str:
     """A path, without its query.  Raises Misread."""
     if not text.startswith("/"):
         raise Misread(f"`{text}` does not begin with /", f"write /{text}")
-    if not re.fullmatch(r"[!-~]+", text) or "?" in text or "#" in text:
-        raise Misread(
-            f"`{text}` is not a path", "no query, no fragment; percent-encode what is not ASCII"
-        )
+    bare = re.split("[?#]", text)[0]
+    if bare != text:
+        raise Misread(f"`{text}` has a query or a fragment", f"write {bare}")
+    if not re.fullmatch(r"[!-~]+", text):
+        encoded = quote(text, safe="/%:@!$&'()*+,;=~-._")
+        raise Misread(f"`{text}` is not a path", f"percent-encode it: {encoded}")
     return text
 
 
@@ -142,6 +160,10 @@ def _instead_of(pattern: str) -> str:
 
 def parse_token(text: str) -> str:
     """A name made of the characters of a token (RFC 9110 section 5.6.2).  Raises Misread."""
+    if "://" in text:
+        raise Misread(
+            f"`{text}` is a URL, not a name", "a URL belongs to the `origins` of an upstream"
+        )
     if not re.fullmatch(_TOKEN, text):
         raise Misread(f"`{text}` is not a name", "write letters, digits, - and _ without spaces")
     return text

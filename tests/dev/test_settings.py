@@ -32,6 +32,7 @@ def taken() -> Iterator[Bind]:
     [
         ("3000", "http://localhost:3000"),
         (":3000", "http://localhost:3000"),
+        ("3000/", "http://localhost:3000"),
         ("localhost:3000", "http://localhost:3000"),
         ("app.test:3000", "http://app.test:3000"),
         ("http://127.0.0.1:3000", "http://127.0.0.1:3000"),
@@ -49,6 +50,20 @@ def test_an_origin_is_said_in_few_words(word: str, origin: str) -> None:
 def test_what_is_no_origin_is_misread(word: str) -> None:
     with pytest.raises(Misread):
         origin_of(word)
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("/run/app.sock", "write unix:/run/app.sock"),
+        ("//localhost:3000", "write http://localhost:3000"),
+        ("localhost:3000/api", "write http://localhost:3000"),
+    ],
+)
+def test_what_is_nearly_an_origin_is_told_how_to_be_written(word: str, hint: str) -> None:
+    with pytest.raises(Misread) as caught:
+        origin_of(word)
+    assert caught.value.hint.endswith(hint)
 
 
 @pytest.mark.parametrize(

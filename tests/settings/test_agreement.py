@@ -123,15 +123,11 @@ def test_route_to_an_unknown_upstream_names_the_nearest(name: str, hint: str) ->
 @pytest.mark.parametrize(
     ("wide", "narrow"),
     [
-        ("", ""),
         ("", "host: a.org, path: /a"),
-        ("host: a.org", "host: a.org"),
         ("host: A.org", "host: a.org, path: /x"),
         ("host: '*.org'", "host: a.org"),
         ("host: '*.org'", "host: '*.a.org'"),
         ("path: /", "path: /a"),
-        ("path: /", ""),
-        ("path: /a", "path: /a"),
         ("path: /a", "path: /a/b"),
         ("path: /a/", "path: /a/b"),
     ],
@@ -141,6 +137,17 @@ def test_route_below_one_that_takes_all_of_it_is_refused(wide: str, narrow: str)
     assert routes(*lines) == [
         "a:4:5: routes[1]: can never match: routes[0] takes all of it first "
         "(put it above routes[0])"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("", ""), ("host: a.org", "host: A.org"), ("path: /", ""), ("path: /a", "path: /a")],
+)
+def test_two_routes_for_the_same_requests_are_refused(first: str, second: str) -> None:
+    lines = [", ".join(filter(None, ["upstream: app", more])) for more in (first, second)]
+    assert routes(*lines) == [
+        "a:4:5: routes[1]: can never match: routes[0] takes all of it first (keep one of them)"
     ]
 
 

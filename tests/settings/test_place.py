@@ -185,7 +185,7 @@ def test_variable_without_a_value_is_a_problem(text: str, problems: list[str]) -
         (
             "a: 1\n b: 2",
             "a.yaml:2:3: is not YAML: mapping values are not allowed here "
-            "(look at the indentation, the space after each colon, and open quotes or brackets)",
+            "(does the line above lack its colon, or is this one indented too far?)",
         ),
         (
             "a: 'b\n",

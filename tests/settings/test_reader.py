@@ -139,9 +139,9 @@ def test_optional_word_filled_with_nothing_is_absent() -> None:
         ),
         (
             "listeners: 127.0.0.1:80",
-            "2:12: listeners: is not a list (write - 127.0.0.1:80)",
+            "2:12: listeners: is not a list (write `- bind: 127.0.0.1:80` below it)",
         ),
-        ("listeners: {bind: a:1}", "2:12: listeners: is not a list (begin each with - )"),
+        ("listeners: {bind: a:1}", "2:12: listeners: is not a list (begin each item with a dash)"),
         ("listeners: []", "2:12: listeners: is empty (at least one is needed)"),
         ("listeners:", "2:11: listeners: is empty (at least one is needed)"),
         (
@@ -164,17 +164,17 @@ def test_optional_word_filled_with_nothing_is_absent() -> None:
         ("client: {max_requests: -1}", "2:24: client.max_requests: `-1` is too small (at least 0)"),
         (
             "client: {max_requests: [1]}",
-            "2:24: client.max_requests: is a list, not one word (write one value)",
+            "2:24: client.max_requests: is a list, not one word (write 1)",
         ),
-        ("via: {on: on}", "2:6: via: is a mapping, not one word (write one value)"),
+        ("via: {on: on}", "2:6: via: is a mapping, not one word (write one of these)"),
         ("via:", "2:5: via: has no value (leave the line out for the default)"),
         (
             "via: ''",
-            "2:6: via: `` is none of both, request, response, off (write on for both)",
+            "2:6: via: `` is not one of both, request, response, off (write one of these)",
         ),
         (
             "via: 1",
-            "2:6: via: `1` is none of both, request, response, off (write on for both)",
+            "2:6: via: `1` is not one of both, request, response, off (write one of these)",
         ),
         (
             "access_log: jsn",
@@ -220,7 +220,7 @@ def test_optional_word_filled_with_nothing_is_absent() -> None:
         (
             "via: on\nvia: maybe",
             "3:1: via: is given twice (first on line 2; keep one)\n"
-            "3:6: via: `maybe` is none of both, request, response, off (write on for both)",
+            "3:6: via: `maybe` is not one of both, request, response, off (write one of these)",
         ),
         ("via: !!bool on", "2:6: via: has a tag (tags like !!str are not read)"),
     ],
@@ -237,7 +237,8 @@ def test_problem_has_its_place_its_path_and_a_hint(line: str, problem: str) -> N
         ("upstreams:", "1:11: upstreams: is empty (at least one is needed)"),
         (
             "upstreams: [a]",
-            "1:12: upstreams: is not a mapping (write `name:` and its settings below)",
+            "1:12: upstreams: is not a mapping "
+            "(write a name of your choice, like `app:`, and its settings below it)",
         ),
         ("upstreams: ${NO}", "1:12: upstreams: NO is not set (set it, or write ${NO:-default})"),
         (
@@ -263,7 +264,7 @@ def test_problem_has_its_place_its_path_and_a_hint(line: str, problem: str) -> N
             "upstreams: {a: {origins: ['http://b']}, a: {origins: ['http://c']}}",
             "1:41: upstreams.a: is given twice",
         ),
-        ("- a", "1:1: is not a mapping (its settings are workers, drain_timeout,"),
+        ("- a", "1:1: is not a mapping (it is one section, not a list: leave out the dash or the"),
         ("word", "1:1: is not a mapping (its settings are workers, drain_timeout,"),
         ("a: [", "1:5: is not YAML: while parsing a flow node"),
         ("", "1:1: is empty (at least `upstreams:` is needed)"),
@@ -387,9 +388,9 @@ def test_list_from_a_variable_stands_beside_what_is_written() -> None:
         ),
         (
             "trusted_proxies: 10.0.0.0/8",
-            "2:18: trusted_proxies: is not a list (write - 10.0.0.0/8)",
+            "2:18: trusted_proxies: is not a list (write [10.0.0.0/8])",
         ),
-        ("listeners: ${T}", "2:12: listeners: is not a list (write - ::1,ten)"),
+        ("listeners: ${T}", "2:12: listeners: is not a list (begin each item with a dash)"),
     ],
 )
 def test_list_from_a_variable_that_is_wrong(line: str, problem: str) -> None:
@@ -423,7 +424,7 @@ client:
         "6:15: upstreams.app.origins[0]: TLS towards an origin is not supported",
         "6:26: upstreams.app.origins[1]: `localhost` has no port",
         "7:22: upstreams.app.pool.max_idle: 10 is more than max_connections, 3",
-        "8:6: via: `maybe` is none of both, request, response, off",
+        "8:6: via: `maybe` is not one of both, request, response, off",
         "9:1: wrkers: is not a setting",
         "11:12: client.max_age: `-4s` is not a duration",
         "12:18: client.max_body_size: NO is not set",

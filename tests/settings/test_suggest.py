@@ -84,7 +84,7 @@ def test_timeout_at_the_top_names_every_timeout_it_may_be() -> None:
         ("routes: []", "it belongs to the top level of the file"),
         ("pool: {max_idel: 1}", "did you mean `max_idle`?"),
         ("pool: {keepalive_timeout: 1s}", "did you mean `upstreams.app.pool.idle_timeout`?"),
-        ("pool: {idle: 1}", "did you mean `max_idle`?"),
+        ("pool: {idle: 1}", "did you mean `max_idle` or `idle_timeout`?"),
     ],
 )  # fmt: skip
 def test_hint_in_an_upstream(line: str, hint: str) -> None:
@@ -123,9 +123,11 @@ def test_key_that_closes_up_with_its_value_in_braces() -> None:
 
 
 def test_names_that_other_proxies_use_lead_to_settings_that_there_are() -> None:
-    from hopproxy.settings.suggest import _CALLED, _homes
+    from hopproxy.settings.other_names import ABSENT, CALLED
+    from hopproxy.settings.suggest import _homes
 
     there = {home for homes in _homes().values() for home in homes}
-    named = {home for homes in _CALLED.values() for home in homes}
+    named = {home for homes in CALLED.values() for home in homes}
     assert named <= there
-    assert not set(_CALLED) & {home for home in there if "." not in home}
+    assert not set(CALLED) & set(ABSENT)
+    assert not (set(CALLED) | set(ABSENT)) & {home for home in there if "." not in home}

@@ -312,7 +312,7 @@ def test_authority_brackets_an_ipv6_address_alone() -> None:
         (
             parse_origin,
             "fcgi://app",
-            "`fcgi` is not supported as a scheme (write http://host:port)",
+            "`fcgi` is not supported as a scheme (write http://app)",
         ),
         (
             parse_origin,

@@ -73,7 +73,11 @@ def test_word_is_read_and_passes_the_editors_pattern(unit: Unit, text: str, valu
         ),
         (words.parse_mode, "0680", '`0680` is not a mode (write three octal digits, like "0660")'),
         (words.parse_mode, "1777", '`1777` is not a mode (write three octal digits, like "0660")'),
-        (words.parse_via, "1", "`1` is none of both, request, response, off (write on for both)"),
+        (
+            words.parse_via,
+            "1",
+            "`1` is not one of both, request, response, off (write one of these)",
+        ),
         (words.parse_switch, "1", "`1` is neither on nor off (write on or off)"),
         (
             words.parse_token,
@@ -112,12 +116,12 @@ def test_word_is_read_and_passes_the_editors_pattern(unit: Unit, text: str, valu
         (
             words.parse_path,
             "/a?b",
-            "`/a?b` is not a path (no query, no fragment; percent-encode what is not ASCII)",
+            "`/a?b` has a query or a fragment (write /a)",
         ),
         (
             words.parse_path,
             "/\xe4",
-            "`/\xe4` is not a path (no query, no fragment; percent-encode what is not ASCII)",
+            "`/\xe4` is not a path (percent-encode it: /%C3%A4)",
         ),
     ],
 )
