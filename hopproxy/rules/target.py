@@ -17,6 +17,12 @@ _AUTHORITY = re.compile(
     rb"([A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::([0-9]{0,5}))?"
 )
 
+#: The beginning of a target in absolute-form, from its authority on.
+_ABSOLUTE_PART = re.compile(
+    rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+(?::[0-9]{0,5})?"
+    rb"|\[[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._~-]*)?(?:\](?::[0-9]{0,5})?)?)?"
+)
+
 
 def is_authority(value: bytes) -> bool:
     """Whether `value` is uri-host [ ":" port ] (RFC 9110 section 7.2)."""
@@ -35,6 +41,16 @@ def is_served(method: bytes, target: bytes) -> bool:
         return method == b"OPTIONS"
     match = _ABSOLUTE_FORM.fullmatch(target)
     return match is not None and is_authority(match[2])
+
+
+def may_become_served(method: bytes, target: bytes) -> bool:
+    """Whether `target`, not empty, can be the beginning of one for which `is_served` holds."""
+    if is_served(method, target):
+        return True
+    scheme, mark, rest = target.partition(b"://")
+    if not mark:
+        return any(full.startswith(target.lower()) for full in (b"http://", b"https://"))
+    return scheme.lower() in (b"http", b"https") and bool(_ABSOLUTE_PART.fullmatch(rest))
 
 
 def settle_target(head: RequestHead) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 from hopproxy.errors import BadRequest, BadResponse, HopError
 from hopproxy.message import FIELD_LINE, Field, Kind, RequestHead, ResponseHead, field
 from hopproxy.rules.framing import frame_request, frame_response
-from hopproxy.rules.target import is_served, settle_target
+from hopproxy.rules.target import is_served, may_become_served, settle_target
 
 
 class HeadLimits(Protocol):
@@ -52,7 +52,7 @@ _PROTOCOLS = [
     (re.compile(pattern, re.DOTALL), name)
     for pattern, name in (
         (rb"[\x14-\x18](?:\x03|\Z)|\x80.\x01\x03", "TLS"),
-        (rb"PRI \* HTTP/2|HTTP/2|\x00[\x00-\x40].[\x04\x06-\x08].\x00\x00\x00\x00", "HTTP/2"),
+        (rb"PRI \*|HTTP/2|\x00[\x00-\x40].[\x04\x06-\x08].\x00\x00\x00\x00", "HTTP/2"),
         (rb"SSH-", "SSH"),
         (rb"[-+][A-Z]{2}|\*[0-9]+\r", "Redis or POP3"),
         (rb"(?:220|421|5[0-9][0-9])[ -]|(?:EHLO|HELO) ", "SMTP or FTP"),
@@ -129,7 +129,10 @@ class UnfinishedHead(ABC):
             self._lines += 1
             end = head.find(b"\n", end + 1)
         if self._read == self._begin or len(head) - self._begin <= SHORT:
-            self._check_line(head, head[self._begin :], whole=False)
+            line = head[self._begin :]
+            # Behind a CR nothing but LF can follow: such a line is whole.
+            whole = len(line) > 1 and line.endswith(b"\r")
+            self._check_line(head, line.removesuffix(b"\r") if whole else line, whole=whole)
         elif _BROKEN.search(head, self._read - 1):
             raise self._refusal("a control byte, or a carriage return inside a line")
         self._read = len(head)
@@ -239,12 +242,13 @@ def check_request_line(head: bytes, line: bytes, *, whole: bool) -> None:
             raise _no_request(
                 head, line, "a request line without a version: HTTP/0.9 is not served here"
             )
+        if target and not may_become_served(method, target):
+            raise _no_request(head, line, "a request target that is not valid")
         return
     other = _OTHER_VERSION.match(version)
     if other is not None:
         raise BadRequest(f"{other[0].decode()} is not served here: use HTTP/1.1", 505)
     if not whole:
-        version = version.removesuffix(b"\r") if len(version) > len(_USUAL_VERSION) else version
         version += _USUAL_VERSION[len(version) :]
     if not is_served(method, target):
         raise _no_request(head, line, "a request target that is not valid")
@@ -258,7 +262,6 @@ def check_status_line(head: bytes, line: bytes, *, whole: bool) -> None:
     Raises BadResponse.
     """
     if not whole:
-        line = line.removesuffix(b"\r") if len(line) > len(_USUAL_STATUS) else line
         line += _USUAL_STATUS[len(line) :]
     if _STATUS_LINE.fullmatch(line):
         return

@@ -121,6 +121,10 @@ FROM_CLIENTS = [
     pytest.param(b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", 400, "PROXY", id="PROXY protocol"),
     pytest.param(b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c", 400, "PROXY", id="PROXY protocol 2"),
     pytest.param(b"SETUP rtsp://h/x RTSP/1.0\r\n", 400, "target", id="RTSP"),
+    pytest.param(b"hello world", 400, "target", id="two words, no line end"),
+    pytest.param(b"GET *", 400, "target", id="asterisk, no line end"),
+    pytest.param(b"GET http://u@h", 400, "target", id="userinfo, no line end"),
+    pytest.param(b"GET ftp://h", 400, "target", id="another scheme, no line end"),
     pytest.param(b"<html>", 400, "HTTP/1.1", id="HTML"),
     pytest.param(b"{", 400, "HTTP/1.1", id="JSON"),
 ]
@@ -193,6 +197,39 @@ async def test_what_a_client_says_is_refused_at_once(
     assert answer.values(b"connection") == [b"close"]
     assert len(hops.origins[0].peers) == served
     assert not hops.origins[0].waiting()
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "named"),
+    [
+        (b"PRI * HTTP/2.0\r\n", 505, "HTTP/2"),
+        (b"PING\r\n", 400, "without a version"),
+        (b"SSH-2.0-x\r\n", 400, "SSH"),
+        (b"GET / HTTP/1\r\n", 400, "does not end with the version"),
+        (b"GET / HTTP/1.1\r\nHost\r\n", 400, "without a colon"),
+        (b"GET / HTTP/1.1\r\nA: b\r\r", 400, "carriage return"),
+    ],
+)
+async def test_what_a_client_says_byte_by_byte_is_named_for_what_it_is(
+    hops: Hops, said: bytes, status: int, named: str
+) -> None:
+    """The CR of a line's end, seen before its LF, is no carriage return inside a line."""
+    await hops.start()
+    client = await hops.client()
+    await say(client, said, hops, by_bytes=True)
+    answer = await client.message()
+    assert answer.status == status
+    assert named in body_of(answer)
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1\r\n", b"HTTP/1.1 20\r\n"])
+async def test_a_status_line_that_ends_too_early_is_named_byte_by_byte(
+    hops: Hops, start: bytes
+) -> None:
+    await hops.start()
+    client, upstream = await hops.asked()
+    await say(upstream, start, hops, by_bytes=True)
+    assert "a status line that cannot be read" in body_of(await client.message())
 
 
 @pytest.mark.parametrize("banner", [b"SSH-2.0-OpenSSH_9.2\r\n", b"220 mail ESMTP\r\n"])

@@ -132,6 +132,14 @@ def test_what_is_refused_early_of_a_response_is_refused_whole(raw: bytes) -> Non
         (b"GET / HTTP/2", 505),
         (b"GET / HTTP/10", 505),
         (b"GET a HTTP", 400),
+        (b"GET foo", 400),
+        (b"PRI *", 505),
+        (b"GET /a#", 400),
+        (b"GET ftp:", 400),
+        (b"GET ftp://", 400),
+        (b"GET http://u@", 400),
+        (b"GET http://h:8x", 400),
+        (b"GET http://[::1]x", 400),
         (b"GET / HTTP/1.1\r\nX: y\r\nHost: a b\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\nhost: a\r\n", 400),
         (b"GET http://b/ HTTP/1.1\r\nHost: a\r\n", 400),
@@ -151,6 +159,7 @@ def test_what_can_become_no_request_is_refused_early(start: bytes, status: int) 
     [b"CONNECT a:1 HTTP/1.1\r\n", b"OPTIONS * HTTP/1.0\r\nX", b"GET http://a:80 HTTP/1.1\r",
      b"GET /" + b"x" * 8191 + b" HTTP/1.9\r\n", b"GET /" + b"x" * 8191 + b" ",
      b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100, b"CONNECT a:1 HTTP/1.1\r\nHost: b\r\n",
+     b"GET HTTPS://[fe80::1%25eth0]:80/x HTTP/1.1\r\n", b"OPTIONS http://a?b HTTP/1.1\r\n",
      b"PUT http://a HTTP/1.1\r\nContent-Length: 010\r\nHost: a:80\r\nX"],
 )  # fmt: skip
 def test_what_can_become_a_request_is_waited_for(start: bytes) -> None:
