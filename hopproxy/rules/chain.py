@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from hopproxy.message import Field, list_of
 from hopproxy.rules.forwarded import (
+    UNKNOWN,
     Element,
     Node,
     first_of,
@@ -61,7 +62,7 @@ def said_by(fields: list[Field], own: tuple[bytes, bytes], *, forwarded_first: b
 
     Forwarded is believed where it comes alone or `forwarded_first`, else X-Forwarded-*.
     """
-    elements = _sound(parse_elements(value_of(fields, b"forwarded")) or [])
+    elements = _sound(_elements_of(value_of(fields, b"forwarded")))
     chain = members(value_of(fields, b"x-forwarded-for"))[-MAX_CHAIN:]
     proto, host = _proto(fields), value_of(fields, b"x-forwarded-host")
     others = [field for field in fields if field.name not in _WRITTEN and field.value]
@@ -88,6 +89,22 @@ def _agrees(in_forwarded: bytes, in_x: bytes, own: bytes) -> bool:
     A Forwarded that is silent agrees: what it lacks stands in our own element.
     """
     return not in_forwarded or in_forwarded.lower() == (in_x or own).lower()
+
+
+def _elements_of(value: bytes) -> list[Element]:
+    """The elements of Forwarded; in place of a malformed beginning one that is `unknown`.
+
+    A client could otherwise hide by a malformed beginning what a proxy in front of us has added.
+    """
+    elements = parse_elements(value)
+    if elements is not None:
+        return elements
+    parts = value.rsplit(b",", MAX_CHAIN)
+    for begin in range(1, len(parts)):
+        elements = parse_elements(b",".join(parts[begin:]))
+        if elements:
+            return [{b"for": UNKNOWN.name}, *elements]
+    return []
 
 
 def _sound(elements: list[Element]) -> list[Element]:

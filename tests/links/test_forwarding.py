@@ -84,6 +84,15 @@ async def test_x_forwarded_says_what_forwarded_of_a_trusted_front_says(tcp_hops:
     ]
 
 
+async def test_a_client_cannot_hide_behind_a_malformed_forwarded(tcp_hops: Hops) -> None:
+    await tcp_hops.start(trusted_proxies=LOOPBACK)
+    request = await sent(
+        tcp_hops, b"Host: app", b"Forwarded: for=\"", b"Forwarded: for=203.0.113.9;proto=https"
+    )
+    assert request.values(b"x-forwarded-for") == [b"unknown, 203.0.113.9, 127.0.0.1"]
+    assert tcp_hops.records.kept[0].client == "203.0.113.9"
+
+
 @pytest.mark.parametrize("families", [(), ("forwarded",), ("x-forwarded",)])
 async def test_only_the_families_of_the_setting_reach_the_origin(
     hops: Hops, families: tuple[str, ...]

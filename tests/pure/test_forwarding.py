@@ -271,6 +271,26 @@ def test_several_forwarded_lines_are_one_list() -> None:
     assert lines[3] == b"Forwarded: for=1.1.1.1;proto=https, for=2.2.2.2, for=10.0.0.2;host=a"
 
 
+@pytest.mark.parametrize(
+    "malformed", [b"garbage out", b'for="', b"for=6.6.6.6;for=6.6.6.6", b'for=6.6.6.6, for="a']
+)
+@pytest.mark.parametrize("lines", [1, 2])
+def test_a_malformed_beginning_does_not_hide_what_was_added_to_it(
+    malformed: bytes, lines: int
+) -> None:
+    """A proxy that adds its element to what a client sent need not have looked at that."""
+    added = b'for="[2001:db8::9]:80";proto=https'
+    sent = [malformed + b", " + added] if lines == 1 else [malformed, added]
+    written = told(*[b"Forwarded: " + line for line in sent])
+    assert written[:2] == [X_FOR + b"unknown, 2001:db8::9, 10.0.0.2", X_PROTO + b"https"]
+    assert written[3] == b"Forwarded: for=unknown, " + added + b", for=10.0.0.2;host=a"
+
+
+def test_an_endless_malformed_chain_is_read_from_its_end() -> None:
+    written = told(b"Forwarded: x y" + b", for=1.1.1.1" * 200)
+    assert written[0] == X_FOR + b"1.1.1.1, " * MAX_CHAIN + b"10.0.0.2"
+
+
 def test_families_that_agree_are_both_kept() -> None:
     same = b"for=1.2.3.4;proto=https;host=s;by=_front"
     lines = told(X_FOR + b"1.2.3.4", X_PROTO + b"HTTPS", X_HOST + b"S", b"Forwarded: " + same)
