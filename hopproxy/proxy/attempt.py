@@ -137,13 +137,12 @@ class Attempt:
     async def run_both_ways(self) -> None:
         """Send the body, which is still on its way, while the response may come."""
         stream, request = self.stream, self.request
-        first = self.upload is None
         upload = self.upload = self.upload or self._new_upload()
         upload.done = False
         stream.write_request(request, self.added, b"")
         await stream.flush()
         head: ResponseHead | None = None
-        if request.expects and first and not self.client.at_hand:
+        if request.expects and not upload.begun and not self.client.at_hand:
             head = await upload.hold_back(self._heard, self.origin)
             stream.expect_head(math.inf)
             if head is not None and not switches(head):

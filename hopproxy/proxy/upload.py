@@ -55,6 +55,11 @@ class Upload(Stepper):
         self.told_to_continue = False
         self.waker: Waker | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether the client has been told to send its body, or has sent some of it."""
+        return self.told_to_continue or self.kept != []
+
     async def hold_back(self, heard: Heard, origin: Origin) -> ResponseHead | None:
         """Hold the body back until the origin wants it; the response if it answers instead.
 

@@ -124,6 +124,24 @@ async def test_a_short_body_on_its_way_is_repeated_from_its_beginning(hops: Hops
     assert (await client.message()).body == b"ok"
 
 
+async def test_a_repetition_waits_no_longer_for_a_100_than_the_first(hops: Hops) -> None:
+    origin = await hops.start(upstream={"continue_timeout": 2.0})
+    client, upstream = await hops.pair()
+    began = trio.current_time()
+    await client.send(
+        b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+    )
+    await upstream.until(b"\r\n\r\n")
+    upstream.close()
+    fresh = await origin.accept()
+    assert (await client.message()).status == 100
+    assert trio.current_time() - began == pytest.approx(2.0)
+    await client.send(b"body")
+    assert (await fresh.message()).body == b"body"
+    await fresh.send(OK)
+    assert (await client.message()).body == b"ok"
+
+
 async def test_a_long_body_on_its_way_is_not_repeated(hops: Hops) -> None:
     origin = await hops.start()
     client, upstream = await hops.pair()
