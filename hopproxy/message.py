@@ -143,7 +143,7 @@ def field(line: bytes) -> Field | None:
 
 
 #: Schemes that authenticate a connection and not a request.
-_BINDING = re.compile(rb"(?i:ntlm|negotiate)(?: |\Z)")
+_BINDING = re.compile(rb"(?i:ntlm|negotiate)(?:[ \t]|\Z)")
 
 
 def binds_connection(authorization: bytes) -> bool:

@@ -259,6 +259,8 @@ class Attempt:
         self.record.upstream_close = link.ending
         if self.request.binds:
             self.origin.bind(link, head.status)
+        elif link.greeting and head.status != 401:
+            link.greeting = False  # let in by another scheme
         self.released = True
         client.partner = None
         self.pool.release(self.origin, link, now)

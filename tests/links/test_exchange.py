@@ -474,6 +474,23 @@ async def test_nobody_takes_a_link_away_in_the_middle_of_a_login(hops: Hops) -> 
     assert await upstream.rest() == b""
 
 
+async def test_a_login_by_another_scheme_is_over_as_well(hops: Hops) -> None:
+    """NTLM that is answered with 401, then Basic: from then on the link is idle."""
+    await hops.start(pool={"max_connections": 1, "queue_timeout": 60.0})
+    client, upstream = await hops.asked(LOGIN)
+    await upstream.send(CHALLENGE)
+    assert (await client.message()).status == 401
+    basic = GET.replace(b"\r\n\r\n", b"\r\nAuthorization: Basic dTpw\r\n\r\n")
+    assert (await hops.again(client, upstream, basic)).status == 200
+    began = trio.current_time()
+    other = await hops.client()
+    await other.send(GET)
+    assert await upstream.rest() == b""
+    await hops.origins[0].accept_and_answer()
+    assert (await other.message()).status == 200
+    assert trio.current_time() == began
+
+
 async def test_a_client_that_logs_in_slowly_keeps_its_link_while_nobody_wants_it(
     hops: Hops,
 ) -> None:
@@ -483,6 +500,17 @@ async def test_a_client_that_logs_in_slowly_keeps_its_link_while_nobody_wants_it
     assert (await client.message()).status == 401
     await trio.sleep(GREETING + 1)
     assert (await hops.again(client, upstream, LOGIN)).status == 200
+
+
+@pytest.mark.parametrize("space", [b"\t", b"  "])
+async def test_credentials_bind_whatever_space_is_behind_their_scheme(
+    hops: Hops, space: bytes
+) -> None:
+    await hops.start()
+    client, _ = await hops.asked(LOGIN.replace(b"NTLM ", b"nTLM" + space))
+    await hops.origins[0].peers[0].send(OK)
+    assert (await client.message()).status == 200
+    await hops.asked()  # another client: by a link of its own
 
 
 @pytest.mark.parametrize("kept", [0, 1])
