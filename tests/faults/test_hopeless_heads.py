@@ -222,19 +222,6 @@ async def test_what_a_client_says_byte_by_byte_is_named_for_what_it_is(
     assert named in body_of(answer)
 
 
-@pytest.mark.parametrize(
-    "said", [b"HEAD / HTTP/1.3x\r\n\r\n", b"HEAD / HTTP/1.1\r\nHost h", b"HEAD foo"]
-)
-async def test_the_refusal_of_a_head_request_has_no_body(hops: Hops, said: bytes) -> None:
-    await hops.start()
-    client = await hops.client()
-    await client.send(said)
-    answer = await client.message(bodiless=True)
-    assert answer.status == 400
-    client.finish()
-    assert await client.rest() == b""
-
-
 @pytest.mark.parametrize("start", [b"HTTP/1.1\r\n", b"HTTP/1.1 20\r\n"])
 async def test_a_status_line_that_ends_too_early_is_named_byte_by_byte(
     hops: Hops, start: bytes

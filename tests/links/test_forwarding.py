@@ -87,7 +87,7 @@ async def test_x_forwarded_says_what_forwarded_of_a_trusted_front_says(tcp_hops:
 async def test_a_client_cannot_hide_behind_a_malformed_forwarded(tcp_hops: Hops) -> None:
     await tcp_hops.start(trusted_proxies=LOOPBACK)
     request = await sent(
-        tcp_hops, b"Host: app", b"Forwarded: for=\"", b"Forwarded: for=203.0.113.9;proto=https"
+        tcp_hops, b"Host: app", b'Forwarded: for="', b"Forwarded: for=203.0.113.9;proto=https"
     )
     assert request.values(b"x-forwarded-for") == [b"unknown, 203.0.113.9, 127.0.0.1"]
     assert tcp_hops.records.kept[0].client == "203.0.113.9"
