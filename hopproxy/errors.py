@@ -7,6 +7,9 @@ that the client is told, and the close reason that the link's record keeps.
 
 from hopproxy.record import CloseReason, ExchangeRecord, Hop, Owner
 
+#: The status, for the log alone, of a client that nothing can be sent to (as nginx writes it).
+LOG_ONLY = 499
+
 
 class HopError(Exception):
     """An exchange that fails: the answer to give (if none has begun) and its cause.
@@ -138,14 +141,17 @@ class LinkError(HopError):
 def _answers(at: Hop, reason: CloseReason) -> tuple[int, str]:
     """(status, proxy error type) for a link that failed on one hop.
 
-    A client's own failure has a status for the log alone (499, as nginx writes it), but for a
-    head or a body that did not come in time: 408 can still reach it.  RFC 9209 knows errors of the
+    A client's own failure has a status for the log alone, but for a head or a body that did not
+    come in time: 408 can still reach it.  RFC 9209 knows errors of the
     next hop only, so a client that leaves has a cause of our own.
     """
     if at is Hop.CLIENT:
         if reason in (CloseReason.HEAD_TIMEOUT, CloseReason.BODY_TIMEOUT):
             return 408, "http_request_error"
-        return 499, "client_timeout" if reason is CloseReason.WRITE_TIMEOUT else "client_closed"
+        return (
+            LOG_ONLY,
+            "client_timeout" if reason is CloseReason.WRITE_TIMEOUT else "client_closed",
+        )
     return _UPSTREAM_ANSWERS.get(reason, (502, "connection_terminated"))
 
 

@@ -219,17 +219,16 @@ class Link:
         """The batch of events is over: send."""
         self._waits_for_batch = False
         data, self._out = self._out, b""
-        if not data or self.transport.closed:  # nobody needs it any more
-            return
-        try:
-            count = self.transport.send_now(data)
-        except LinkError as error:
-            self.fell_short = True
-            self._unsent = error
-        else:
-            if count < len(data):
+        if data and not self.transport.closed:  # else it has been sent, or nobody needs it any more
+            try:
+                count = self.transport.send_now(data)
+            except LinkError as error:
                 self.fell_short = True
-                self._out = data[count:] + self._out
+                self._unsent = error
+            else:
+                if count < len(data):
+                    self.fell_short = True
+                    self._out = data[count:]
         waker = self.waker
         if waker is not None:
             self.waker = None

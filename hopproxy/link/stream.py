@@ -118,8 +118,11 @@ class UpstreamStream(Stream, Protocol):
     def send_soon(self) -> None:
         """Send what is queued at the end of this batch of events."""
 
-    def expect_head(self, deadline: float) -> Wait:
-        """Set the deadline for the response's head; return what to wait for until bytes arrive."""
+    def expect_head(self, deadline: float) -> Wait | None:
+        """Set the deadline for the response's head; return what to wait for until bytes arrive.
+
+        None where they may have arrived, or where not all of the request could be sent.
+        """
 
     def head_at_hand(self, method: bytes) -> ResponseHead | None:
         """The response's head if all of it has arrived.  After None, call `read_head`."""

@@ -134,16 +134,20 @@ class Transport:
         If there always is, give other connections a turn now and then.
         """
         if self.readable:
-            self._streak += 1
-            if self._streak >= TURN:
-                self._streak = 0
-                await wait(Turn(self._watch))
+            await self.take_turns()
             return
         self._streak = 0
         self.wait_until(deadline, late)
         await wait(self)
         if self.error is not None:
             self.raise_error()
+
+    async def take_turns(self) -> None:
+        """Go on at once, but let the others have their turn now and then."""
+        self._streak += 1
+        if self._streak >= TURN:
+            self._streak = 0
+            await wait(Turn(self._watch))
 
     def wait_until(self, deadline: float, late: CloseReason) -> None:
         """Set the read deadline, whether or not anyone waits yet."""

@@ -160,7 +160,7 @@ class UpstreamLink(Link):
             if transport.received != self._received_before:
                 data = await self._receive(self.answer_by, _LATE)
             else:  # the usual case, without calling another coroutine
-                if not transport.readable:
+                if not (transport.readable or self.fell_short):
                     transport.wait_until(self.answer_by, _LATE)
                     await wait(transport)
                     if transport.error is not None:
@@ -252,12 +252,12 @@ class UpstreamLink(Link):
                 return error
         return self.transport.broken(OSError("it spoke, or ended, unasked"))
 
-    def expect_head(self, deadline: float) -> Wait:
-        """Set `answer_by`, even while `read_head` waits; return what to wait for."""
+    def expect_head(self, deadline: float) -> Wait | None:
+        """Set `answer_by`, even while `read_head` waits; return what to wait for, if anything."""
         self.answer_by = deadline
         transport = self.transport
         transport.wait_until(deadline, _LATE)
-        return transport
+        return None if transport.readable or self.fell_short else transport
 
     def end_cycle(self, head: ResponseHead, request_sent: bool) -> None:
         """The response has been read: decide whether the link may be used again.

@@ -9,6 +9,7 @@ it: who steps it, events or a task, makes no difference here (`link.stepper`).
 from __future__ import annotations
 
 from hopproxy.errors import (
+    LOG_ONLY,
     BadRequest,
     ConnectFailed,
     Denied,
@@ -82,7 +83,9 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
                     if not attempt.send():
                         await link.flush()
                     now = client.now() if record.has_waited else client.since
-                    await wait(link.expect_head(now + attempt.origin.settings.response_timeout))
+                    by = now + attempt.origin.settings.response_timeout
+                    if (response := link.expect_head(by)) is not None:
+                        await wait(response)
                     if attempt.respond_at_hand():
                         ended = record.first_byte
                     else:
@@ -223,7 +226,7 @@ async def _fail(attempt: Attempt, error: HopError, upstream: Upstream | None) ->
         client.closing = error.reason if at_client or error.at is None else _CUT
         return
     record.status = error.status
-    if isinstance(error, LinkError) and error.at is Hop.CLIENT and error.status == 499:
+    if error.status == LOG_ONLY:
         client.closing = error.reason
         return
     if isinstance(error, BadRequest | Fault) or error.status in (405, 408):

@@ -13,22 +13,13 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from hopproxy.errors import HopError, LinkError
+from hopproxy.errors import LOG_ONLY, HopError
 from hopproxy.link.client import ClientLink
 from hopproxy.link.faults import report
 from hopproxy.link.stepper import Stepper, wait
 from hopproxy.proxy.exchange import exchange, refuse
 from hopproxy.proxy.terms import Terms
 from hopproxy.record import CloseReason
-
-#: Why a link ends at once, with not a byte more: an idle one, or one whose client has gone.
-_ENDS_AT_ONCE = (
-    CloseReason.IDLE_TIMEOUT,
-    CloseReason.PEER_RESET,
-    CloseReason.INCOMPLETE,
-    CloseReason.MADE_ROOM,
-    CloseReason.DRAINING,
-)
 
 #: Why a link ends while the client may well be sending a body still.
 _MORE_TO_COME = (CloseReason.BODY_UNREAD, CloseReason.BODY_TIMEOUT, CloseReason.BAD_REQUEST)
@@ -125,6 +116,7 @@ class Connection(Stepper):
     async def _rest(self) -> None:
         self.client.rest(self)
         await wait(self.client.transport)
+        self.client.end_rest()
 
     async def _serve(self, *, rests: bool = False) -> CloseReason | None:
         """Request after request, from the bytes at hand: why the link is to be closed.
@@ -135,29 +127,29 @@ class Connection(Stepper):
         try:
             if rests:
                 await self._rest()
-            client.end_rest()
+            else:
+                client.end_rest()
             while client.closing is None:
-                if client.fell_short:
-                    await client.send_unsent()
+                await client.send_unsent()  # it must not wait for the next response
                 request = client.take_request()
                 if request is None and client.buffer:
                     request = await client.read_head()
                 if request is not None:
                     await exchange(client, request, self.host.terms)
-                elif client.transport.readable and not client.buffer:
+                    await client.transport.take_turns()
+                elif client.transport.readable and client.buffer in (b"", b"\r"):
                     return CloseReason.PEER_CLOSED
                 elif client.has_none:
                     if not self.in_task:
                         return None
                     await self._rest()
-                    client.end_rest()
         except HopError as error:
             return await self._refuse(error)
         return await self._linger(client.closing)
 
     async def _refuse(self, error: HopError) -> CloseReason:
         """There will be no further request: the head cannot be read, or none has come."""
-        if isinstance(error, LinkError) and error.reason in _ENDS_AT_ONCE:
+        if error.status == LOG_ONLY:
             return error.reason
         await refuse(self.client, error, self.host.terms)
         return await self._linger(self.client.closing or error.reason)
