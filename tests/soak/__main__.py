@@ -56,6 +56,7 @@ async def soak(folder: Path, seconds: float, seed: int) -> bool:
             await trio.sleep(QUIET)
             after = await trio.to_thread.run_sync(proxy.held)
             totals = (await trio.to_thread.run_sync(proxy.links))["totals"]
+            crowd.wrong += await trio.to_thread.run_sync(proxy.faults)
         nursery.cancel_scope.cancel()
     return report(crowd, (before, early, after), totals)
 

@@ -240,7 +240,7 @@ async def _upgrade(crowd: Crowd, chance: random.Random) -> None:
         if message.status != 101:
             if message.status == 408:
                 crowd.crossings += 1
-            elif not crowd.restarting(began):
+            elif not (crowd.restarting(began) and str(message.status) in UNDER_RESTART):
                 crowd.wrong.append(f"upgrade {number}: {message.status}")
             return
         data = content(number, 50000)

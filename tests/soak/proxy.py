@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.cli.command import free_port, hopproxy
+from hopproxy.record import CloseReason
+from tests.cli.command import Command, free_port, hopproxy
 
 SETTINGS = """\
 listeners: [{{bind: "127.0.0.1:{port}"}}]
@@ -52,17 +53,41 @@ class Held(NamedTuple):
 class Proxy:
     """A running process."""
 
-    def __init__(self, pid: int, port: int, admin: int) -> None:
-        self.pid = pid
+    def __init__(self, command: Command, port: int, admin: int) -> None:
+        self.pid = command.process.pid
         self.port = port
+        self._command = command
         self._admin = admin
+
+    def _asked(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._admin}{path}", timeout=10) as answer:
+            said: bytes = answer.read()
+        return said.decode()
 
     def links(self) -> dict[str, Any]:
         """What /links says."""
-        url = f"http://127.0.0.1:{self._admin}/links"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            found: dict[str, Any] = json.load(answer)
+        found: dict[str, Any] = json.loads(self._asked("/links"))
         return found
+
+    def faults(self) -> list[str]:
+        """What it says of faults of its own: links and requests that ended so, and its log."""
+        counts = json.loads(self._asked("/closes"))["counts"]
+        closed = [
+            f"{one['count']} {one['hop']} links were closed as {one['reason']}"
+            for one in counts
+            if one["reason"] == CloseReason.INTERNAL_ERROR.label
+        ]
+        failed = [
+            line
+            for line in self._asked("/metrics").splitlines()
+            if 'cause="proxy_internal_error"' in line and not line.endswith(" 0.0")
+        ]
+        return closed + failed + self.logged_faults()
+
+    def logged_faults(self) -> list[str]:
+        """The first lines of each fault in its log, and whatever else has a traceback."""
+        lines = self._command.said.splitlines()
+        return [line for line in lines if "Traceback" in line or "fault in" in line]
 
     def _descriptors(self) -> int:
         """How many are open, but for those of connections to the admin listener that just end."""
@@ -105,8 +130,7 @@ def running(folder: Path, ports: list[int], head_timeout: str = "2s") -> Iterato
         )
     )
     with absent, hopproxy("run", "--config", str(file), until="listening on") as command:
-        yield Proxy(command.process.pid, port, admin)
-        said = command.said
+        proxy = Proxy(command, port, admin)
+        yield proxy
         assert command.stop() == 0, command.said
-    faults = [line for line in said.splitlines() if "Traceback" in line or "fault in" in line]
-    assert not faults, said[-4000:]
+    assert not proxy.logged_faults(), command.said[-4000:]

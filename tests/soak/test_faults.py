@@ -1,0 +1,57 @@
+"""A fault of hopproxy fails a soak, whatever its clients allow at that time."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.soak.clients import SCENARIOS, Crowd
+from tests.soak.origin import Origin
+from tests.soak.proxy import running
+
+#: Read by Python before hopproxy begins: what routes requests has a fault.
+PLANTED = """\
+from hopproxy.routing.table import Table
+
+def find(*_):
+    raise ValueError("planted")
+
+Table.find = find
+"""
+
+
+async def test_a_planted_fault_is_told_by_the_clients_and_by_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(PLANTED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    origin = Origin()
+    origin.restarts.append((0.0, float("inf")))  # under which much is allowed
+    with (
+        pytest.raises(AssertionError, match="planted"),
+        running(tmp_path, [1]) as proxy,
+    ):
+        crowd = Crowd(proxy.port, origin)
+        for name in ("keep-alive", "upgrade", "pipeline"):
+            await SCENARIOS[name][0](crowd, random.Random(1))
+            assert "500" in crowd.wrong.pop(), name
+        closed, failed, *logged = await trio.to_thread.run_sync(proxy.faults)
+        assert closed == "3 client links were closed as internal_error"
+        assert failed.endswith(" 3.0")
+        assert len(logged) == 6, "for each a line that names it, and a traceback"
+
+
+async def test_without_a_fault_nothing_is_told(tmp_path: Path) -> None:
+    origin = Origin()
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(origin.serve, 0)
+        with running(tmp_path, [port]) as proxy:
+            crowd = Crowd(proxy.port, origin)
+            for name in ("keep-alive", "upgrade", "pipeline"):
+                await SCENARIOS[name][0](crowd, random.Random(1))
+            assert crowd.wrong == []
+            assert await trio.to_thread.run_sync(proxy.faults) == []
+        nursery.cancel_scope.cancel()
