@@ -112,6 +112,10 @@ class Proxy:
         )
 
 
+class FaultLogged(Exception):
+    """hopproxy has met a fault of its own."""
+
+
 @contextmanager
 def running(folder: Path, ports: list[int], head_timeout: str = "2s") -> Iterator[Proxy]:
     """A hopproxy in front of these origins."""
@@ -133,4 +137,5 @@ def running(folder: Path, ports: list[int], head_timeout: str = "2s") -> Iterato
         proxy = Proxy(command, port, admin)
         yield proxy
         assert command.stop() == 0, command.said
-    assert not proxy.logged_faults(), command.said[-4000:]
+    if proxy.logged_faults():
+        raise FaultLogged(command.said[-4000:])
