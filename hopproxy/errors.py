@@ -110,6 +110,13 @@ class Unanswered(ConnectFailed):
     cause = "connection_timeout"
 
 
+class OriginRemoved(ConnectFailed):
+    """The origin that was waited for is no longer one of its upstream; another may be tried."""
+
+    status = 503
+    cause = "destination_unavailable"
+
+
 class LocalShortage(ConnectFailed):
     """This machine had nothing left to connect with (descriptors, ports, memory).
 

@@ -152,9 +152,10 @@ class Hops:
         sock = trio.socket.socket(family, socket.SOCK_STREAM)
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.clients.append(Peer(sock))
+        peer = Peer(sock)
+        self.clients.append(peer)
         await sock.connect(self._target)
-        return self.clients[-1]
+        return peer
 
     async def asked(self, request: bytes = GET, origin: int = 0) -> tuple[Peer, Peer]:
         """A new client whose request has reached this origin on a new link."""
@@ -196,7 +197,8 @@ class Hops:
     def check_ledger(self) -> None:
         """The books agree with the links that are open."""
         ledger, links = self.runtime.pool.ledger, self.runtime.pool.links
-        assert ledger.total == sum(share.size for share in ledger.shares)
+        shares = {*ledger.shares, *links.values()}  # those too that leave
+        assert ledger.total == sum(share.size for share in shares)
         assert all(min(share.lent, share.dialling) >= 0 for share in ledger.shares)
         idle = [link for share in ledger.shares for link in share.idle]
         assert set(idle) <= set(links)

@@ -47,7 +47,7 @@ class Known:
 class Origin(Share[UpstreamLink]):
     """One origin: its address, its settings, its share of the pool.
 
-    `reach` says whether it can be reached.
+    `reach` says whether it can be reached.  `removed` once no request is to begin with it.
     `bound` counts its links that are private to one client, idle or lent.
     `limited` tells that its links have a limit of requests or age, or are not to be kept.  What
     `learned` comes to stands in plain attributes, for those who look at every request: `limit` and
@@ -58,7 +58,7 @@ class Origin(Share[UpstreamLink]):
     __slots__ = (
         "address", "authority", "bound", "counted", "delayed_ack", "expectation",
         "idle_timeout", "known", "label", "last_end", "learned", "limit", "limited",
-        "opened", "proven", "reach", "reused", "settings", "unheard", "unused", "young",
+        "opened", "proven", "reach", "removed", "reused", "settings", "unheard", "unused", "young",
     )  # fmt: skip
 
     def __init__(self, address: OriginAddress, settings: UpstreamSettings, known: Known) -> None:
@@ -71,6 +71,7 @@ class Origin(Share[UpstreamLink]):
             self.label.removeprefix("http://").encode() if address.host else b"localhost"
         )
         self.reach = Reach(random.random)
+        self.removed = False
         self.bound = 0
         self.known = known
         self.learned = known.learned
@@ -99,7 +100,11 @@ class Origin(Share[UpstreamLink]):
         self.counted = learned.requests(now) if pool.learn else None
         self.proven = learned.proven if pool.learn else math.inf
         self.limited = bool(
-            pool.max_requests or pool.max_age or self.counted or self.idle_timeout <= 0
+            pool.max_requests
+            or pool.max_age
+            or self.counted
+            or self.idle_timeout <= 0
+            or self.removed
         )
         if self.idle_timeout < before:
             for link in (*self.idle, *self.bound_idle):
@@ -113,6 +118,8 @@ class Origin(Share[UpstreamLink]):
     def limit_reached(self, link: UpstreamLink, now: float) -> CloseReason | None:
         """Why a link that has just served must not serve again, None if it may."""
         pool = self.settings.pool
+        if self.removed and not self.waiters:
+            return CloseReason.ORIGIN_REMOVED
         if pool.max_requests and link.served >= pool.max_requests:
             return CloseReason.REQUEST_LIMIT
         if link.reuses_left is not None and link.reuses_left <= 0:
@@ -139,6 +146,8 @@ class Origin(Share[UpstreamLink]):
 
     def lapsed(self, link: UpstreamLink, now: float) -> CloseReason:
         """Why an idle link is retired now."""
+        if self.removed:
+            return CloseReason.ORIGIN_REMOVED
         return CloseReason.MAX_AGE if now >= link.old_at else _LAPSED[self.idle_limit(link).source]
 
     def limit_on(self, link: UpstreamLink, reason: CloseReason) -> Limit | None:
@@ -153,6 +162,12 @@ class Origin(Share[UpstreamLink]):
         if reason is CloseReason.MADE_ROOM and self.size < self.max_connections:
             return None  # not for want of room here
         return setting_behind(reason, self.settings.pool) or setting_behind(reason, self.settings)
+
+    def remove(self) -> None:
+        """Begin with no request any more: links are kept for those alone who wait already."""
+        self.removed = self.limited = True
+        self.max_idle = 0
+        self.known.origins.remove(self)
 
     # -- learning ----------------------------------------------------------------------------
 

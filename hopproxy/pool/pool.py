@@ -221,6 +221,7 @@ class Pool:
         owner = self.links[evicted]
         in_place = owner is full and len(full.idle) + len(full.bound_idle) >= full.max_idle
         reason = CloseReason.POOL_FULL if in_place else CloseReason.MADE_ROOM
+        reason = CloseReason.ORIGIN_REMOVED if owner.removed else reason
         self._end(owner, evicted, reason, counted=False)
 
     # -- idle links --------------------------------------------------------------------------
@@ -236,7 +237,7 @@ class Pool:
     def on_idle_lapsed(self, link: UpstreamLink) -> None:
         """An idle link's time is up: we close it before the origin does."""
         origin, now = self.links[link], self._watch.now()
-        if link.greeting and link.bound:  # its client has not come back with more
+        if link.greeting and link.bound and not origin.removed:  # its client has not come back
             link.greeting = False
             self._keep_bound(origin, link, now)
             return

@@ -1,7 +1,6 @@
 """Tries the origins of an upstream again that could not be reached, one dial at a time for each."""
 
 import math
-from collections.abc import Sequence
 
 from hopproxy.link.faults import report
 from hopproxy.link.upstream import UpstreamLink
@@ -12,18 +11,26 @@ from hopproxy.pool.pool import Pool
 
 
 class Trials:
-    """The trials of one upstream.  Nobody has to hold it."""
+    """The trials of one upstream's origins."""
 
     fd = -1  # it has no socket, only times
     closed = readable = urgent = False
 
-    def __init__(self, origins: Sequence[Origin], pool: Pool, watch: Watch) -> None:
+    def __init__(self, pool: Pool, watch: Watch) -> None:
         self.timer_at = math.inf
-        self._origins = origins
+        self._origins: list[Origin] = []
         self._pool = pool
         self._watch = watch
-        pool.connector.plans.update(dict.fromkeys(origins, self.plan))
+
+    def add(self, origin: Origin) -> None:
+        """One more origin."""
+        self._origins.append(origin)
+        self._pool.connector.plans[origin] = self.plan
         self.plan()
+
+    def remove(self, origin: Origin) -> None:
+        """An origin that is not to be tried any more."""
+        self._origins.remove(origin)
 
     def plan(self) -> None:
         """Something has changed: see to it that the next trial is made in its time."""
@@ -37,7 +44,7 @@ class Trials:
     def on_time(self, now: float) -> float:
         """Try those whose time has come."""
         alone = self._none_reached()
-        for origin in self._origins:
+        for origin in list(self._origins):
             if origin.reach.trial_at(alone) <= now:
                 self._begin(origin)
         return self._next()
@@ -50,7 +57,7 @@ class Trials:
 
     def _next(self) -> float:
         alone = self._none_reached()
-        return min(origin.reach.trial_at(alone) for origin in self._origins)
+        return min((origin.reach.trial_at(alone) for origin in self._origins), default=math.inf)
 
     def _begin(self, origin: Origin) -> None:
         """Dial an origin, on nobody's behalf; put off where there is no room for it."""

@@ -43,6 +43,13 @@ class Terms:
         self._date = b""
         self._date_at = 0
 
+    def succeed(self, before: "Terms") -> None:
+        """Take over what outlives the settings: who is told, what is counted, the pipe."""
+        self.log = before.log
+        self.page = before.page
+        self.unrouted = before.unrouted
+        self.pipe = before.pipe
+
     def date_line(self) -> bytes:
         """Date, for a response whose origin sent none (RFC 9110 section 6.6.1)."""
         now = int(time.time())

@@ -1,23 +1,58 @@
 """What a route leads to."""
 
+from hopproxy.link.watch import Watch
+from hopproxy.pool import change
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
+from hopproxy.pool.trials import Trials
 from hopproxy.proxy.tally import Tally
 from hopproxy.routing.balancer import RoundRobin
 from hopproxy.settings.schema import UpstreamSettings
+from hopproxy.settings.units import OriginAddress
 
 
 class Upstream:
     """The origins of one upstream, the pool of links to them, and what is counted.
 
-    A request keeps the upstream that it was begun with, also when the settings change.
+    A request keeps the upstream that it was begun with, also when the settings change.  Origins are
+    tried again that could not be reached; `sought` where somebody asks which can, from the start.
     """
 
-    def __init__(self, name: str, settings: UpstreamSettings, pool: Pool) -> None:
+    def __init__(
+        self, name: str, settings: UpstreamSettings, pool: Pool, watch: Watch, *, sought: bool
+    ) -> None:
         self.name = name
         self.settings = settings
         self.pool = pool
         self.tally = Tally()
-        self.balancer: RoundRobin[Origin] = RoundRobin(
-            [pool.add(address, settings) for address in settings.origins]
-        )
+        self.balancer: RoundRobin[Origin] = RoundRobin([])
+        self._trials = Trials(pool, watch)
+        for address in settings.origins:
+            self.add(address, sought=sought)
+
+    def add(self, address: OriginAddress, *, sought: bool = False) -> Origin:
+        """One more origin; its turn comes after those of all others."""
+        origin = self.pool.add(address, self.settings)
+        origin.reach.sought = sought
+        self.balancer.add(origin)
+        self._trials.add(origin)
+        return origin
+
+    def remove(self, origin: Origin) -> None:
+        """Take an origin away: requests that wait for one of its links go on to another origin.
+
+        Its idle links close, those in use as soon as they come free.  Raises ValueError for the
+        last origin.
+        """
+        self.balancer.remove(origin)
+        self._trials.remove(origin)
+        change.remove(self.pool, origin)
+
+    def drain(self) -> None:
+        """No new request comes here: those that were begun with it end with it.
+
+        Idle links close, those in use as soon as they come free.
+        """
+        for origin in self.balancer.members:
+            self._trials.remove(origin)
+            change.drain(self.pool, origin)

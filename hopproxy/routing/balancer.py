@@ -21,8 +21,26 @@ class RoundRobin(Generic[M]):
     def __init__(self, members: Sequence[M]) -> None:
         self.members = list(members)
         self._next = 0
+        self._settle()
+
+    def _settle(self) -> None:
         #: The only member, for which nobody need look at the clock.
         self.only = self.members[0] if len(self.members) == 1 else None
+
+    def add(self, member: M) -> None:
+        """Its turn comes after those of all others."""
+        self.members.append(member)
+        self._settle()
+
+    def remove(self, member: M) -> None:
+        """Its turn never comes again; nobody else loses theirs.  Raises ValueError for the last."""
+        if self.only is not None:
+            raise ValueError("an upstream needs one origin at least")
+        at = self.members.index(member)
+        self._next %= len(self.members)
+        self._next -= at < self._next
+        del self.members[at]
+        self._settle()
 
     def look(self, now: float) -> M:
         """Who would be picked, without taking the turn."""

@@ -14,6 +14,7 @@ from hopproxy.record import CloseReason, CloseRecord, Hop, setting_behind
 from hopproxy.rules.forwarding import Sender
 from hopproxy.server.connection import Connection
 from hopproxy.server.runtime import Runtime
+from hopproxy.settings.schema import Settings
 
 log = logging.getLogger("hopproxy")
 
@@ -33,6 +34,15 @@ class Gateway:
         self._nursery = nursery
         self._senders: dict[str, Sender] = {}
         self._connections: dict[ClientLink, Connection] = {}
+
+    def apply(self, settings: Settings) -> None:
+        """Serve new requests and new connections by these settings.
+
+        A request under way ends with what it was begun with, a connection keeps its limits.
+        """
+        self._runtime.apply(settings)
+        self.terms = self._runtime.terms
+        self._senders = {}
 
     def admit(self, sock: socket.socket, peer: str | tuple[str, int]) -> None:
         """Begin to serve an accepted connection of this address, or address and port."""

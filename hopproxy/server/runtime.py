@@ -1,22 +1,23 @@
 """Settings made alive: the pool, the upstreams, the routes."""
 
 import trio
+from msgspec.structs import replace
 
 from hopproxy.link.client import Clients
 from hopproxy.link.watch import Watch
+from hopproxy.pool import change
 from hopproxy.pool.pool import Pool
-from hopproxy.pool.trials import Trials
 from hopproxy.proxy.tally import Tally
 from hopproxy.proxy.terms import Log, Page, Terms
 from hopproxy.proxy.upstream import Upstream
 from hopproxy.record import Closes
 from hopproxy.routing.table import Table
 from hopproxy.rules.hop import Underscores
-from hopproxy.settings.schema import Route, Settings
+from hopproxy.settings.schema import Route, Settings, UpstreamSettings
 
 
 class Runtime:
-    """One worker's state."""
+    """One worker's state: what stays (links, counts), and what its settings make of it."""
 
     def __init__(
         self,
@@ -25,32 +26,65 @@ class Runtime:
         log: Log | None = None,
         page: Page | None = None,
     ) -> None:
-        self.settings = settings
         self.watch = watch
         self.closes = Closes()
         self.pool = Pool(watch, settings.max_upstream_connections, self.closes)
         self.clients = Clients(settings.client.max_connections)
-        self.upstreams = {
-            name: Upstream(name, upstream, self.pool)
-            for name, upstream in settings.upstreams.items()
-        }
-        sought = settings.admin is not None and settings.readiness != "self"
-        for upstream in self.upstreams.values():
-            members = upstream.balancer.members
-            for origin in members:
-                origin.reach.sought = sought
-            Trials(members, self.pool, watch)
+        self.upstreams: dict[str, Upstream] = {}
+        self.terms = self._made_of(settings)
+        self.terms.log = log
+        self.terms.page = page
+        self.started = trio.current_time()
+
+    def apply(self, settings: Settings) -> None:
+        """Serve new requests and new client links by these settings.
+
+        What is under way ends with what it was begun with.  An upstream of which only the origins
+        have changed keeps its links to those that stay; any other change gives it new ones.  What
+        is counted goes on by the names of the upstreams.  A gateway tells what else holds
+        (`Gateway.apply`).  Listeners and logs are not touched.
+        """
+        self.clients.limit = settings.client.max_connections
+        change.resize(self.pool, settings.max_upstream_connections)
+        before, self.terms = self.terms, self._made_of(settings)
+        self.terms.succeed(before)
+
+    def _made_of(self, settings: Settings) -> Terms:
+        """Make the upstreams and the routes of these settings, out of those there are."""
+        self.settings = settings
+        before, self.upstreams = self.upstreams, {}
+        for name, upstream in settings.upstreams.items():
+            self.upstreams[name] = self._upstream(name, upstream, before.get(name))
+        for old in before.values():
+            if old is not self.upstreams.get(old.name):
+                old.drain()
         routes = settings.routes or (Route(upstream=next(iter(self.upstreams))),)
-        self.terms = Terms(
+        terms = Terms(
             Table([(route, self.upstreams[route.upstream]) for route in routes]),
             settings.pseudonym.encode(),
             via=settings.via,
             underscores=Underscores(settings.underscore_fields),
         )
-        self.terms.traces = settings.trace
-        self.terms.log = log
-        self.terms.page = page
-        self.started = trio.current_time()
+        terms.traces = settings.trace
+        return terms
+
+    def _upstream(self, name: str, settings: UpstreamSettings, before: Upstream | None) -> Upstream:
+        """The upstream of this name: the one `before`, if it can go on."""
+        sought = self.settings.admin is not None and self.settings.readiness != "self"
+        if before is None or replace(before.settings, origins=settings.origins) != settings:
+            made = Upstream(name, settings, self.pool, self.watch, sought=sought)
+            if before is not None:
+                made.tally = before.tally
+            return made
+        before.settings = settings
+        stay = [origin.address for origin in before.balancer.members]
+        for address in settings.origins:
+            if address not in stay:
+                before.add(address, sought=sought)
+        for origin in list(before.balancer.members):
+            if origin.address not in settings.origins:
+                before.remove(origin)
+        return before
 
     @property
     def tallies(self) -> dict[str, Tally]:

@@ -60,6 +60,7 @@ class Worker:
         self._access_log = access_log
         self._page = page
         self._error_log = error_log
+        self._gateway: Gateway | None = None
         self._stop = trio.Event()
         self._stop_now = trio.Event()
 
@@ -89,7 +90,7 @@ class Worker:
     async def _serve(self, runtime: Runtime, base: trio.Nursery) -> None:
         limits = self._settings.client
         async with trio.open_nursery() as connections:
-            gateway = Gateway(runtime, connections)
+            gateway = self._gateway = Gateway(runtime, connections)
             intakes = []
             try:
                 for sock in self._sockets.clients:
@@ -125,6 +126,15 @@ class Worker:
         while True:
             await trio.sleep(SWEEP)
             interrupt_idle(runtime)
+
+    def apply(self, settings: Settings) -> None:
+        """Serve new requests and connections by these settings, on the same listeners.
+
+        What is under way ends with what it was begun with.
+        """
+        self._settings = settings
+        assert self._gateway is not None, "it serves"
+        self._gateway.apply(settings)
 
     def stop(self) -> None:
         """Drain; the second time, stop at once."""

@@ -106,3 +106,39 @@ def test_nobody_leaves_a_slow_origin_for_one_that_does_not_answer() -> None:
     members = [Member(), Member(10.0)]
     assert not Search(RoundRobin(members), members[0]).may_leave(11.0)
     assert not Search(RoundRobin(members[:1]), members[0]).may_leave(11.0)
+
+
+def picked(turn: RoundRobin[Member], count: int) -> list[Member]:
+    return [turn.pick(0.0) for _ in range(count)]
+
+
+def test_one_that_is_added_comes_after_all_others() -> None:
+    first, second, third = Member(), Member(), Member()
+    turn = RoundRobin([first])
+    assert turn.pick(0.0) is first
+    turn.add(second)
+    assert turn.only is None
+    turn.add(third)
+    assert picked(turn, 3) == [first, second, third]
+
+
+@pytest.mark.parametrize("taken", range(4))
+@pytest.mark.parametrize("gone", range(3))
+def test_nobody_else_loses_a_turn_by_a_removal(taken: int, gone: int) -> None:
+    members = [Member(), Member(), Member()]
+    turn = RoundRobin(members)
+    picked(turn, taken)
+    turn.remove(members[gone])
+    coming = [members[at % 3] for at in range(taken, taken + 3)]
+    coming.remove(members[gone])
+    assert picked(turn, 2) == coming
+
+
+def test_the_last_one_cannot_be_removed() -> None:
+    first, second = Member(), Member()
+    turn = RoundRobin([first, second])
+    turn.remove(first)
+    assert turn.only is second
+    with pytest.raises(ValueError, match="one origin"):
+        turn.remove(second)
+    assert turn.pick(0.0) is second

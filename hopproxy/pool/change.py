@@ -1,0 +1,37 @@
+"""The pool changes while it serves: an origin goes, the limit of all links is another."""
+
+from hopproxy.errors import OriginRemoved
+from hopproxy.pool.origin import Origin
+from hopproxy.pool.pool import Pool
+from hopproxy.record import CloseReason
+
+
+def drain(pool: Pool, origin: Origin) -> None:
+    """No request begins with this origin any more; take it out of its balancer first.
+
+    Its idle links close as ORIGIN_REMOVED, those in use as soon as they come free.  Requests that
+    wait for one of its links are still served.
+    """
+    origin.remove()
+    pool.ledger.shares.remove(origin)
+    pool.connector.plans.pop(origin, None)
+    for link in (*origin.idle, *origin.bound_idle):
+        pool.drop_idle(link, CloseReason.ORIGIN_REMOVED)
+
+
+def remove(pool: Pool, origin: Origin) -> None:
+    """As `drain`; requests that wait for one of its links go on to another origin."""
+    waiting = len(origin.waiters)
+    for _ in range(waiting):
+        waiter = pool.ledger.next_waiter(origin)
+        if waiter is not None:
+            waiter.fail(OriginRemoved(f"{origin.label} was removed while this request waited"))
+    drain(pool, origin)
+
+
+def resize(pool: Pool, max_total: int) -> None:
+    """Set the limit of all links.  Where there are more, idle ones go as others need room."""
+    pool.ledger.max_total = max_total
+    starved = pool.ledger.starved()
+    if isinstance(starved, Origin):
+        pool.start_dials(starved)
