@@ -31,9 +31,12 @@ class Runtime:
         self.pool = Pool(watch, settings.max_upstream_connections, self.closes)
         self.clients = Clients(settings.client.max_connections)
         self.upstreams: dict[str, Upstream] = {}
+        #: What is counted, by upstream; "" for what no route took.  Observers hold it.
+        self.tallies: dict[str, Tally] = {}
         self.terms = self._made_of(settings)
         self.terms.log = log
         self.terms.page = page
+        self._name_tallies()
         self.started = trio.current_time()
 
     def apply(self, settings: Settings) -> None:
@@ -48,6 +51,12 @@ class Runtime:
         change.resize(self.pool, settings.max_upstream_connections)
         before, self.terms = self.terms, self._made_of(settings)
         self.terms.succeed(before)
+        self._name_tallies()
+
+    def _name_tallies(self) -> None:
+        self.tallies.clear()
+        self.tallies[""] = self.terms.unrouted
+        self.tallies.update((name, upstream.tally) for name, upstream in self.upstreams.items())
 
     def _made_of(self, settings: Settings) -> Terms:
         """Make the upstreams and the routes of these settings, out of those there are."""
@@ -85,12 +94,6 @@ class Runtime:
             if origin.address not in settings.origins:
                 before.remove(origin)
         return before
-
-    @property
-    def tallies(self) -> dict[str, Tally]:
-        """What is counted, by upstream; "" for what no route took."""
-        tallies = {name: upstream.tally for name, upstream in self.upstreams.items()}
-        return {"": self.terms.unrouted, **tallies}
 
     @property
     def draining(self) -> bool:

@@ -9,12 +9,14 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from hopproxy.observe.metrics import Metrics
+from hopproxy.observe.recent import Recent
 from hopproxy.pool.origin import Origin as Member
 from hopproxy.proxy.upstream import Upstream
 from hopproxy.record import CloseReason, Hop
-from hopproxy.settings.schema import Settings
+from hopproxy.settings.schema import Route, Settings, UpstreamSettings
 from tests.links.test_trials import Served
-from tests.raw_peers import GET, OK
+from tests.raw_peers import GET, OK, get
 from tests.wire_pair import Hops
 
 REMOVED = CloseReason.ORIGIN_REMOVED
@@ -329,3 +331,33 @@ async def test_a_larger_limit_serves_who_waits_for_room(hops: Hops) -> None:
     await hops.origins[0].accept_and_answer()
     assert (await waiting.message()).body == b"ok"
     await first.send(OK)
+
+
+async def test_observers_see_upstreams_come_and_go(hops: Hops) -> None:
+    await hops.start()
+    metrics, recent = Metrics(hops.runtime, None), Recent(hops.runtime.tallies)
+    old = hops.runtime.settings
+
+    async def served() -> int:
+        client = await hops.client()
+        await client.send(get(b"/b"))
+        await hops.origins[1].accept_and_answer()
+        await client.message()
+        exposed = metrics.exposition("")[0].decode()
+        (line,) = [line for line in exposed.splitlines() if "requests_total{" in line]
+        assert 'upstream="b"' in line
+        (row,) = [row for row in recent.row()["upstreams"] if row["upstream"] == "b"]
+        assert row["statuses"] == {"200": 1}
+        recent.look()
+        return int(float(line.split(" ")[-1]))
+
+    hops.add_origin()
+    upstreams = {**old.upstreams, "b": UpstreamSettings(origins=(hops.origins[1].address,))}
+    routes = Route(upstream="b", path="/b"), Route(upstream="app")
+    with_b = changed(hops, upstreams=upstreams, routes=routes)
+    hops.worker.apply(with_b)
+    assert await served() == 1
+    hops.worker.apply(old)
+    assert 'upstream="b"' not in metrics.exposition("")[0].decode()
+    hops.worker.apply(with_b)
+    assert await served() == 1, "counted from the beginning"
