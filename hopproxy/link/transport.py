@@ -19,6 +19,14 @@ from hopproxy.record import CloseReason, Hop
 #: Receives in a row without a wait before other connections get a turn.
 TURN = 16
 
+#: What did not happen in time, for people.
+_LATE = {
+    CloseReason.HEAD_TIMEOUT: "the rest of the request's head did not come in time",
+    CloseReason.BODY_TIMEOUT: "the rest of the body did not come in time",
+    CloseReason.WRITE_TIMEOUT: "nothing more was read from the connection in time",
+    CloseReason.RESPONSE_TIMEOUT: "no response came in time",
+}
+
 
 class Owner(Protocol):
     """The link that owns a transport: called for events that no coroutine waits for."""
@@ -248,7 +256,7 @@ class Transport:
         return True
 
     def _expired(self, reason: CloseReason) -> LinkError:
-        return LinkError(self.hop, reason, f"{reason.label.replace('_', ' ')} passed")
+        return LinkError(self.hop, reason, _LATE.get(reason, f"{reason.label} passed"))
 
     def rest_until(self, deadline: float) -> None:
         """The link is idle: call `owner.on_lapsed` at `deadline`."""

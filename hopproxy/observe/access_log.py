@@ -15,6 +15,7 @@ import trio
 
 from hopproxy.observe.log_writer import LogWriter
 from hopproxy.record import CloseRecord, ExchangeRecord, Limit, Owner
+from hopproxy.settings.amounts import format_duration, format_size
 from hopproxy.settings.units import address_and_port
 
 log = logging.getLogger("hopproxy")
@@ -266,7 +267,7 @@ class AccessLog:
         if record.cause:
             words.append(f"! {record.cause}: {printable(record.detail.encode('utf-8', 'replace'))}")
             if record.passed is not None:
-                words.append("({} {:g})".format(*record.passed))
+                words.append(_bound(*record.passed))
         return " ".join(words) + "\n"
 
 
@@ -288,6 +289,16 @@ def _waits(record: ExchangeRecord) -> list[str]:
     """`queue 701.2ms`, `connect 0.4ms`: as much as there was of each."""
     found = ("queue", record.queued), ("connect", record.connecting)
     return [f"{what} {seconds * 1000:.1f}ms" for what, seconds in found if seconds]
+
+
+def _bound(limit: str, value: float) -> str:
+    """`(queue_timeout: 5s)`: a limit that was passed, as it is written in the settings."""
+    written = f"{value:g}"
+    if limit.endswith("timeout"):
+        written = format_duration(value)
+    elif limit.endswith("size"):
+        written = format_size(int(value))
+    return f"({limit}: {written})"
 
 
 def _told(close: CloseRecord, limit: Limit) -> str:

@@ -234,7 +234,7 @@ def check_request_line(head: bytes, line: bytes, *, whole: bool) -> None:
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         if whole or line:
-            raise _no_request(head, line, "this is no HTTP/1.1 request")
+            raise _no_request(head, line, "this is not an HTTP/1.1 request")
         return
     method, target, version = match.groups()
     if version is None:

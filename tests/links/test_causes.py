@@ -245,7 +245,7 @@ async def test_a_fresh_link_that_was_too_slow_was_not_idle(hops: Hops, tmp_path:
     [record] = hops.records.kept
     text = line(record, "text", tmp_path / "log")
     assert "lost:response_timeout(after 5.0s of 5s by setting)" in text
-    assert "! http_response_timeout: response timeout passed (response_timeout 5)\n" in text
+    assert "! http_response_timeout: no response came in time (response_timeout: 5s)\n" in text
     seen = told(record, tmp_path / "log")
     assert (seen["suffered"]["idle"], seen["suffered"]["age"]) == (0.0, 5.0)
     assert seen["passed"] == {"limit": "response_timeout", "value": 5.0}
@@ -348,7 +348,7 @@ async def test_a_limit_is_told_with_its_value_in_both_logs(hops: Hops, tmp_path:
     await hops.quiet()
     [record] = hops.records.kept
     text = line(record, "text", tmp_path / "log")
-    assert "the body is larger than max_body_size (max_body_size 5)\n" in text
+    assert "the body is larger than max_body_size (max_body_size: 5B)\n" in text
     seen = told(record, tmp_path / "log")
     assert seen["passed"] == {"limit": "max_body_size", "value": 5}
 

@@ -119,8 +119,13 @@ class Answer(BaseHTTPRequestHandler):
         """Be quiet."""
 
 
+ROUTES = "[{upstream: gone, path: /gone}, {upstream: shop}]"
+
+
 @contextmanager
-def faulty(directory: Path, pool: str = "{}") -> Iterator[tuple[Faulty, str, str]]:
+def faulty(
+    directory: Path, pool: str = "{}", routes: str = ROUTES
+) -> Iterator[tuple[Faulty, str, str]]:
     """(the origin, the site's URL, the page's URL)."""
     site, admin = free_port(), free_port()
     file = directory / "hopproxy.yaml"
@@ -134,7 +139,7 @@ def faulty(directory: Path, pool: str = "{}") -> Iterator[tuple[Faulty, str, str
             "upstreams:\n"
             f"  shop: {{origins: [http://127.0.0.1:{origin.server_port}], pool: {pool}}}\n"
             f"  gone: {{origins: [http://127.0.0.1:{refusing.getsockname()[1]}]}}\n"
-            "routes: [{upstream: gone, path: /gone}, {upstream: shop}]\n"
+            f"routes: {routes}\n"
         )
         try:
             with hopproxy("run", "--config", str(file), until="listening"):
@@ -232,3 +237,26 @@ def test_refused_requests_are_told_and_are_no_alarm(browser: Browser, tmp_path: 
         browser.wait_for("#minute", "http_request_error 3")
         assert browser.text("#state") == "serving"
         assert "3\nfailed" in browser.text("#tiles")
+
+
+def test_requests_that_no_route_takes_are_no_alarm(browser: Browser, tmp_path: Path) -> None:
+    """Whoever scans the internet asks for names that nobody serves."""
+    with faulty(tmp_path, routes="[{host: shop.test, upstream: shop}]") as (_, url, page):
+        for _ in range(3):
+            assert get(url)[0] == 404
+        browser.open(page)
+        browser.wait_for("#minute", "destination_not_found 3")
+        assert browser.text("#state") == "serving"
+
+
+def test_one_request_that_waits_is_told_as_one(browser: Browser, tmp_path: Path) -> None:
+    pool = "{max_connections: 1, queue: 9, queue_timeout: 20s}"
+    with faulty(tmp_path, pool) as (origin, url, page):
+        browser.open(page)
+        asking = [threading.Thread(target=get, args=(url, "/hold")) for _ in range(2)]
+        for thread in asking:
+            thread.start()
+        browser.wait_for("#tiles", "1 request waiting")
+        origin.released.set()
+        for thread in asking:
+            thread.join()

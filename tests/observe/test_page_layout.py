@@ -74,6 +74,22 @@ return [rows.length, document.querySelectorAll(".row.idle .limit i").length, fau
 """
 
 
+#: Ends of lines at which there is no dot.
+LOST_ENDS = """
+const dots = [...document.querySelectorAll(".row .dot")].map(e => e.getBoundingClientRect());
+const frame = document.querySelector("#hops").getBoundingClientRect(), lost = [];
+const paths = [...document.querySelectorAll(".hops path")];
+if (!paths.length) lost.push("no line is drawn");
+for (const path of paths)
+  for (const at of [0, path.getTotalLength()]) {
+    const end = path.getPointAtLength(at), x = end.x + frame.left, y = end.y + frame.top;
+    if (!dots.some(d => Math.abs(x - (d.left + d.right) / 2) < 6
+                     && Math.abs(y - (d.top + d.bottom) / 2) < 2)) lost.push([x, y]);
+  }
+return lost;
+"""
+
+
 @pytest.fixture(scope="module")
 def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page's URL; it shows a busy worker."""
@@ -100,6 +116,17 @@ def test_nothing_leaves_its_card_overlaps_or_is_cut(
     assert faults == []
     ground: Any = browser.run("return getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(20, 23, 27)" if dark else "rgb(246, 246, 243)")
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_lines_join_the_dots_as_soon_as_the_window_has_another_width(
+    browser: Browser, page: str, width: int
+) -> None:
+    browser.size(1100, 1000)
+    browser.run("window.fetch = () => new Promise(() => {});")  # no new look
+    browser.size(width, 1000)
+    lost = browser.run(LOST_ENDS)
+    assert lost == []
 
 
 def test_the_check_sees_a_row_that_runs_out_of_its_card(

@@ -248,7 +248,7 @@ def test_a_model_changes_nothing(raw: bytes, number: int) -> None:
     ("raw", "detail"),
     [
         (b"GET / HTTP/1.1\r\nHost: a\r\nno colon", "a field line without a colon"),
-        (b"G(T / HTTP/1.1\r\nHost: a", "this is no HTTP/1.1 request"),
+        (b"G(T / HTTP/1.1\r\nHost: a", "this is not an HTTP/1.1 request"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX:y\r\nhost: a", "Found multiple Host: headers"),
     ],
 )
