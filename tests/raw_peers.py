@@ -59,6 +59,10 @@ class Peer:
         while rest:
             rest = rest[await self.sock.send(rest) :]
 
+    def send_at_once(self, data: bytes) -> None:
+        """Send without a checkpoint: what else is done so comes in the same batch of events."""
+        assert os.write(self.sock.fileno(), data) == len(data)
+
     async def until(self, mark: bytes) -> bytes:
         """Everything up to and with `mark`; EOFError when the connection ends first."""
         while mark not in self._buffer:

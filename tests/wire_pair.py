@@ -157,11 +157,20 @@ class Hops:
         await sock.connect(self._target)
         return peer
 
-    async def asked(self, request: bytes = GET, origin: int = 0) -> tuple[Peer, Peer]:
-        """A new client whose request has reached this origin on a new link."""
-        client = await self.client()
-        await client.send(request)
-        upstream = await self.origins[origin].accept()
+    async def asked(
+        self, request: bytes = GET, origin: int = 0, *, reused: bool = False
+    ) -> tuple[Peer, Peer]:
+        """A client whose request has reached this origin on a new link.
+
+        With `reused` both links have one good exchange behind them, and the origin is the first.
+        """
+        if reused:
+            client, upstream = await self.pair()
+            await client.send(request)
+        else:
+            client = await self.client()
+            await client.send(request)
+            upstream = await self.origins[origin].accept()
         await upstream.message()
         return client, upstream
 

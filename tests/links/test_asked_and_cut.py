@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import socket
 
 import pytest
@@ -17,11 +16,6 @@ from tests.raw_peers import GET, OK, Origin, Peer
 from tests.wire_pair import Hops, tasks
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
-
-
-def at_once(peer: Peer, data: bytes) -> None:
-    """Send without a checkpoint: what else follows so comes in the same batch of events."""
-    assert os.write(peer.sock.fileno(), data) == len(data)
 
 
 def connected_at_once(hops: Hops) -> Peer:
@@ -53,7 +47,7 @@ async def test_a_link_whose_request_has_come_is_not_idle_and_makes_no_room(hops:
     second = await hops.client()
     await hops.quiet()
     third = connected_at_once(hops)  # and in the same batch of events the longest idle one asks
-    at_once(first, GET)
+    first.send_at_once(GET)
     await upstream.message()
     await upstream.send(OK)
     assert (await first.message()).body == b"ok"
@@ -66,7 +60,7 @@ async def test_who_comes_with_a_request_makes_no_room_for_who_comes_behind(hops:
     busy, upstream = await hops.asked()
     clients = [connected_at_once(hops) for _ in range(4)]
     for client in clients:
-        at_once(client, GET)
+        client.send_at_once(GET)
     statuses = []
 
     async def read(client: Peer) -> None:
@@ -107,7 +101,7 @@ async def test_an_exchange_that_is_cut_is_on_record(hops: Hops, reused: bool, cu
 async def test_a_request_that_comes_as_the_drain_begins_is_answered(hops: Hops) -> None:
     await hops.start()
     client, upstream = await hops.pair()
-    at_once(client, GET)  # after the last look at the sockets
+    client.send_at_once(GET)  # after the last look at the sockets
     hops.runtime.drain()
     interrupt_idle(hops.runtime)
     await upstream.message()

@@ -147,7 +147,7 @@ async def post_with_its_body_on_its_way(hops: Hops, victim: Victim) -> None:
             assert (await client.message()).body == b"ok"
 
 
-#: A body that is still on its way needs the link's task.
+#: A body that is still on its way is sent by a coroutine of its own.
 POST_BEGUN = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nh"
 
 

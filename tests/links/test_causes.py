@@ -384,7 +384,7 @@ async def test_requests_over_one_link_tell_how_long_they_waited_for_it(
     assert shown['hopproxy_connect_seconds_count{upstream="app"}'] == 0
 
 
-@pytest.mark.parametrize("pieces", [[GET], [POST, b"123456789"]], ids=["lane", "task"])
+@pytest.mark.parametrize("pieces", [[GET], [POST, b"123456789"]], ids=["GET", "POST in pieces"])
 async def test_a_request_tells_how_long_its_connection_took(
     hops: Hops, tmp_path: Path, pieces: list[bytes]
 ) -> None:

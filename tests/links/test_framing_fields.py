@@ -233,3 +233,44 @@ async def test_an_expectation_in_a_list_is_one(hops: Hops, odd: bytes) -> None:
     assert await upstream.exactly(5) == b"hello"
     await upstream.send(OK)
     assert (await client.message()).status == 200
+
+
+@pytest.mark.parametrize("reused", [False, True], ids=["new link", "reused link"])
+async def test_a_body_broken_where_it_begins_is_a_502(hops: Hops, reused: bool) -> None:
+    await hops.start()
+    client, upstream = await hops.asked(reused=reused)
+    await upstream.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfour\r\nzz\r\n")
+    assert (await client.message()).status == 502
+    assert await upstream.rest() == b""
+    assert hops.closes(Hop.UPSTREAM) == [CloseReason.BAD_RESPONSE]
+    assert (await hops.anew(client)).body == b"ok"
+
+
+@pytest.mark.parametrize("reused", [False, True], ids=["new link", "reused link"])
+@pytest.mark.parametrize("line", [b"Transfer-Encoding: chunked", b"Content-Length: 5"])
+async def test_a_204_that_announces_content_does_not_keep_its_link(
+    hops: Hops, reused: bool, line: bytes
+) -> None:
+    await hops.start()
+    client, upstream = await hops.asked(reused=reused)
+    await upstream.send(b"HTTP/1.1 204 No Content\r\n" + line + b"\r\n\r\n")
+    answer = await client.message(bodiless=True)
+    assert answer.status == 204
+    assert not answer.values(b"transfer-encoding") + answer.values(b"content-length")
+    assert await upstream.rest() == b""
+    assert hops.closes(Hop.UPSTREAM) == [CloseReason.BAD_RESPONSE]
+    assert (await hops.anew(client)).body == b"ok"
+
+
+async def test_an_old_client_is_sent_no_continue_and_its_expectation_goes_no_further(
+    hops: Hops,
+) -> None:
+    await hops.start()
+    request = b"POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    client = await hops.client()
+    await client.send(request + b"hi")
+    upstream = await hops.origins[0].accept()
+    message = await upstream.message()
+    assert (message.values(b"expect"), message.body) == ([], b"hi")
+    await upstream.send(OK)
+    assert (await client.message()).status == 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -105,8 +104,8 @@ async def test_an_idle_link_that_its_origin_closes_serves_nobody(hops: Hops) -> 
 async def test_unasked_bytes_that_came_with_a_request_are_not_its_answer(hops: Hops) -> None:
     origin = await hops.start()
     client, upstream = await hops.pair()
-    os.write(client.sock.fileno(), GET)  # no checkpoint between the two: one look sees both
-    os.write(upstream.sock.fileno(), b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+    client.send_at_once(GET)  # no checkpoint between the two: one look sees both
+    upstream.send_at_once(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
     with trio.fail_after(1):
         await origin.accept_and_answer()
         assert (await client.message()).body == b"ok"

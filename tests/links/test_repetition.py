@@ -188,3 +188,22 @@ async def test_a_client_that_leaves_during_its_first_dial_leaves_the_link_to_oth
     assert upstream.pending() == b""
     other = await hops.client()
     assert (await hops.again(other, upstream)).body == b"ok"
+
+
+async def test_a_link_that_never_served_and_dies_under_a_get_is_repeated(hops: Hops) -> None:
+    origin = hops.add_origin(backlog=0)
+    await hops.start()
+    async with origin.full():
+        leaver = await hops.client()
+        await leaver.send(GET)
+        await hops.quiet()
+        leaver.close()
+        await hops.quiet()
+    upstream = await origin.accept()
+    await trio.sleep(1)
+    client = await hops.client()
+    await client.send(GET)
+    await upstream.message()
+    upstream.close()
+    await origin.accept_and_answer()
+    assert (await client.message()).body == b"ok"

@@ -12,7 +12,7 @@ from hopproxy.pool.origin import Origin as Member
 from hopproxy.record import Hop
 from hopproxy.settings.schema import Admin, Pool, UpstreamSettings
 from hopproxy.settings.units import Bind
-from tests.links.test_reviewed_dials import Dials
+from tests.links.test_unreachable_origins import Dials
 from tests.raw_peers import GET, OK, Origin, Peer
 from tests.wire_pair import Hops
 

@@ -1,4 +1,4 @@
-"""A request without a task, whose link has to be dialled: served, failed, left, cut."""
+"""A request whose link has to be dialled: served, failed, left, cut."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def test_a_dial_that_comes_to_nothing_is_answered(hops: Hops) -> None:
     origin = await hops.start()
     origin.close()
     client = await hops.client()
-    for _ in range(2):  # without a task, and in it
+    for _ in range(2):
         await client.send(GET)
         answer = await client.message()
         assert (answer.status, answer.values(b"connection")) == (502, [])

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from hopproxy.observe import log_writer as outlet_module
 from hopproxy.observe.log_writer import BOUND, LogWriter
 
 
@@ -93,7 +92,7 @@ def test_a_reader_that_is_gone_costs_lines_only(pipe: Pipe) -> None:
 
 
 def test_the_farewell_is_short(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outlet_module, "FAREWELL", 0.05)
+    monkeypatch.setattr("hopproxy.observe.log_writer.FAREWELL", 0.05)
     log_writer = LogWriter(pipe.writer, "log")
     log_writer.add(line(1) * 100, 100)
     log_writer.finish()
@@ -118,7 +117,7 @@ def test_after_a_torn_line_the_next_begins_anew(
     log_writer = LogWriter(pipe.writer, "log")
     log_writer.add(b"b" * 10_000 + b"\n", 1)
     log_writer.write()  # a page of it
-    monkeypatch.setattr(outlet_module, "FAREWELL", 0.0)
+    monkeypatch.setattr("hopproxy.observe.log_writer.FAREWELL", 0.0)
     log_writer.finish()
     assert log_writer.dropped == 1
     pipe.read()

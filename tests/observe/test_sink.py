@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from hopproxy.observe import log_writer as outlet_module
 from hopproxy.observe import sink as sink_module
 from hopproxy.observe.log_writer import LogWriter
 from hopproxy.observe.sink import Sink, open_sink
@@ -64,7 +63,7 @@ def test_what_cannot_be_reopened_and_is_full_does_not_block(
 def test_the_farewell_counts_what_a_thread_could_not_write(
     pipe: Pipe, cannot_reopen: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outlet_module, "FAREWELL", 0.2)
+    monkeypatch.setattr("hopproxy.observe.log_writer.FAREWELL", 0.2)
     log_writer = LogWriter(pipe.writer, "log")
     log_writer.add(line(1) * 20, 20)
     log_writer.write()
@@ -76,7 +75,7 @@ def test_the_farewell_counts_what_a_thread_could_not_write(
 def test_a_reader_that_is_gone_ends_no_thread(
     pipe: Pipe, cannot_reopen: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outlet_module, "FAREWELL", 20.0)
+    monkeypatch.setattr("hopproxy.observe.log_writer.FAREWELL", 20.0)
     begun = time.monotonic()
     log_writer = LogWriter(pipe.writer, "log")
     os.close(pipe.reader)

@@ -22,7 +22,7 @@ from tests.raw_peers import Origin, Peer
 from tests.wire_pair import Hops
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-#: Its body comes apart, so that it takes the client link's task.
+#: Its body comes apart: it is sent by a coroutine of its own.
 PUT = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 140\r\n\r\n"
 BODY = b"hello, " * 20
@@ -106,7 +106,7 @@ def known(hops: Hops, index: int = 0) -> bool:
     return bool(row["learned"]["acknowledged_at_once"])
 
 
-@pytest.mark.parametrize("request_", [GET, PUT], ids=["from events", "by a task"])
+@pytest.mark.parametrize("request_", [GET, PUT], ids=["GET", "PUT in pieces"])
 async def test_a_second_piece_does_not_wait_for_our_ack(
     nursery: trio.Nursery, hops: Hops, acknowledged: Counter[int], request_: bytes
 ) -> None:

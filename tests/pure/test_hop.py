@@ -255,3 +255,15 @@ def test_connection_names_trailers_too() -> None:
     assert end_to_end_trailers(lines, get(b"Connection: X-OWN, close").options) == lines[:1]
     assert end_to_end_trailers(lines, get().options) == lines
     assert end_to_end_trailers([], get(b"Connection: X-Own").options) == []
+
+
+@pytest.mark.parametrize("line", [b"Expect: 100-continue", b"expect:100-Continue"])
+@pytest.mark.parametrize(("minor", "passes"), [(b"0", False), (b"1", True)])
+@pytest.mark.parametrize("underscores", list(Underscores))
+def test_an_expectation_of_http10_has_no_meaning(
+    line: bytes, minor: bytes, passes: bool, underscores: Underscores
+) -> None:
+    head = get(line, b"Content-Length: 2", b"A: 1", start=b"POST / HTTP/1." + minor)
+    lines = request_for_upstream(head, b"", b"Via: x\r\n", underscores).lower().split(b"\r\n")
+    assert any(one.startswith(b"expect") for one in lines) is passes
+    assert {b"a: 1", b"content-length: 2"} <= set(lines)

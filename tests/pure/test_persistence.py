@@ -13,6 +13,7 @@ from hopproxy.rules.persistence import (
 from tests.pure.search import answer, get
 
 SIZED = b"Content-Length: 5"
+NO_CONTENT = b"HTTP/1.1 204 No Content"
 
 
 @pytest.mark.parametrize(
@@ -130,3 +131,30 @@ def test_without_a_hint_there_is_none() -> None:
 def test_a_date_is_noticed(line: bytes) -> None:
     assert answer(line, SIZED).dated
     assert not answer(SIZED, b"X-Date: now").dated
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"Transfer-Encoding: chunked"],
+        [b"Content-Length: 5"],
+        [b"Content-Length: 50"],
+        [b"content-length: 005"],
+        [b"Connection: keep-alive", b"Content-Length: 5"],
+        [b"Connection: close", b"Content-Length: 5"],
+    ],
+)
+def test_a_204_that_announces_content_ends_the_link(lines: list[bytes]) -> None:
+    assert answer(*lines, start=NO_CONTENT).ending is CloseReason.BAD_RESPONSE
+
+
+@pytest.mark.parametrize("line", [b"Content-Length: 0", b"Content-Length: 00", b"Date: x", b"A: 5"])
+def test_a_204_that_announces_none_keeps_it(line: bytes) -> None:
+    assert answer(line, start=NO_CONTENT).ending is None
+
+
+@pytest.mark.parametrize(
+    ("start", "method"), [(b"HTTP/1.1 304 Not Modified", b"GET"), (b"HTTP/1.1 200 OK", b"HEAD")]
+)
+def test_what_another_answer_would_have_had_is_no_announcement(start: bytes, method: bytes) -> None:
+    assert answer(b"Content-Length: 5", start=start, method=method).ending is None
