@@ -23,11 +23,15 @@ PURE = $(shell sed -n 's/^| [123] [^|]*|\([^|]*\)|.*/\1/p' hopproxy/DESIGN.md \
 # What a search or a soak takes when nothing else is said.
 SEED ?= 1
 
-.PHONY: help run test check lint coverage bench fuzz soak reference clean
+# Where requests are served: tested with each driver (tests/drivers.py).
+SERVED = tests/conformance tests/links tests/learn tests/faults tests/peers
+
+.PHONY: help run test drivers check lint coverage bench fuzz soak reference clean
 
 help:
 	@sed -n '3,4p;6,7p' Makefile | sed 's/^# *//'
 	@echo 'make check   checks style, types, all tests and coverage, as .ci/run does'
+	@echo 'make drivers   runs the tests that serve requests with each driver of connections'
 	@echo 'make bench   measures hopproxy and other proxies; ONLY=plain,one ROUNDS=5 SECONDS=3'
 	@echo 'make fuzz    searches both wires for bytes that two parsers read differently; SECONDS=600 SEED=1'
 	@echo 'make soak    runs a real process while both ends fail at random; MINUTES=10 SEED=1'
@@ -39,7 +43,12 @@ run: $(VENV)/.runs
 test: $(VENV)/.tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: lint test coverage
+# `make test` has connections stepped by events; here tasks drive them, or take them over midway.
+drivers: $(VENV)/.tests
+	HOPPROXY_TEST_DRIVER=tasks $(BIN)/python -m pytest -q -n 2 --dist loadfile -m exchanges $(SERVED)
+	HOPPROXY_TEST_DRIVER=mixed $(BIN)/python -m pytest -q -n 2 --dist loadfile -m exchanges $(SERVED)
+
+check: lint test drivers coverage
 
 lint: $(VENV)/.tests
 	$(BIN)/ruff check .

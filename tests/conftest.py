@@ -21,6 +21,18 @@ MISSING = "missing:"
 SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
+#: Who asks for one of these has requests served by hopproxy.
+SERVING = {"hops", "tcp_hops", "proxy_for"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that `make drivers` runs with each driver; others may mark themselves."""
+    for item in items:
+        if not SERVING.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("exchanges")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Alone or among others, a test moves its connections into tasks at the same moments."""
     drivers.choose_by(item.nodeid)

@@ -36,6 +36,16 @@ def test_full_coverage_is_asked_of_every_pure_room() -> None:
     assert set(said.strip().split(",")) == pure
 
 
+@pytest.mark.parametrize("driver", ["tasks", "mixed"])
+def test_check_runs_the_tests_that_serve_requests_with_each_driver(driver: str) -> None:
+    planned = [needs("make"), "--dry-run", "check"]
+    said = subprocess.run(planned, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (run,) = [line for line in said.splitlines() if f"HOPPROXY_TEST_DRIVER={driver}" in line]
+    folders = run.partition(" -m exchanges ")[2].split()
+    assert {"tests/conformance", "tests/links"} <= set(folders)
+    assert all((ROOT / folder).is_dir() for folder in folders)
+
+
 def _skipped(reason: str) -> pytest.TestReport:
     where = ("file.py", 1, f"Skipped: {reason}")
     return pytest.TestReport("x", ("file.py", 1, "x"), {}, "skipped", where, "call")

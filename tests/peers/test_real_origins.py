@@ -28,6 +28,7 @@ def curl(*arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.exchanges
 def test_client_close_of_curl_leaves_the_upstream_socket_pooled(tmp_path: Path) -> None:
     with origin("nginx", tmp_path) as server, sidecar(server.port, tmp_path) as proxy:
         url = f"http://127.0.0.1:{proxy.port}/"
@@ -37,6 +38,7 @@ def test_client_close_of_curl_leaves_the_upstream_socket_pooled(tmp_path: Path) 
         assert "connection: close" in head.lower()
 
 
+@pytest.mark.exchanges
 def test_origin_close_leaves_the_link_of_curl_open(tmp_path: Path) -> None:
     with origin("nginx", tmp_path) as server, sidecar(server.port, tmp_path) as proxy:
         url = f"http://127.0.0.1:{proxy.port}/close"

@@ -12,6 +12,8 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import pytest
+
 from tests.peers.servers import ROOT, sidecar
 
 KILLS = 3
@@ -97,6 +99,7 @@ def call_through_kills(port: int, origin: Mortal) -> list[Caller]:
     return callers
 
 
+@pytest.mark.exchanges
 def test_killed_origin_costs_no_get_and_repeats_no_post(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         origin = Mortal(listener, tmp_path / "requests")
