@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from hopproxy.settings.units import OriginAddress
+from tests.conformance import strict
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 2\r\n\r\nok"
@@ -26,15 +27,14 @@ def get(path: bytes) -> bytes:
 
 
 class Message:
-    """One message as it stood on the wire; `body` without its framing."""
+    """One message as it stood on the wire, in bytes; `body` without its framing."""
 
-    def __init__(self, head: bytes, body: bytes) -> None:
-        self.start, *lines = head.split(b"\r\n")
+    def __init__(self, seen: strict.Message) -> None:
+        self.start = seen.raw_head.partition(b"\r\n")[0]
         self.fields = [
-            (name.lower(), value.strip())
-            for name, _, value in (line.partition(b":") for line in lines)
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in seen.fields
         ]
-        self.body = body
+        self.body = seen.body
 
     @property
     def status(self) -> int:
@@ -51,7 +51,7 @@ class Peer:
 
     def __init__(self, sock: trio.socket.SocketType) -> None:
         self.sock = sock
-        self._buffer = b""
+        self.unread = b""
 
     async def send(self, data: bytes) -> None:
         """Send all of it, waiting where the gateway holds us back."""
@@ -65,16 +65,16 @@ class Peer:
 
     async def until(self, mark: bytes) -> bytes:
         """Everything up to and with `mark`; EOFError when the connection ends first."""
-        while mark not in self._buffer:
-            await self._more()
-        found, _, self._buffer = self._buffer.partition(mark)
+        while mark not in self.unread:
+            await self.more()
+        found, _, self.unread = self.unread.partition(mark)
         return found + mark
 
     async def exactly(self, count: int) -> bytes:
         """So many bytes."""
-        while len(self._buffer) < count:
-            await self._more()
-        found, self._buffer = self._buffer[:count], self._buffer[count:]
+        while len(self.unread) < count:
+            await self.more()
+        found, self.unread = self.unread[:count], self.unread[count:]
         return found
 
     async def gone(self) -> None:
@@ -85,44 +85,51 @@ class Peer:
     async def rest(self) -> bytes:
         """Everything up to FIN.  A reset is raised as ConnectionError."""
         while data := await self.sock.recv(65536):
-            self._buffer += data
-        found, self._buffer = self._buffer, b""
+            self.unread += data
+        found, self.unread = self.unread, b""
         return found
 
-    async def _more(self) -> None:
+    async def more(self) -> None:
+        """Receive once; EOFError at the end of the connection."""
         data = await self.sock.recv(65536)
         if not data:
-            raise EOFError(self._buffer)
-        self._buffer += data
+            raise EOFError(self.unread)
+        self.unread += data
 
     async def message(self, *, bodiless: bool = False) -> Message:
-        """The next request or response; `bodiless` for the answer to HEAD."""
-        head = (await self.until(b"\r\n\r\n"))[:-4]
-        message = Message(head, b"")
-        if bodiless:
-            return message
-        if message.values(b"transfer-encoding"):
-            message.body = await self._chunks()
-        elif lengths := message.values(b"content-length"):
-            message.body = await self.exactly(int(lengths[0]))
-        return message
+        """The next request or response; `bodiless` for the answer to HEAD.
 
-    async def _chunks(self) -> bytes:
-        body = b""
-        while size := int(await self.until(b"\r\n"), 16):
-            body += await self.exactly(size)
-            assert await self.exactly(2) == b"\r\n"
-        await self.until(b"\r\n")
-        return body
+        Malformed where a strict reader does not take it.
+        """
+        return Message(await self._read(strict.message_reader("HEAD" if bodiless else "GET")))
+
+    async def body_of(self, head: bytes) -> bytes:
+        """The body that follows this head, which has been read with its empty line."""
+        return (await self._read(strict.body_reader(strict.parse_head(head)))).body
+
+    async def _read(self, reader: strict.Reader) -> strict.Message:
+        """Give a reader what it needs."""
+        try:
+            need = next(reader)
+            while True:
+                if need is None:
+                    need = reader.send(await self.rest())
+                elif isinstance(need, int):
+                    need = reader.send(await self.exactly(need))
+                else:
+                    need = reader.send(await self.until(need))
+        except StopIteration as end:
+            message: strict.Message = end.value
+            return message
 
     def pending(self) -> bytes:
         """What has arrived and was not read, without waiting."""
         try:
             raw = socket.socket(fileno=os.dup(self.sock.fileno()))
             with raw:
-                return self._buffer + raw.recv(1 << 20, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+                return self.unread + raw.recv(1 << 20, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return self._buffer
+            return self.unread
 
     def finish(self) -> None:
         """Send FIN; reading goes on."""

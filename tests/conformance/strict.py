@@ -2,11 +2,15 @@
 
 It shares no code with hopproxy. What a proxy sends must pass it on both wires, so a bare LF, a
 fold, a second Content-Length or a chunk extension that leaked through is `Malformed` here.
+
+A reader is a generator: it yields what it needs next, and knows neither sockets nor trio. So the
+raw peers of tests/links read with it as those of the conformance cases do.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -110,22 +114,23 @@ def parse_fields(lines: list[bytes]) -> Fields:
     return tuple(fields)
 
 
-def read_head(source: Source) -> Message:
+#: What a reader needs: bytes up to and with a marker, so many bytes, or (None) all to the end.
+Need = bytes | int | None
+Reader = Generator[Need, bytes, Message]
+
+
+def head_reader() -> Reader:
     """Read up to and with the empty line that ends a head."""
-    return parse_head(source.read_until(b"\r\n\r\n"))
+    return parse_head((yield b"\r\n\r\n"))
 
 
-def read_request(source: Source) -> Message:
-    """Read one request with its body."""
-    return read_body(source, read_head(source), "")
+def message_reader(to: str = "") -> Reader:
+    """Read a request, or a response to a request of method `to`, each with its body."""
+    head = yield from head_reader()
+    return (yield from body_reader(head, to))
 
 
-def read_response(source: Source, to: str) -> Message:
-    """Read one response, interim or final, to a request with method `to`."""
-    return read_body(source, read_head(source), to)
-
-
-def read_body(source: Source, head: Message, to: str) -> Message:
+def body_reader(head: Message, to: str = "") -> Reader:
     """Read the body that follows `head`, by the one framing that it declares (RFC 9112 6.3)."""
     codings, lengths = head.values("transfer-encoding"), head.values("content-length")
     if codings and lengths:
@@ -139,31 +144,66 @@ def read_body(source: Source, head: Message, to: str) -> Message:
     if not head.is_request and (to == "HEAD" or head.status < 200 or head.status in (204, 304)):
         return head
     if codings:
-        return read_chunked(source, head)
+        return (yield from _chunked_reader(head))
     if lengths:
-        return _with(head, body=source.read_exactly(int(lengths[0])))
-    return head if head.is_request else _with(head, body=source.read_to_end())
+        return _with(head, body=(yield int(lengths[0])))
+    return head if head.is_request else _with(head, body=(yield None))
 
 
-def read_chunked(source: Source, head: Message) -> Message:
+def _chunked_reader(head: Message) -> Reader:
     """Read a chunked body and its trailers; a chunk extension is Malformed (RFC 9112 7.1)."""
     chunks = []
-    while size := read_chunk_size(source):
-        chunks.append(source.read_exactly(size))
-        if (end := source.read_exactly(2)) != b"\r\n":
+    while size := parse_chunk_size((yield b"\r\n")):
+        chunks.append((yield size))
+        if (end := (yield 2)) != b"\r\n":
             raise Malformed(f"chunk ends with {end!r}")
     lines = []
-    while line := source.read_until(b"\r\n")[:-2]:
+    while line := (yield b"\r\n")[:-2]:
         lines.append(line)
     return _with(head, body=b"".join(chunks), trailers=parse_fields(lines), chunks=tuple(chunks))
 
 
-def read_chunk_size(source: Source) -> int:
-    """Read one chunk-size line."""
-    line = source.read_until(b"\r\n")[:-2]
-    if CHUNK_SIZE.fullmatch(line) is None:
-        raise Malformed(f"chunk size line {line!r}")
+def parse_chunk_size(line: bytes) -> int:
+    """Read a chunk-size line, with its CRLF."""
+    if CHUNK_SIZE.fullmatch(line[:-2]) is None:
+        raise Malformed(f"chunk size line {line[:-2]!r}")
     return int(line, 16)
+
+
+def read(source: Source, reader: Reader) -> Message:
+    """Give a reader what it needs, from a source that waits for it."""
+    try:
+        need = next(reader)
+        while True:
+            if need is None:
+                need = reader.send(source.read_to_end())
+            elif isinstance(need, int):
+                need = reader.send(source.read_exactly(need))
+            else:
+                need = reader.send(source.read_until(need))
+    except StopIteration as end:
+        message: Message = end.value
+        return message
+
+
+def read_head(source: Source) -> Message:
+    """Read one head."""
+    return read(source, head_reader())
+
+
+def read_body(source: Source, head: Message, to: str) -> Message:
+    """Read the body that follows `head`."""
+    return read(source, body_reader(head, to))
+
+
+def read_request(source: Source) -> Message:
+    """Read one request with its body."""
+    return read(source, message_reader())
+
+
+def read_response(source: Source, to: str) -> Message:
+    """Read one response, interim or final, to a request with method `to`."""
+    return read(source, message_reader(to))
 
 
 def _with(

@@ -218,10 +218,10 @@ async def _slow_reader(crowd: Crowd, chance: random.Random) -> None:
     try:
         await peer.send(b"GET /none/%d/%d HTTP/1.1\r\nHost: a\r\n\r\n" % (number, size))
         crowd.asked["none"] += 1
-        await peer._more()
-        while len(peer._buffer) < size and peer._buffer.startswith(b"HTTP/1.1 200 "):
+        await peer.more()
+        while len(peer.unread) < size and peer.unread.startswith(b"HTTP/1.1 200 "):
             await trio.sleep(0.02)  # the head makes up for the last sip
-            await peer._more()
+            await peer.more()
         await crowd.check(peer, "none", (number, size), began, method=b"GET")
     finally:
         peer.close()

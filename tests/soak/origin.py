@@ -87,14 +87,7 @@ class Origin:
         return True
 
     async def _take_body(self, peer: Peer, head: bytes, number: int) -> None:
-        lower = head.lower()
-        if b"\r\ntransfer-encoding: chunked" in lower:
-            body = await peer._chunks()
-        else:
-            at = lower.find(b"\r\ncontent-length: ")
-            if at < 0:
-                return
-            body = await peer.exactly(int(lower[at + 18 :].split(b"\r\n")[0]))
+        body = await peer.body_of(head)
         if body != content(number, len(body)):
             self.wrong_uploads.append(f"upload {number}: {len(body)} bytes, not those sent")
 
@@ -167,7 +160,7 @@ class Origin:
     async def _hears_more(self, peer: Peer, within: float) -> bool:
         """Whether another request begins in this time."""
         with trio.move_on_after(within):
-            await peer._more()
+            await peer.more()
             return True
         return False
 
