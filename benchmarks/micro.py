@@ -71,7 +71,7 @@ def read_unique() -> Step:
 
 
 def read_h11() -> Step:
-    """Read a browser's request that only the h11 lane takes."""
+    """Read a browser's request that is left to h11."""
     return lambda: http1.read_request(ODD_REQUEST, LIMITS)
 
 
@@ -81,7 +81,7 @@ def read_response() -> Step:
 
 
 def read_response_h11() -> Step:
-    """Read a response that only the h11 lane takes."""
+    """Read a response that is left to h11."""
     return lambda: http1.read_response(ODD_RESPONSE, b"GET")
 
 

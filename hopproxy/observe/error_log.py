@@ -24,12 +24,12 @@ class ErrorLog(io.TextIOBase):
         self._line = ""
         self._told = 0
         self._fd = fd
-        self._outlet = LogWriter(fd, "standard error", _in_its_turn)
+        self._writer = LogWriter(fd, "standard error", _in_its_turn)
 
     @property
     def dropped(self) -> int:
         """Lines that were never written."""
-        return self._outlet.dropped
+        return self._writer.dropped
 
     def writable(self) -> bool:
         """It is written to."""
@@ -44,7 +44,7 @@ class ErrorLog(io.TextIOBase):
         with self._lock:
             *lines, self._line = (self._line + text).split("\n")
             for line in lines:
-                self._outlet.add(f"{line}\n".encode("utf-8", "backslashreplace"), 1)
+                self._writer.add(f"{line}\n".encode("utf-8", "backslashreplace"), 1)
             if lines:
                 self._send()
         return len(text)
@@ -53,7 +53,7 @@ class ErrorLog(io.TextIOBase):
         """Write on every 100 ms what was not taken at once, until cancelled."""
         while True:
             await trio.sleep(INTERVAL)
-            if self._outlet.is_waiting:
+            if self._writer.is_waiting:
                 with self._lock:
                     self._send()
 
@@ -62,15 +62,15 @@ class ErrorLog(io.TextIOBase):
         with self._lock:
             if self._line:
                 self.write("\n")
-            self._outlet.finish()
+            self._writer.finish()
 
     def _send(self) -> None:
-        lost = self._outlet.dropped
-        if self._outlet.write() and lost > self._told:  # it is read again
+        lost = self._writer.dropped
+        if self._writer.write() and lost > self._told:  # it is read again
             self._told = lost
             note = f"hopproxy: standard error: {lost} lines dropped so far\n"
-            self._outlet.add(note.encode(), 1)
-            self._outlet.write()
+            self._writer.add(note.encode(), 1)
+            self._writer.write()
 
 
 def _in_its_turn(_: str) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import trio
@@ -141,23 +144,28 @@ async def test_a_shortage_of_our_own_does_not_make_the_origin_unreachable(
     assert (await client.message()).body == b"ok"
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-async def test_without_a_descriptor_for_a_socket_the_origin_stays_reachable(
-    hops: Hops, number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Until the end of this block this process may open no file more."""
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_without_a_descriptor_for_a_socket_the_origin_stays_reachable(hops: Hops) -> None:
     await hops.start()
     client = await hops.client()
     await hops.quiet()
-
-    def none_left(*_: object) -> socket.socket:
-        raise OSError(number, "too many open files")
-
     [member] = hops.runtime.upstreams["app"].balancer.members
     member.reach.succeeded()  # by a dial before
-    with monkeypatch.context() as patch:
-        patch.setattr(socket, "socket", none_left)
+    with no_descriptor_left():
         await client.send(GET)
-        assert (await client.message()).status == 503
+        answer = await client.message()
+    assert answer.status == 503
+    assert "open files" in hops.records.kept[-1].detail
     assert unready(hops.runtime) == ""
 
 

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from hopproxy.link.dial import Target
 from hopproxy.record import Hop
 from hopproxy.settings.schema import UpstreamSettings
 from hopproxy.settings.units import OriginAddress
 from tests.raw_peers import GET, OK
 from tests.wire_pair import Hops
 
-
-def faulty(*_: object) -> socket.socket:
-    """A dial that meets what nobody has thought of."""
-    raise TypeError("what nobody has thought of")
+#: Where a dial meets what nobody has thought of: no path is a number.
+NOWHERE: list[Target] = [(socket.AF_UNIX, 7)]
 
 
-async def test_a_fault_of_a_dial_is_answered_and_ends_nothing_else(
-    hops: Hops, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def faulty_dials() -> Iterator[None]:
+    """Until the end of this block each dial meets a fault."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hopproxy.pool.resolver.known_targets", lambda _: NOWHERE)
+        yield
+
+
+async def test_a_fault_of_a_dial_is_answered_and_ends_nothing_else(hops: Hops) -> None:
     await hops.start()
     bystander, upstream = await hops.asked()
     client = await hops.client()
-    with monkeypatch.context() as patch:
-        patch.setattr(socket, "socket", faulty)
+    with faulty_dials():
         await client.send(GET)
         answer = await client.message()
     assert answer.status == 500
@@ -37,30 +43,24 @@ async def test_a_fault_of_a_dial_is_answered_and_ends_nothing_else(
     assert (await hops.again(client, upstream)).body == b"ok"
 
 
-async def test_a_fault_of_a_repetition_is_answered_and_ends_nothing_else(
-    hops: Hops, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_fault_of_a_repetition_is_answered_and_ends_nothing_else(hops: Hops) -> None:
     await hops.start()
     bystander = await hops.client()
     client, upstream = await hops.pair()
     await client.send(GET)
     await upstream.message()
-    with monkeypatch.context() as patch:
-        patch.setattr(socket, "socket", faulty)
+    with faulty_dials():
         upstream.close()
         assert (await client.message()).status == 500
     assert hops.closes(Hop.CLIENT) == []
     assert (await hops.anew(bystander)).body == b"ok"
 
 
-async def test_after_a_fault_the_next_in_the_queue_has_a_dial_of_its_own(
-    hops: Hops, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_after_a_fault_the_next_in_the_queue_has_a_dial_of_its_own(hops: Hops) -> None:
     origin = await hops.start(pool={"max_connections": 1})
     clients = [await hops.client() for _ in range(2)]
     await hops.quiet()
-    with monkeypatch.context() as patch:
-        patch.setattr(socket, "socket", faulty)
+    with faulty_dials():
         for client in clients:
             await client.send(GET)
         assert [(await client.message()).status for client in clients] == [500, 500]

@@ -6,6 +6,7 @@ out.  The system calls that acknowledge at once are counted on the sockets.
 
 from __future__ import annotations
 
+import os
 import socket
 import statistics
 from collections import Counter
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from hopproxy.link.endpoint import Plain
 from hopproxy.observe.snapshot import origin_row
 from hopproxy.pool.delayed_ack import ENOUGH, FIRST_TRIAL, FUTILE, UNNEEDED, WHOLE
 from hopproxy.settings.schema import Route, UpstreamSettings
@@ -70,16 +72,16 @@ async def hops(nursery: trio.Nursery, tmp_path: Path) -> AsyncIterator[Hops]:
 
 @pytest.fixture
 def acknowledged(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
-    """The system calls that acknowledge at once, by the port of the peer."""
+    """How often an endpoint was told to acknowledge at once, by the port of its peer."""
     seen: Counter[int] = Counter()
-    real = socket.socket.setsockopt
+    acknowledge = Plain.acknowledge
 
-    def counting(sock: socket.socket, level: int, option: int, *value: int) -> None:
-        if (level, option) == (socket.IPPROTO_TCP, socket.TCP_QUICKACK):
+    def counting(endpoint: Plain) -> None:
+        with socket.socket(fileno=os.dup(endpoint.fd)) as sock:
             seen[sock.getpeername()[1]] += 1
-        real(sock, level, option, *value)
+        acknowledge(endpoint)
 
-    monkeypatch.setattr(socket.socket, "setsockopt", counting, raising=False)
+    monkeypatch.setattr(Plain, "acknowledge", counting)
     return seen
 
 
