@@ -258,7 +258,8 @@ async def test_past_max_connections_the_longest_idle_makes_room(hops: Hops) -> N
 
 
 @pytest.mark.skipif(
-    drivers.DRIVER == "tasks", reason="a link in a task ends a moment later; nobody accepts then"
+    drivers.DRIVER == "tasks",
+    reason="a task closes its link at its next turn; who has tasks accepts nobody",
 )
 async def test_connections_that_come_together_each_make_their_room(hops: Hops) -> None:
     await hops.start(client={"max_connections": 2, "head_timeout": 60.0})
