@@ -88,6 +88,7 @@ def _serving(words: Sequence[str]) -> int:
         log.exception("ended through a fault in hopproxy")
         return FAULT
     finally:
+        SIGNALS.ignore()
         error_log.finish()
 
 

@@ -43,13 +43,25 @@ class Signals:
 
     @contextlib.contextmanager
     def obeyed_by(self, obey: Obey) -> Iterator[None]:
-        """Call `obey` for each signal, those kept before included, from within the handler."""
+        """Call `obey` for each signal, those kept before included, from within the handler.
+
+        Once nobody obeys any more they are ignored: what they wake is about to be closed.
+        """
         self._obey = obey
         try:
             self._pass_on()
             yield
         finally:
             self._obey = None
+            self.ignore()
+
+    def ignore(self) -> None:
+        """From now on none is obeyed: the process ends by itself.
+
+        Python would go back to what the system does, and the exit code would be that of a failure.
+        """
+        for number in (*STOP, *HARMLESS):
+            signal.signal(number, signal.SIG_IGN)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if number in STOP and not self._keeps:

@@ -92,6 +92,22 @@ def test_a_stop_that_comes_with_the_first_connection_is_obeyed(
     assert b"Traceback" not in said
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_stops_that_go_on_until_the_end_change_nothing_of_the_exit_code(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    file, _ = write_settings(tmp_path, free_port())
+    for _ in range(3):
+        with hopproxy("run", "--config", str(file), until="listening on") as command:
+            limit = time.monotonic() + PATIENCE
+            while command.process.poll() is None:
+                assert time.monotonic() < limit
+                command.process.send_signal(number)
+                time.sleep(0.0005)
+            assert command.ended() == 0
+            assert "Traceback" not in command.said
+
+
 def test_a_stop_is_caught_before_anything_listens(tmp_path: Path) -> None:
     file, url = write_settings(tmp_path, free_port())
     port = int(url.rpartition(":")[2])
