@@ -37,10 +37,27 @@ ATTEMPT_DELAY = 0.25
 #: Seconds for which an address that did not answer is tried last, and how many are remembered.
 SLOW_FOR = 30.0
 MOST_SLOW = 1024
+#: Sockets that all dials together may open in addition to one each; fewer if descriptors are few.
+MOST_FURTHER = 64
 #: Seconds until a Unix socket with a full backlog is tried again; no event reports room in it.
 BACKLOG_PAUSE = 0.01
 #: Start of the ephemeral port range, in which a socket can connect to itself.
 OWN_PORTS = 32768
+
+
+class Shared:
+    """What the dials of one worker share.
+
+    `slow` are targets that did not answer, and when; `further` counts the sockets that dials have
+    open in addition to one each, at most `most`.  `limit` is the limit of open files.
+    """
+
+    __slots__ = ("further", "most", "slow")
+
+    def __init__(self, limit: int) -> None:
+        self.slow: dict[Target, float] = {}
+        self.further = 0
+        self.most = min(MOST_FURTHER, limit // 16)
 
 
 class Dial:
@@ -49,7 +66,8 @@ class Dial:
     `done` is called once, with a connected non-blocking socket or with the error: ConnectFailed
     (504 after the deadline, else 502), LocalShortage if a target could not be tried, anything else
     for a fault.  It is always called later, by the watch, never by the method that starts the dial,
-    and not after `call_off`.  `slow` are targets that did not answer, and when.
+    and not after `call_off`.  Where no further socket may be opened, the next target takes the
+    place of the one that has been silent for longest.
     """
 
     fd = -1  # the sockets are those of its attempts
@@ -61,7 +79,7 @@ class Dial:
         watch: Watch,
         deadline: float,
         done: Done,
-        slow: dict[Target, float],
+        shared: Shared,
     ) -> None:
         self.address = address
         self.deadline = deadline
@@ -75,7 +93,9 @@ class Dial:
         self._failure: Exception | None = None
         self._fault: Exception | None = None
         self._delay = ATTEMPT_DELAY
-        self._slow = slow
+        self._shared = shared
+        self._slow = shared.slow
+        self._further = 0
         self._next_at = 0.0
 
     def begin(self, targets: list[Target]) -> None:
@@ -172,8 +192,11 @@ class Dial:
             if len(self._slow) >= MOST_SLOW:
                 self._slow.clear()
             self._slow.update((silent.target, now) for silent in self._attempts)
+            if self._attempts and self._shared.further >= self._shared.most:
+                self._attempts.pop(0).close(self._watch)
             attempt = _Attempt(self, self._targets.pop(0))
             self._attempts.append(attempt)
+            self._count()
             self._next_at = now + self._delay
             again = min(again, self._connect(attempt, now))
         if self._targets:
@@ -201,6 +224,7 @@ class Dial:
     def _fail(self, attempt: "_Attempt", error: OSError) -> None:
         attempt.close(self._watch)
         self._attempts.remove(attempt)
+        self._count()
         self._next_at = -math.inf  # try the next one at once
         failure = _failed(self.address, attempt.target, error)
         if self._failure is None or isinstance(failure, LocalShortage):
@@ -213,6 +237,12 @@ class Dial:
         for attempt in self._attempts:
             attempt.close(self._watch)
         self._attempts.clear()
+        self._count()
+
+    def _count(self) -> None:
+        further = max(0, len(self._attempts) - 1)
+        self._shared.further += further - self._further
+        self._further = further
 
 
 class _Attempt:

@@ -62,7 +62,7 @@ class Connector:
             done(origin, opened)
 
         deadline = now + origin.settings.connect_timeout
-        dial = Dial(origin.address, self._watch, deadline, ended, self._resolver.slow)
+        dial = Dial(origin.address, self._watch, deadline, ended, self._resolver.shared)
         self._dials[dial] = partial(done, origin)
         self._resolver.begin(dial)
         return dial
@@ -155,7 +155,7 @@ async def connect(address: OriginAddress, timeout: float, watch: Watch) -> socke
         return Abort.SUCCEEDED
 
     resolver = Resolver()
-    dial = Dial(address, watch, watch.now() + timeout, done, resolver.slow)
+    dial = Dial(address, watch, watch.now() + timeout, done, resolver.shared)
     resolver.begin(dial)
     await wait_task_rescheduled(abort)
     result = results.pop()

@@ -14,8 +14,9 @@ from typing import Any
 
 import trio
 
+from hopproxy import descriptors
 from hopproxy.errors import ConnectFailed, LocalShortage
-from hopproxy.link.dial import Dial, Target, known_targets
+from hopproxy.link.dial import Dial, Shared, Target, known_targets
 from hopproxy.link.shortage import is_shortage_of_look_up
 
 #: Names that are asked for at once; more wait for their turn.
@@ -44,8 +45,7 @@ class Resolver:
         self._look_ups: dict[str, LookUp] = {}
         self._queue: deque[LookUp] = deque()
         self._running = 0
-        #: Addresses that were silent when another one was tried, and when: for all dials.
-        self.slow: dict[Target, float] = {}
+        self.shared = Shared(descriptors.limit())
 
     def begin(self, dial: Dial) -> None:
         """Begin a dial: now where its addresses are known, else once its name is resolved."""

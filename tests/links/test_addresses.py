@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
 import trio
 
+from hopproxy.link import dial
 from hopproxy.link.dial import Target, _in_turn
 from hopproxy.record import CloseReason
 from hopproxy.server.listener import open_listener
@@ -137,6 +140,39 @@ async def test_many_silent_addresses_do_not_hide_the_one_that_answers(stage: Sta
     status, taken = await stage.ask()
     assert status == 200
     assert taken < 3.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_the_attempts_of_many_dials_take_few_descriptors(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    further, clients = 6, 8
+    monkeypatch.setattr(dial, "MOST_FURTHER", further, raising=False)
+    silent = [f"127.0.1.{number}" for number in range(1, 15)]
+    for host in silent:
+        await stage.silent(host)
+    alive = stage.listen(ALIVE)
+    stage.names.addresses = [*silent, ALIVE]
+    await stage.start(connect_timeout=3.0)
+
+    async def answer() -> None:
+        for _ in range(clients):
+            await alive.accept_and_answer()
+
+    stage.hops.nursery.start_soon(answer)
+    peers = [await stage.hops.client() for _ in range(clients)]
+    await trio.sleep(0.1)
+    at_rest = open_descriptors()
+    for peer in peers:
+        await peer.send(GET)
+    await trio.sleep(2.5)
+    assert open_descriptors() - at_rest <= clients + further
+    for peer in peers:
+        assert (await peer.message()).status == 200
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 async def test_a_short_connect_timeout_is_shared_by_the_addresses(stage: Stage) -> None:
