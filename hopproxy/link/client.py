@@ -104,8 +104,9 @@ class ClientLink(Link):
         self.clients.idle[self] = None
         limits = self.limits
         limit = limits.idle_timeout if self.served else limits.head_timeout
-        self.transport.wait_until(self.since + limit, _LATE)
-        self.transport.waker = waker
+        transport = self.transport
+        transport.wait_until(self.since + limit, _LATE)
+        transport.waker = waker
 
     def end_rest(self) -> None:
         """Stop being idle.  Raises LinkError: IDLE_TIMEOUT, or the error given to `interrupt`.

@@ -1,5 +1,6 @@
 """The upstream hop: writes requests, reads responses, decides whether its connection persists."""
 
+import math
 from typing import Protocol
 
 from hopproxy.errors import BadResponse, HopError, LinkError
@@ -64,7 +65,7 @@ class UpstreamLink(Link):
         self.local_port = 0
         self.body_timeout = limits.body_timeout
         self.write_timeout = limits.write_timeout
-        self.answer_by = float("inf")
+        self.answer_by = math.inf
         self.ending: CloseReason | None = None
         self.doubted: CloseReason | None = None
         self.bound = False
@@ -77,8 +78,8 @@ class UpstreamLink(Link):
         self.idled = -1.0
         self.unused: Unused | None = None
         self.hinted: int | None = None
-        self.keep_for = float("inf")
-        self.old_at = float("inf")
+        self.keep_for = math.inf
+        self.old_at = math.inf
         self.reuses_left: int | None = None
         self.delayed_ack: DelayedAck | None = None
         self.paused_in = 0  # the last request whose response came with a pause
@@ -92,7 +93,7 @@ class UpstreamLink(Link):
         if self.reuses_left is not None:
             self.reuses_left -= 1
         self.transport.resting = False
-        self.answer_by = float("inf")
+        self.answer_by = math.inf
         self._received_before = self.transport.received
         self._sent_before = self.transport.sent
         self.ending = _UNFINISHED  # until `end_cycle`

@@ -96,7 +96,7 @@ class Ledger(Generic[L]):
         self.shares: list[Share[L]] = []
         self._stamp = 0
         #: Shares with waiters for whom no dial could be started, in the order they came.
-        self._starved: dict[Share[L], None] = {}
+        self.waits_for_room: dict[Share[L], None] = {}
 
     def add(self, share: Share[L]) -> None:
         """A new origin."""
@@ -121,7 +121,7 @@ class Ledger(Generic[L]):
         if share.waiters:
             waiter = share.waiters.popleft()
             if not share.waiters:
-                self._starved.pop(share, None)
+                self.waits_for_room.pop(share, None)
             waiter.serve(link)
             return None
         share.lent -= 1
@@ -133,7 +133,7 @@ class Ledger(Generic[L]):
                 self.drop_idle(share, link)
                 return link
             return self._forget_coldest(share)
-        return self._make_room() if self._starved else None
+        return self._make_room() if self.waits_for_room else None
 
     def keep_bound(self, share: Share[L], link: L) -> L | None:
         """A lent link is idle, and kept for its one client.
@@ -191,7 +191,7 @@ class Ledger(Generic[L]):
         except ValueError:
             return False
         if not share.waiters:
-            self._starved.pop(share, None)
+            self.waits_for_room.pop(share, None)
         return True
 
     def start_dial(self, share: Share[L]) -> tuple[bool, L | None]:
@@ -202,19 +202,19 @@ class Ledger(Generic[L]):
         coldest idle link of all.
         """
         if len(share.waiters) <= share.dialling:
-            self._starved.pop(share, None)
+            self.waits_for_room.pop(share, None)
             return False, None
         evicted = None
         if share.size >= share.max_connections:
             if not share.bound_idle:
                 # It waits for its own links, no longer for room: others must not wait behind it.
-                self._starved.pop(share, None)
+                self.waits_for_room.pop(share, None)
                 return False, None
             evicted = self._forget_coldest(share)
         elif self.total >= self.max_total:
             evicted = self._evict()
             if evicted is None:
-                self._starved[share] = None
+                self.waits_for_room[share] = None
                 return False, None
         share.dialling += 1
         self.total += 1
@@ -263,12 +263,12 @@ class Ledger(Generic[L]):
 
     def starved(self) -> Share[L] | None:
         """The origin that has waited longest for room in the total; ask after each release."""
-        while self._starved:
-            share = next(iter(self._starved))
+        while self.waits_for_room:
+            share = next(iter(self.waits_for_room))
             full = share.size >= share.max_connections and not share.bound_idle
             if len(share.waiters) > share.dialling and not full:
                 return share
-            del self._starved[share]  # no longer for want of room in the total
+            del self.waits_for_room[share]  # no longer for want of room in the total
         return None
 
     def dialled(self, share: Share[L]) -> None:
@@ -287,7 +287,7 @@ class Ledger(Generic[L]):
             return None
         waiter = share.waiters.popleft()
         if not share.waiters:
-            self._starved.pop(share, None)
+            self.waits_for_room.pop(share, None)
         return waiter
 
     def may_dial(self, share: Share[L]) -> bool:

@@ -198,7 +198,7 @@ class Pool:
             link.transport.rest_until(origin.idle_until(link, now))
         if evicted is not None:
             self._end_evicted(evicted, full=origin)
-        if self.ledger.starved() is not None:
+        if self.ledger.waits_for_room and self.ledger.starved() is not None:
             self.start_dials(origin)
 
     def _keep_bound(self, origin: Origin, link: UpstreamLink, now: float) -> None:

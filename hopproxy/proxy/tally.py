@@ -70,10 +70,9 @@ class Tally:
         self.received += record.received
         self.sent += record.sent
         taken = record.ended - record.started
-        if record.status == 101:
-            self.upgraded.add(taken)
-        else:
-            self.durations.add(taken)
+        durations = self.upgraded if record.status == 101 else self.durations
+        durations.seconds += taken  # as `Durations.add`: one call less for each request
+        durations.buckets[bisect_left(BUCKETS, taken)] += 1
         if record.has_waited:
             if record.queued:
                 self.queued.add(record.queued)
