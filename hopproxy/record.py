@@ -255,41 +255,30 @@ class ExchangeRecord:
     upstream link, 0 on a Unix socket.
     """
 
-    client = ""
-    local_port = 0
-    first_byte = 0.0
-    ended = 0.0
-    method = b""
-    target = b""
-    host = b""
-    route = ""
-    origin = ""
-    status = 0
-    received = 0
-    sent = 0
-    attempts = 0
-    fresh = False
-    upgraded = False
-    upstream_number = 0
-    upstream_close: CloseReason | None = None
-    unused: Unused | None = None
-    suffered: CloseRecord | None = None
-    passed: tuple[str, float] | None = None
-    has_waited = False
-    queued = 0.0
-    connecting = 0.0
-    cause = ""
-    detail = ""
+    # Slots: Python keeps at most 30 attributes of an object without a dict of its own, and each
+    # request makes such a record.
+    __slots__ = (
+        "attempts", "cause", "client", "connecting", "detail", "ended", "first_byte", "fresh",
+        "has_waited", "host", "link_number", "link_request", "local_port", "method", "origin",
+        "passed", "peer", "queued", "received", "route", "sent", "started", "status", "suffered",
+        "target", "unused", "upgraded", "upstream_close", "upstream_number",
+    )  # fmt: skip
 
     def __init__(self, peer: str, link_number: int, link_request: int, started: float) -> None:
         self.peer = peer
         self.link_number = link_number
         self.link_request = link_request
         self.started = started
-        # Read of every exchange, and Python finds what is a default of the class more slowly.
-        self.received = 0
-        self.attempts = 0
-        self.cause = ""
+        self.first_byte = self.ended = self.queued = self.connecting = 0.0
+        self.method = self.target = self.host = b""
+        self.client = self.route = self.origin = self.cause = self.detail = ""
+        self.status = self.received = self.sent = self.attempts = 0
+        self.local_port = self.upstream_number = 0
+        self.fresh = self.upgraded = self.has_waited = False
+        self.upstream_close: CloseReason | None = None
+        self.unused: Unused | None = None
+        self.suffered: CloseRecord | None = None
+        self.passed: tuple[str, float] | None = None
 
     def note_wait(self, began: float, now: float, dialled: float | None) -> None:
         """A link was waited for since `began`: one whose dial began at `dialled`, None for none."""

@@ -134,7 +134,7 @@ class ClientLink(Link):
         end = data.find(b"\r\n\r\n")
         if end <= 0 or data[0] <= 32 or end + 4 > self.limits.max_head_size:
             return None
-        self.buffer = data[end + 4 :]
+        self.buffer = data[end + 4 :] if end + 4 < len(data) else b""
         return self._read(data[:end])
 
     async def read_head(self) -> RequestHead | None:

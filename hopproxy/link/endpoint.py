@@ -1,7 +1,7 @@
 """Our end of one connection: what a transport needs of a socket.
 
 `Endpoint` is the interface, `Plain` implements it for TCP and Unix sockets.  A TLS endpoint would
-be a second implementation: `receive` and `send` carry plaintext, and `has_input` returns False if
+be a second implementation: its channel carries plaintext, and `has_input` returns False if
 only a session ticket has arrived.
 """
 
@@ -9,7 +9,6 @@ import contextlib
 import select
 import socket
 import struct
-from collections.abc import Callable
 from fcntl import ioctl
 from termios import TIOCOUTQ
 from typing import Protocol
@@ -20,15 +19,27 @@ RECEIVE_SIZE = 65536
 QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 
+class Channel(Protocol):
+    """What carries the bytes: the socket itself, or TLS on it.  Never blocks."""
+
+    def recv(self, size: int, /) -> bytes:
+        """Return bytes that have arrived, b"" at the end of the stream.
+
+        Fewer bytes than asked for mean that there are no more until the next event.  Raises
+        BlockingIOError if there are none, another OSError if the connection has broken.
+        """
+
+    def send(self, data: bytes | memoryview, /) -> int:
+        """Send what is accepted at once; return how many bytes.  Raises as `recv`."""
+
+
 class Endpoint(Protocol):
     """One end of a connection.  No method blocks."""
 
-    #: Return bytes that have arrived, b"" at the end of the stream.  Fewer bytes than asked for
-    #: mean that there are no more until the next event.  Raises BlockingIOError if there are none,
-    #: another OSError if the connection has broken.
-    receive: Callable[[int], bytes]
-    #: Send what the kernel accepts at once; return how many bytes.  Raises as `receive`.
-    send: Callable[[bytes | memoryview], int]
+    @property
+    def channel(self) -> Channel:
+        """What carries the bytes."""
+
     #: The descriptor, -1 once it is closed.
     fd: int
     #: Whether the kernel may move bytes from socket to socket (`link.splice`).
@@ -38,7 +49,7 @@ class Endpoint(Protocol):
         """Whether bytes or the end of the stream can be read now (one system call)."""
 
     def peek(self) -> bytes:
-        """The next byte, without consuming it; b"" at the end of the stream.  As `receive`."""
+        """The next byte, without consuming it; b"" at the end of the stream.  Raises as `recv`."""
 
     def is_taken_up(self) -> bool:
         """Whether the peer's process has read all we sent.  Always False except on Unix sockets."""
@@ -56,22 +67,20 @@ class Endpoint(Protocol):
 class Plain:
     """A connected stream socket without TLS.  Methods are documented in `Endpoint`."""
 
-    __slots__ = ("_poll", "_socket", "fd", "receive", "send")
+    __slots__ = ("_poll", "channel", "fd")
 
     may_be_spliced = True
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        self._socket = sock
+        self.channel = sock
         self._poll: select.poll | None = None
         self.fd = sock.fileno()
-        self.receive: Callable[[int], bytes] = sock.recv
-        self.send: Callable[[bytes | memoryview], int] = sock.send
 
     def acknowledge(self) -> None:
         if QUICKACK is not None:
             with contextlib.suppress(OSError):  # a broken connection shows at the next receive
-                self._socket.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
+                self.channel.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
 
     def has_input(self) -> bool:
         poll = self._poll
@@ -83,10 +92,10 @@ class Plain:
         return bool(poll.poll(0))
 
     def peek(self) -> bytes:
-        return self._socket.recv(1, socket.MSG_PEEK)
+        return self.channel.recv(1, socket.MSG_PEEK)
 
     def is_taken_up(self) -> bool:
-        if self._socket.family != socket.AF_UNIX:
+        if self.channel.family != socket.AF_UNIX:
             return False
         try:
             return not any(ioctl(self.fd, TIOCOUTQ, bytes(4)))
@@ -95,14 +104,14 @@ class Plain:
 
     def shut_down(self) -> None:
         with contextlib.suppress(OSError):  # already closed by the peer
-            self._socket.shutdown(socket.SHUT_WR)
+            self.channel.shutdown(socket.SHUT_WR)
 
     def close(self, *, reset: bool) -> None:
         if reset:
             with contextlib.suppress(OSError):
-                self._socket.setsockopt(
+                self.channel.setsockopt(
                     socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
                 )
-        self._socket.close()
+        self.channel.close()
         self.fd = -1  # the kernel may reuse the number
         self._poll = None

@@ -119,6 +119,9 @@ class Link:
             if len(buffer) < length:
                 return None
             self.body = NO_BODY
+            if len(buffer) == length:
+                self.buffer = b""
+                return buffer
             self.buffer = buffer[length:]
             return buffer[:length]
         return self.take_chunked_body() if body is CHUNKED else None

@@ -63,13 +63,14 @@ class Transport:
     """
 
     __slots__ = (
-        "_room", "_streak", "_watch", "closed", "endpoint", "error", "fd", "hop",
+        "_channel", "_room", "_streak", "_watch", "closed", "endpoint", "error", "fd", "hop",
         "hung_up", "late", "now", "owner", "read_by", "readable", "received", "resting",
         "send_later", "sent", "timer_at", "urgent", "waker",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, watch: Watch, hop: Hop) -> None:
         self.endpoint = endpoint
+        self._channel = endpoint.channel
         self.fd = endpoint.fd
         self.hop = hop
         self._watch = watch
@@ -97,7 +98,7 @@ class Transport:
     def receive_now(self, size: int = RECEIVE_SIZE) -> bytes | None:
         """What has arrived, b"" at the end of the stream, None if nothing.  Raises LinkError."""
         try:
-            data = self.endpoint.receive(size)
+            data = self._channel.recv(size)
         except BlockingIOError:
             self.readable = self.hung_up = False
             return None
@@ -111,7 +112,7 @@ class Transport:
     def send_now(self, data: bytes | memoryview) -> int:
         """Send what the kernel accepts at once; return how many bytes.  Raises LinkError."""
         try:
-            count = self.endpoint.send(data)
+            count = self._channel.send(data)
         except BlockingIOError:
             return 0
         except OSError as error:
