@@ -34,7 +34,7 @@ from hopproxy.settings.reader import SettingsErrors, places, read
 from hopproxy.settings.reference import json_schema
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import Bind
-from hopproxy.settings.words import parse_path
+from hopproxy.settings.words import parse_count, parse_path
 from hopproxy.signals import SIGNALS
 
 DONE, BAD_CONFIGURATION, BAD_USAGE, COULD_NOT_BIND, FAULT, INTERRUPTED = 0, 1, 2, 3, 70, 130
@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     probe = commands.add_parser("probe", help="measure how an origin handles connections")
     probe.add_argument("origin", metavar="ORIGIN", help=_ORIGIN)
     probe.add_argument("--max", metavar="TIME", default="90s", help="longest wait; default: 90s")
-    probe.add_argument("--requests", metavar="N", type=int, default=120, help="default: 120")
+    probe.add_argument("--requests", metavar="N", default="120", help="default: 120")
     probe.add_argument("--path", metavar="PATH", default="/", help="path to GET; default: /")
     probe.set_defaults(command=_probe)
     schema = commands.add_parser("schema", help="print the JSON Schema of the settings")
@@ -199,10 +199,13 @@ def _probe(options: argparse.Namespace) -> int:
     try:
         target = Target(origin_of(options.origin), parse_path(options.path))
         most = parse_duration(options.max)
+        requests = parse_count(options.requests)
+        if most <= 0 or requests < 1:
+            raise Misread("--max and --requests have to be more than 0", "or leave them out")
     except Misread as misread:
         raise Failure(f"hopproxy probe: {misread}", BAD_USAGE) from misread
     try:
-        findings = trio.run(partial(probe, target, most=most, requests=options.requests))
+        findings = trio.run(partial(probe, target, most=most, requests=requests))
     except HopError as error:
         raise Failure(f"hopproxy probe: {error.detail}", BAD_CONFIGURATION) from error
     print(f"{findings.table()}\n{findings.settings()}", end="")

@@ -74,7 +74,7 @@ def _words(origin: OriginAddress, request: RequestHead, error: HopError) -> dict
         "detail": _HAPPENED.get(error.cause, error.detail) if unreached else error.detail,
         "cause": error.cause,
         "advice": _advice(origin, error),
-        "sent": "It was not sent." if unreached else "",
+        "sent": "(not sent)" if unreached else "",
         "direct": direct,
         "hidden": "" if direct else "hidden",
         # Nobody's POST is repeated by a page that reloads itself.

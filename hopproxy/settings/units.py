@@ -147,7 +147,7 @@ def parse_bind(text: str) -> Bind:
         return Bind("tcp", "", _port(text[1:]))
     host, port = _host_and_port(text, _BIND_FORMS)
     if port is None:
-        raise Misread(f"`{text}` has no port", f"write {text}:8080")
+        raise Misread(f"`{text}` has no port", f"write it with a port, like {text}:9000")
     return Bind("tcp", host, port)
 
 
@@ -224,6 +224,8 @@ def _network_instead(text: str) -> str:
     """What to write instead of something near to a network."""
     if text.lower() == "localhost":
         return "write 127.0.0.1 and ::1"
+    if text.lower() in _SWITCHES:
+        return "leave it empty for none"
     if text.lower().startswith(UNIX):
         return "write unix for all peers on Unix sockets"
     if re.search(r".[,\s].", text):
@@ -246,23 +248,20 @@ def _socket_path(text: str) -> str:
 def _host_and_port(text: str, accepted: str) -> tuple[str, int | None]:
     found = _AUTHORITY.fullmatch(text)
     if found is None:
-        bare_ipv6 = text.count(":") > 1 and "[" not in text
-        hint = (
-            f"put an IPv6 address in brackets: {_bracketed(text)}"
-            if bare_ipv6
-            else f"write {accepted}"
-        )
+        hint = f"write {accepted}"
+        if (bracketed := _bracketed(text)) is not None:
+            hint = f"put an IPv6 address in brackets: {bracketed}"
         raise Misread(f"`{text}` is not an address", hint)
     host = _host(found[2], accepted) if found[1] is None else parse_ipv6(found[1])
     return host, None if found[3] is None else _port(found[3])
 
 
-def _bracketed(text: str) -> str:
-    """`::1` and `::1:8080` as `[::1]:8080`; where neither is meant, an example."""
+def _bracketed(text: str) -> str | None:
+    """`::1` and `::1:8080` as `[::1]:8080`, None for what holds no IPv6 address."""
     address, _, port = text.rpartition(":")
     if port.isdecimal() and len(port) > 1 and _packed(address) is not None:
         return f"[{address}]:{port}"
-    return f"[{text}]:8080" if _packed(text) is not None else "[::1]:8080"
+    return f"[{text}]:8080" if _packed(text) is not None else None
 
 
 def _port(text: str) -> int:

@@ -78,6 +78,14 @@ def test_python_s_own_server_serves_one_connection_at_a_time(tmp_path: Path) -> 
     assert "fails" not in ended.stdout
 
 
+@pytest.mark.parametrize("word", ["--requests=0", "--requests=-5", "--requests=x", "--max=0"])
+def test_a_number_that_measures_nothing_is_refused_before_anything_is_asked(word: str) -> None:
+    ended = finished("probe", "127.0.0.1:1", word)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("hopproxy probe: ")
+    assert "cannot be reached" not in ended.stderr
+
+
 def test_an_origin_that_is_not_there() -> None:
     ended = finished("probe", str(free_port()))
     assert (ended.returncode, ended.stdout) == (1, "")

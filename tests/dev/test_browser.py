@@ -77,6 +77,22 @@ def test_the_page_of_an_origin_that_is_down_reloads_itself_when_it_is_back(
             browser.wait_for("h1", "The server is back")
 
 
+def test_the_cross_of_the_broken_hop_covers_no_word_on_a_narrow_screen(browser: Browser) -> None:
+    binds = ("--bind", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    with hopproxy("dev", str(free_port()), *binds) as command:
+        browser.open(command.url)
+        browser.size(360, 800)
+        width = browser.run(
+            "const hop = document.querySelector('.hop.broken');"
+            "return [parseFloat(getComputedStyle(hop, '::after').width), hop.offsetWidth];"
+        )
+        wide = browser.run("return document.scrollingElement.scrollWidth <= innerWidth")
+    browser.size(1280, 900)
+    cross, room = width
+    assert cross <= room
+    assert wide
+
+
 class _BareLineFeeds(socketserver.BaseRequestHandler):
     """Ends its lines with a bare line feed, and stays connected."""
 

@@ -66,7 +66,10 @@ def advice(text: str) -> str:
         ("listeners: [{bind: /run/x}]", "write unix:/run/x"),
         ("listeners: [{bind: '::'}]", "put an IPv6 address in brackets: [::]:8080"),
         ("listeners: [{bind: '::1:80'}]", "put an IPv6 address in brackets: [::1]:80"),
-        ("listeners: [{bind: 'a:b:c'}]", "put an IPv6 address in brackets: [::1]:8080"),
+        (
+            "listeners: [{bind: '0.0.0.0::9000'}]",
+            "write host:port, :port, [address]:port or unix:/path",
+        ),
         ("retries: 3", "leave it out: a request is sent again once, where that is safe"),
         ("cache: on", "hopproxy does not cache"),
     ],
@@ -104,6 +107,7 @@ def test_way_out_of_an_origin_that_cannot_be_read(origins: str, hint: str) -> No
     ("network", "hint"),
     [
         ("localhost", "write 127.0.0.1 and ::1"),
+        ("off", "leave it empty for none"),
         ("unix:/run/x", "write unix for all peers on Unix sockets"),
         ("10.0.0.1, 10.0.0.2", "write each network as an item of its own"),
         ("[::1]:80", "write ::1, without brackets and port"),

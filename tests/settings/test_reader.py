@@ -458,7 +458,8 @@ def test_alias_repeats_a_section() -> None:
         ),
         (
             APP + "listeners:\n - {bind: nowhere}\n - {bind: 127.0.0.1:8080}\n",
-            "3:11: listeners[0].bind: `nowhere` has no port (write nowhere:8080)",
+            "3:11: listeners[0].bind: `nowhere` has no port "
+            "(write it with a port, like nowhere:9000)",
         ),
         (
             TWO + "routes: [app]\n",

@@ -257,7 +257,11 @@ def test_authority_brackets_an_ipv6_address_alone() -> None:
             "`8080:22` is two numbers, not host:port "
             "(ports are not mapped here; write 127.0.0.1:8080)",
         ),
-        (parse_bind, "localhost", "`localhost` has no port (write localhost:8080)"),
+        (
+            parse_bind,
+            "localhost",
+            "`localhost` has no port (write it with a port, like localhost:9000)",
+        ),
         (
             parse_bind,
             "::1:8080",
