@@ -8,7 +8,7 @@ from hopproxy.errors import LinkError
 from hopproxy.link.link import Link
 from hopproxy.link.stepper import Waker, wait
 from hopproxy.link.transport import TURN
-from hopproxy.record import CloseReason
+from hopproxy.record import CloseReason, Hop, Owner
 
 # A global is faster than an attribute of the class (see `message.Body`).
 _LATE = CloseReason.TUNNEL_TIMEOUT
@@ -78,6 +78,7 @@ class Tunnel:
         self._transports = client.transport, upstream.transport
         self.waker: Waker | None = None
         self.reason: CloseReason | None = None
+        self._ended_by: Hop | None = None
         self._error: Exception | None = None
 
     @property
@@ -86,10 +87,10 @@ class Tunnel:
         outwards, inwards = self._flows
         return inwards.carried, outwards.carried
 
-    async def run(self) -> CloseReason:
-        """Move bytes until both sides have sent FIN, one breaks, or the timeout; return why.
+    async def run(self) -> None:
+        """Move bytes until both sides have sent FIN, one breaks, or the timeout.
 
-        Closes nothing.
+        Closes nothing; `reason_for` says why it ended.
         """
         try:
             self._pump()
@@ -104,7 +105,12 @@ class Tunnel:
                 raise self._error
             finally:
                 self._error = None  # its traceback refers to this frame
+
+    def reason_for(self, hop: Hop) -> CloseReason:
+        """Why the link of this hop ends: a peer that broke the other one did nothing to it."""
         assert self.reason is not None
+        if self._ended_by is not hop and self.reason.owner is Owner.RESET:
+            return CloseReason.TUNNEL_ENDED
         return self.reason
 
     def wake(self) -> None:
@@ -123,7 +129,7 @@ class Tunnel:
             except LinkError as error:
                 silent = transport.now() >= self._moved_at() + self._idle_timeout
                 if error.reason is not CloseReason.TUNNEL_TIMEOUT or silent:
-                    self._end(error.reason)
+                    self._end(error.reason, error.at)
                     return True
             except Exception as fault:  # unexpected: the exchange raises it
                 self._error = fault
@@ -137,7 +143,7 @@ class Tunnel:
             more = outwards.pump()
             more = inwards.pump() or more
         except LinkError as error:
-            self._end(error.reason)
+            self._end(error.reason, error.at)
             return
         if outwards.done and inwards.done:
             self._end(CloseReason.TUNNEL_ENDED)
@@ -151,8 +157,8 @@ class Tunnel:
         outwards, inwards = self._flows
         return max(outwards.moved_at, inwards.moved_at)
 
-    def _end(self, reason: CloseReason) -> None:
-        self.reason = reason
+    def _end(self, reason: CloseReason, at: Hop | None = None) -> None:
+        self.reason, self._ended_by = reason, at
         for transport in self._transports:
             transport.waker = None
         waker, self.waker = self.waker, None

@@ -278,10 +278,11 @@ class Attempt:
         record.first_byte = client.now()
         await client.switch(head, self.terms.via_client[head.minor], protocol)
         tunnel = Tunnel(client.link, stream.link, self.origin.settings.tunnel_timeout)
-        reason = await tunnel.run()
+        await tunnel.run()
         record.sent, inwards = tunnel.carried
         record.received += inwards
-        client.closing = record.upstream_close = reason
+        client.closing = tunnel.reason_for(Hop.CLIENT)
+        record.upstream_close = reason = tunnel.reason_for(Hop.UPSTREAM)
         self.released = True
         client.partner = None
         self.pool.discard(self.origin, self.link, reason)

@@ -41,7 +41,9 @@ def test_every_refusal_is_there_by_its_status_and_no_other() -> None:
 
 
 def test_what_is_fixed_is_what_the_code_says() -> None:
-    (fixed,) = re.findall(r"^Fixed: (.*?)\n\n", TEXT, re.MULTILINE | re.DOTALL)
+    (fixed,) = re.findall(
+        r"^Limits that cannot be changed: (.*?)\n\n", TEXT, re.MULTILINE | re.DOTALL
+    )
     assert [int(number) for number in re.findall(r"\d+", fixed)] == [
         MAX_OPTIONS,
         MAX_EMPTY_LINES,

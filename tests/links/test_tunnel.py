@@ -76,12 +76,19 @@ async def test_silence_of_both_sides_ends_it_at_the_limit(hops: Hops) -> None:
     assert hops.closes(Hop.UPSTREAM) == [CloseReason.TUNNEL_TIMEOUT]
 
 
-async def test_a_side_that_breaks_takes_the_other_along(tcp_hops: Hops) -> None:
+@pytest.mark.parametrize("breaks", [Hop.CLIENT, Hop.UPSTREAM], ids=lambda hop: hop.value)
+async def test_a_side_that_breaks_takes_the_other_along(tcp_hops: Hops, breaks: Hop) -> None:
     await tcp_hops.start()
     client, upstream = await tunnel(tcp_hops)
-    client.reset()
-    assert await upstream.rest() == b""
-    assert tcp_hops.closes(Hop.UPSTREAM) == [CloseReason.PEER_RESET]
+    broken, other = (client, upstream) if breaks is Hop.CLIENT else (upstream, client)
+    broken.reset()
+    assert await other.rest() == b""
+    await tcp_hops.quiet()
+    # Nobody is blamed for what the other peer did.
+    for hop in Hop:
+        reset = hop is breaks
+        reason = CloseReason.PEER_RESET if reset else CloseReason.TUNNEL_ENDED
+        assert tcp_hops.closes(hop) == [reason]
 
 
 async def test_a_side_that_does_not_read_stops_the_other(hops: Hops) -> None:
