@@ -1,8 +1,8 @@
-"""One attempt: a request out on an upstream link, its response back on the client's.
+"""One attempt: send a request on an upstream link, and pass its response on to the client.
 
-Most requests have no body, or one that is at hand, and a response that comes in one piece.  A body
-still on its way is sent by a second coroutine (`Upload`), since the response may come before it
-ends.
+Most requests have no body, or one that has arrived completely, and a response that arrives in one
+piece.  Any other body is sent by a second coroutine (`Upload`), since the response may come before
+the body ends.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from hopproxy.rules.upgrade import check_sent, check_switch, declined, switches
 
 
 class Attempt:
-    """Carries one request on one upstream link; on another, if it is tried again.
+    """Carries one request on one upstream link; a retry calls `begin` with another link.
 
-    `added` is what the gateway adds to the request's head.  `body` goes with it; None while it is
-    still on its way: then `upload` sends it.  `released` while no upstream link is held.
+    `added` is what the gateway adds to the request's head.  `body` is the body if it has arrived
+    completely; None if `upload` has to send it.  `released` while no upstream link is in use.
     """
 
     __slots__ = (
@@ -58,7 +58,7 @@ class Attempt:
         self._interim = 0
 
     def begin(self, pool: Pool, origin: Origin, link: UpstreamLink) -> None:
-        """Take the link that this attempt goes by."""
+        """Begin an attempt on a link that was checked out for it."""
         self.pool = pool
         self.origin = origin
         self.link = self.stream = link
@@ -75,10 +75,10 @@ class Attempt:
             record.unused = link.unused
 
     def send(self) -> bool:
-        """Send the request, whose body is at hand, at the end of this batch of events.
+        """Send the request, whose body has arrived, at the end of this batch of events.
 
-        False leaves it queued: for what cannot be sent again the kernel was asked in this moment
-        whether the link lives, so it goes out at once.
+        False if the request cannot be retried: it is queued and must be flushed now, because the
+        link was checked a moment ago.
         """
         self.stream.write_request(self.request, self.added, self.body or b"")
         if self.request.method not in IDEMPOTENT:
@@ -87,7 +87,7 @@ class Attempt:
         return True
 
     def respond_at_hand(self) -> bool:
-        """Pass the response on if it has come whole in one piece, as most do."""
+        """Pass the response on if it has arrived completely, as most do; else `run` follows."""
         head = self.stream.head_at_hand(self.request.method)
         if head is None or head.status < 200:
             self._head = head
@@ -100,9 +100,9 @@ class Attempt:
         return self.client.send_last()
 
     async def run(self) -> None:
-        """Go on where `respond_at_hand` has left it.
+        """Continue after `respond_at_hand` has returned False.
 
-        Raises HopError; the upstream link is the caller's to discard unless `released`.
+        Raises HopError; then the caller must `discard` the attempt.
         """
         if self.released:
             await self.client.finish()
@@ -115,7 +115,7 @@ class Attempt:
         await self._finish(head)
 
     def discard(self, error: Exception | None) -> None:
-        """The attempt has failed, or was ended: close its link unless it was given back before."""
+        """The attempt has failed or was cancelled: close its link unless it was released."""
         self.client.partner = None
         if self.released:
             return
@@ -135,7 +135,7 @@ class Attempt:
     # -- towards the origin ------------------------------------------------------------------
 
     async def run_both_ways(self) -> None:
-        """Send the body, which is still on its way, while the response may come."""
+        """Send the request and its body, which has not arrived completely; pass the response on."""
         stream, request = self.stream, self.request
         upload = self.upload = self.upload or self._new_upload()
         upload.done = False
@@ -158,7 +158,7 @@ class Attempt:
             else:
                 await self._finish(head)
         finally:
-            upload.close()  # answered: nobody reads the rest of the body
+            upload.close()  # after the response nobody needs the rest of the body
         if switches(head):
             check_sent(upload.done)
             await self._tunnel(head)
@@ -167,7 +167,7 @@ class Attempt:
         return Upload(self.client, self.request, self.record, self.terms.pipe)
 
     async def _heard(self, deadline: float) -> ResponseHead:
-        """The next head; an interim one has been passed on."""
+        """Read the next head, and pass it on if it is interim."""
         self.stream.expect_head(deadline)
         head = await self.stream.read_head(self.request.method)
         if head.status < 200:
@@ -189,13 +189,13 @@ class Attempt:
         return False
 
     def _heard_continue(self) -> bool:
-        """The origin has sent a 100; whether the client was told before, by us."""
+        """The origin has sent a 100.  True if we have already sent one to the client."""
         timeout = self.origin.settings.continue_timeout
         self.origin.expectation.answered(self.client.now() - self.client.since, timeout)
         return self.upload is not None and self.upload.told_to_continue
 
     async def _finish(self, head: ResponseHead) -> None:
-        """Pass the final response on, whatever its size."""
+        """Pass the final response on."""
         content = None if switches(head) else self.stream.take_content(head)
         if content is None:
             await self._relay(head)
@@ -205,7 +205,7 @@ class Attempt:
                 await self.client.finish()
 
     def _respond(self, head: ResponseHead, content: bytes) -> None:
-        """Queue a response that is at hand whole, and give the upstream link back."""
+        """Queue a response that has arrived completely, and release the upstream link."""
         record = self.record
         via = self.terms.via_client[head.minor]
         self.client.respond(head, via if head.dated else self._added_to(head), content)
@@ -215,13 +215,13 @@ class Attempt:
         self._release(head, now)
 
     async def _relay(self, head: ResponseHead) -> None:
-        """Pass a response on while it comes in."""
+        """Pass a response on as it arrives."""
         if switches(head):
             await self._tunnel(head)
             return
         client, stream, record = self.client, self.stream, self.record
         pipe = self.terms.pipe
-        data = stream.take_at_hand()  # broken from the start: then nothing has begun
+        data = stream.take_at_hand()  # before the head: if it raises, we can still answer
         client.begin_response(head, self._added_to(head))
         record.status = head.status
         record.first_byte = client.now()
@@ -246,12 +246,12 @@ class Attempt:
             await client.finish()
 
     def _added_to(self, head: ResponseHead) -> bytes:
-        """The lines that the gateway adds to a response."""
+        """The field lines that the gateway adds to a response."""
         added = self.terms.via_client[head.minor]
         return added if head.dated else added + self.terms.date_line()
 
     def _release(self, head: ResponseHead, now: float) -> None:
-        """The response has been read: the upstream link is free for others."""
+        """The response has been read: give the upstream link back to the pool."""
         link, client = self.link, self.client
         link.end_cycle(head, self.upload is None or self.upload.done)
         if self.request.upgrade is not None:
@@ -265,12 +265,12 @@ class Attempt:
         client.partner = None
         self.pool.release(self.origin, link, now)
         if link.bound and not link.transport.closed:
-            if client.bound is not None:  # bound by an origin of another upstream
+            if client.bound is not None:  # a link to another upstream
                 client.bound.end()
             client.bound = BoundLink(self.pool, self.origin, link)
 
     async def _tunnel(self, head: ResponseHead) -> None:
-        """The protocol has been switched: bytes both ways from here on."""
+        """The origin has switched protocols: answer 101, and carry bytes in both directions."""
         client, stream, record = self.client, self.stream, self.record
         protocol = check_switch(self.request, head)
         record.status = 101
@@ -286,4 +286,4 @@ class Attempt:
         self.released = True
         client.partner = None
         self.pool.discard(self.origin, self.link, reason)
-        self.origin.last_end = CloseReason.TUNNEL_ENDED  # however it did: no request has failed
+        self.origin.last_end = CloseReason.TUNNEL_ENDED  # not a failure, whatever `reason` is

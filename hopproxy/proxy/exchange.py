@@ -1,9 +1,9 @@
-"""One request across both hops: route, origin, link, retry, answer, record.
+"""One request across both hops: route, origin, link, attempts, answer, record.
 
-The walk: a route names an upstream; an upstream link is checked out; an `Attempt` takes the
-request out and its response back.  The upstream link gives its verdict to the pool, the client
-stream settles its own; neither sees the other's.  An exchange is one coroutine, the only form of
-it: who steps it, events or a task, makes no difference here (`link.stepper`).
+A route names an upstream; an upstream link is checked out; an `Attempt` sends the request and
+passes the response on.  The upstream link and the client stream each decide alone whether their
+connection persists.  An exchange is one coroutine, whether events or a task step it
+(`link.stepper`).
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ COUNTED = frozenset({b"TRACE", b"OPTIONS"})
 
 
 async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> None:
-    """Answer a request, and record it.  `client.closing` then tells whether its link lives on.
+    """Answer a request, and log it.  `client.closing` is then set if its connection must close.
 
-    Whatever happens, no upstream link stays lent to this exchange.
+    Whatever happens, no upstream link stays in use.
     """
     record = ExchangeRecord(client.peer, client.number, client.served, client.since)
     record.method, record.target, record.host = request.method, request.target, request.host
@@ -72,7 +72,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
         attempt.added = client.sender.block(request), via, terms.underscores, authority
         if request.body is not NO_BODY:
             _take_body(attempt)
-        if client.gone:  # gone before anything was sent: then nothing is
+        if client.gone:
             raise client_gone()
         while True:
             try:
@@ -98,7 +98,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
                     raise
     except HopError as error:
         await _fail(attempt, error, upstream)
-    except Exception as fault:  # of ours: it ends this exchange and its link, and nothing else
+    except Exception as fault:  # unexpected: end this exchange and its links, and nothing else
         report(fault, f"a request from {client.peer}")
         attempt.discard(fault)
         await _fail(attempt, Fault(), upstream)
@@ -114,7 +114,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
 
 
 def _take_body(attempt: Attempt) -> None:
-    """Take the body if it is at hand whole; else it follows.  Raises BadRequest."""
+    """Take the body if it has arrived completely; else it will be uploaded.  Raises BadRequest."""
     client, request = attempt.client, attempt.request
     limit = client.limits.max_body_size
     if limit and request.length > limit:
@@ -128,9 +128,9 @@ def _take_body(attempt: Attempt) -> None:
 
 
 def _link_now(attempt: Attempt, upstream: Upstream) -> UpstreamLink | None:
-    """Begin on the warmest idle link of the origin whose turn it is, if it has one that will do.
+    """Begin on the warmest idle link of the next origin.
 
-    None for a retry: another idle link might be dead too.
+    None if no idle link is suitable, or if this is a retry: another idle link might be dead too.
     """
     client, pool = attempt.client, upstream.pool
     if attempt.record.attempts:
@@ -150,7 +150,7 @@ def _link_now(attempt: Attempt, upstream: Upstream) -> UpstreamLink | None:
 
 
 def _may_be_resent(attempt: Attempt, origin: Origin) -> bool:
-    """Whether the request could be sent once more, should its link turn out to be dead."""
+    """Whether the request could be retried if its link turns out to be dead."""
     request = attempt.request
     if attempt.body is None and request.length > KEPT:
         return False
@@ -158,7 +158,7 @@ def _may_be_resent(attempt: Attempt, origin: Origin) -> bool:
 
 
 async def _link(attempt: Attempt, upstream: Upstream) -> UpstreamLink:
-    """Begin on a link to the next origin that can be reached: waited for, or dialled."""
+    """Begin on a link to the next origin that can be reached.  Waits for a release or a dial."""
     now, balancer, pool = attempt.client.now, upstream.balancer, upstream.pool
     search = Search(balancer, balancer.only or balancer.pick(now()))
     while True:
@@ -185,18 +185,18 @@ async def _link(attempt: Attempt, upstream: Upstream) -> UpstreamLink:
 
 
 def _bound_link(client: ClientStream, upstream: Upstream) -> tuple[Origin, UpstreamLink] | None:
-    """The link that the origin has bound to this client, if it still lives."""
-    private = client.bound
-    assert isinstance(private, BoundLink)
-    if private.origin not in upstream.balancer.members:
+    """The link that an origin of this upstream has bound to the client, if it is still open."""
+    bound = client.bound
+    assert isinstance(bound, BoundLink)
+    if bound.origin not in upstream.balancer.members:
         return None
     client.bound = None
-    link = private.resume()
-    return None if link is None else (private.origin, link)
+    link = bound.resume()
+    return None if link is None else (bound.origin, link)
 
 
 def _may_retry(attempt: Attempt, error: HopError) -> bool:
-    """Whether the failed attempt may be followed by another."""
+    """Whether a retry may follow the failed attempt."""
     record, link = attempt.record, attempt.link
     if not isinstance(error, LinkError) or error.at is not Hop.UPSTREAM or record.status:
         return False
@@ -218,7 +218,7 @@ def _may_retry(attempt: Attempt, error: HopError) -> bool:
 
 
 async def _fail(attempt: Attempt, error: HopError, upstream: Upstream | None) -> None:
-    """The exchange failed: answer if nothing has begun, else cut."""
+    """The exchange failed: answer if no response has begun, else cut the connection."""
     client, record, terms = attempt.client, attempt.record, attempt.terms
     note_failure(record, error, client.limits, upstream and upstream.settings)
     if record.status:
@@ -239,7 +239,7 @@ _CUT = CloseReason.RESPONSE_CUT
 
 
 async def refuse(client: ClientStream, error: HopError, terms: Terms) -> None:
-    """Answer a head that could not be read, and record it."""
+    """Answer a request whose head could not be read, and log it."""
     record = ExchangeRecord(client.peer, client.number, client.served, client.since)
     record.method, record.target, record.host = glimpse(error.read)
     note_failure(record, error, client.limits)

@@ -1,4 +1,4 @@
-"""What is counted of the exchanges of one upstream."""
+"""Counters of the exchanges of one upstream."""
 
 from bisect import bisect_left
 
@@ -9,7 +9,7 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class Durations:
-    """How many took how long: by `BUCKETS`, and all together."""
+    """A histogram over `BUCKETS`, and the sum."""
 
     __slots__ = ("buckets", "seconds")
 
@@ -18,17 +18,16 @@ class Durations:
         self.buckets = [0] * (len(BUCKETS) + 1)
 
     def add(self, seconds: float) -> None:
-        """One more."""
+        """Count one duration."""
         self.seconds += seconds
         self.buckets[bisect_left(BUCKETS, seconds)] += 1
 
 
 class Tally:
-    """What is counted of the exchanges of one upstream.
+    """Counters of the exchanges of one upstream.
 
-    `causes` are failures, `aborts` are exchanges that their client ended.  `durations` leaves out
-    the upgraded ones, which end when people go; `queued` and `connecting` those that took an idle
-    link.
+    `causes` counts failures, `aborts` exchanges that the client ended.  `durations` leaves out
+    upgraded exchanges; `queued` and `connecting` leave out those that took an idle link.
     """
 
     __slots__ = (

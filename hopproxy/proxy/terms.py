@@ -1,4 +1,4 @@
-"""What every exchange of a worker has in common."""
+"""What all exchanges of a worker share."""
 
 import time
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from hopproxy.routing.table import Table
 from hopproxy.rules.hop import Underscores
 
 Log = Callable[[ExchangeRecord], None]
-#: Makes the body of an answer of our own richer for those who would read it in a browser.
+#: Replaces one of our own responses by a page for browsers.
 Page = Callable[[RequestHead | None, HopError], tuple[ResponseHead, bytes] | None]
 
 
 class Terms:
-    """What holds for every exchange that begins: the routes, our name, what we write, who is told.
+    """What holds for every exchange that begins: the routes, our name, the fields we add, the log.
 
-    `log` is told of every exchange that ends.  `unrouted` counts those that no route took.
+    `log` is called for every exchange that ends.  `unrouted` counts those that matched no route.
     """
 
     def __init__(
@@ -31,13 +31,13 @@ class Terms:
         self.pseudonym = pseudonym
         self.underscores = underscores
         self.rejects_underscores = underscores is Underscores.REJECT
-        self.traces = False  # TRACE is answered and passed on
+        self.traces = False  # whether TRACE is answered and passed on
         self.unrouted = Tally()
         self.log: Log | None = None
         self.page: Page | None = None
         self.pipe = Pipe()  # for long bodies
         lines = b"Via: 1.0 %b\r\n" % pseudonym, b"Via: 1.1 %b\r\n" % pseudonym
-        #: Our Via line by the minor version a message came with: for upstream, for clients.
+        #: Our Via line, indexed by the minor version of the received message.
         self.via_upstream = lines if via in ("both", "request") else (b"", b"")
         self.via_client = lines if via in ("both", "response") else (b"", b"")
         self._date = b""
@@ -51,7 +51,7 @@ class Terms:
         self.pipe = before.pipe
 
     def date_line(self) -> bytes:
-        """Date, for a response whose origin sent none (RFC 9110 section 6.6.1)."""
+        """The Date field for a response without one (RFC 9110 section 6.6.1)."""
         now = int(time.time())
         if now != self._date_at:
             self._date_at = now

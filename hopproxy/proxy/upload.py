@@ -1,4 +1,4 @@
-"""A request's body on its way upstream, while the response may already come."""
+"""Sending a request's body upstream while the response may already arrive."""
 
 from collections.abc import Awaitable, Callable
 
@@ -13,7 +13,7 @@ from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.hop import end_to_end_trailers
 
-#: Bytes of a body, and pieces of it, that are kept for a retry.
+#: Most bytes of a body, and most pieces of it, that are kept for a retry.
 KEPT = 65536
 KEPT_PIECES = 256
 
@@ -21,12 +21,12 @@ Heard = Callable[[float], Awaitable[ResponseHead]]
 
 
 class Upload(Stepper):
-    """Sends the body of one request, from its beginning on each attempt.
+    """Sends the body of one request; on each attempt, from its beginning.
 
-    A second coroutine beside that of the exchange, since the response may come before the body
-    has ended.  `done` once all of it was sent.  `failure` is what ended it early; it is thrown into
-    the exchange where that waits.  `kept` is what has been read, None once that is too much to be
-    sent again.  `told_to_continue` once the client has had its 100 from us.
+    It is a second coroutine beside the exchange, since the response may come before the body has
+    ended.  `done` once all of it was sent.  An error is thrown into the exchange; if the exchange
+    does not wait, `failure` keeps it.  `kept` is what has been read, None once that is too much for
+    a retry.  `told_to_continue` once we have sent the client a 100.
     """
 
     __slots__ = (
@@ -61,12 +61,12 @@ class Upload(Stepper):
         return self.told_to_continue or self.kept != []
 
     async def hold_back(self, heard: Heard, origin: Origin) -> ResponseHead | None:
-        """Hold the body back until the origin wants it; the response if it answers instead.
+        """Wait for a 100 before sending the body; return the response if one comes instead.
 
-        `heard` reads the next head, up to a deadline.  An origin that says nothing for
-        `continue_timeout`, or is known to say nothing, gets the body all the same, and the client
-        its 100 from us (RFC 9110 section 10.1.1).  So does one that sends 101 first: no protocol
-        begins before the request has ended (section 7.8).
+        `heard` reads the next head, until a deadline.  If the origin sends nothing for
+        `continue_timeout`, or is known not to send 100, we send the client a 100 and the origin the
+        body (RFC 9110 section 10.1.1).  The same if the origin sends 101: it may switch only after
+        the whole request (section 7.8).
         """
         head = None
         now = self._client.now()
@@ -87,9 +87,9 @@ class Upload(Stepper):
         return None if head is None or head.status == 100 else head
 
     def start(self, stream: UpstreamLink) -> None:
-        """Begin to send the body.  Raises what fails at once.
+        """Begin to send the body.  Raises an error that occurs at once.
 
-        Closed, it leaves the rest of the body unread on the client link.
+        After `close`, the rest of the body stays unread on the client link.
         """
         self.done = False
         self.begin(self._run(stream))
@@ -98,21 +98,20 @@ class Upload(Stepper):
             try:
                 raise failure
             finally:
-                del failure  # it holds this frame
+                del failure  # its traceback refers to this frame
 
     async def ended(self) -> None:
-        """Wait until the body has been sent, or will not be."""
+        """Wait until the coroutine has ended, whether or not it has sent the body."""
         while self.running:
             await wait(self)
 
     def on_end(self, result: object) -> None:
-        """The coroutine has returned."""
         waker, self.waker = self.waker, None
         if waker is not None:
             waker.wake()
 
     def on_fault(self, error: Exception) -> None:
-        """The body cannot be sent to its end: neither can the exchange go on."""
+        """The body cannot be sent: raise the error in the exchange."""
         driver = self._client.driver
         if driver is None or not driver.throw(error):
             self.failure = error
@@ -122,7 +121,7 @@ class Upload(Stepper):
         try:
             await self._send(stream)
         except HopError as error:
-            # An origin that stops reading may well have answered: its response is the better news.
+            # An origin that stops reading may have sent a response: wait for it.
             if error.at is not Hop.UPSTREAM or error.reason is CloseReason.WRITE_TIMEOUT:
                 raise
         finally:
@@ -161,7 +160,7 @@ class Upload(Stepper):
                 self.kept = None
 
     def _expect_response(self, stream: UpstreamLink) -> None:
-        """From here on it is the origin's turn, unless it has begun to answer already."""
+        """Start `response_timeout`, unless the response has begun."""
         if not self._record.status:
             now = stream.now()
             stream.expect_head(now + stream.limits.response_timeout)

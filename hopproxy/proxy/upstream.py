@@ -12,10 +12,10 @@ from hopproxy.settings.units import OriginAddress
 
 
 class Upstream:
-    """The origins of one upstream, the pool of links to them, and what is counted.
+    """The origins of one upstream, the pool of links to them, and its counters.
 
-    A request keeps the upstream that it was begun with, also when the settings change.  Origins are
-    tried again that could not be reached; `sought` where somebody asks which can, from the start.
+    A request keeps the upstream that it began with, also if the settings change.  Origins that are
+    down get trial dials; with `sought` all origins do from the start.
     """
 
     def __init__(

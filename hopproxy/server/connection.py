@@ -1,11 +1,11 @@
-"""One client connection of HTTP/1.1: its requests in turn, and how it ends.
+"""One HTTP/1.1 client connection: its requests in turn, and how it ends.
 
-While it is idle there is no coroutine: only the transport, which wakes this when bytes come.  Then
-one begins, and goes on until the link is idle again.  Most connections never get a task; one that
-is in a task, since the worker drains, keeps its coroutine while it is idle.
+While the link is idle there is no coroutine; the transport wakes this object when bytes arrive.
+Then a coroutine begins, and runs until the link is idle again.  Most connections never get a task.
+One that got a task, because the worker drains, keeps its coroutine while idle.
 
-A client protocol with many exchanges on one link stands beside this: it reads frames here, and
-begins an `exchange` for each stream.
+A multiplexed client protocol (HTTP/2) would be a class beside this one, which reads frames and
+starts an `exchange` for each stream.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hopproxy.proxy.exchange import exchange, refuse
 from hopproxy.proxy.terms import Terms
 from hopproxy.record import CloseReason
 
-#: Why a link ends while the client may well be sending a body still.
+#: Reasons to close while the client may still be sending a body.
 _MORE_TO_COME = (CloseReason.BODY_UNREAD, CloseReason.BODY_TIMEOUT, CloseReason.BAD_REQUEST)
 
 
@@ -31,13 +31,13 @@ Work = Coroutine[Any, Any, CloseReason | None]
 class Host(Protocol):
     """The gateway, as a connection sees it."""
 
-    terms: Terms  # for the next request
+    terms: Terms  # used from the next request on
 
     def close(self, connection: Connection, reason: CloseReason) -> None:
         """The connection has ended."""
 
     def give_task(self, connection: Connection) -> None:
-        """Go on with the connection in a task."""
+        """Continue the connection in a task."""
 
 
 class Connection(Stepper):
@@ -54,13 +54,13 @@ class Connection(Stepper):
     def start(self) -> None:
         """Wait for the first request.
 
-        A handshake, or a PROXY header, would come here: a coroutine before that of the requests.
+        A TLS handshake or a PROXY header would be read here, by a coroutine before `_serve`.
         """
         self.client.driver = self
         self.client.rest(self)
 
     def wake(self) -> None:
-        """The idle link has something to tell, or the wait of its coroutine is over."""
+        """An event on the idle link, or the end of a wait of its coroutine."""
         if self._woken is not None:
             Stepper.wake(self)
             return
@@ -70,7 +70,7 @@ class Connection(Stepper):
         self._step()
 
     def _begin(self) -> Work:
-        """What an idle link has woken us for: most often an exchange, whose head has come whole."""
+        """Make the coroutine for an event on the idle link: most often directly an exchange."""
         client = self.client
         client.clients.idle.pop(client, None)
         if client.transport.error is None and not client.fell_short:
@@ -83,7 +83,7 @@ class Connection(Stepper):
         return self._serve()
 
     def on_end(self, result: object) -> None:
-        """An exchange has ended, or the link is idle again, or (`result`) is to be closed."""
+        """An exchange or `_serve` has returned; `result` is the reason to close, if any."""
         client = self.client
         if result is not None:
             assert isinstance(result, CloseReason)
@@ -94,22 +94,22 @@ class Connection(Stepper):
             client.rest(self)
 
     def on_fault(self, error: Exception) -> None:
-        """A fault of ours, outside of an exchange: it ends this link, and nothing else."""
+        """An unexpected exception outside an exchange: end this link, and nothing else."""
         report(error, f"a connection from {self.client.peer}")
         self.close()
         self.host.close(self, CloseReason.INTERNAL_ERROR)
 
     async def run_in_task(self) -> None:
-        """Go on with this connection in a task, to its end.  Cancelled, it closes the link."""
+        """Serve this connection in the calling task until it ends.  Closes it when cancelled."""
         try:
             await self.drive()
         finally:
             self.host.close(self, CloseReason.STOPPED)
 
     def move_to_task(self) -> None:
-        """From here on `run_in_task` steps."""
+        """Stop stepping from events: `run_in_task` follows."""
         self.in_task = True
-        if self._work is None:  # idle: it is now a coroutine that waits
+        if self._work is None:  # idle: the task needs a coroutine that waits
             self.begin(self._serve(rests=True))
         super().move_to_task()
 
@@ -119,9 +119,9 @@ class Connection(Stepper):
         self.client.end_rest()
 
     async def _serve(self, *, rests: bool = False) -> CloseReason | None:
-        """Request after request, from the bytes at hand: why the link is to be closed.
+        """Serve requests until none is at hand: None if the link is idle again.
 
-        None when it is idle again.  `rests` while it is idle at the beginning.
+        Otherwise returns the reason to close it.  `rests` if the link is idle at the beginning.
         """
         client = self.client
         try:
@@ -163,7 +163,7 @@ class Connection(Stepper):
 
 
 def lingers(client: ClientLink, reason: CloseReason) -> bool:
-    """Whether the client may not have sent its last: then closing must wait for it."""
+    """Whether the client may still be sending: then a lingering close is needed."""
     if reason is CloseReason.PEER_CLOSED or client.close_delimited:
         return False
     return bool(client.buffer or client.transport.readable or reason in _MORE_TO_COME)

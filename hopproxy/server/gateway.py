@@ -1,4 +1,4 @@
-"""Client connections, each from accept to close."""
+"""Client connections from accept to close."""
 
 import logging
 import socket
@@ -18,15 +18,15 @@ from hopproxy.settings.schema import Settings
 
 log = logging.getLogger("hopproxy")
 
-#: Addresses whose senders are remembered.
+#: Client addresses for which a `Sender` is cached.
 SENDERS = 1024
 
-#: Idle links that are looked at for one that has not just asked, where room is to be made.
+#: Idle links that are checked to find one to close without a request that has just arrived.
 LOOKS = 16
 
 
 class Gateway:
-    """Serves client connections out of one runtime.  Tasks run in `nursery`."""
+    """Serves the client connections of one runtime.  Tasks run in `nursery`."""
 
     def __init__(self, runtime: Runtime, nursery: trio.Nursery) -> None:
         self.terms = runtime.terms
@@ -45,7 +45,7 @@ class Gateway:
         self._senders = {}
 
     def admit(self, sock: socket.socket, peer: str | tuple[str, int]) -> None:
-        """Begin to serve an accepted connection of this address, or address and port."""
+        """Serve an accepted connection.  `peer` is its address, with the port if there is one."""
         address, port = (peer, 0) if isinstance(peer, str) else peer
         runtime = self._runtime
         limits = runtime.settings.client
@@ -64,11 +64,11 @@ class Gateway:
         connection.start()
 
     def close(self, connection: Connection, reason: CloseReason) -> None:
-        """Close a connection's link, once, and put it on record."""
+        """Close a connection's link, once, and record why."""
         client = connection.client
         if self._connections.pop(client, None) is None:
             return
-        client.driver = None  # a ring: uncut, Python would have to stop to search for it
+        client.driver = None  # breaks a reference cycle, which only the collector would free
         clients = self._runtime.clients
         del clients.links[client]
         clients.idle.pop(client, None)
@@ -80,39 +80,39 @@ class Gateway:
         reason = client.close_reason or reason
         record = CloseRecord(Hop.CLIENT, client.peer, reason, times, client.served)
         record.client = client.named
-        if not client.gone:  # who leaves under its own request was not idle
+        if not client.gone:  # a client that left during its request was not idle
             record.limit = setting_behind(reason, client.limits)
         self._runtime.closes.add(record)
 
     def move_to_tasks(self) -> None:
-        """Give each connection a task, so that the nursery waits for all of them."""
+        """Give each connection a task, so that the nursery can wait for all of them."""
         for connection in list(self._connections.values()):
             if not connection.in_task:
                 self.give_task(connection)
 
     def give_task(self, connection: Connection) -> None:
-        """Go on with the connection in a task."""
+        """Continue the connection in a task."""
         connection.move_to_task()
         self._nursery.start_soon(connection.run_in_task)
 
     def stop(self) -> None:
-        """Close at once every connection that has no task; the others end with theirs."""
+        """Close all connections that have no task.  The others end with their tasks."""
         for connection in list(self._connections.values()):
             if not connection.in_task:
                 connection.close()
                 self.close(connection, CloseReason.STOPPED)
 
     def shed(self) -> None:
-        """Let go of the longest idle client link, if there is one."""
+        """Close the client link that has been idle longest, if there is one."""
         made_room = LinkError(Hop.CLIENT, CloseReason.MADE_ROOM, "made room for a new connection")
         for longest in islice(self._runtime.clients.idle, LOOKS):
             if longest.transport.endpoint.has_input():
-                continue  # it has asked, or left: its event is on its way
-            if longest.transport.interrupt(made_room):  # else it is on its way out already
+                continue  # a request or a FIN has just arrived: its event follows
+            if longest.transport.interrupt(made_room):  # False: it is being closed already
                 return
 
     def _sender(self, address: str) -> Sender:
-        """Who sends from this address: what upstream is told is the same for all its links."""
+        """The `Sender` for this address: its forwarding fields are the same for all its links."""
         sender = self._senders.get(address)
         if sender is None:
             if len(self._senders) >= SENDERS:
@@ -124,9 +124,9 @@ class Gateway:
 
 
 def interrupt_idle(runtime: Runtime) -> None:
-    """Close every client link that is between two requests: the worker drains."""
+    """Close every idle client link, because the worker drains."""
     for client in list(runtime.clients.idle):
-        if not client.transport.endpoint.has_input():  # else the answer will say close
+        if not client.transport.endpoint.has_input():  # a request has arrived: answer it first
             client.transport.interrupt(
                 LinkError(Hop.CLIENT, CloseReason.DRAINING, "the gateway is draining")
             )

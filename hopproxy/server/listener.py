@@ -1,8 +1,8 @@
-"""Sockets that listen, and client connections accepted from the watch's events.
+"""Listening sockets, and accepting from them when the watch reports an event.
 
-No task accepts: a listening socket is watched like any link, and each connection goes on to the
-gateway at once.  Where all that may be open are, the longest idle makes room; while nobody goes,
-new connections wait in the kernel's queue.
+No task accepts: a listening socket is watched like any link, and passes each connection to the
+gateway.  If `max_connections` are open, the longest idle one is closed to make room; if none is
+idle, new connections wait in the kernel's queue.
 """
 
 import contextlib
@@ -23,16 +23,16 @@ from hopproxy.server.runtime import Runtime
 from hopproxy.settings.schema import ClientSettings
 from hopproxy.settings.units import Bind
 
-#: Connections taken in one go before others get a turn, and for how many seconds they get it.
+#: Connections accepted in a row, and the seconds until the next ones.
 BATCH, TURN = 64, 0.0001
-#: Seconds to wait when no file descriptor is left; closing ones need time to end.
+#: Seconds to wait if no file descriptor is left.
 PAUSE = 0.1
-#: Seconds to wait where all connections that may be open are busy.
+#: Seconds to wait if `max_connections` are open and none is idle.
 FULL_PAUSE = 0.01
 
 
 class CannotBind(Exception):
-    """An address that cannot be listened on; `in_use` when somebody listens there already."""
+    """An address that we cannot listen on; `in_use` if another process does."""
 
     def __init__(self, message: str, *, in_use: bool = False) -> None:
         super().__init__(message)
@@ -40,22 +40,21 @@ class CannotBind(Exception):
 
 
 def bound(bind: Bind, sock: socket.socket) -> Bind:
-    """Where `sock`, opened for `bind`, listens: with the port that was taken for port 0."""
+    """Where `sock`, opened for `bind`, listens: port 0 is replaced by the port chosen for it."""
     return bind if bind.kind == "unix" else Bind("tcp", bind.host, sock.getsockname()[1])
 
 
-#: Of each Unix socket that we listen on its path, and which file that was.
+#: The path of each Unix socket we listen on, and the identity of its file.
 _files: "WeakKeyDictionary[socket.socket, tuple[str, tuple[int, int]]]" = WeakKeyDictionary()
 
 
 def open_listener(
     bind: Bind, backlog: int, client: ClientSettings | None = None, *, mode: int | None = None
 ) -> socket.socket:
-    """A listening, non-blocking socket.  Raises CannotBind with the way out.
+    """Open a listening, non-blocking socket.  Raises CannotBind, which says what to do.
 
-    Connections inherit the TCP settings of `client`: those too that come before they are accepted.
-    `mode` are the permissions of a Unix socket's file, None for what the umask leaves.  Close it
-    with `close_listener`.
+    Connections inherit the TCP settings of `client` from it.  `mode` is the mode of a Unix socket's
+    file, None for what the umask leaves.  Close it with `close_listener`.
     """
     family = socket.AF_UNIX
     target: str | tuple[str, int] = bind.path
@@ -84,9 +83,9 @@ def open_listener(
 
 
 def close_listener(sock: socket.socket) -> None:
-    """Close a listening socket and remove its file, unless another has taken the file's place.
+    """Close a listening socket and remove its file, unless another process has replaced the file.
 
-    A socket that is closed already may have its file still.
+    Also removes the file of a socket that is closed already.
     """
     path, own = _files.pop(sock, ("", None))
     with contextlib.suppress(OSError):
@@ -96,7 +95,7 @@ def close_listener(sock: socket.socket) -> None:
 
 
 def _bind_file(sock: socket.socket, path: str, mode: int | None) -> None:
-    """Bind to a path whose file has its mode from the beginning: no moment is more open."""
+    """Bind to a path.  The file is created with its final mode, never with a wider one."""
     _remove_stale(path)
     before = None if mode is None else os.umask(0o777 & ~mode)
     try:
@@ -113,14 +112,14 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def _remove_stale(path: str) -> None:
-    """Take away the socket file of a process that is gone; one in use stays, and so fails."""
+    """Remove the socket file of a process that is gone.  If it is in use, it stays."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             return
     except OSError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # a full backlog would hold us up
+        probe.setblocking(False)  # a full backlog would block
         try:
             probe.connect(path)
         except ConnectionRefusedError:
@@ -149,7 +148,7 @@ def _explained(bind: Bind, error: OSError) -> str:
 
 
 class Intake:
-    """One listening socket, which stays its owner's to close.  It neither ends nor spins."""
+    """Accepts from one listening socket, which its owner closes."""
 
     def __init__(self, listener: socket.socket, runtime: Runtime, gateway: Gateway) -> None:
         self._listener = listener
@@ -164,19 +163,19 @@ class Intake:
         runtime.watch.add(self)
 
     def close(self) -> None:
-        """Accept nobody any more."""
+        """Stop accepting."""
         if not self.closed:
             self.closed = True
             self._runtime.watch.remove(self)
 
     def on_fault(self, error: Exception) -> None:
-        """A fault of ours: the connection it met is closed, the next is accepted."""
+        """An unexpected exception: that connection is closed; accepting goes on."""
         report(error, "a connection that was accepted")
         self._runtime.closes.add_fault(Hop.CLIENT, "", self._runtime.watch.now())
         self._pause_for(TURN)
 
     def on_ready(self, hung_up: bool) -> None:
-        """Somebody connects."""
+        """There are connections to accept."""
         if not self._paused:
             self._pause_for(self._accept())
 
@@ -193,7 +192,7 @@ class Intake:
             self._runtime.watch.wake_at(self, self._runtime.watch.now() + seconds)
 
     def _accept(self) -> float | None:
-        """Take who waits; after how many seconds to go on, None once nobody is left."""
+        """Accept connections; return after how many seconds to continue, None if none is left."""
         gateway, clients = self._gateway, self._runtime.clients
         for _ in range(BATCH):
             if len(clients.links) >= clients.limit:
@@ -210,7 +209,7 @@ class Intake:
                 if error.errno in NONE_LEFT:
                     gateway.shed()
                     return PAUSE
-                continue  # the client had gone before it was accepted
+                continue  # the client has gone already
             try:
                 gateway.admit(sock, address[:2] if isinstance(address, tuple) else "")
             except BaseException:

@@ -1,4 +1,4 @@
-"""Settings made alive: the pool, the upstreams, the routes."""
+"""One worker's state, built from the settings: the pool, the upstreams, the routes."""
 
 import trio
 from msgspec.structs import replace
@@ -97,9 +97,9 @@ class Runtime:
 
     @property
     def draining(self) -> bool:
-        """Whether this worker takes no more work."""
+        """Whether this worker is draining."""
         return self.clients.draining
 
     def drain(self) -> None:
-        """Keep no connection from now on: each response says close, idle links of both hops end."""
+        """From now on each response closes its client link, and no link is kept."""
         self.clients.draining = True

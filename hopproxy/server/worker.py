@@ -1,4 +1,4 @@
-"""One process at work: its listeners, its runtime, and how it stops."""
+"""One worker process: its listeners, its runtime, and how it stops."""
 
 import logging
 import signal
@@ -22,30 +22,30 @@ from hopproxy.signals import SIGNALS, STOP
 
 log = logging.getLogger("hopproxy")
 
-#: Seconds between two looks, while draining, for client links that have become idle.
+#: Seconds between two checks, while draining, for client links that have become idle.
 SWEEP = 0.25
 
 
 class Sockets:
-    """What a worker was given to listen on."""
+    """The listening sockets of a worker."""
 
     def __init__(self, clients: list[socket.socket], admin: socket.socket | None) -> None:
         self.clients = clients
         self.admin = admin
 
     def close_clients(self) -> None:
-        """Accept nobody any more: who connects now is refused by the kernel."""
+        """Stop listening: the kernel refuses new connections."""
         for sock in self.clients:
             sock.close()
 
     def end_clients(self) -> None:
-        """As `close_clients`, and the files of Unix sockets are removed."""
+        """As `close_clients`, and remove the files of Unix sockets."""
         for sock in self.clients:
             close_listener(sock)
 
 
 class Worker:
-    """Serves until it is told to stop, then drains."""
+    """Serves until `stop`, then drains."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Worker:
         self._stop_now = trio.Event()
 
     async def run(self, task_status: trio.TaskStatus[Runtime] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until drained, or until `drain_timeout` or a second `stop` cut what was left."""
+        """Serve until drained.  `drain_timeout` or a second `stop` cuts what is left."""
         async with trio.open_nursery() as base:
             watch = Watch()
             base.start_soon(watch.run)
@@ -80,7 +80,7 @@ class Worker:
             task_status.started(runtime)
             try:
                 await self._serve(runtime, base)
-            finally:  # cancelled from outside as well
+            finally:
                 self._sockets.end_clients()
                 runtime.pool.close_idle(CloseReason.DRAINING)
                 runtime.pool.stop()
@@ -94,7 +94,7 @@ class Worker:
             intakes = []
             try:
                 for sock in self._sockets.clients:
-                    # What is accepted inherits it: no call for each.
+                    # Accepted sockets inherit these options, without a system call each.
                     tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
                     intakes.append(Intake(sock, runtime, gateway))
                 await self._stop.wait()
@@ -104,7 +104,7 @@ class Worker:
                     intake.close()
                 gateway.stop()
             self._sockets.close_clients()
-            # Idle links of both hops end now; the nursery waits for what is under way.
+            # Idle links of both hops end now; the nursery waits for the exchanges.
             runtime.drain()
             runtime.pool.close_idle(CloseReason.DRAINING)
             interrupt_idle(runtime)
@@ -122,7 +122,7 @@ class Worker:
 
     @staticmethod
     async def _end_idle(runtime: Runtime) -> None:
-        """A response that had begun before the drain said nothing of a close: end its link too."""
+        """Responses begun before the drain did not announce a close: end their links when idle."""
         while True:
             await trio.sleep(SWEEP)
             interrupt_idle(runtime)
@@ -137,7 +137,7 @@ class Worker:
         self._gateway.apply(settings)
 
     def stop(self) -> None:
-        """Drain; the second time, stop at once."""
+        """Drain.  The second call stops at once."""
         if self._stop.is_set():
             self._stop_now.set()
         self._stop.set()
@@ -149,7 +149,7 @@ class Worker:
     ) -> None:
         """Stop on SIGTERM, SIGINT and SIGQUIT, reload on SIGHUP.  Runs until cancelled.
 
-        Started once it obeys; what came before is obeyed first.
+        Signals received earlier are obeyed first, before `task_status.started`.
         """
         wake = trio.lowlevel.current_trio_token().run_sync_soon
 
