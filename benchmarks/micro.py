@@ -120,7 +120,7 @@ def ledger() -> Step:
     books: Ledger[Token] = Ledger(1024)
     share: Share[Token] = Share(max_connections=256, max_idle=64, queue_size=1024)
     books.add(share)
-    books.total = share.lent = 32
+    books.total = share.in_use = 32
     for _ in range(32):
         books.give_back(share, Token())
 

@@ -112,12 +112,12 @@ def setting_behind(reason: CloseReason, settings: object) -> Limit | None:
 
 
 class Unused(Enum):
-    """Why a request was given a fresh link although the pool had held others for its origin."""
+    """Why a request got a fresh link although there were, or had been, others to its origin."""
 
     ALL_BUSY = "all_busy"
-    REPETITION = "repetition"  # another idle link could be as dead as the first
-    METHOD = "method"  # it cannot be sent again, and no idle link was young enough
-    PRIVATE = "private"  # NTLM has bound every lent one to its client
+    RETRY = "repetition"  # a retry: another idle link might be dead too
+    METHOD = "method"  # it cannot be retried, and no idle link was young enough
+    PRIVATE = "private"  # NTLM has bound every link to its client
     OLD_BY_SETTING = "old_by_setting"
     OLD_BY_HINT = "old_by_hint"
     OLD_BY_LEARNING = "old_by_learning"

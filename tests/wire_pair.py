@@ -208,13 +208,13 @@ class Hops:
         ledger, links = self.runtime.pool.ledger, self.runtime.pool.links
         shares = {*ledger.shares, *links.values()}  # those too that leave
         assert ledger.total == sum(share.size for share in shares)
-        assert all(min(share.lent, share.dialling) >= 0 for share in ledger.shares)
+        assert all(min(share.in_use, share.dialling) >= 0 for share in ledger.shares)
         idle = [link for share in ledger.shares for link in share.idle]
         assert set(idle) <= set(links)
         assert not any(link.transport.closed for link in links)
 
     def check_at_rest(self) -> None:
-        """No client, no link, nothing lent, dialled, or waited for."""
+        """No client, no link, nothing in use, dialled, or waited for."""
         pool, clients = self.runtime.pool, self.runtime.clients
         self.check_ledger()
         assert not clients.links

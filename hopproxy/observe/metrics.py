@@ -190,7 +190,7 @@ class _Links(Collector):
         for name, origin in origins(self._runtime):
             labels = [name, origin.label]
             links.add_metric([*labels, "idle"], len(origin.idle) + len(origin.bound_idle))
-            links.add_metric([*labels, "lent"], origin.lent)
+            links.add_metric([*labels, "lent"], origin.in_use)
             links.add_metric([*labels, "dialling"], origin.dialling)
             limit.add_metric(labels, origin.max_connections)
             waiting.add_metric(labels, len(origin.waiters))

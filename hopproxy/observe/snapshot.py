@@ -156,7 +156,7 @@ def origin_row(name: str, origin: Origin, now: float) -> Row:
         "upstream": name,
         "origin": origin.label,
         "idle": len(origin.idle) + len(origin.bound_idle),
-        "lent": origin.lent,
+        "lent": origin.in_use,
         "dialling": origin.dialling,
         "waiting": len(origin.waiters),
         "opened": origin.opened,

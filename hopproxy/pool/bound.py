@@ -1,4 +1,4 @@
-"""A link for one client alone: the origin authenticates it, and not its requests (NTLM)."""
+"""Links bound to one client, because the origin authenticates the connection (NTLM)."""
 
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.pool.origin import Origin
@@ -7,7 +7,7 @@ from hopproxy.record import CloseReason
 
 
 class BoundLink:
-    """What a client link holds of the upstream link that is bound to it, between two requests."""
+    """The upstream link bound to a client, as the client's link keeps it between two requests."""
 
     __slots__ = ("_link", "_pool", "origin")
 
@@ -17,7 +17,7 @@ class BoundLink:
         self._link = link
 
     def resume(self) -> UpstreamLink | None:
-        """Lend the link to its client again; None where it is no more.  Call it once."""
+        """Check the link out for its client; None if it has ended.  Call it once."""
         pool, origin, link = self._pool, self.origin, self._link
         if link.transport.closed:
             return None
@@ -31,6 +31,6 @@ class BoundLink:
         return link
 
     def end(self) -> None:
-        """The client has left, or has another such link."""
+        """Close the link: its client has left, or has another bound link."""
         if not self._link.transport.closed:
             self._pool.drop_idle(self._link, CloseReason.PRIVATE)

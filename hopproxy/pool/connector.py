@@ -1,4 +1,4 @@
-"""Opens links to origins: a dial, and what is set on its socket.  No task waits for a dial."""
+"""Opens links to origins: dials, and sets the options of the socket.  No task waits for a dial."""
 
 import logging
 import random
@@ -23,7 +23,7 @@ from hopproxy.settings.units import OriginAddress
 
 log = logging.getLogger("hopproxy")
 
-#: What a dial comes to; None where the worker ends before it does.
+#: The result of a dial; None if the worker ends first, or if a trial has succeeded.
 Opened = UpstreamLink | HopError | None
 Done = Callable[[Origin, Opened], None]
 
@@ -38,13 +38,13 @@ class Connector:
         self._resolver = Resolver()
         self._random = random.Random()
         self._dials: dict[Dial, Callable[[None], None]] = {}
-        #: Told of each dial that did not succeed.
+        #: Called after each dial that did not succeed.
         self.plans: dict[Origin, Callable[[], None]] = {}
 
     def begin(self, origin: Origin, done: Done, *, trial: bool = False) -> Dial:
-        """Begin a dial; `done` is told later how it ended, unless it is called off.
+        """Begin a dial.  `done` is called later with the result, unless the dial is called off.
 
-        The connection of a `trial` is closed unless somebody waits for one by then.
+        The connection of a `trial` is closed unless a request waits for one.
         """
         now = self._watch.now()
         number = origin.reach.begin(now)
@@ -68,7 +68,7 @@ class Connector:
         return dial
 
     def untold(self, origin: Origin, number: int = 0) -> None:
-        """A dial has ended, or could not begin, and says nothing of the origin."""
+        """A dial has ended, or could not begin, without saying anything about the origin."""
         origin.reach.untold(number, self._watch.now())
         self._plan(origin)
 
@@ -77,18 +77,18 @@ class Connector:
             plan()
 
     def _opened(self, origin: Origin, number: int, result: Result) -> Opened:
-        """What has come of a dial; the origin notes whether it can be reached."""
+        """Turn a dial's result into a link or an error, and note whether the origin is up."""
         if not isinstance(result, Exception):
             origin.reach.succeeded()
         try:
             return self._link(origin, result)
-        except LocalShortage as error:  # the origin was not even asked
+        except LocalShortage as error:  # says nothing about the origin
             self.untold(origin, number)
             return error.with_traceback(None)
         except ConnectFailed as error:
             origin.reach.failed(number, self._watch.now())
             self._plan(origin)
-            return error.with_traceback(None)  # it would hold this frame, which holds it
+            return error.with_traceback(None)  # else a reference cycle with this frame
         except Exception as fault:
             self.untold(origin, number)
             report(fault, f"a connection to {origin.label}")
@@ -96,11 +96,11 @@ class Connector:
             return ConnectFailed("a fault in hopproxy", 500, "proxy_internal_error")
 
     def _link(self, origin: Origin, result: Result) -> UpstreamLink:
-        """The link on the socket of a dial.  Raises ConnectFailed, or what the dial ended with."""
+        """Make a link of a dial's socket.  Raises ConnectFailed, or the dial's error."""
         settings = origin.settings
         if isinstance(result, Exception):
             if isinstance(result, ConnectFailed) and result.cause == "connection_refused":
-                # Gone, and to come back as another process.
+                # The process has ended; a new one will listen there.
                 origin.known.restarted(self._watch.now())
             raise result
         try:
@@ -119,7 +119,7 @@ class Connector:
         origin.refresh(link.opened)
         origin.opened += 1
         if settings.pool.max_age:
-            # Up to a tenth younger, so that links opened together do not all end together.
+            # Up to a tenth sooner, so that links opened together do not end together.
             link.old_at = link.opened + settings.pool.max_age * self._random.uniform(0.9, 1.0)
         return link
 
@@ -130,7 +130,7 @@ class Connector:
         return Transport(Plain(sock), self._watch, Hop.UPSTREAM)
 
     def stop(self) -> None:
-        """Call off every dial, forget every name that is being resolved."""
+        """Call off every dial and forget every name that is being resolved."""
         dials, self._dials = self._dials, {}
         for dial, done in dials.items():
             dial.call_off()
@@ -139,9 +139,9 @@ class Connector:
 
 
 async def connect(address: OriginAddress, timeout: float, watch: Watch) -> socket.socket:
-    """A connected, non-blocking socket.  A checkpoint; cancelled, it leaves no socket behind.
+    """Open a connected, non-blocking socket.  A checkpoint; leaves no socket when cancelled.
 
-    `timeout` seconds bound name resolution and all attempts together.  Raises as `Dial` tells.
+    `timeout` seconds bound name resolution and all attempts together.  Raises the errors of `Dial`.
     """
     task = current_task()
     results: list[Result] = []
@@ -163,5 +163,5 @@ async def connect(address: OriginAddress, timeout: float, watch: Watch) -> socke
         try:
             raise result
         finally:
-            del result  # it holds this frame
+            del result  # its traceback refers to this frame
     return result

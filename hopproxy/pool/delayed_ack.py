@@ -1,38 +1,37 @@
 """Whether an origin's responses wait for our delayed ACK.
 
-A server that writes a response in two small pieces without TCP_NODELAY has its second piece held
-back by Nagle's algorithm until we acknowledge the first; and we, who have nothing to send, delay
-that ACK by 40 ms.  Django's `runserver`, `http.server` and much of what is built on them do so.
+If a server writes a response in two small pieces without TCP_NODELAY, Nagle's algorithm holds the
+second piece back until we acknowledge the first; and our kernel, with nothing to send, delays that
+ACK by 40 ms.  Django's `runserver`, `http.server` and servers built on it write this way.
 
-The evidence is the pause between the first piece and the next.  Two pauses as long as a delayed ACK
-turn immediate ACKs on.  They stay on only while they help: pauses that are as long with them mean
-that the origin itself takes its time, responses without a pause need none, and now and then a
-response goes without, to see whether its pause returns.
+The evidence is the pause between the first two pieces.  Two pauses as long as a delayed ACK turn
+immediate ACKs on.  They stay on only while they help: if the pauses stay, the origin itself is
+slow; responses without a pause need no ACK; and now and then one response goes without, to see
+whether the pause returns.
 
 Seconds are arguments; nothing here reads a clock.
 """
 
-#: A pause in this range, less the round trip, can be that of a delayed ACK (40 to 200 ms on Linux).
+#: Range of pauses, less the round trip, that a delayed ACK can cause (40 to 200 ms on Linux).
 LEAST, MOST = 0.03, 0.25
 #: Long pauses that turn immediate ACKs on.
 ENOUGH = 2
-#: Long pauses in a row, with immediate ACKs, after which they are no help.
+#: Long pauses in a row despite immediate ACKs that turn them off.
 FUTILE = 4
-#: Responses that need no ACK after which none is sent at once any more: so many trials with a short
-#: pause, or so many responses in a row without a pause.
+#: Trials with a short pause, or responses in a row without a pause, that turn immediate ACKs off.
 UNNEEDED, WHOLE = 16, 64
-#: Responses with immediate ACKs until one goes without: at first, and at most.  It doubles each
-#: time that one without had to wait.
+#: Immediate ACKs until a response goes without, as a trial: at first, and at most.  Doubles with
+#: each trial that had to wait.
 FIRST_TRIAL, LAST_TRIAL = 32, 1024
-#: Long pauses needed before immediate ACKs that were no help are tried again: at most.
+#: Most long pauses needed to turn immediate ACKs on again after they did not help.
 MOST_ENOUGH = 1024
 
 
 class DelayedAck:
-    """What is known of one origin.
+    """What is known about one origin.
 
-    `at_once` tells whether to acknowledge what has come of a response before waiting for more.
-    `rtt` is the round trip.
+    `at_once`: whether to send an ACK before waiting for the rest of a response.  `rtt` is the round
+    trip time.
     """
 
     __slots__ = (
@@ -54,15 +53,15 @@ class DelayedAck:
         self.restarted()
 
     def restarted(self) -> None:
-        """The origin is another process now: what was known of the old one is forgotten."""
+        """The origin is a new process: forget what is known."""
         self._enough = ENOUGH
         self._trial = self._left = FIRST_TRIAL
         self._end()
 
     def take_trial(self) -> bool:
-        """Whether the response that pauses now goes without an immediate ACK, to see if it waits.
+        """Whether the current response goes without an immediate ACK, as a trial.
 
-        One at a time: `paused`, or `gave_up`, ends it.
+        One at a time: `paused` or `gave_up` ends it.
         """
         if not self.at_once or self._trying or self._left > 0:
             return False
@@ -70,18 +69,18 @@ class DelayedAck:
         return True
 
     def gave_up(self) -> None:
-        """No second piece came."""
+        """The trial's second piece did not arrive."""
         self._trying = False
 
     def paused(self, seconds: float, *, acknowledged: bool, recent: bool) -> None:
-        """A reused link's response came in pieces, the second so long after the first.
+        """On a reused link, the second piece of a response came `seconds` after the first.
 
-        `acknowledged` tells whether the first had been acknowledged at once.  `recent` tells that
-        the link was not idle for long: else the kernel may not have delayed the ACK anyway.
+        `acknowledged`: an ACK was sent at once.  `recent`: the link was idle only briefly; after a
+        longer time the kernel may not delay ACKs.
         """
         self._whole = 0
         long = seconds - self.rtt >= LEAST
-        if seconds - self.rtt > MOST:  # the origin had nothing to send
+        if seconds - self.rtt > MOST:  # longer than any ACK is delayed
             self._trying = self._trying and acknowledged
         elif acknowledged:
             if self.at_once:
@@ -92,7 +91,7 @@ class DelayedAck:
             self._tried(long=long, recent=recent)
 
     def whole(self) -> None:
-        """A response came without a pause.  Worth telling only while `at_once`."""
+        """A response came without a pause.  Only needed while `at_once`."""
         self._whole += 1
         if self._whole >= WHOLE:
             self._end()

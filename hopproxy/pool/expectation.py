@@ -1,17 +1,16 @@
-"""Does an origin answer `Expect: 100-continue`?  Learned from its silence.
+"""Whether an origin answers `Expect: 100-continue`.
 
-Many application servers never send a 100: each upload that waits for one would wait for the whole
-of `continue_timeout` (RFC 9110 section 10.1.1 lets a client, and so us, wait no longer than it
-likes).
+Many application servers never send a 100, and each upload would wait for all of
+`continue_timeout`.  RFC 9110 section 10.1.1 allows a client to wait for a shorter time.
 """
 
-#: Seconds after which one upload waits again: an origin that gets the body at once may leave out
-#: its 100, so that a change to one that sends it would never show.
+#: Seconds until one upload waits again.  An origin that gets the body at once may leave out its
+#: 100, so without waiting we could not learn that it sends one.
 BELIEVED_FOR = 600.0
 
 
 class Expectation:
-    """What is known of one address; times are seconds of the process clock."""
+    """What is known about one address.  Times are seconds of one clock."""
 
     __slots__ = ("_silent_at",)
 
@@ -19,7 +18,7 @@ class Expectation:
         self._silent_at: float | None = None
 
     def is_silent(self, now: float) -> bool:
-        """Whether to wait for a 100 would be in vain."""
+        """Whether it is useless to wait for a 100."""
         return self._silent_at is not None and now - self._silent_at < BELIEVED_FOR
 
     def stayed_silent(self, now: float) -> None:
@@ -27,13 +26,13 @@ class Expectation:
         self._silent_at = now
 
     def answered(self, after: float, timeout: float) -> None:
-        """A 100 has come, `after` so many seconds: if in time, the next upload waits again.
+        """A 100 has arrived after `after` seconds; if that is in time, the next upload waits again.
 
-        One that comes later than `timeout` would never be waited for, so it changes nothing.
+        A 100 later than `timeout` changes nothing: we never wait that long.
         """
         if after < timeout:
             self._silent_at = None
 
     def restarted(self) -> None:
-        """The origin is gone, and comes back as another process."""
+        """The origin is a new process: forget what is known."""
         self._silent_at = None

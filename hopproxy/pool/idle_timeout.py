@@ -1,24 +1,25 @@
-"""How long an origin keeps an idle connection, as far as it has said or shown.
+"""Learning how long an origin keeps an idle connection.
 
-Every idle link is a censored sample.  Closed by the origin at idle age t, the limit is at most t;
-reused with success at age t, it is at least t.  `Keep-Alive: timeout=` is the origin's own word.
+Each idle link is a sample.  If the origin closes it at idle age t, its limit is at most t.  If a
+reuse succeeds at age t, the limit is at least t.  `Keep-Alive: timeout=` is the origin's own hint.
 
-An idle link can end in two ways, and they are kept apart.  Most origins tell: a FIN or an RST
-arrives while the link is idle.  Then a request that can be sent again may use any link that still
-lives, for as long as the settings allow: at worst it is sent twice.  The limit bars only requests
-that cannot be sent again.  So origins whose links end unevenly, several servers behind one address
-for example, are reused as often as without learning.  Other links end silently: the next request
-gets no ACK, or an RST.  Then each request on an old link would be lost, and the pool retires such
-links a margin before the limit, as it does for the origin's own word.
+Idle links end in two ways, which are learned separately:
 
-One close proves little: a process may have been recycled.  So a first close is believed for a
-minute or so, one that is seen again at its age for hours, and one that contradicts what a reuse has
-shown not before its second time.  Between, the limit relaxes, and links show it anew.  A burst of
-closes at all ages is a restart, and no limit at all.  Closes right behind a response, always after
-the same number of requests, are a limit of requests.
+- *Told*: a FIN or RST arrives while the link is idle, as with most origins.  Requests that can be
+  retried may use any open link, for as long as the settings allow; at worst they are sent twice.
+  The limit applies only to requests that cannot be retried.  So learning costs no reuse, even if
+  several servers behind one address have different limits.
+- *Silent*: the next request gets no ACK, or an RST.  Every request on an old link would be lost, so
+  the pool closes such links a margin before the limit, as it does for a hint.
 
-What is learned belongs to an address.  The settings belong to an upstream and are arguments here.
-Times are seconds and arguments too; nothing here reads a clock.
+One close proves little, since a process may have been recycled.  So a first close is believed for a
+minute or so, and for hours if it is seen again at the same age.  A close that contradicts a
+successful reuse counts only the second time.  In between the limit relaxes, and links can show it
+again.  Closes at many different ages at once are a restart, not a limit.  Closes directly after a
+response, always after the same number of requests, are a limit on requests.
+
+What is learned belongs to an address.  Settings and times (in seconds) are arguments; nothing here
+reads a clock.
 """
 
 from enum import Enum
@@ -26,52 +27,52 @@ from math import inf
 
 from hopproxy.record import Limit, Source
 
-#: No margin is smaller, and no limit that it would eat is worth pooling for.
+#: The smallest margin in seconds.  Limits below it are not worth pooling for.
 LEAST_MARGIN = 1.0
-#: Closes sooner than this after a response say nothing of an idle limit.
+#: Closes within this many seconds after a response say nothing about an idle limit.
 SOON = 0.1
-#: Up to this idle age a link counts as young towards an origin of which nothing is known: half
-#: of the shortest limit in the field (2 s, gunicorn).
+#: Up to this idle age a link counts as young if nothing is known about the origin: half of the
+#: shortest limit in common use (2 s, gunicorn).
 SAFE = 1.0
-#: Closes of different ages within so many seconds, and at least so many, are a restart.
+#: A restart: at least BURST_SIZE closes at different ages within BURST seconds.
 BURST, BURST_SIZE = 1.0, 3
-#: Closes after the same number of requests that make it a limit.
+#: Closes after the same number of requests that prove a limit on requests.
 COUNTED = 3
-#: Seconds in which a limit relaxes to its double: seen once, and seen again.
+#: Seconds in which a limit relaxes to its double, if it was seen once, and if more often.
 ONCE, AGAIN = 60.0, 3600.0
 #: Seconds for which a close that was not believed is remembered.
 SUSPECTED = 600.0
 
 
 class Sign(Enum):
-    """How we came to know that an idle link has ended."""
+    """How we learned that an idle link has ended."""
 
     __hash__ = object.__hash__
 
     TOLD = "told"  # a FIN, or an RST while it was idle
-    SILENT = "silent"  # nobody acknowledges what is sent
-    RESET = "reset"  # an RST answered a request: forgotten on the way, or closed at that moment
+    SILENT = "silent"  # no ACK for what was sent
+    RESET = "reset"  # an RST answered a request: lost silently, or closed at that moment
 
 
 def margin(limit: float, rtt: float) -> float:
-    """Seconds before an origin's limit at which we let go: its clock started before ours."""
+    """Seconds before an origin's limit at which we close: its timer started before ours."""
     return max(LEAST_MARGIN, limit / 10, 2 * rtt)
 
 
 def usable(limit: float, rtt: float = 0.0) -> float:
-    """The idle age up to which a link may be kept, 0 where that leaves no time."""
+    """The idle age up to which a link may be kept, 0 if no time is left."""
     return max(0.0, limit - margin(limit, rtt)) if limit < inf else inf
 
 
 def alike(age: float, limit: float) -> bool:
-    """Whether a close at this age may come from this limit: an origin looks only now and then."""
+    """Whether this limit can explain a close at this age: origins check their timers in steps."""
     return limit <= age <= 1.5 * limit + 0.1
 
 
 class Endings:
-    """The idle age at which links end in one of the two ways; None while none is believed.
+    """The `age` at which links end in one of the two ways; None if none is known.
 
-    `certain` tells whether it was seen more than once.
+    `certain` once it was seen more than once.
     """
 
     __slots__ = ("_at", "_suspect", "_suspect_at", "age", "certain")
@@ -84,9 +85,9 @@ class Endings:
         self._suspect_at = float("-inf")
 
     def add(self, age: float, now: float, proven: float) -> bool:
-        """A link ended at this age; whether that is a limit now, or a new one."""
+        """A link ended at this age.  Returns whether this sets or changes the limit."""
         seen = self.age
-        apart = now - self._at > BURST  # links that went idle together end together: one sign
+        apart = now - self._at > BURST  # links that went idle together count once
         if seen is not None and alike(age, seen):
             self.certain = self.certain or apart
             self._at = now
@@ -103,31 +104,31 @@ class Endings:
         return False
 
     def suspect(self, age: float, now: float) -> bool:
-        """As `add`, where one ending alone proves nothing."""
+        """As `add`, for an ending that proves nothing unless it is seen again."""
         if self.age is not None or self._is_suspected(age, now):
             return self.add(age, now, age)
         self._suspect, self._suspect_at = age, now
         return False
 
     def outlived(self, age: float) -> None:
-        """A link was alive at this age: that takes back a limit seen once, but not for good."""
+        """A link was alive at this age: doubt a lower limit that was seen only once."""
         seen = self.age
         if seen is not None and not self.certain and age > seen and not alike(age, seen):
-            self._doubt(self._at)  # alike: an origin's clock and ours differ by a little each time
+            self._doubt(self._at)  # alike ages may differ only by the precision of timers
 
     def relaxed(self, now: float, rtt: float) -> float:
-        """The idle age to keep to now, inf where no limit is known."""
+        """The idle age to respect now, inf if no limit is known."""
         if self.age is None:
             return float("inf")
         time = AGAIN if self.certain else ONCE
         return self._keep(self.age * 2 ** max(0.0, min((now - self._at) / time, 40.0)), rtt)
 
     def kept(self, rtt: float) -> float:
-        """The same as if it had been seen a moment ago."""
+        """As `relaxed`, without relaxing."""
         return float("inf") if self.age is None else self._keep(self.age, rtt)
 
     def forget(self, now: float) -> None:
-        """It has relaxed so far that it says nothing any more, until it is seen again."""
+        """The limit has relaxed so far that it no longer matters, until it is seen again."""
         self._doubt(now)
         self.certain = False
 
@@ -144,24 +145,24 @@ class Endings:
         return True
 
     def _doubt(self, at: float) -> None:
-        """Not believed any more; the next ending at that age makes it certain."""
+        """Stop believing the limit; the next ending at that age makes it certain."""
         assert self.age is not None
         self._suspect, self._suspect_at = self.age, at
         self.age = None
 
     def _keep(self, limit: float, rtt: float) -> float:
-        """As `usable`; a single close, which may mean nothing, does not end pooling."""
+        """As `usable`, but a limit seen only once does not end pooling."""
         kept = usable(limit, rtt)
         return kept if self.certain else max(kept, limit / 2)
 
 
 class IdleTimeout:
-    """What is known of one address.
+    """What is known about one address.
 
-    `told` and `silent` are the idle ages at which its links end, `hint` the shortest limit it has
-    named.  `proven` is the oldest age at which a link was seen to live (never below SAFE), `rtt`
-    the round trip.  `longest` is the longest idle time that any upstream's settings allow: a limit
-    that has relaxed past it is forgotten.
+    `told` and `silent` are the idle ages at which its links end, `hint` is the shortest limit it
+    has announced.  `proven` is the highest age at which a link was seen alive (at least SAFE),
+    `rtt` the round trip time.  `longest` is the longest idle time that any upstream's settings
+    allow: a limit that has relaxed beyond it is forgotten.
     """
 
     __slots__ = (
@@ -185,7 +186,7 @@ class IdleTimeout:
         self.restarted()
 
     def restarted(self) -> None:
-        """The origin is another process now: what was known of the old one is forgotten."""
+        """The origin is a new process: forget what is known."""
         self.hint: float | None = None
         self.told = Endings()
         self.silent = Endings()
@@ -198,12 +199,12 @@ class IdleTimeout:
     # -- what was seen -----------------------------------------------------------------------
 
     def hinted(self, timeout: float) -> None:
-        """The origin named its limit; of several behind one address the shortest counts."""
+        """The origin announced its limit.  Of several servers, the lowest counts."""
         if self.hint is None or timeout < self.hint:
             self.hint = timeout
 
     def reused_well(self, age: float) -> None:
-        """A link idle for `age` was alive still: worth telling only past `proven`."""
+        """A link idle for `age` was still alive.  Only needed above `proven`."""
         self.told.outlived(age)
         self.silent.outlived(age)
         self.proven = max(self.proven, age)
@@ -213,7 +214,7 @@ class IdleTimeout:
     ) -> None:
         """The origin closed a link that had been idle for `age` and had served `requests`.
 
-        `longest` is the most requests that any of its other idle links has served.
+        `longest` is the highest number of requests that another idle link has served.
         """
         if now < self._deaf_until:
             return
@@ -226,16 +227,16 @@ class IdleTimeout:
             self._closed_by_timer(age, now, sign)
 
     def closed_by_count(self, requests: int, now: float, longest: int = 0) -> None:
-        """The origin closed right behind a response, the last of so many, and had not said so.
+        """The origin closed directly after a response, the last of `requests`, unannounced.
 
-        It is no limit of this address where another link has served more.
+        That is no limit of this address if another link has served more.
         """
         before, times = self._counts
         if requests != before or longest > requests:
             times = 0
         times += longest <= requests
         self._counts = (requests, times)
-        # A count of one would end all reuse, and with it every chance to see that it was chance.
+        # A limit of one would end all reuse, and could then never be disproved.
         if (
             requests > 1
             and times >= COUNTED
@@ -245,7 +246,7 @@ class IdleTimeout:
             self._requests_at = now
 
     def passed(self, requests: int) -> None:
-        """A link was not closed behind this many: fewer, or as many, are no limit."""
+        """A link was not closed after this many requests: so the limit is higher."""
         if requests >= self._counts[0]:
             self._counts = (0, 0)
 
@@ -272,10 +273,10 @@ class IdleTimeout:
     # -- what follows ------------------------------------------------------------------------
 
     def limit(self, now: float, setting: float, *, learns: bool = True) -> Limit:
-        """The idle age at which a link is retired, and what sets it; 0: it is not pooled.
+        """The idle age at which a link is retired, and what sets it; 0: do not pool.
 
-        `setting` is the longest idle time that its upstream allows; without `learns` only the
-        origin's own word shortens it.
+        `setting` is the longest idle time that the upstream's settings allow.  Without `learns`
+        only the origin's hint shortens it.
         """
         best = Limit(setting, Source.SETTING)
         if self.hint is not None and usable(self.hint, self.rtt) < best.value:
@@ -287,10 +288,10 @@ class IdleTimeout:
         return Limit(silent, Source.LEARNED) if learns and silent < best.value else best
 
     def young(self, now: float, setting: float, share: float, *, learns: bool = True) -> float:
-        """The idle age up to which a link may carry a request that cannot be sent again.
+        """The idle age up to which a link may carry a request that cannot be retried.
 
-        A share of the limit, unrelaxed; where none is known, a margin less than was proven: the
-        oldest age that went well may have been just below a limit that was forgotten.
+        A share of the unrelaxed limit.  If none is known, `proven` less a margin: the highest age
+        that succeeded may be just below a limit that was forgotten.
         """
         limit = self.limit(now, setting, learns=learns).value
         if not share:
@@ -304,7 +305,7 @@ class IdleTimeout:
         return min(limit, self.told.kept(self.rtt), self.silent.kept(self.rtt)) * share
 
     def requests(self, now: float) -> int | None:
-        """After how many requests the origin closes unasked; None if it was not seen to."""
+        """The number of requests after which the origin closes; None if no limit is known."""
         if self._requests is not None and now - self._requests_at > AGAIN:
             self._requests = None
             self._counts = (0, 0)

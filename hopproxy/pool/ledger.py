@@ -1,11 +1,11 @@
-"""Who holds which upstream link: the pool's bookkeeping, without clock, socket or task.
+"""The pool's bookkeeping: which links are idle or in use, and who waits.
 
-Every link of an origin is idle, lent or being dialled, and each of these counts against the limits
-of its origin and of the whole.  Each event changes counters and queues in place; nothing is ever
-recounted, and a link that comes free is handed to the longest waiter, who need not compete for it.
+Every link of an origin is idle, in use or being dialled, and counts against the limit of its origin
+and the total.  Each event updates counters and queues; nothing is recounted.  A released link goes
+directly to the request that has waited longest.
 
-A dial is started for a waiter but not bound to it: whichever comes first, a fresh link or one
-released, serves the first in the queue ("late binding").
+A dial is started for a waiter but not tied to it: the first link, whether dialled or released,
+serves the first in the queue ("late binding").
 """
 
 from collections import deque
@@ -13,11 +13,11 @@ from typing import Generic, Protocol, TypeVar
 
 
 class QueueFull(Exception):
-    """As many wait for this origin as may."""
+    """The origin's queue is full."""
 
 
 class Pooled(Protocol):
-    """What the ledger needs of a link: a place for its stamp."""
+    """What the ledger needs of a link: an attribute for its stamp."""
 
     idle_stamp: int
 
@@ -27,27 +27,27 @@ L_in = TypeVar("L_in", bound=Pooled, contravariant=True)
 
 
 class Waiter(Protocol[L_in]):
-    """Somebody who waits for a link."""
+    """Waits for a link."""
 
     def serve(self, link: L_in) -> None:
-        """Here is your link: it is lent to you from now on."""
+        """End the wait with a link, which is in use from now on."""
 
     def fail(self, error: Exception) -> None:
-        """No link will come, for this reason."""
+        """End the wait with an error."""
 
 
 class Share(Generic[L]):
-    """The part of one origin: its limits, its idle links (coldest first), its queue.
+    """The state of one origin: its limits, its idle links (coldest first), its queue.
 
-    `bound_idle` are idle links that only one client may use: they count as the others do, and are
-    given up as the others are, but wait for nobody else.
+    `bound_idle` are idle links that only one client may use.  They count and are evicted like
+    others, but serve nobody else.
     """
 
     __slots__ = (
         "bound_idle",
         "dialling",
         "idle",
-        "lent",
+        "in_use",
         "max_connections",
         "max_idle",
         "queue_size",
@@ -61,20 +61,20 @@ class Share(Generic[L]):
         self.queue_size = queue_size
         self.idle: dict[L, None] = {}
         self.bound_idle: dict[L, None] = {}
-        self.lent = 0
+        self.in_use = 0
         self.dialling = 0
         self.trials = 0
         self.waiters: deque[Waiter[L]] = deque()
 
     @property
     def size(self) -> int:
-        """All that counts against the origin's limit."""
+        """Everything that counts against the origin's limit."""
         at_rest = len(self.idle) + len(self.bound_idle)
-        return at_rest + self.lent + self.dialling + self.trials
+        return at_rest + self.in_use + self.dialling + self.trials
 
     @property
     def coldest(self) -> L | None:
-        """The link that has been idle longest, private or not."""
+        """The link that has been idle longest, bound or not."""
         shared, own = next(iter(self.idle), None), next(iter(self.bound_idle), None)
         if shared is None or own is None:
             return own if shared is None else shared
@@ -82,13 +82,13 @@ class Share(Generic[L]):
 
     def __repr__(self) -> str:
         return (
-            f"<Share {len(self.idle)} idle, {self.lent} lent, {self.dialling} dialling, "
+            f"<Share {len(self.idle)} idle, {self.in_use} in use, {self.dialling} dialling, "
             f"{len(self.waiters)} waiting>"
         )
 
 
 class Ledger(Generic[L]):
-    """The shares of all origins under one total limit."""
+    """The shares of all origins, under one total limit."""
 
     def __init__(self, max_total: int) -> None:
         self.max_total = max_total
@@ -102,21 +102,21 @@ class Ledger(Generic[L]):
         """A new origin."""
         self.shares.append(share)
 
-    # -- lending -----------------------------------------------------------------------------
+    # -- checking out and giving back --------------------------------------------------------
 
     def take_idle(self, share: Share[L]) -> L | None:
-        """Lend the warmest idle link; None if there is none."""
+        """Check out the warmest idle link; None if there is none."""
         if not share.idle:
             return None
         link, _ = share.idle.popitem()
-        share.lent += 1
+        share.in_use += 1
         return link
 
     def give_back(self, share: Share[L], link: L) -> L | None:
-        """A lent link may serve again: lent on to the longest waiter, else idle.
+        """A link in use becomes free: it goes to the longest waiter, or becomes idle.
 
-        Returns a link that has to be closed for it, which is no longer counted: the coldest one
-        where `max_idle` is passed, or where another origin waits for room.
+        Returns a link that must be closed for it, and no longer counts: the coldest one if there
+        are more than `max_idle`, or if another origin waits for room.
         """
         if share.waiters:
             waiter = share.waiters.popleft()
@@ -124,24 +124,24 @@ class Ledger(Generic[L]):
                 self.waits_for_room.pop(share, None)
             waiter.serve(link)
             return None
-        share.lent -= 1
+        share.in_use -= 1
         self._stamp += 1
         link.idle_stamp = self._stamp
         share.idle[link] = None
         if len(share.idle) + len(share.bound_idle) > share.max_idle:
-            if not share.max_idle:  # not in the place of a private link either
+            if not share.max_idle:  # do not evict a bound link for it
                 self.drop_idle(share, link)
                 return link
             return self._forget_coldest(share)
         return self._make_room() if self.waits_for_room else None
 
     def keep_bound(self, share: Share[L], link: L) -> L | None:
-        """A lent link is idle, and kept for its one client.
+        """A bound link becomes idle, and is kept for its client.
 
-        Returns a link that has to be closed for it, as `give_back` does; for want of `max_idle`
-        never the link itself, which nobody could use to begin with.
+        Returns a link that must be closed for it, as `give_back` does.  One bound link is kept
+        even if `max_idle` is 0, since it would be useless otherwise.
         """
-        share.lent -= 1
+        share.in_use -= 1
         self._stamp += 1
         link.idle_stamp = self._stamp
         share.bound_idle[link] = None
@@ -151,20 +151,20 @@ class Ledger(Generic[L]):
         return self._make_room()
 
     def take_bound(self, share: Share[L], link: L) -> bool:
-        """Lend an idle private link to its client; False if it was not idle here."""
+        """Check out an idle bound link for its client; False if it was not idle."""
         if link not in share.bound_idle:
             return False
         del share.bound_idle[link]
-        share.lent += 1
+        share.in_use += 1
         return True
 
-    def drop_lent(self, share: Share[L]) -> None:
-        """A lent link is no more."""
-        share.lent -= 1
+    def drop_in_use(self, share: Share[L]) -> None:
+        """A link in use has ended."""
+        share.in_use -= 1
         self.total -= 1
 
     def drop_idle(self, share: Share[L], link: L) -> bool:
-        """An idle link is no more; False if it was not idle here."""
+        """An idle link has ended; False if it was not idle."""
         if link in share.idle:
             del share.idle[link]
         elif link in share.bound_idle:
@@ -177,15 +177,15 @@ class Ledger(Generic[L]):
     # -- waiting and dialling ----------------------------------------------------------------
 
     def enqueue(self, share: Share[L], waiter: Waiter[L]) -> None:
-        """Wait for a link of this origin, behind those who came before.  Raises QueueFull."""
-        # Those for whom a dial is under way, or can be started, wait for the network and not for
-        # room: the queue's bound is about the others.
+        """Queue for a link of this origin.  Raises QueueFull."""
+        # Waiters for whom a dial has been or can be started do not count: they wait for the
+        # network, not for room.
         if len(share.waiters) - share.dialling >= share.queue_size and not self._has_room(share):
             raise QueueFull(share.queue_size)
         share.waiters.append(waiter)
 
     def withdraw(self, share: Share[L], waiter: Waiter[L]) -> bool:
-        """Wait no longer; False if the waiter had been served or failed already."""
+        """Leave the queue; False if the waiter was served or failed already."""
         try:
             share.waiters.remove(waiter)
         except ValueError:
@@ -197,9 +197,9 @@ class Ledger(Generic[L]):
     def start_dial(self, share: Share[L]) -> tuple[bool, L | None]:
         """Whether to start a dial for this origin, and an idle link to close first.
 
-        A dial is due while more wait than are dialled for, and there is room: below the origin's
-        own limit or in the place of a private link, and below the total or in the place of the
-        coldest idle link of all.
+        A dial is due while there are more waiters than dials, and there is room: below the origin's
+        limit or in place of a bound link, and below the total or in place of the coldest idle
+        link of all.
         """
         if len(share.waiters) <= share.dialling:
             self.waits_for_room.pop(share, None)
@@ -221,10 +221,10 @@ class Ledger(Generic[L]):
         return True, evicted
 
     def start_fresh(self, share: Share[L], *, in_place: bool = False) -> tuple[bool, L | None]:
-        """As `start_dial`, for one who wants no link that has served before.
+        """As `start_dial`, for a request that needs a fresh link.
 
-        Its own coldest idle link makes room where the origin's limit is full, and where the dial is
-        `in_place` of idle links that will not do: the origin gets no more links than it had.
+        The origin's coldest idle link makes room if the origin's limit is reached, or if the dial
+        is made `in_place` of idle links that are not suitable: the origin then gets no more links.
         """
         evicted: L | None = None
         if share.idle and in_place:
@@ -243,7 +243,7 @@ class Ledger(Generic[L]):
         return True, evicted
 
     def start_trial(self, share: Share[L]) -> tuple[bool, L | None]:
-        """As `start_dial`, for nobody: no waiter counts on it, and none of its idle links goes."""
+        """As `start_dial`, for a trial: no waiter counts on it, no idle link of its origin goes."""
         if share.size >= share.max_connections:
             return False, None
         evicted = self._evict() if self.total >= self.max_total else None
@@ -254,10 +254,10 @@ class Ledger(Generic[L]):
         return True, evicted
 
     def end_trial(self, share: Share[L], *, won: bool) -> None:
-        """A trial has ended; a link that it `won` counts as lent, and is to be given back."""
+        """A trial has ended.  If it `won` a link, that is in use, and must be given back."""
         share.trials -= 1
         if won:
-            share.lent += 1
+            share.in_use += 1
         else:
             self.total -= 1
 
@@ -272,17 +272,17 @@ class Ledger(Generic[L]):
         return None
 
     def dialled(self, share: Share[L]) -> None:
-        """A dial has brought a link: it counts as lent, and is to be given back at once."""
+        """A dial has succeeded: its link is in use, and must be given back at once."""
         share.dialling -= 1
-        share.lent += 1
+        share.in_use += 1
 
     def drop_dial(self, share: Share[L]) -> None:
-        """A dial came to nothing, or is no longer wanted."""
+        """A dial has failed, or is no longer wanted."""
         share.dialling -= 1
         self.total -= 1
 
     def next_waiter(self, share: Share[L]) -> Waiter[L] | None:
-        """Take the longest waiter out of the queue, to be told that a dial has failed."""
+        """Take the longest waiter out of the queue, because a dial has failed."""
         if not share.waiters:
             return None
         waiter = share.waiters.popleft()
@@ -291,7 +291,7 @@ class Ledger(Generic[L]):
         return waiter
 
     def may_dial(self, share: Share[L]) -> bool:
-        """Whether one who came now would get a dial of its own, and nobody had to go for it."""
+        """Whether a new request would get its own dial without an eviction."""
         return (
             len(share.waiters) <= share.dialling
             and share.size < share.max_connections
@@ -301,7 +301,7 @@ class Ledger(Generic[L]):
     # -- room and eviction -------------------------------------------------------------------
 
     def _has_room(self, share: Share[L]) -> bool:
-        """Whether one more link could be dialled, be it in the place of an idle one."""
+        """Whether one more link could be dialled, maybe after an eviction."""
         if share.size >= share.max_connections:
             return bool(share.bound_idle)
         return self.total < self.max_total or any(other.coldest for other in self.shares)
@@ -317,7 +317,7 @@ class Ledger(Generic[L]):
         return None if coldest is None else self._forget_coldest(coldest)
 
     def _make_room(self) -> L | None:
-        """Forget the coldest idle link where the total is full and somebody waits for room."""
+        """Forget the coldest idle link if the total is reached and an origin waits for room."""
         if self.total >= self.max_total and self.starved() is not None:
             return self._evict()
         return None

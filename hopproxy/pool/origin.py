@@ -1,4 +1,4 @@
-"""One origin, as the pool knows it: its share, its limits, and how long it keeps idle links."""
+"""One origin as the pool sees it: its share, its limits, what was learned about it."""
 
 import math
 import random
@@ -19,7 +19,7 @@ from hopproxy.settings.units import OriginAddress
 
 
 class Known:
-    """What is known of one address, whichever upstreams name it: `origins`, one for each."""
+    """What is known about one address.  `origins` has one entry per upstream that names it."""
 
     __slots__ = ("delayed_ack", "expectation", "learned", "origins", "unheard")
 
@@ -31,7 +31,7 @@ class Known:
         self.unheard = Unheard(watch, self.origins, give_up)
 
     def restarted(self, now: float) -> None:
-        """The origin is another process now: what was known of the old one is forgotten."""
+        """The origin is a new process: forget what is known."""
         self.learned.restarted()
         self.expectation.restarted()
         self.delayed_ack.restarted()
@@ -39,7 +39,7 @@ class Known:
         self.refresh(now)
 
     def refresh(self, now: float) -> None:
-        """Every upstream takes over what has been learned."""
+        """Apply what has been learned in every upstream."""
         for origin in self.origins:
             origin.refresh(now)
 
@@ -47,12 +47,11 @@ class Known:
 class Origin(Share[UpstreamLink]):
     """One origin: its address, its settings, its share of the pool.
 
-    `reach` says whether it can be reached.  `removed` once no request is to begin with it.
-    `bound` counts its links that are private to one client, idle or lent.
-    `limited` tells that its links have a limit of requests or age, or are not to be kept.  What
-    `learned` comes to stands in plain attributes, for those who look at every request: `limit` and
-    its value `idle_timeout`, `young`, `proven`, and `counted` (requests after which it closes).
-    `delayed_ack` is what is known of its responses.
+    `reach` says whether it is up.  `removed` once no request may begin with it.  `bound` counts its
+    links that are bound to one client, idle or in use.  `limited` if its links have a limit of
+    requests or age, or are not pooled.  The results of `learned` are kept in attributes, since
+    every request needs them: `limit` and its value `idle_timeout`, `young`, `proven`, and `counted`
+    (requests after which the origin closes).
     """
 
     __slots__ = (
@@ -85,13 +84,13 @@ class Origin(Share[UpstreamLink]):
         self.opened = 0
         self.reused = 0
         self.last_end: CloseReason | None = None
-        #: How often a fresh link was opened although there had been others, by reason.
+        #: How often a link was opened although there had been others, by reason.
         self.unused: dict[Unused, int] = {}
 
     __hash__ = object.__hash__
 
     def refresh(self, now: float) -> None:
-        """Take over what `learned` has come to; links that are idle may have to go sooner."""
+        """Apply what was learned.  Idle links may have to be retired sooner."""
         learned, pool = self.learned, self.settings.pool
         before = self.idle_timeout
         self.limit = self.limit_at(now)
@@ -111,12 +110,12 @@ class Origin(Share[UpstreamLink]):
                 link.transport.rest_until(self.idle_until(link, link.since))
 
     def limit_at(self, now: float) -> Limit:
-        """The idle age at which a link is retired, as far as is known now."""
+        """The idle age at which a link is retired, as known now."""
         pool = self.settings.pool
         return self.learned.limit(now, pool.idle_timeout, learns=pool.learn)
 
     def limit_reached(self, link: UpstreamLink, now: float) -> CloseReason | None:
-        """Why a link that has just served must not serve again, None if it may."""
+        """Why a link that has just served must not be used again, None if it may."""
         pool = self.settings.pool
         if self.removed and not self.waiters:
             return CloseReason.ORIGIN_REMOVED
@@ -151,7 +150,7 @@ class Origin(Share[UpstreamLink]):
         return CloseReason.MAX_AGE if now >= link.old_at else _LAPSED[self.idle_limit(link).source]
 
     def limit_on(self, link: UpstreamLink, reason: CloseReason) -> Limit | None:
-        """The limit that applied to a link that ended so."""
+        """The limit behind the end of a link, for the record."""
         if reason is CloseReason.HINT and link.reuses_left is not None and link.reuses_left <= 0:
             return Limit(link.served, Source.HINT)
         if reason is CloseReason.LEARNED and self.counted and link.served >= self.counted:
@@ -160,11 +159,11 @@ class Origin(Share[UpstreamLink]):
             begun = link.served == 1 and not link.answered
             return None if begun else self.idle_limit(link)
         if reason is CloseReason.MADE_ROOM and self.size < self.max_connections:
-            return None  # not for want of room here
+            return None  # room was needed for another origin
         return setting_behind(reason, self.settings.pool) or setting_behind(reason, self.settings)
 
     def remove(self) -> None:
-        """Begin with no request any more: links are kept for those alone who wait already."""
+        """Begin no more requests.  Links are kept only for requests that wait already."""
         self.removed = self.limited = True
         self.max_idle = 0
         self.known.origins.remove(self)
@@ -172,32 +171,32 @@ class Origin(Share[UpstreamLink]):
     # -- learning ----------------------------------------------------------------------------
 
     def saw_close(self, link: UpstreamLink, age: float, now: float, sign: Sign = Sign.TOLD) -> None:
-        """The origin ended a link idle for `age`: what that teaches of the others."""
+        """The origin ended a link that was idle for `age`: learn from it."""
         if not self.settings.pool.learn:
             return
-        # A request that died with the link was one too many, and not the last one served.
+        # A request without a response does not count as served.
         served = link.served if link.answered else max(0, link.served - 1)
         most = max((other.served for other in self.idle), default=0) if age < SOON else 0
         self.learned.closed_idle(age, served, now, sign, most)
         self.known.refresh(now)
 
     def outlived(self, age: float, now: float) -> None:
-        """A link idle for `age` was still alive: it was answered on, or we closed it."""
+        """A link idle for `age` was still open: a request on it was answered, or we closed it."""
         if self.settings.pool.learn:
             self.learned.reused_well(age)
         self.known.refresh(now)
 
     def ended(self, link: UpstreamLink, reason: CloseReason) -> None:
-        """A link is no more."""
+        """A link has ended."""
         self.last_end = reason
         self.learned.passed(link.served - (1 if link.answered else 2))
         self.unheard.ended(link)
 
     def died_idle(self, link: UpstreamLink, reason: CloseReason, now: float) -> Sign | None:
-        """How a link that failed under a request had ended before; None if it had not.
+        """How a link had ended before its request failed; None if the request may be the cause.
 
-        A process that falls over a request tells nothing of idleness: only an answer that never
-        began, on a link that had been idle for a while, and failed at once or without an ACK.
+        A process that crashes on a request says nothing about idle limits.  The link counts only if
+        it was idle for a while, no response began, and it failed at once or without an ACK.
         """
         if reason not in _DEATHS or link.idled < SAFE or not link.reused or link.answered:
             return None
@@ -210,34 +209,34 @@ class Origin(Share[UpstreamLink]):
             return None
         return Sign.TOLD if reason is CloseReason.PEER_CLOSED else Sign.RESET
 
-    # -- lending -----------------------------------------------------------------------------
+    # -- checking out ------------------------------------------------------------------------
 
     def has_young(self, now: float) -> bool:
-        """Whether the warmest idle link may carry a request that cannot be sent again."""
+        """Whether the warmest idle link may carry a request that cannot be retried."""
         for link in reversed(self.idle):
             own = link.keep_for * self.settings.pool.young_share
             return now - link.since <= min(self.young, own)
         return False
 
     def why_unused(self) -> Unused | None:
-        """Why none of the links there are, or were last, will do."""
+        """Why none of the existing links, or of the last ones, can be used."""
         if self.idle:
             return Unused.METHOD
-        if self.lent or self.bound_idle:
-            own = self.bound == self.lent + len(self.bound_idle)
+        if self.in_use or self.bound_idle:
+            own = self.bound == self.in_use + len(self.bound_idle)
             return Unused.PRIVATE if own else Unused.ALL_BUSY
         ended = self.last_end
         return None if ended is None else UNUSED_AFTER.get(ended, Unused.FAILED)
 
     def bind(self, link: UpstreamLink, status: int) -> None:
-        """A client has sent credentials for this link, and was answered with `status`."""
+        """A client has sent credentials for this link, and got a response with `status`."""
         if not link.bound:
             link.bound = True
             self.bound += 1
         link.greeting = status == 401
 
     def begin(self, link: UpstreamLink, why: Unused | None, now: float) -> UpstreamLink:
-        """A link begins to serve; if it is a fresh one, note `why` it had to be."""
+        """A link begins to serve.  If it is fresh, note `why` it was opened."""
         link.begin()
         if link.served == 1:
             self.unheard.begin(link, now)
@@ -247,17 +246,17 @@ class Origin(Share[UpstreamLink]):
         return link
 
 
-#: How a link ends that was dead, or forgotten on the way, before its request was sent.
+#: How a request fails on a link that ended before it was sent.
 _DEATHS = (CloseReason.PEER_CLOSED, CloseReason.PEER_RESET, CloseReason.RESPONSE_TIMEOUT)
 
-#: Why a link is retired, by where its idle limit comes from.
+#: Why a link is retired, by the source of its idle limit.
 _LAPSED = {
     Source.SETTING: CloseReason.IDLE_TIMEOUT,
     Source.HINT: CloseReason.HINT,
     Source.LEARNED: CloseReason.LEARNED,
 }
 
-#: Reasons that an idle limit, ours or the origin's, has to do with.
+#: Reasons related to an idle limit, ours or the origin's.
 _OF_IDLENESS = (
     CloseReason.PEER_CLOSED,
     CloseReason.PEER_RESET,

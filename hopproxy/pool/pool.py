@@ -1,4 +1,4 @@
-"""Lends upstream links and takes them back: the ledger decides, this waits, dials and closes."""
+"""Checks upstream links out and takes them back.  The ledger decides; this waits and closes."""
 
 import math
 from functools import partial
@@ -16,15 +16,14 @@ from hopproxy.record import CloseReason, CloseRecord, Closes, Hop, Unused
 from hopproxy.settings.schema import UpstreamSettings
 from hopproxy.settings.units import OriginAddress
 
-#: Seconds for which a client may take to go on with a login (NTLM), before its link may be
-#: given up to make room for others.
+#: Seconds for which a client's login (NTLM) protects its link from being evicted.
 GREETING = 5.0
 
 
 class Pool:
     """All upstream links of one worker.
 
-    Dials belong to it, so that a caller who leaves does not waste a connection nearly made.
+    Dials belong to the pool, so a request that leaves does not waste an almost open connection.
     """
 
     def __init__(self, watch: Watch, max_total: int, closes: Closes) -> None:
@@ -33,13 +32,13 @@ class Pool:
         self.connector = Connector(watch, self, closes)
         self._known: dict[OriginAddress, Known] = {}
         self.ledger: Ledger[UpstreamLink] = Ledger(max_total)
-        #: Every open link, whatever it does: for those who look.
+        #: Every open link: for the admin listener and the soak test too.
         self.links: dict[UpstreamLink, Origin] = {}
         self.closing = False
         self.stopped = False
 
     def add(self, address: OriginAddress, settings: UpstreamSettings) -> Origin:
-        """Begin to serve an origin; what was learned of its address before is known still."""
+        """Add an origin.  What was learned about its address is kept."""
         if address not in self._known:
             give_up = partial(self.drop_idle, reason=CloseReason.MADE_ROOM)
             self._known[address] = Known(self._watch, give_up)
@@ -48,10 +47,10 @@ class Pool:
         return origin
 
     def acquire_now(self, origin: Origin, *, look: bool = True) -> UpstreamLink | None:
-        """Lend the warmest idle link that is still alive; None when there is none.
+        """Check out the warmest idle link that is still open; None if there is none.
 
-        The watch has told of every death up to the last batch of events.  `look` asks the kernel
-        once more, for a request that could not be sent again; such a one takes young links only.
+        Closes are known up to the last batch of events.  `look` is for a request that cannot be
+        retried: it takes young links only, and the kernel is asked once more.
         """
         while True:
             if look and not origin.has_young(self._watch.now()):
@@ -62,13 +61,13 @@ class Pool:
             if not ((look or transport.readable) and transport.endpoint.has_input()):
                 origin.reused += 1
                 link.begin()
-                if link.served == 1:  # dialled for one who was served before it came
+                if link.served == 1:  # its dial was for a request that got another link
                     origin.unheard.begin(link, self._watch.now())
                 return link
             self.end_dead(origin, link)
 
     def end_dead(self, origin: Origin, link: UpstreamLink) -> None:
-        """Close a link that was just lent, and turns out to be dead."""
+        """Close a link that was just checked out and turns out to be dead."""
         now = self._watch.now()
         reason = link.idle_verdict()
         self._end(origin, link, reason)
@@ -76,14 +75,14 @@ class Pool:
             origin.saw_close(link, now - link.since, now)
 
     async def acquire(self, origin: Origin, *, leave: bool = False) -> UpstreamLink:
-        """Lend the first link that is released or dialled, in turn with those who wait already.
+        """Queue for a link, and check out the first one that is released or dialled.
 
-        Waits.  A caller that leaves holds nothing.  Raises PoolExhausted when the queue is full,
-        QueueTimeout past `queue_timeout`, ConnectFailed when a dial failed, and if the caller may
-        `leave` for another origin, Unanswered when this one is slow to accept.
+        Waits.  If the request leaves, nothing stays checked out.  Raises PoolExhausted if the queue
+        is full, QueueTimeout after `queue_timeout`, ConnectFailed if a dial failed, and, if the
+        request may `leave` for another origin, Unanswered if this one is slow to accept.
         """
         why = origin.why_unused()
-        if origin.idle:  # none of them will do for this caller
+        if origin.idle:  # none of them is suitable
             return await self.acquire_fresh(origin, why)
         waiting = Wait(self._watch)
         try:
@@ -97,30 +96,30 @@ class Pool:
             self._leave(origin, waiting)
         if link is None:
             raise QueueTimeout(f"no connection to {origin.label} came free in time")
-        if link.served and link.transport.endpoint.has_input():  # it died, or spoke, between
+        if link.served and link.transport.endpoint.has_input():  # it ended meanwhile
             self.end_dead(origin, link)
             return await self.acquire_fresh(origin)
         return origin.begin(link, why, self._watch.now())
 
     def _leave(self, origin: Origin, waiting: Wait) -> None:
-        """Nobody waits any more; a link that was served in the same moment is given back."""
+        """Leave the queue; a link that arrived at the same moment is given back."""
         link = waiting.leave()
         if not self.ledger.withdraw(origin, waiting) and link is not None:
             self._settle(origin, link, self._watch.now())
 
     async def acquire_fresh(
-        self, origin: Origin, why: Unused | None = Unused.REPETITION
+        self, origin: Origin, why: Unused | None = Unused.RETRY
     ) -> UpstreamLink:
-        """Dial a link for this caller alone: a retry must not meet another stale one.
+        """Dial a link for this request alone: a retry must not get another dead one.
 
-        Waits.  A link that comes after the caller has left goes to the pool.  Falls back to
-        `acquire` where every link of the origin is lent.
+        Waits.  If the request has left, the link goes to the pool.  Falls back to `acquire` if all
+        links that the origin may have are in use.
         """
         due, evicted = self.ledger.start_fresh(origin, in_place=why is Unused.METHOD)
         self.make_room(evicted)
         if not due:
             return await self.acquire(origin)
-        self.ledger.dialled(origin)  # lent from now on: no waiter may count on this dial
+        self.ledger.dialled(origin)  # in use from now on: no waiter may count on this dial
         waiting = Wait(self._watch)
         dial = self.connector.begin(origin, partial(self._dialled_for, waiting))
         origin.unheard.begin(dial, self._watch.now())
@@ -135,7 +134,7 @@ class Pool:
         return origin.begin(link, why, self._watch.now())
 
     def _dialled_for(self, waiting: Wait, origin: Origin, opened: Opened) -> None:
-        """A dial for one caller has ended."""
+        """A dial for one request has ended."""
         if isinstance(opened, UpstreamLink):
             self.links[opened] = origin
             if waiting.left:
@@ -143,7 +142,7 @@ class Pool:
             else:
                 waiting.serve(opened)
             return
-        self.ledger.drop_lent(origin)
+        self.ledger.drop_in_use(origin)
         self.start_dials(origin)
         if opened is not None:
             waiting.fail(opened)
@@ -151,9 +150,9 @@ class Pool:
     # -- taking back -------------------------------------------------------------------------
 
     def release(self, origin: Origin, link: UpstreamLink, now: float) -> None:
-        """Take back a lent link: lent on, kept idle or closed, as its own verdict says.
+        """Take back a link: give it to a waiter, keep it idle, or close it if `ending` says so.
 
-        Not a checkpoint; safe in any `finally`.
+        Does not wait; safe in any `finally`.
         """
         if link.idled > origin.proven:
             origin.outlived(link.idled, now)
@@ -168,9 +167,9 @@ class Pool:
             elif origin.limited or link.reuses_left is not None:
                 reason = origin.limit_reached(link, now)
         if reason is not None:
-            link.since, link.idled = now, -1.0  # it ends after its request, not under it
+            link.since, link.idled = now, -1.0  # it ends after its request, not during it
             self.discard(origin, link, reason)
-            if reason is CloseReason.PEER_CLOSED:  # its FIN came right behind the response
+            if reason is CloseReason.PEER_CLOSED:  # its FIN came directly after the response
                 origin.saw_close(link, 0.0, now)
         elif link.bound:
             link.since = now
@@ -179,10 +178,10 @@ class Pool:
             self._settle(origin, link, now)
 
     def discard(self, origin: Origin, link: UpstreamLink, reason: CloseReason) -> CloseRecord:
-        """Close a lent link; what is on record of it.  Ledger first, socket last."""
+        """Close a link in use, and return the record.  Bookkeeping first, socket last."""
         now = self._watch.now()
         sign = origin.died_idle(link, reason, now)
-        self.ledger.drop_lent(origin)
+        self.ledger.drop_in_use(origin)
         self.start_dials(origin)
         record = self._end(origin, link, reason, counted=False)
         record.under_request(link.idled)
@@ -202,7 +201,7 @@ class Pool:
             self.start_dials(origin)
 
     def _keep_bound(self, origin: Origin, link: UpstreamLink, now: float) -> None:
-        """A private link waits for its client; until that has been let in, it stays lent."""
+        """Keep a bound link for its client.  During a login it stays in use."""
         if link.greeting:
             link.transport.rest_until(now + GREETING)
             return
@@ -213,7 +212,7 @@ class Pool:
         self.start_dials(origin)
 
     def make_room(self, evicted: UpstreamLink | None) -> None:
-        """Close the idle link, if any, in whose place the ledger lets another be dialled."""
+        """Close the idle link, if any, that the ledger has evicted for a dial."""
         if evicted is not None:
             self._end(self.links[evicted], evicted, CloseReason.MADE_ROOM, counted=False)
 
@@ -227,7 +226,7 @@ class Pool:
     # -- idle links --------------------------------------------------------------------------
 
     def on_idle_event(self, link: UpstreamLink, hung_up: bool) -> None:
-        """An idle link became readable: whatever came, it will not serve again."""
+        """An idle link became readable: close it, whatever arrived."""
         origin, now = self.links[link], self._watch.now()
         reason = link.idle_verdict()
         self.drop_idle(link, reason)
@@ -235,9 +234,9 @@ class Pool:
             origin.saw_close(link, now - link.since, now)
 
     def on_idle_lapsed(self, link: UpstreamLink) -> None:
-        """An idle link's time is up: we close it before the origin does."""
+        """An idle link has reached its limit: close it before the origin does."""
         origin, now = self.links[link], self._watch.now()
-        if link.greeting and link.bound and not origin.removed:  # its client has not come back
+        if link.greeting and link.bound and not origin.removed:  # the login has not gone on
             link.greeting = False
             self._keep_bound(origin, link, now)
             return
@@ -245,23 +244,23 @@ class Pool:
         origin.outlived(now - link.since if link.served else 0.0, now)
 
     def on_fault(self, link: UpstreamLink, error: Exception) -> None:
-        """An event of a link met a fault of ours, and nobody waits for it who could be told."""
+        """A callback of a link that no coroutine waits for raised an unexpected exception."""
         report(error, f"a connection to {link.origin}")
         self.drop_idle(link, CloseReason.INTERNAL_ERROR)
-        link.close(CloseReason.INTERNAL_ERROR)  # if it is lent, who has it will see it broken
+        link.close(CloseReason.INTERNAL_ERROR)  # if it is in use, its exchange sees it broken
 
     def drop_idle(self, link: UpstreamLink, reason: CloseReason) -> None:
-        """Close a link at rest, be it private or not."""
+        """Close an idle link, bound or not."""
         origin = self.links[link]
         if not self.ledger.drop_idle(origin, link):
             if not link.bound:
                 return
-            self.ledger.drop_lent(origin)
+            self.ledger.drop_in_use(origin)
         self._end(origin, link, reason, counted=False)
         self.start_dials(origin)
 
     def close_idle(self, reason: CloseReason) -> None:
-        """Close every idle link, and keep none from now on."""
+        """Close every idle link, and keep no link from now on."""
         self.closing = True
         for link, origin in list(self.links.items()):
             if self.ledger.drop_idle(origin, link):
@@ -270,9 +269,9 @@ class Pool:
     def _end(
         self, origin: Origin, link: UpstreamLink, reason: CloseReason, *, counted: bool = True
     ) -> CloseRecord:
-        """Close the socket and write the record; `counted` while the ledger still has it lent."""
+        """Close the socket and write the record; `counted` if the ledger still counts it in use."""
         if counted:
-            self.ledger.drop_lent(origin)
+            self.ledger.drop_in_use(origin)
         del self.links[link]
         origin.bound -= link.bound
         now = self._watch.now()
@@ -288,7 +287,7 @@ class Pool:
     # -- learning ----------------------------------------------------------------------------
 
     def on_hint(self, link: UpstreamLink, timeout: float) -> None:
-        """An origin's response names how long it will keep this link idle."""
+        """An origin has announced how long it keeps this link idle."""
         origin = self.links[link]
         link.keep_for = usable(timeout, origin.learned.rtt)
         origin.learned.hinted(timeout)
@@ -297,7 +296,7 @@ class Pool:
     # -- dialling ----------------------------------------------------------------------------
 
     def start_dials(self, origin: Origin) -> None:
-        """Start what dials are due: for this origin, and for one that waits for room."""
+        """Start the dials that are due: for this origin, and for one that waits for room."""
         turn: Share[UpstreamLink] | None = origin
         while turn is not None:
             due, evicted = self.ledger.start_dial(turn)
@@ -310,7 +309,7 @@ class Pool:
                 turn = None if following is turn else following
 
     def _dialled(self, origin: Origin, opened: Opened) -> None:
-        """A dial has ended: its link goes to the longest waiter, or its failure does."""
+        """A dial has ended: its link or its error goes to the longest waiter."""
         if isinstance(opened, UpstreamLink):
             self.links[opened] = origin
             self.ledger.dialled(origin)
@@ -325,6 +324,6 @@ class Pool:
         self.start_dials(origin)
 
     def stop(self) -> None:
-        """Call off every dial: nobody is served any more."""
+        """Call off every dial."""
         self.stopped = True
         self.connector.stop()

@@ -1,29 +1,29 @@
-"""Whether an origin can be reached, as its dials tell, and when to try it again.
+"""Whether an origin can be reached, judged by its dials, and when to try it again.
 
-An origin whose dial failed is down until a dial succeeds, however long that takes: what picks
-origins, the readiness probe and the metrics all ask here.  While others of its upstream answer it
-is tried again by itself after 2 to 30 seconds, longer each time; while none answers, each second.
+An origin whose dial failed is down until a dial succeeds.  The balancer, the readiness probe and
+the metrics all use this.  A trial dial follows after 2 to 30 seconds, longer each time; or every
+second while no other origin of the upstream can be reached.
 """
 
 import math
 from collections.abc import Callable
 
-#: Seconds a dial may be under way before requests go elsewhere.
+#: Seconds without an answer to a dial before requests go elsewhere.
 PATIENCE = 0.5
-#: Seconds until an origin is tried again: the first time, at most, and where no other answers.
+#: Seconds until a trial: the first, the longest, and while no other origin can be reached.
 FIRST, LONGEST, ALONE = 2.0, 30.0, 1.0
-#: The part of them that is added by chance, so that many proxies do not try together.
+#: Random share added to them, so that many proxies do not try at the same time.
 SPREAD = 0.25
 
 
 class Reach:
-    """What the dials to one origin have told.  Times are seconds of one clock.
+    """What is known from the dials to one origin.  Times are seconds of one clock.
 
-    `reached` while the last dial that ended succeeded, `failed_at` when it failed; both are unset
-    before the first.  `number` is that of the last dial that began.  From `away_from` on requests
-    go elsewhere if they can: since a dial failed, or has been under way for too long.  `sought`
-    while somebody wants to know: before a first failure nobody need.  `chance` gives a number from
-    0 to 1.
+    `reached` if the last dial that ended succeeded; otherwise `failed_at` is when it failed.  Both
+    are unset before the first dial has ended.  `number` is the number of the last dial that began.
+    From `away_from` on requests go elsewhere if they can: a dial has failed, or has not been
+    answered for too long.  `sought` if trials are wanted; a failure turns them on.  `chance`
+    returns a random number from 0 to 1.
     """
 
     __slots__ = (
@@ -51,14 +51,14 @@ class Reach:
         self._began = self._again = -math.inf
 
     def begin(self, now: float) -> int:
-        """A dial begins; its number, by which its end is told."""
+        """A dial begins.  Returns its number, for `failed` and `untold`."""
         self.number += 1
         self._dials[self.number] = self._began = now
         self._refresh()
         return self.number
 
     def succeeded(self) -> None:
-        """A dial has succeeded: whatever those begun before it come to is no longer news."""
+        """A dial has succeeded.  Dials that began before it no longer count."""
         self.reached = True
         self.failed_at = None
         self._pause = FIRST
@@ -78,7 +78,7 @@ class Reach:
         self._refresh()
 
     def untold(self, number: int, now: float) -> None:
-        """A dial has ended, or could not begin (0), and says nothing of the origin."""
+        """A dial has ended, or could not begin (0), without saying anything about the origin."""
         self._dials.pop(number, None)
         self._began = now
         if self._again <= now:
@@ -86,9 +86,9 @@ class Reach:
         self._refresh()
 
     def trial_at(self, alone: bool) -> float:
-        """When to try again, for its own sake; inf while there is no need.
+        """When to make a trial dial; inf if none is needed.
 
-        `alone` where no other origin of the upstream can be reached either.
+        `alone` if no other origin of the upstream can be reached either.
         """
         if self.reached or self._dials or not self.sought:
             return math.inf

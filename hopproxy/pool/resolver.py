@@ -1,8 +1,8 @@
-"""Asks the system for the addresses of names, without holding up anything else.
+"""Name resolution by the system's resolver, in threads.
 
-The system's resolver blocks, and can do so for half a minute.  So each name is asked for in a
-thread of its own, once at a time however many dials want it, and a name that hangs costs one
-thread.  The threads are daemons: a process that ends does not wait for them.
+The system's resolver blocks, sometimes for half a minute.  So each name is looked up in its own
+thread, once for all dials that need it, and a name that hangs costs one thread.  The threads are
+daemons: the process does not wait for them when it ends.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ from hopproxy.errors import ConnectFailed, LocalShortage
 from hopproxy.link.dial import Dial, Shared, Target, known_targets
 from hopproxy.link.shortage import is_shortage_of_look_up
 
-#: Names that are asked for at once; more wait for their turn.
+#: Most names looked up at the same time; others wait for their turn.
 MOST = 128
 
-#: What the system said: (family, type, protocol, canonical name, address) each, or why nothing.
+#: The result of `getaddrinfo`, or its error.
 Answer = list[tuple[Any, ...]] | Exception
 
 
 class LookUp:
-    """One name that is being asked for, and the dials that wait for it."""
+    """One name that is being looked up, and the dials that wait for it."""
 
     __slots__ = ("askers", "host", "port")
 
@@ -38,7 +38,7 @@ class LookUp:
 
 
 class Resolver:
-    """The look-ups of one trio run, which makes it; at most `MOST` at once."""
+    """The look-ups of one trio run.  Create it in that run."""
 
     def __init__(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -48,7 +48,7 @@ class Resolver:
         self.shared = Shared(descriptors.limit())
 
     def begin(self, dial: Dial) -> None:
-        """Begin a dial: now where its addresses are known, else once its name is resolved."""
+        """Begin a dial: now if its addresses are known, else when its name is resolved."""
         targets = known_targets(dial.address)
         if targets is not None:
             dial.begin(targets)
@@ -67,24 +67,24 @@ class Resolver:
         self._start_due()
 
     def stop(self) -> None:
-        """Forget every look-up; threads that still wait for an answer are left behind."""
+        """Forget every look-up; running threads are abandoned."""
         self._look_ups.clear()
         self._queue.clear()
 
     def _start_due(self) -> None:
         while self._queue and self._running < MOST:
             look_up = self._queue.popleft()
-            if not look_up.askers:  # all have given up
+            if not look_up.askers:  # all dials have ended
                 del self._look_ups[look_up.host]
                 continue
             self._running += 1
             try:
                 self._start(look_up)
-            except RuntimeError as error:  # no more threads for this process
+            except RuntimeError as error:  # the process cannot have more threads
                 self._ended(look_up, error)
 
     def _start(self, look_up: LookUp) -> None:
-        """Ask in a thread; `_ended` is called in the run's own."""
+        """Look up a name in a thread; `_ended` is called in trio's thread."""
         name = f"look-up of {look_up.host}"
         threading.Thread(target=self._ask, args=(look_up,), name=name, daemon=True).start()
 
@@ -92,7 +92,7 @@ class Resolver:
         answer: Answer
         try:
             answer = socket.getaddrinfo(look_up.host, look_up.port, type=socket.SOCK_STREAM)
-        except Exception as error:  # whatever it is, those who wait are told
+        except Exception as error:  # the waiting dials get it, whatever it is
             answer = error.with_traceback(None)
         with contextlib.suppress(trio.RunFinishedError):
             self._token.run_sync_soon(partial(self._ended, look_up, answer))
@@ -110,7 +110,7 @@ class Resolver:
 
 
 def _targets(answer: list[tuple[Any, ...]], port: int) -> list[Target]:
-    """Where to connect, with the port of this origin: others may share the name."""
+    """Where to connect, with this origin's port: the look-up may have had another one."""
     return [(family, (target[0], port, *target[2:])) for family, _, _, _, target in answer]
 
 

@@ -1,4 +1,4 @@
-"""Tries the origins of an upstream again that could not be reached, one dial at a time for each."""
+"""Trial dials to the origins of an upstream that are down, one at a time for each origin."""
 
 import math
 
@@ -11,9 +11,9 @@ from hopproxy.pool.pool import Pool
 
 
 class Trials:
-    """The trials of one upstream's origins."""
+    """The trial dials to one upstream's origins."""
 
-    fd = -1  # it has no socket, only times
+    fd = -1  # no socket, only deadlines
     closed = readable = urgent = False
 
     def __init__(self, pool: Pool, watch: Watch) -> None:
@@ -23,26 +23,26 @@ class Trials:
         self._watch = watch
 
     def add(self, origin: Origin) -> None:
-        """One more origin."""
+        """Add an origin."""
         self._origins.append(origin)
         self._pool.connector.plans[origin] = self.plan
         self.plan()
 
     def remove(self, origin: Origin) -> None:
-        """An origin that is not to be tried any more."""
+        """Remove an origin."""
         self._origins.remove(origin)
 
     def plan(self) -> None:
-        """Something has changed: see to it that the next trial is made in its time."""
+        """Schedule the next trial dial."""
         self._watch.wake_at(self, self._next())
 
     def on_fault(self, error: Exception) -> None:
-        """A fault of ours: try again in a while."""
+        """An unexpected exception: try again in a second."""
         report(error, "a trial of an origin that is down")
         self._watch.wake_at(self, self._watch.now() + 1.0)
 
     def on_time(self, now: float) -> float:
-        """Try those whose time has come."""
+        """Dial the origins that are due."""
         alone = self._none_reached()
         for origin in list(self._origins):
             if origin.reach.trial_at(alone) <= now:
@@ -50,7 +50,7 @@ class Trials:
         return self._next()
 
     def on_ready(self, hung_up: bool) -> None:
-        """There is no socket."""
+        """Not used: there is no socket."""
 
     def _none_reached(self) -> bool:
         return not any(origin.reach.reached for origin in self._origins)
@@ -60,7 +60,7 @@ class Trials:
         return min((origin.reach.trial_at(alone) for origin in self._origins), default=math.inf)
 
     def _begin(self, origin: Origin) -> None:
-        """Dial an origin, on nobody's behalf; put off where there is no room for it."""
+        """Dial an origin; put it off if there is no room for a connection."""
         pool = self._pool
         due, evicted = (False, None) if pool.closing else pool.ledger.start_trial(origin)
         pool.make_room(evicted)
@@ -70,7 +70,7 @@ class Trials:
             pool.connector.untold(origin)
 
     def _ended(self, origin: Origin, opened: Opened) -> None:
-        """A trial has ended; its link, if one was made, goes to whoever waits."""
+        """A trial has ended; if there is a link, it goes to a waiting request."""
         pool = self._pool
         won = isinstance(opened, UpstreamLink)
         pool.ledger.end_trial(origin, won=won)

@@ -1,4 +1,4 @@
-"""One request in the queue of an origin, or waiting for a dial of its own."""
+"""The wait of one request in an origin's queue, or for its own dial."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hopproxy.pool.reach import PATIENCE
 
 
 class Wait:
-    """A wait for a link, until it is served or failed; `left` once nobody waits any more."""
+    """A wait for a link, until `serve` or `fail`.  `left` once the request has gone."""
 
     __slots__ = ("_error", "_link", "_until", "_watch", "left", "timer_at", "waker")
 
@@ -27,28 +27,28 @@ class Wait:
         self._error: Exception | None = None
 
     def serve(self, link: UpstreamLink) -> None:
-        """Here is a link."""
+        """End the wait with a link, which is in use from now on."""
         self._link = link
         self._wake()
 
     def fail(self, error: Exception) -> None:
-        """No link will come."""
+        """End the wait with an error."""
         self._error = error
         self._wake()
 
     def on_time(self, now: float) -> float:
-        """Told by the watch: it may be too late."""
+        """The deadline may have passed."""
         if now < self._until:
             return self._until
         self._wake()
         return math.inf
 
     def on_fault(self, error: Exception) -> None:
-        """Told by the watch: a fault of ours."""
+        """`on_time` raised an unexpected exception."""
         self.fail(error)
 
     async def settled(self, until: float) -> UpstreamLink | None:
-        """Wait for a link; None if there is none yet at `until`.  Raises why none will come."""
+        """Wait for a link; None if there is none at `until`.  Raises the error given to `fail`."""
         self._until = until
         self._watch.wake_at(self, until)
         while self._link is None and self._error is None and self._watch.now() < until:
@@ -57,15 +57,15 @@ class Wait:
             try:
                 raise self._error
             finally:
-                self._error = None  # it holds this frame
+                self._error = None  # its traceback refers to this frame
         link, self._link = self._link, None
         return link
 
     async def served(self, origin: Origin, *, leave: bool) -> UpstreamLink | None:
         """Wait in the queue of an origin, until `queue_timeout`.
 
-        Raises as `settled`, and Unanswered where the caller may `leave` for another origin and a
-        dial has been under way for too long.
+        Raises as `settled`, and Unanswered if the request may `leave` for another origin and a
+        dial to this one has not been answered for too long.
         """
         now, reach = self._watch.now(), origin.reach
         until = now + origin.settings.pool.queue_timeout
@@ -77,12 +77,12 @@ class Wait:
                 raise Unanswered(f"{origin.label} has not accepted a connection yet")
         link = await self.settled(until)
         if link is None and origin.waiters.index(self) < origin.dialling:
-            # A dial that is under way for this caller has its own bound: connect_timeout.
+            # A dial is being made for this request: connect_timeout bounds it.
             link = await self.settled(math.inf)
         return link
 
     def leave(self) -> UpstreamLink | None:
-        """Nobody waits any more; the link that had been served meanwhile, to be given back."""
+        """Stop waiting.  Returns a link that arrived at the same moment, to be given back."""
         self.left = True
         self._watch.forget_deadline(self)
         link, self._link = self._link, None

@@ -1,36 +1,35 @@
-"""How many connections an origin serves at a time, as far as it has shown.
+"""Learning how many connections an origin serves at a time.
 
-Some origins take up a connection only when an earlier one has ended: a server with one thread, or a
-few worker processes that each stay with their connection.  There our own idle links keep a request
-waiting that went out on a new one.  No such origin says so.  It shows in links that have never
+Some origins serve a connection only when an earlier one has ended: a server with one thread, or a
+few worker processes that each stay with one connection.  There our own idle links block a request
+on a new link.  Such an origin does not announce this.  It shows in links that have never
 answered: they stay silent while others are idle, and answer soon after one of those was closed.
 
 A slow response looks the same for a while, so closing an idle link for a silent one is an
-experiment.  It takes a silence that is longer than responses were of late, and the silence doubles
-with each experiment, until one of two things is known.  A link that
-answers beside the others proves that the origin serves more than it seemed to.  Answers that follow
-closes each time, whatever the silence was, prove that it does not.
+experiment.  It needs a silence longer than recent responses took, and the silence doubles with each
+experiment until the answer is known.  If a silent link answers while the others stay open, the
+origin serves more connections than it seemed.  If answers follow closes every time, it does not.
 
 Times are seconds and arguments; nothing here reads a clock.
 """
 
-#: Silence after which an idle link is closed for a silent one: at first, and at most.
+#: Silence after which an idle link is closed for a silent one: the first, and the longest.
 FIRST, LONGEST = 0.25, 4.0
-#: The same where the origin has served more connections than are open now: it should be free.
+#: The same if the origin has served more connections than are open now, and so should be free.
 FREE = 2.0
-#: The same where closing is known to help.
+#: The same if closing is known to help.
 KNOWN = 0.01
-#: The silence must be so many times as long as a response has taken, up to a bound.
+#: The silence must be LONGER times the time of a response, up to BOUND seconds.
 LONGER, BOUND = 1.5, 15.0
-#: Closes in a row that must help for that, or must not for the contrary.
+#: Experiments in a row with the same result that decide.
 TIMES = 3
 
 
 class Width:
-    """What one address has shown.
+    """What is known about one address.
 
-    `open` counts its links that have answered, `proven` is the most that there were at a time, and
-    `tight` tells that the origin serves no more than those.
+    `open` counts its links that have answered, `proven` is the highest number of them so far, and
+    `tight` if the origin is known to serve no more than that.
     """
 
     __slots__ = ("_patience", "_row", "_took", "_within", "open", "proven", "tight")
@@ -41,7 +40,7 @@ class Width:
         self.restarted()
 
     def restarted(self) -> None:
-        """The origin is another process now: what was known of the old one is forgotten."""
+        """The origin is a new process: forget what is known."""
         self.proven = self.open
         self.tight = False
         self._patience = FIRST
@@ -50,7 +49,7 @@ class Width:
         self._took = 0.0
 
     def took(self, seconds: float) -> None:
-        """A response on a link that had answered before took so long."""
+        """A response took `seconds` on a link that had answered before."""
         self._took = max(seconds, self._took / 2)
 
     def heard(self) -> None:
@@ -60,12 +59,12 @@ class Width:
             self.restarted()
 
     def closed(self) -> None:
-        """A link that has answered is no more."""
+        """A link that has answered has ended."""
         self.open -= 1
 
     @property
     def patience(self) -> float:
-        """The silence after which an idle link is to be closed for a silent one."""
+        """The silence after which an idle link is closed for a silent one."""
         if self.open >= self.proven and self.tight:
             return KNOWN
         least = FREE if self.open < self.proven else 0.0
@@ -73,16 +72,16 @@ class Width:
 
     @property
     def within(self) -> float:
-        """Seconds in which a silent link answers, if closing another has helped it."""
+        """Seconds within which a silent link must answer for a close to count as help."""
         return self._within if self.tight else self.patience
 
     @property
     def at_once(self) -> int:
-        """For how many silent links idle ones may be closed before the first has answered."""
+        """How many experiments may run at the same time."""
         return max(1, self.proven) if self.tight else 1
 
     def judge(self, *, helped: bool) -> None:
-        """An idle link was closed for a silent one, which answered soon after, or did not."""
+        """An experiment has ended: the silent link answered in time (`helped`), or did not."""
         self._row = 0 if helped is self.tight else self._row + 1
         if self._row == TIMES:
             self._row = 0

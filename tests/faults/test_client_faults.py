@@ -106,7 +106,7 @@ async def test_a_crowd_of_slow_readers_does_not_hold_up_the_others(hops: Hops) -
     big = b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n" + bytes(900000)
     async with trio.open_nursery() as nursery:
         holder = await hops.client()
-        await holder.send(GET)  # the idle link is lent: each slow reader has one of its own
+        await holder.send(GET)  # the idle link is in use: each slow reader has one of its own
         await upstream.message()
         for _ in range(10):
             _, other = await hops.asked()

@@ -55,7 +55,7 @@ async def test_a_slow_name_is_bounded_by_connect_timeout_and_holds_up_nobody(
     other, upstream = await hops.pair()
     names.delay = 60.0
     await other.send(GET)
-    await upstream.message()  # the only link is lent: the next one needs the name
+    await upstream.message()  # the only link is in use: the next one needs the name
     client = await hops.client()
     began = trio.current_time()
     await client.send(GET)

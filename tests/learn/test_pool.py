@@ -89,7 +89,7 @@ async def test_links_that_are_idle_already_go_by_what_is_learned_meanwhile(hops:
     _, first = await hops.pair()
     await trio.sleep(1)
     client = await hops.client()
-    busy = hops.clients[0]  # both lent at once: two links
+    busy = hops.clients[0]  # both in use at once: two links
     await busy.send(GET)
     await first.message()
     await client.send(GET)
@@ -286,7 +286,7 @@ async def test_a_link_that_died_under_its_request_was_idle_for_too_long(hops: Ho
     assert learned(hops.runtime).source is Source.SETTING
     assert origin_of(hops.runtime).young == 9.0
     record = hops.records.kept[-1]
-    assert (record.attempts, record.unused) == (2, Unused.REPETITION)
+    assert (record.attempts, record.unused) == (2, Unused.RETRY)
     assert record.suffered is not None
     assert record.suffered.reason is CloseReason.PEER_CLOSED
     assert record.suffered.idle == pytest.approx(20)

@@ -65,7 +65,7 @@ async def check_after(hops: Hops) -> None:
     await hops.quiet()
     hops.check_ledger()
     for share in hops.runtime.pool.ledger.shares:
-        assert (share.lent, share.dialling, len(share.waiters)) == (0, 0, 0)
+        assert (share.in_use, share.dialling, len(share.waiters)) == (0, 0, 0)
     client = await hops.client()
     await client.send(GET)
     with trio.fail_after(1):

@@ -240,7 +240,7 @@ async def test_a_long_response_that_has_begun_is_not_silent(settled: Hops) -> No
 async def test_an_upload_that_goes_on_is_not_silent(settled: Hops) -> None:
     _, idle = await settled.pair()
     held = await settled.client()
-    await held.send(GET)  # the idle link is lent while the upload gets its own
+    await held.send(GET)  # the idle link is in use while the upload gets its own
     await idle.message()
     client = await settled.client()
     await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n")

@@ -166,7 +166,7 @@ async def test_a_released_link_serves_the_waiter_before_its_dial_does(tcp_hops: 
     fillers = [await _connect(origin.address.port) for _ in range(2)]
     [waiting] = await queued(hops, 1)
     [share] = hops.runtime.pool.ledger.shares
-    assert (share.lent, share.dialling) == (1, 1)
+    assert (share.in_use, share.dialling) == (1, 1)
     await upstream.send(OK)
     await client.message()
     assert (await upstream.message()).start == b"GET / HTTP/1.1"
@@ -227,7 +227,7 @@ async def test_who_waits_for_its_own_links_keeps_nobody_from_room_in_the_total(
     )
     held = [await hops.asked(get(path), origin) for path, origin in ((b"/c", 2), (b"/d", 3))]
     clients = []
-    for path in (b"/a", b"/a", b"/b"):  # all starved: the total is lent to c and d
+    for path in (b"/a", b"/a", b"/b"):  # all starved: c and d use the total
         client = await hops.client()
         await client.send(get(path))
         await hops.quiet()

@@ -183,7 +183,7 @@ def test_origins_without_room_are_asked_in_the_order_they_came() -> None:
     wait(ledger, first)
     wait(ledger, second)
     assert ledger.starved() is first
-    ledger.drop_lent(busy)
+    ledger.drop_in_use(busy)
     assert ledger.start_dial(first) == (True, None)
     assert ledger.starved() is second
 
@@ -195,10 +195,10 @@ def test_an_origin_at_its_own_limit_holds_up_no_other() -> None:
     wait(ledger, greedy)
     wait(ledger, greedy)
     wait(ledger, other)
-    ledger.drop_lent(busy)
+    ledger.drop_in_use(busy)
     assert ledger.start_dial(greedy) == (True, None)
     assert ledger.start_dial(greedy) == (False, None)
-    ledger.drop_lent(busy)
+    ledger.drop_in_use(busy)
     assert ledger.starved() is other
 
 
@@ -226,7 +226,7 @@ def test_a_repetition_is_given_a_dial_of_its_own() -> None:
     cold = lend(ledger, share)
     ledger.give_back(share, cold)
     assert ledger.start_fresh(share) == (True, cold), "full, but one is idle"
-    assert ledger.start_fresh(share) == (False, None), "full of lent and dialled links"
+    assert ledger.start_fresh(share) == (False, None), "full of links in use and dials"
     idle = lend(ledger, other)
     ledger.give_back(other, idle)
     assert ledger.start_fresh(other) == (True, idle), "the total is full, but one is idle"
@@ -250,7 +250,7 @@ def test_a_dial_in_place_of_idle_links_takes_the_place_of_one() -> None:
 def test_an_idle_link_can_die_once() -> None:
     ledger, [share] = ledger_of(9, (9, 9, 0))
     link = lend(ledger, share)
-    assert not ledger.drop_idle(share, link), "it is lent"
+    assert not ledger.drop_idle(share, link), "it is in use"
     ledger.give_back(share, link)
     assert ledger.drop_idle(share, link)
     assert not ledger.drop_idle(share, link)
@@ -263,7 +263,7 @@ def test_a_share_tells_how_it_stands() -> None:
     lend(ledger, share)
     ledger.start_fresh(share)
     wait(ledger, share)
-    assert repr(share) == "<Share 1 idle, 1 lent, 1 dialling, 1 waiting>"
+    assert repr(share) == "<Share 1 idle, 1 in use, 1 dialling, 1 waiting>"
 
 
 # -- links of one client -----------------------------------------------------------------------
@@ -273,11 +273,11 @@ def test_a_private_link_is_lent_to_its_client_alone() -> None:
     ledger, [share] = ledger_of(9, (9, 9, 0))
     link = lend(ledger, share)
     assert ledger.keep_bound(share, link) is None
-    assert (share.size, share.lent, ledger.total) == (1, 0, 1)
+    assert (share.size, share.in_use, ledger.total) == (1, 0, 1)
     assert ledger.take_idle(share) is None
     assert ledger.take_bound(share, link)
     assert not ledger.take_bound(share, link)
-    assert (share.size, share.lent) == (1, 1)
+    assert (share.size, share.in_use) == (1, 1)
 
 
 def test_a_private_link_is_given_up_for_a_waiter_at_the_limit_of_its_origin() -> None:
@@ -350,7 +350,7 @@ def test_the_link_of_a_trial_goes_to_whoever_waits() -> None:
     link = Link()
     ledger.give_back(share, link)
     assert caller.link is link
-    assert (share.lent, share.trials, ledger.total) == (1, 0, 1)
+    assert (share.in_use, share.trials, ledger.total) == (1, 0, 1)
 
 
 def test_a_trial_takes_no_place_that_its_origin_needs() -> None:

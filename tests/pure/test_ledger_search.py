@@ -63,7 +63,7 @@ class Lending(RuleBasedStateMachine):
     # -- the shell ---------------------------------------------------------------------------
 
     def close(self, link: Link | None) -> None:
-        """The ledger gave up an idle link: it is the coldest, and never one that is lent."""
+        """The ledger gave up an idle link: it is the coldest, and never one in use."""
         if link is not None:
             number = self.idle.pop(link)
             self.bound.discard(link)
@@ -90,7 +90,7 @@ class Lending(RuleBasedStateMachine):
                 return
 
     def settle(self, number: int, link: Link) -> None:
-        """A lent link may serve again."""
+        """A link in use becomes free."""
         share = self.shares[number]
         del self.lent[link]
         evicted = self.ledger.give_back(share, link)
@@ -213,7 +213,7 @@ class Lending(RuleBasedStateMachine):
         """An exchange ends, and its link with it."""
         link = list(self.lent)[which % len(self.lent)]
         number = self.lent.pop(link)
-        self.ledger.drop_lent(self.shares[number])
+        self.ledger.drop_in_use(self.shares[number])
         self.start_dials(number)
 
     @precondition(lambda self: any(self.queues))
@@ -251,7 +251,7 @@ class Lending(RuleBasedStateMachine):
         assert not (in_place and idle) or (evicted in idle and share.size == size)
         self.close(evicted)
         if due:
-            self.ledger.dialled(share)  # lent from now on: no waiter may count on this dial
+            self.ledger.dialled(share)  # in use from now on: no waiter may count on this dial
             self.fresh[number] += 1
 
     @precondition(lambda self: any(self.fresh))
@@ -263,7 +263,7 @@ class Lending(RuleBasedStateMachine):
         if opened:
             self.lent[Link()] = number
         else:
-            self.ledger.drop_lent(self.shares[number])
+            self.ledger.drop_in_use(self.shares[number])
             self.start_dials(number)
 
     @rule(which=WHICH)
@@ -311,14 +311,14 @@ class Lending(RuleBasedStateMachine):
                 link for link in self.bound if self.idle[link] == number
             }
             lent = sum(owner == number for owner in self.lent.values())
-            assert (share.lent, share.dialling) == (lent + self.fresh[number], self.dials[number])
+            assert (share.in_use, share.dialling) == (lent + self.fresh[number], self.dials[number])
             assert share.trials == self.trials[number]
             assert list(share.waiters) == list(self.queues[number])
         assert self.ledger.total == sum(share.size for share in self.shares)
 
     @invariant()
     def no_limit_is_passed(self) -> None:
-        """Idle, lent and dialling together."""
+        """Idle, in use and dialling together."""
         assert 0 <= self.ledger.total <= self.ledger.max_total
         for share in self.shares:
             assert share.size <= share.max_connections
