@@ -268,7 +268,7 @@ async def _send_own(
     terms: Terms,
     request: RequestHead | None,
 ) -> None:
-    """Send a response of our own making; `request` is None where its head could not be read."""
+    """Send one of our own responses; `request` is None if its head could not be read."""
     head, body = own
     if request is not None and request.method == b"HEAD":
         body = b""

@@ -1,4 +1,4 @@
-"""Which origin is next: round robin over those that answer."""
+"""Which origin is next: round robin over those that are up."""
 
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
@@ -7,7 +7,7 @@ from hopproxy.pool.reach import Reach
 
 
 class Member(Protocol):
-    """An origin; `reach` says whether it answers."""
+    """An origin; `reach` says whether it is up."""
 
     reach: Reach
 
@@ -43,14 +43,14 @@ class RoundRobin(Generic[M]):
         self._settle()
 
     def look(self, now: float) -> M:
-        """Who would be picked, without taking the turn."""
+        """The origin that `pick` would return, without taking its turn."""
         turn = self._next
         member = self.pick(now)
         self._next = turn
         return member
 
     def pick(self, now: float) -> M:
-        """The next origin; one that does not answer only when none does."""
+        """The next origin that is up; if none is, the one that failed first."""
         members = self.members
         for _ in members:
             member = members[self._next % len(members)]
@@ -63,8 +63,7 @@ class RoundRobin(Generic[M]):
 class Search(Generic[M]):
     """The origins that one request tries until one can be reached.
 
-    Each is tried once.  One that was left since it had not answered yet is tried once more when no
-    other is left.
+    Each is tried once.  One that was left because it was slow is tried again after all others.
     """
 
     def __init__(self, among: RoundRobin[M], first: M) -> None:
@@ -75,7 +74,7 @@ class Search(Generic[M]):
         self._slow: list[M] = []
 
     def may_leave(self, now: float) -> bool:
-        """Whether there is another origin to go to, should this one be slow to answer."""
+        """Whether there is another origin to try if this one is slow to accept."""
         return any(
             now < member.reach.away_from
             for member in self._among.members
@@ -83,7 +82,7 @@ class Search(Generic[M]):
         )
 
     def goes_on(self, now: float, *, slow: bool) -> bool:
-        """On to the next `origin`; False when all have been tried.  `slow`: this one was left."""
+        """Go to the next `origin`; False if all were tried.  `slow`: this one was slow."""
         self.begun = True
         if slow:
             self._slow.append(self.origin)
@@ -101,7 +100,7 @@ class Search(Generic[M]):
 
 
 def _longest_away(members: list[M], now: float) -> M:
-    """One that answers, else the one that failed first: it is the likeliest to be back."""
+    """One that is up, else the one that failed first: it is most likely to be back."""
 
     def order(member: M) -> tuple[bool, float]:
         failed_at = member.reach.failed_at

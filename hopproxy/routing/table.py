@@ -1,18 +1,18 @@
-"""Which route a request takes: by host, then path prefix; the first that matches wins.
+"""Which route a request takes: by host, then by path prefix; the first match wins.
 
-What a request costs does not grow with the number of routes: hosts are looked up, not walked, and
-a path is matched by its own segments.
+The cost does not grow with the number of routes: hosts are looked up in a dict, and so are the
+prefixes of the path.
 """
 
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
-#: Hosts whose candidates are remembered.
+#: Hosts whose routes are cached.
 MEMO_HOSTS = 1024
 
 
 class Rule(Protocol):
-    """When a route is taken: `host` exact, `*.suffix` or None; `path` a prefix or None."""
+    """What a route matches: `host` exact, `*.suffix` or None; `path` a prefix or None."""
 
     @property
     def host(self) -> str | None: ...
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Table(Generic[T]):
-    """Routes in the order of the settings, each with what it leads to."""
+    """Routes in the order of the settings, each with its goal."""
 
     def __init__(self, routes: Sequence[tuple[Rule, T]]) -> None:
         self._routes = [(rule, goal) for rule, goal in routes]
@@ -33,7 +33,7 @@ class Table(Generic[T]):
         self._only = routes[0][1] if catch_all else None
 
     def find(self, host: bytes, target: bytes) -> T | None:
-        """Where a request for this authority and target goes, None when no route matches."""
+        """The goal of the route for this authority and target, None if no route matches."""
         if self._only is not None:
             return self._only
         paths = self._by_host.get(host)
@@ -52,7 +52,7 @@ class Table(Generic[T]):
 
 
 class _Paths(Generic[T]):
-    """The routes that one host may take, by path prefix."""
+    """The routes that match one host, by path prefix."""
 
     def __init__(self) -> None:
         self._prefixes: dict[bytes, tuple[int, T]] = {}
@@ -71,13 +71,13 @@ class _Paths(Generic[T]):
             found = self._prefixes.get(path[:end])
             if found is not None and (best is None or found[0] < best[0]):
                 best = found
-            # "/a/b" is tried as "/a/b", "/a/" and "/a": a prefix may be written with its slash.
+            # "/a/b" is tried as "/a/b", "/a/" and "/a": a prefix may end with a slash.
             end = end - 1 if path[end - 1 : end] == b"/" else path.rfind(b"/", 0, end) + 1
         return best[1] if best else None
 
 
 def _prefix(rule: Rule) -> bytes:
-    """A route's prefix; `/` is the prefix of everything, `*` included."""
+    """A route's prefix.  `/` matches everything, `*` too."""
     path = (rule.path or "").encode()
     return b"" if path == b"/" else path
 

@@ -1,24 +1,24 @@
-"""The proxy's own responses: short, whole, and with the cause in Proxy-Status (RFC 9209)."""
+"""The proxy's own responses, with the cause in Proxy-Status (RFC 9209)."""
 
 from http import HTTPStatus
 
 from hopproxy.errors import HopError
 from hopproxy.message import SIZED, RequestHead, ResponseHead, name_of
 
-#: Seconds after which a client may try again when the pool was exhausted.
+#: Seconds after which a client may try again (503).
 RETRY_AFTER = 1
 
-#: Methods that are passed on; the origin may allow fewer.
+#: Methods that we pass on; the origin may allow fewer.
 ALLOWED = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 _SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
 
-#: What we tell a client ourselves where the origin does not (RFC 9110 section 10.1.1).
+#: Sent to a client if the origin does not send it (RFC 9110 section 10.1.1).
 CONTINUE = ResponseHead(100, b"Continue", 1, [], [])
 
 
 def reason_phrase(status: int) -> bytes:
-    """The phrase of RFC 9110 section 15, or an empty one for a status without."""
+    """The phrase of RFC 9110 section 15; empty for an unknown status."""
     try:
         return HTTPStatus(status).phrase.encode()
     except ValueError:
@@ -39,7 +39,7 @@ def answer_to(error: HopError, pseudonym: bytes) -> tuple[ResponseHead, bytes]:
 def plain_answer(
     status: int, body: bytes, lines: list[bytes], media_type: bytes = b"text/plain; charset=utf-8"
 ) -> tuple[ResponseHead, bytes]:
-    """(head, body) of a response of our own making."""
+    """(head, body) of one of our own responses."""
     lines = [
         b"Content-Type: " + media_type,
         b"Content-Length: %d" % len(body),
@@ -53,9 +53,9 @@ def plain_answer(
 
 
 def last_hop_answer(head: RequestHead) -> tuple[ResponseHead, bytes]:
-    """The answer to a TRACE or OPTIONS that may be forwarded no further (RFC 9110 7.6.2, 9.3.8).
+    """The response to a TRACE or OPTIONS with Max-Forwards 0 (RFC 9110 sections 7.6.2, 9.3.8).
 
-    A TRACE shows what came, without what could identify the user.
+    TRACE returns the request as received, without credentials and cookies.
     """
     if head.method == b"OPTIONS":
         return plain_answer(200, b"", [b"Allow: " + ALLOWED])
@@ -66,7 +66,7 @@ def last_hop_answer(head: RequestHead) -> tuple[ResponseHead, bytes]:
 
 
 def proxy_status(error: HopError, pseudonym: bytes) -> bytes:
-    """The Proxy-Status line (RFC 9209 section 2): who speaks, the error type, the details."""
+    """The Proxy-Status line (RFC 9209 section 2): our pseudonym, the error type, the details."""
     detail = "".join(c if " " <= c <= "~" and c not in '"\\' else "'" for c in error.detail)
     return b'Proxy-Status: %s; error=%s; details="%s"' % (
         pseudonym,

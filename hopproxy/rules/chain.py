@@ -1,7 +1,7 @@
-"""What a trusted proxy says of a request, read from X-Forwarded-* and Forwarded together.
+"""What a trusted proxy says about a request, read from X-Forwarded-* and Forwarded.
 
 One of the two families is believed, and the other is made from it (RFC 7239 section 7.4).  They are
-never mixed: a proxy that writes one of them may pass on the other as a client forged it.
+never mixed: a proxy that writes one may pass on the other as a client has forged it.
 """
 
 import re
@@ -22,23 +22,23 @@ from hopproxy.rules.forwarded import (
 )
 from hopproxy.rules.target import is_authority
 
-#: Of a longer chain the members nearest to us are kept: they are the ones to be trusted.
+#: Most members of a chain.  Those nearest to us are kept, because they can be trusted.
 MAX_CHAIN = 64
 
 _SCHEME = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*")
-#: Fields that are written anew.
+#: Fields that we write ourselves.
 _WRITTEN = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"})
-#: Fields that pass as they came, unless the sender's Forwarded is believed in their stead.
+#: Fields passed on unchanged, unless Forwarded is believed instead.
 _REPLACED = frozenset(
     {b"x-forwarded-port", b"x-forwarded-scheme", b"x-forwarded-ssl", b"x-real-ip"}
 )
 
 
 class Said(NamedTuple):
-    """What a trusted proxy said of a request.
+    """What a trusted proxy said about a request.
 
     `chain` are the members of X-Forwarded-For, the client's first, and `nodes` what they name.
-    `elements` are the same as Forwarded; `others` are the lines of other fields that pass on.
+    `elements` are the same as Forwarded; `others` are the lines of other fields to pass on.
     """
 
     chain: list[bytes]
@@ -53,14 +53,14 @@ NOTHING = Said([], [], b"", b"", [], [])
 
 
 def value_of(fields: list[Field], name: bytes) -> bytes:
-    """The values of all fields of this name as one list, empty where there is none."""
+    """The values of all fields of this name as one list; empty if there is none."""
     return b", ".join([field.value for field in fields if field.name == name])
 
 
 def said_by(fields: list[Field], own: tuple[bytes, bytes], *, forwarded_first: bool) -> Said:
-    """What the fields of a trusted proxy say; `own` are (proto, host) as we would say them.
+    """What the fields of a trusted proxy say; `own` is (proto, host) as we see them.
 
-    Forwarded is believed where it comes alone or `forwarded_first`, else X-Forwarded-*.
+    Forwarded is believed if it comes alone, or if `forwarded_first`; otherwise X-Forwarded-*.
     """
     elements = _sound(_elements_of(value_of(fields, b"forwarded")))
     chain = members(value_of(fields, b"x-forwarded-for"))[-MAX_CHAIN:]
@@ -84,9 +84,9 @@ def said_by(fields: list[Field], own: tuple[bytes, bytes], *, forwarded_first: b
 
 
 def _agrees(in_forwarded: bytes, in_x: bytes, own: bytes) -> bool:
-    """Whether the families say the same: where X-Forwarded-* is silent, we are heard in it.
+    """Whether the families say the same.  What X-Forwarded-* leaves out, we add to it.
 
-    A Forwarded that is silent agrees: what it lacks stands in our own element.
+    What Forwarded leaves out agrees: our own element says it.
     """
     return not in_forwarded or in_forwarded.lower() == (in_x or own).lower()
 
@@ -108,7 +108,7 @@ def _elements_of(value: bytes) -> list[Element]:
 
 
 def _sound(elements: list[Element]) -> list[Element]:
-    """The elements nearest to us, their nodes as we write them, without what is malformed."""
+    """The elements nearest to us, with nodes in our spelling and without malformed parts."""
     for element in elements:
         if not is_scheme(element.get(b"proto", b"")):
             element.pop(b"proto", None)
@@ -123,8 +123,8 @@ def _sound(elements: list[Element]) -> list[Element]:
 def _made(nodes: list[Node], proto: bytes, host: bytes) -> list[Element]:
     """Elements for a chain of X-Forwarded-For (RFC 7239 section 7.4).
 
-    One proto is that of the whole chain, since whichever element an application reads must say the
-    same as X-Forwarded-Proto does; as many as there are members are one for each.  So with host.
+    A single proto goes into every element: whichever one an application reads must agree with
+    X-Forwarded-Proto.  If there are as many as members, each member gets its own.  Same for host.
     """
     elements: list[Element] = [{b"for": for_value(node)} for node in nodes]
     for name, value, is_sound in ((b"host", host, is_authority), (b"proto", proto, is_scheme)):
@@ -138,18 +138,18 @@ def _made(nodes: list[Node], proto: bytes, host: bytes) -> list[Element]:
 
 
 def _proto(fields: list[Field]) -> bytes:
-    """What X-Forwarded-Proto says, or those that others write in its place."""
+    """What X-Forwarded-Proto says, or the fields that some proxies write instead."""
     proto = value_of(fields, b"x-forwarded-proto") or value_of(fields, b"x-forwarded-scheme")
     ssl = value_of(fields, b"x-forwarded-ssl").lower() == b"on"
     return proto or (b"https" if ssl else b"")
 
 
 def leftmost(value: bytes, is_sound: Callable[[bytes], bool]) -> bytes:
-    """The first member, which speaks of the client; empty when it is malformed."""
+    """The first member, which is about the client; empty if it is malformed."""
     first = next(list_of(value), b"")
     return first if is_sound(first) else b""
 
 
 def is_scheme(value: bytes) -> bool:
-    """Whether it is the name of a scheme (RFC 3986 section 3.1)."""
+    """Whether it is a scheme name (RFC 3986 section 3.1)."""
     return _SCHEME.fullmatch(value) is not None

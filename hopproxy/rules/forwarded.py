@@ -1,7 +1,7 @@
-"""The syntax of Forwarded (RFC 7239) and X-Forwarded-For: elements, nodes, how each is written.
+"""The syntax of Forwarded (RFC 7239) and X-Forwarded-For: elements and nodes.
 
-Reading is lenient where senders are known to be careless (`for=[::1]`, `for=192.0.2.1:80` without
-quotes); writing is strict.
+Reading tolerates what careless senders write (`for=[::1]`, `for=192.0.2.1:80` without quotes).
+Writing is strict.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from hopproxy.message import list_of
 from hopproxy.settings.units import unmapped
 
-#: One parameter and what stands behind it; between two separators there may be none.
+#: One parameter, which may be empty, and the separator after it.
 _PARAMETER = re.compile(
     rb"[ \t]*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)="
     rb'("(?:[^"\\]|\\.)*"|[^ \t";,=]+))?[ \t]*([;,]|\Z)'
@@ -30,7 +30,7 @@ Element = dict[bytes, bytes]
 
 
 class Node(NamedTuple):
-    """A machine on the way: an address, `unknown` or `_obfuscated`; its port, if that was told."""
+    """A machine on the way: an address, `unknown` or `_obfuscated`; its port, if known."""
 
     name: bytes
     port: bytes = b""
@@ -47,7 +47,7 @@ UNKNOWN = Node(b"unknown")
 def parse_node(text: bytes) -> Node:
     """The node that a member of X-Forwarded-For, or a `for=`, names.
 
-    What names none is `unknown`: left out, it would move all that stand before it.
+    An invalid one becomes `unknown`.  Leaving it out would shift the members before it.
     """
     text = text.strip(b" \t")
     if _IPV4.fullmatch(text):  # nearly all of them
@@ -76,12 +76,12 @@ def for_value(node: Node) -> bytes:
 
 
 def text_of(node: Node) -> bytes:
-    """The value of `for=` as it is written."""
+    """The value of `for=`, quoted if needed."""
     return _quoted(for_value(node))
 
 
 def members(value: bytes) -> list[bytes]:
-    """The members of X-Forwarded-For as they came; ::ffff:192.0.2.1 as 192.0.2.1."""
+    """The members of X-Forwarded-For unchanged, except ::ffff:192.0.2.1 as 192.0.2.1."""
     return [_plain(one) if b":ffff:" in one.lower() else one for one in list_of(value)]
 
 
@@ -93,7 +93,7 @@ def _plain(member: bytes) -> bytes:
 
 
 def parse_elements(value: bytes) -> list[Element] | None:
-    """The elements of a Forwarded field, empty ones left out; None when it is malformed."""
+    """The elements of a Forwarded field without empty ones; None if it is malformed."""
     elements: list[Element] = []
     element: Element = {}
     at = 0
@@ -116,17 +116,17 @@ def parse_elements(value: bytes) -> list[Element] | None:
 
 
 def element_text(element: Element) -> bytes:
-    """One element, its values quoted where they have to be."""
+    """One element, with values quoted if needed."""
     return b";".join([name + b"=" + _quoted(value) for name, value in element.items()])
 
 
 def first_of(elements: list[Element], name: bytes) -> bytes:
-    """What the element nearest to the client says; empty when none does."""
+    """The value in the element nearest to the client that has one; else empty."""
     return next((element[name] for element in elements if name in element), b"")
 
 
 def nodes_of(elements: list[Element]) -> list[Node]:
-    """The way that the elements name.  One without `for` is `unknown`, unless it is the first."""
+    """The nodes of the elements.  One without `for` is `unknown`; leading ones are left out."""
     nodes: list[Node] = []
     for element in elements:
         if b"for" in element:

@@ -1,12 +1,11 @@
 """Who is asking: X-Forwarded-*, Forwarded (RFC 7239) and Via (RFC 9110 section 7.6.3).
 
-What a client says about itself is worth nothing, what a trusted proxy in front of us says is the
-truth as it saw it.  So these fields are replaced for everybody, and appended to for peers that the
-settings name in `trusted_proxies`.
+A client's own claims cannot be trusted; those of a trusted proxy in front of us can.  So these
+fields are replaced in general, and appended to for peers that `trusted_proxies` names.
 
 There are two families: X-Forwarded-* and Forwarded.  Applications read one or the other, so both
-must say the same.  Where a trusted proxy sent both, the one that the settings name first is
-believed; where it sent one, the other is made from it (RFC 7239 section 7.4).
+must say the same.  If a trusted proxy sent both, the one that the settings name first is believed;
+if it sent one, the other is made from it (RFC 7239 section 7.4).
 """
 
 from collections.abc import Sequence
@@ -36,19 +35,19 @@ from hopproxy.rules.forwarded import (
 from hopproxy.rules.target import is_authority
 from hopproxy.settings.units import unmapped
 
-#: A request that has passed us this often is going round in circles.  More than one, since two
-#: gateways in a row may well bear the same pseudonym.
+#: A request that has passed us this often is in a loop.  More than once, since two gateways in a
+#: row may have the same pseudonym.
 MAX_PASSES = 4
 
-#: The families, as the settings name them; the first of them is believed.
+#: The families, as the settings name them.
 X_FORWARDED, FORWARDED = "x-forwarded", "forwarded"
 FAMILIES = (X_FORWARDED, FORWARDED)
 
-#: Chains, and forms of chains, that are remembered for each sender.
+#: Chains, and forms of chains, cached for each sender.
 CHAINS, FORMS = 256, 64
-#: What the members of a form begin with: nobody has such an address.
+#: Placeholder members of a form begin with this; no host has such an address.
 _MARK = b"255.255.255."
-#: Bytes of fields that are remembered.
+#: Most bytes of fields in a cache entry.
 MEMO_SIZE = 1024
 
 
@@ -59,10 +58,10 @@ class Network(Protocol):
 
 
 class Sender:
-    """The peer of one client link, as the upstream is told of it.
+    """The peer of a client link, as described to the upstream.
 
-    `address` is an IP address in text, or empty for a peer without one (a Unix socket); `peer` is
-    how it is called in what people read.  `families` are those that are written.
+    `address` is its IP address, or empty for a Unix socket; `peer` is its name in logs.
+    `families` are the families that we write.
     """
 
     __slots__ = (
@@ -94,7 +93,7 @@ class Sender:
     def block(self, head: RequestHead) -> bytes:
         """The forwarding lines for one request, each with its CRLF.
 
-        The same object again for the same host, so that what is built on it can be kept.
+        Returns the same object for the same host, so that a cached head can be compared with `is`.
         """
         if self.trusted and any(f.kind is Kind.FORWARDING for f in head.special):
             return self._read(head)[0]
@@ -104,17 +103,16 @@ class Sender:
         return self._block
 
     def client(self, head: RequestHead) -> str:
-        """The client that a trusted chain names; empty where none does.
+        """The client that a trusted chain names, "" if none.
 
-        It is the last address that is no trusted proxy: anybody may have written what stands
-        before it.
+        It is the last address that is not a trusted proxy; anything before it may be forged.
         """
         if self.trusted and any(f.kind is Kind.FORWARDING for f in head.special):
             return self._read(head)[1]
         return ""
 
     def _read(self, head: RequestHead) -> tuple[bytes, str]:
-        """(the lines, the client that is named), remembered by the fields they follow from."""
+        """(the lines, the client that is named), cached by the fields they are made from."""
         fields = [f for f in head.special if f.kind is Kind.FORWARDING]
         key = (head.host, *[f.line for f in fields])
         found = self._chains.get(key)
@@ -135,9 +133,9 @@ class Sender:
         return self._lines(said, host), self._client_of(nodes)
 
     def _by_its_form(self, host: bytes, fields: list[Field]) -> tuple[bytes, str] | None:
-        """As `_anew`, for what differs from an earlier request in the members of its chain alone.
+        """As `_anew`, for a request that differs from an earlier one only in the chain's members.
 
-        That is nearly every request through a front with many clients.  None for other requests.
+        That is nearly every request through a front proxy.  None for other requests.
         """
         key = [host]
         values = []
@@ -161,9 +159,9 @@ class Sender:
         return form % tuple(told), self._client_of(nodes)
 
     def _form(self, rest: tuple[bytes, ...], count: int, fields: list[Field]) -> bytes | None:
-        """The lines for any chain of so many members: a format of bytes, with their places.
+        """The lines for any chain of `count` members, as a format with a place for each.
 
-        `rest` are the host and the lines that are no members.  None where they are unusual.
+        `rest` are the host and the other lines.  None if they are unusual.
         """
         form = self._forms.get((count, rest))
         if form is not None:
@@ -187,10 +185,10 @@ class Sender:
                 return node.name.decode()
         return nodes[0].name.decode() if nodes else ""
 
-    # -- what is written ---------------------------------------------------------------------
+    # -- writing -----------------------------------------------------------------------------
 
     def _lines(self, said: Said, host: bytes) -> bytes:
-        """The lines of the families that are written, for a request to `host`."""
+        """The lines of the families that we write, for a request to `host`."""
         lines: list[bytes] = []
         if X_FORWARDED in self._families:
             chain = [*said.chain, self.address] if self.address else said.chain
@@ -209,7 +207,7 @@ class Sender:
         return b"".join([line + b"\r\n" for line in lines])
 
     def _elements(self, said: Said, host: bytes) -> list[Element]:
-        """Forwarded, with whom we heard it from, and what no element before it says.
+        """The elements of Forwarded: those received, and ours, with what they do not say.
 
         A peer without an address adds no member to X-Forwarded-For, and so no element here.
         """
@@ -231,10 +229,10 @@ def is_trusted(address: str, networks: Sequence[Network]) -> bool:
 
 
 def via_line(head: RequestHead, own: tuple[bytes, bytes], pseudonym: bytes) -> bytes:
-    """Our Via line behind those already there, with its CRLF.  Raises Denied (508) in a loop.
+    """The Via line with our entry after those already there.  Raises Denied (508) in a loop.
 
-    `own` are the lines for a request that has passed nobody, by its minor version; where they are
-    empty we add nothing to what others wrote.
+    `own` are the lines for a request without Via, by its minor version; if they are empty, we add
+    no entry.
     """
     if not head.passed:
         return own[head.minor]
@@ -247,9 +245,9 @@ def via_line(head: RequestHead, own: tuple[bytes, bytes], pseudonym: bytes) -> b
 
 
 def hops_left(head: RequestHead) -> int | None:
-    """How often a TRACE or OPTIONS may still be forwarded; None where nothing bounds it.
+    """How often a TRACE or OPTIONS may still be forwarded; None if there is no limit.
 
-    On other methods Max-Forwards has no meaning (RFC 9110 section 7.6.2).
+    For other methods Max-Forwards is ignored (RFC 9110 section 7.6.2).
     """
     if head.method not in (b"OPTIONS", b"TRACE"):
         return None

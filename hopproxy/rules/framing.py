@@ -1,7 +1,7 @@
 """Where a message ends, and what is refused because it could be read in two ways.
 
-RFC 9112 section 6.3, strictly: each message has at most one sign of its length.  What a lenient
-peer might read differently is refused, never repaired, since a repair is a guess about the peer.
+RFC 9112 section 6.3, strictly: a message states its length at most once.  What another parser might
+read differently is refused, never repaired, since a repair is a guess about the other parser.
 """
 
 import re
@@ -20,19 +20,19 @@ from hopproxy.message import (
     list_of,
 )
 
-#: More options than this in Connection fields is an attack on whoever strips them.
+#: Most options in Connection fields; more is an attack on those who must remove them.
 MAX_OPTIONS = 32
 
-#: A length that may go on as it came.
+#: A length that is passed on unchanged.
 _PLAIN_LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _CODING = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+(?:[ \t]*;.*)?")
 
 
 def frame_request(head: RequestHead) -> None:
-    """Find how the body of a request ends (RFC 9112 section 6.3).
+    """Find out how the body of a request ends (RFC 9112 section 6.3).
 
-    Raises BadRequest: 400 for what is ambiguous, 501 for a coding below a final chunked.
+    Raises BadRequest: 400 if that is ambiguous, 501 for a coding before the final chunked.
     """
     lengths, codings = _framing_values(head)
     if codings:
@@ -50,15 +50,15 @@ def frame_request(head: RequestHead) -> None:
             head.length = int(lengths[0])
         else:
             head.length = _length_anew(head, lengths, BadRequest)
-            head.raw = b""  # its bytes no longer say what its lines do
+            head.raw = b""  # the received bytes no longer match its lines
         head.body = SIZED if head.length else NO_BODY
 
 
 def frame_response(head: ResponseHead, method: bytes) -> None:
-    """Find how the body of the response to a `method` request ends (RFC 9112 section 6.3).
+    """Find out how the body of the response to a `method` request ends (RFC 9112 section 6.3).
 
-    Raises BadResponse for what is ambiguous: the bytes that follow cannot be believed.  Where no
-    body can follow nothing is refused, but a length that contradicts is dropped.
+    Raises BadResponse if that is ambiguous.  A response that cannot have a body is never refused,
+    but contradictory lengths are dropped.
     """
     lengths, codings = _framing_values(head)
     if method == b"HEAD" or head.status < 200 or head.status in (204, 304):
@@ -83,10 +83,10 @@ def frame_response(head: ResponseHead, method: bytes) -> None:
 
 
 def _settle_without_body(head: ResponseHead, lengths: list[bytes], codings: list[bytes]) -> None:
-    """Settle the framing fields of a response that has no body whatever they say.
+    """Check the framing fields of a response that has no body whatever they say.
 
-    To HEAD and in a 304 they tell of a body that another request would get.  Those that contradict
-    each other are dropped, and then its origin is not trusted to send none.
+    In a response to HEAD and in a 304 they describe the body that a GET would get.  Contradictory
+    ones are dropped, and the connection is not reused, since a body may follow after all.
     """
     may_tell = head.status >= 200 and head.status != 204
     length = None
@@ -101,9 +101,9 @@ def _settle_without_body(head: ResponseHead, lengths: list[bytes], codings: list
 
 
 def read_options(head: Head, refusal: type[BadRequest] | type[BadResponse]) -> None:
-    """Gather the options of all Connection fields, in lower case (RFC 9110 section 7.6.1).
+    """Collect the options of all Connection fields, in lower case (RFC 9110 section 7.6.1).
 
-    Empty members are tolerated.  Raises `refusal` when there are more than MAX_OPTIONS.
+    Empty members are ignored.  Raises `refusal` if there are more than MAX_OPTIONS.
     """
     options: list[bytes] = []
     for field in head.special:
@@ -128,9 +128,9 @@ def _framing_values(head: Head) -> tuple[list[bytes], list[bytes]]:
 def _length_anew(
     head: Head, values: list[bytes], refusal: type[BadRequest] | type[BadResponse]
 ) -> int:
-    """The length that these fields agree on, which the head then says in one plain way.
+    """The length that these fields agree on; the head then states it once, in plain form.
 
-    Raises `refusal`.
+    Raises `refusal` if they do not agree.
     """
     length = _agreed(values)
     if length is None:
@@ -140,16 +140,16 @@ def _length_anew(
 
 
 def _agreed(values: list[bytes]) -> int | None:
-    """One number of plain digits, or the same one repeated (RFC 9112 section 6.3)."""
+    """The number that all values repeat, None if there is none (RFC 9112 section 6.3)."""
     members = {member.strip(b" \t") for value in values for member in value.split(b",")}
     digits = members.pop()
     return int(digits) if not members and _DIGITS.fullmatch(digits) else None
 
 
 def _say_length(head: Head, length: int | None) -> None:
-    """Write anew what the head says of its length, once or (None) not at all.
+    """Replace the head's Content-Length fields by a plain one, or (None) by none.
 
-    A reader that takes `010` for an octal number would find another end than we do.
+    A parser that takes `010` for an octal number would find another end than we do.
     """
     said = [] if length is None else [_length_field(length)]
     told = [field for field in head.special if field.kind is Kind.LENGTH]
@@ -168,10 +168,10 @@ def _length_field(length: int) -> Field:
 
 
 def _refused_codings(codings: list[bytes]) -> BadRequest:
-    """Why codings (in lower case) other than one `chunked` are refused.
+    """The error for codings (in lower case) other than one `chunked`.
 
-    400 where the end of the body cannot be told or the syntax is at fault, 501 for a coding below
-    a final chunked, which could be told but is not known here (RFC 9112 sections 6.1 and 6.3).
+    400 if the syntax is wrong or the end of the body cannot be found, 501 for an unknown coding
+    before the final chunked (RFC 9112 sections 6.1 and 6.3).
     """
     members = list(list_of(b",".join(codings)))
     if members[-1:] != [b"chunked"]:

@@ -1,8 +1,8 @@
-"""A head written anew for the next hop (RFC 9110 section 7.6.1).
+"""Writing a head for the next hop (RFC 9110 section 7.6.1).
 
-What is of one hop only stays on it: Connection with all that it names, and the fields that are
-never end-to-end.  Everything else passes as it came and in its order.  What the next hop needs to
-know of *its* connection is written here, from our own decisions.
+Hop-by-hop fields are removed: Connection with all that it names, and the fields that are never
+end-to-end.  Everything else passes unchanged and in order.  What the next hop must know about *its*
+connection is added here.
 """
 
 from enum import Enum
@@ -21,12 +21,12 @@ from hopproxy.message import (
 )
 from hopproxy.rules.forwarding import hops_left
 
-#: Options that speak of the connection itself; any other names a field.
+#: Options about the connection itself; any other option names a field.
 _CONNECTION_WORDS = frozenset(
     {b"close", b"keep-alive", b"upgrade", b"te", b"proxy-connection", b"http2-settings"}
 )
 
-#: Kinds that never pass as they came: of one hop only, or written anew by us.
+#: Kinds that are not passed on: hop-by-hop, or written by us.
 _REQUEST_OWN = frozenset(
     {Kind.CONNECTION, Kind.HOP, Kind.CODING, Kind.FORWARDING, Kind.VIA, Kind.SHADOW}
 )
@@ -34,19 +34,19 @@ _RESPONSE_OWN = frozenset({Kind.CONNECTION, Kind.HOP, Kind.CODING})
 
 
 class Underscores(Enum):
-    """What becomes of field names with `_`, which WSGI and CGI cannot tell from `-`."""
+    """What to do with field names that contain `_`: WSGI and CGI cannot tell it from `-`."""
 
-    SHADOW = "shadow"  # those that shadow a field which we write or protect are dropped
+    SHADOW = "shadow"  # drop those that look like a field which we write or protect
     DROP = "drop"
     REJECT = "reject"
     KEEP = "keep"
 
 
 def check_options(head: RequestHead, underscores: Underscores) -> None:
-    """Refuse a request that would take away what is meant for all (RULES.md part C).
+    """Refuse a request whose Connection field would remove an end-to-end field.
 
-    Raises BadRequest when Connection names a protected field, and for a field name with `_`
-    where the settings reject those.
+    Raises BadRequest if Connection names a protected field, or if a field name contains `_` and
+    the settings reject those.
     """
     if head.options and not head.options <= _CONNECTION_WORDS:
         named = head.options & PROTECTED
@@ -66,12 +66,11 @@ def request_for_upstream(
     underscores: Underscores,
     authority: bytes = b"",
 ) -> bytes:
-    """The request's head for the upstream hop.  `head` stays as it came, for a retry.
+    """The request's head for the upstream hop.  `head` is not changed, for a retry.
 
-    `forwarding` and `via` are whole lines.  `authority` is the origin's own, for a request of
-    HTTP/1.0 that names none: upstream there must be one (RFC 9112 section 3.2).  HTTP/1.1 is what
-    we speak, whatever the client spoke (RFC 9112 section 2.3); no Connection line means that we
-    would keep the connection.
+    `forwarding` and `via` are whole lines.  `authority` is the origin's, for an HTTP/1.0 request
+    without Host: upstream there must be one (RFC 9112 section 3.2).  We send HTTP/1.1, whatever the
+    client's version (section 2.3).  No Connection field means that the connection may persist.
     """
     added = forwarding + via
     memo = head.rewritten
@@ -85,7 +84,7 @@ def request_for_upstream(
 
 
 def _by_its_bytes(head: RequestHead, added: bytes, underscores: Underscores) -> bytes | None:
-    """The head as it came, less what stays behind; None when its lines must be looked at."""
+    """The received bytes without the fields to remove; None if the lines must be looked at."""
     model = head.model or head
     cut = model.cut
     if cut is None or cut[0] is not underscores:
@@ -102,7 +101,7 @@ def _by_its_bytes(head: RequestHead, added: bytes, underscores: Underscores) -> 
 
 
 def _cut(head: RequestHead, underscores: Underscores) -> tuple[tuple[int, ...] | None, bytes]:
-    """The places of what stays behind, and what comes instead, in all heads of these forms."""
+    """The places of the fields to remove, and the lines to add, in all heads of the same forms."""
     if head.options - _CONNECTION_WORDS or head.method in (b"OPTIONS", b"TRACE"):
         return None, b""
     own = _own(head, underscores)
@@ -113,7 +112,7 @@ def _cut(head: RequestHead, underscores: Underscores) -> tuple[tuple[int, ...] |
 def _by_its_lines(
     head: RequestHead, added: bytes, underscores: Underscores, authority: bytes
 ) -> bytes:
-    """The head put together from its lines, whatever they are."""
+    """The head made from its lines, whatever they are."""
     lines = end_to_end(head, _own(head, underscores))
     left = hops_left(head)
     if left is not None:
@@ -128,7 +127,7 @@ def _by_its_lines(
 
 
 def _own(head: RequestHead, underscores: Underscores) -> frozenset[Kind]:
-    """The kinds of field that stay behind."""
+    """The kinds of field to remove."""
     own = _REQUEST_OWN
     if underscores is Underscores.DROP:
         own = own | {Kind.UNDERSCORE}
@@ -140,7 +139,7 @@ def _own(head: RequestHead, underscores: Underscores) -> frozenset[Kind]:
 
 
 def _expect_anew(head: RequestHead) -> bytes | None:
-    """What replaces the Expect fields: b"" where they mean nothing, None if they pass as they came.
+    """What replaces the Expect fields: b"" to remove them, None to pass them on unchanged.
 
     An empty list expects nothing, and HTTP/1.0 has no expectations (RFC 9110 section 10.1.1).
     """
@@ -151,7 +150,7 @@ def _expect_anew(head: RequestHead) -> bytes | None:
 
 
 def _next_connection(head: RequestHead) -> list[bytes]:
-    """The lines that speak of the upstream connection and of the body's framing on it."""
+    """The lines about the upstream connection and the body's framing on it."""
     lines = []
     if head.body is CHUNKED:
         lines.append(b"Transfer-Encoding: chunked")
@@ -165,9 +164,9 @@ def _next_connection(head: RequestHead) -> list[bytes]:
 
 
 def response_lines(head: ResponseHead) -> list[bytes]:
-    """The fields of a response that pass to the client's hop, whatever protocol that speaks.
+    """The fields of a response to pass to the client, whatever protocol the client speaks.
 
-    Its framing and its persistence are written there (`link.stream`).
+    The client stream adds framing and persistence (`link.stream`).
     """
     lines = end_to_end(head, _RESPONSE_OWN)
     if head.status < 200 or head.status == 204:
@@ -176,10 +175,10 @@ def response_lines(head: ResponseHead) -> list[bytes]:
 
 
 def end_to_end(head: Head, own: frozenset[Kind]) -> list[bytes]:
-    """The lines of `head` that pass to the next hop, in the order they came.
+    """The lines of `head` to pass to the next hop, in their order.
 
-    `own` are the kinds that stay behind; so does every field that Connection names, unless it is
-    protected (a response may name such a field by mistake: it passes all the same).
+    The kinds in `own` are removed, and every field that Connection names, unless it is protected
+    (a response may name one by mistake).
     """
     dropped = [field.line for field in head.special if field.kind in own]
     lines = [line for line in head.lines if line not in dropped] if dropped else head.lines[:]
@@ -191,16 +190,16 @@ def end_to_end(head: Head, own: frozenset[Kind]) -> list[bytes]:
 
 
 def end_to_end_trailers(lines: list[bytes], options: frozenset[bytes]) -> list[bytes]:
-    """Trailers without those that Connection names (RFC 9110 section 7.6.1)."""
+    """Trailers without those named by Connection (RFC 9110 section 7.6.1)."""
     return [line for line in lines if name_of(line) not in options] if lines else lines
 
 
 def without_length(lines: list[bytes]) -> list[bytes]:
-    """`lines` without Content-Length, for a message that can have no body (1xx, 204)."""
+    """`lines` without Content-Length, for a message that cannot have a body (1xx, 204)."""
     return [line for line in lines if name_of(line) != b"content-length"]
 
 
 def _takes_trailers(head: RequestHead) -> bool:
-    """Whether the client accepts trailers, which then is what we say upstream (RFC 9110 10.1.4)."""
+    """Whether the client accepts trailers, so that we say so upstream (RFC 9110 section 10.1.4)."""
     value = head.special_value(b"te")
     return value is not None and b"trailers" in [member.lower() for member in list_of(value)]

@@ -1,7 +1,7 @@
-"""Does a link outlive this exchange?  Each hop is asked on its own (RFC 9112 section 9.3).
+"""Whether a connection persists after an exchange, for each hop alone (RFC 9112 section 9.3).
 
-A verdict is None for "keep", or the reason to close.  What one hop says never enters the verdict
-of the other: there is no function here that takes both heads.
+The result is None to keep the connection, or the reason to close it.  One hop never influences the
+other: no function here takes both heads.
 """
 
 from hopproxy.message import (
@@ -18,7 +18,7 @@ from hopproxy.record import CloseReason
 
 
 def client_asks(head: RequestHead) -> CloseReason | None:
-    """What the client's request says of its connection: `close` wins over `keep-alive`."""
+    """What the request says about the client's connection: `close` wins over `keep-alive`."""
     if b"close" in head.options:
         return CloseReason.PEER_ASKED
     if head.minor == 0 and b"keep-alive" not in head.options:
@@ -27,14 +27,14 @@ def client_asks(head: RequestHead) -> CloseReason | None:
 
 
 def client_can_keep(head: RequestHead, body: Body) -> CloseReason | None:
-    """Whether the end of a response with this body can be told without closing."""
+    """Whether a response with this body can be delimited without closing the connection."""
     if head.minor == 0 and body in (CHUNKED, UNTIL_CLOSE):
         return CloseReason.NO_LENGTH
     return None
 
 
 def upstream_allows(head: ResponseHead) -> CloseReason | None:
-    """What the origin's response says of its connection, and what its framing leaves of it."""
+    """What the response and its framing say about the upstream connection."""
     if head.body is UNTIL_CLOSE:
         return CloseReason.CLOSE_DELIMITED
     if head.minor and not head.options:
@@ -47,10 +47,10 @@ def upstream_allows(head: ResponseHead) -> CloseReason | None:
 
 
 def settle_persistence(head: ResponseHead) -> None:
-    """Note once what a response says of its connection: it is asked at every use of the head."""
+    """Note in the head what it says about its connection: a cached head is used many times."""
     head.ending = upstream_allows(head)
     if head.doubtful:
-        head.ending = CloseReason.BAD_RESPONSE  # what it announces may still come
+        head.ending = CloseReason.BAD_RESPONSE  # the body it announces may still come
     for field in head.special:
         if field.kind is Kind.DATE:
             head.dated = True
@@ -59,7 +59,7 @@ def settle_persistence(head: ResponseHead) -> None:
 
 
 def keep_alive_hint(head: ResponseHead) -> KeepAliveHint | None:
-    """The origin's own Keep-Alive hint; garbage in it is ignored, each parameter on its own."""
+    """The origin's Keep-Alive hint.  Each malformed parameter is ignored."""
     value = head.special_value(b"keep-alive")
     if value is None:
         return None

@@ -1,20 +1,20 @@
-"""May a request be sent again?  (RFC 9110 section 9.2.2)
+"""Whether a request may be retried (RFC 9110 section 9.2.2).
 
-A pooled socket can die under a request through nobody's fault.  Sent again it must not be done
-twice: so once only, only on a link that had served before, only when not one byte of an answer was
-seen, and only what may be repeated.
+A pooled connection can end just as a request is sent on it.  A retry must not execute the request
+twice.  So there is at most one, only after a failure on a reused link, only if no byte of a
+response has arrived, and only if the request is idempotent or none of it was sent.
 """
 
 from hopproxy.message import RequestHead
 
-#: Methods that may be sent twice: the effect is that of once (RFC 9110 section 9.2.2).
+#: Idempotent methods (RFC 9110 section 9.2.2).
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
 
 MAX_ATTEMPTS = 2
 
 
 class Trace:
-    """What is known of a failed attempt: all that the verdict rests on."""
+    """What is known about a failed attempt."""
 
     __slots__ = ("answered", "attempt", "replayable", "reused", "written")
 
@@ -27,10 +27,10 @@ class Trace:
 
 
 def may_retry(head: RequestHead, trace: Trace, idempotency_key: bool = False) -> bool:
-    """Whether the request may be sent once more, on another link.
+    """Whether the request may be retried on another link.
 
-    A request of which nothing was written was never sent at all: any method may go.
-    `idempotency_key` lets a request that carries that field count as idempotent.
+    If nothing of it was written, any method may.  With `idempotency_key` a request that has an
+    Idempotency-Key field counts as idempotent.
     """
     if trace.attempt >= MAX_ATTEMPTS or not trace.reused or trace.answered:
         return False
@@ -40,7 +40,7 @@ def may_retry(head: RequestHead, trace: Trace, idempotency_key: bool = False) ->
 
 
 def is_idempotent(head: RequestHead, idempotency_key: bool) -> bool:
-    """Whether to do it twice is to do it once: by its method, or by its key."""
+    """Whether the request is idempotent, by its method or its key."""
     if head.method in IDEMPOTENT:
         return True
     return idempotency_key and bool(head.values(b"idempotency-key"))

@@ -1,4 +1,4 @@
-"""What a request is for: its target and its Host (RFC 9112 section 3.2, RFC 9110 section 7.2)."""
+"""The target of a request and its Host (RFC 9112 section 3.2, RFC 9110 section 7.2)."""
 
 import contextlib
 import re
@@ -7,7 +7,7 @@ from ipaddress import IPv6Address
 from hopproxy.errors import BadRequest, Denied
 from hopproxy.message import Kind, RequestHead
 
-#: Visible ASCII but '#': a fragment is never sent (RFC 9112 section 3.2.1).
+#: Visible ASCII except '#': a fragment is never sent (RFC 9112 section 3.2.1).
 ORIGIN_FORM = re.compile(rb"/[!-\"$-~]*")
 
 _ABSOLUTE_FORM = re.compile(rb"((?i:https?))://([^/?#]*)([/?][!-\"$-~]*)?")
@@ -33,7 +33,7 @@ def is_authority(value: bytes) -> bool:
 def is_served(method: bytes, target: bytes) -> bool:
     """Whether a request with this method may have this target (RFC 9112 section 3.2).
 
-    True for CONNECT: it is refused for its method, not for its target.
+    True for CONNECT, which is refused because of its method.
     """
     if ORIGIN_FORM.fullmatch(target) or method == b"CONNECT":
         return True
@@ -54,12 +54,12 @@ def may_become_served(method: bytes, target: bytes) -> bool:
 
 
 def settle_target(head: RequestHead) -> None:
-    """Bring the target to origin-form (or `*`) and the host to one authority.
+    """Bring the target to origin-form (or `*`), and find the host.
 
-    An absolute-form target's authority is the host where there is no Host.  A Host that names
-    another authority is refused rather than replaced, so that nobody behind us can see another
-    one; one that names the same in another spelling is what upstream is told, in every field.
-    Raises BadRequest, and Denied for CONNECT (405).
+    Without Host, the authority of an absolute-form target is the host.  A Host that names another
+    authority is refused, not replaced, so that nobody behind us can see another one.  If it names
+    the same in another spelling, Host is passed on.  Raises BadRequest, and Denied for CONNECT
+    (405).
     """
     hosts = [field.value for field in head.special if field.kind is Kind.HOST]
     if len(hosts) > 1:
@@ -88,17 +88,17 @@ def settle_target(head: RequestHead) -> None:
 
 
 def _is_same(scheme: bytes, authority: bytes, host: bytes) -> bool:
-    """Whether both name one authority: the scheme's own port may be left out (RFC 9110 4.2.3)."""
+    """Whether both name one authority; the default port may be left out (RFC 9110 4.2.3)."""
     default = 443 if scheme.lower() == b"https" else 80
     return _normal(authority, default) == _normal(host, default)
 
 
 def _normal(authority: bytes, default: int) -> tuple[str, int]:
-    """Host and port, as they compare: without case, final dot and other spellings of an IPv6."""
+    """Host and port in normal form: lower case, without a final dot, IPv6 in one spelling."""
     match = _AUTHORITY.fullmatch(authority)
     assert match is not None
     host = match[1].decode("ascii").lower()
     if host.startswith("["):
-        with contextlib.suppress(ValueError):  # it has a zone in the spelling of RFC 6874
+        with contextlib.suppress(ValueError):  # it has a zone (RFC 6874)
             host = str(IPv6Address(host[1:-1]))
     return host.removesuffix("."), int(match[2]) if match[2] else default

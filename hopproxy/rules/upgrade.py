@@ -1,4 +1,4 @@
-"""Upgrade: when it may be honoured, and which answer makes a tunnel (RFC 9110 section 7.8)."""
+"""Upgrade: when it is passed on, and which response starts a tunnel (RFC 9110 section 7.8)."""
 
 from hopproxy.errors import BadResponse
 from hopproxy.message import NO_BODY, RequestHead, ResponseHead, list_of
@@ -6,11 +6,11 @@ from hopproxy.record import CloseReason
 
 
 def settle_upgrade(head: RequestHead) -> None:
-    """Note the protocols a client asks for, if a switch could be honoured at all.
+    """Note the protocols a client offers to switch to.
 
-    HTTP/1.0 cannot upgrade, an Upgrade that Connection does not name is not ours to act on, and
-    `h2c` is never passed on: we could not read what follows as one hop.  A body is no obstacle: it
-    is part of the request, and the new protocol begins behind it.
+    HTTP/1.0 cannot upgrade, and an Upgrade that Connection does not name is ignored.  `h2c` is
+    never passed on, since we do not understand it.  The request may have a body: the new protocol
+    begins after it.
     """
     if b"upgrade" not in head.options or head.minor == 0:
         return
@@ -25,7 +25,7 @@ def settle_upgrade(head: RequestHead) -> None:
 def check_switch(request: RequestHead, response: ResponseHead) -> bytes:
     """The protocol that a 101 switches to.
 
-    Raises BadResponse when nobody asked, or for a protocol that was not offered.
+    Raises BadResponse if the request was no upgrade, or did not offer that protocol.
     """
     if request.upgrade is None:
         raise BadResponse("101 without a request to upgrade")
@@ -39,15 +39,15 @@ def check_switch(request: RequestHead, response: ResponseHead) -> bytes:
 
 
 def switches(head: ResponseHead | None) -> bool:
-    """Whether another protocol begins behind this head, once the request has been sent."""
+    """Whether another protocol begins after this head."""
     return head is not None and head.status == 101
 
 
 def declined(request: RequestHead) -> CloseReason | None:
-    """Why a link must not serve again after a response other than 101; None if it may.
+    """Why a link must not be used again after a response other than 101; None if it may.
 
-    Some origins stop to read at the head of an upgrade, and would take its body, which the client
-    has written, for the next request on the connection.
+    Some origins stop reading after the head of an upgrade, and would take its body for the next
+    request on the connection.
     """
     if request.upgrade is None or request.body is NO_BODY:
         return None
@@ -55,6 +55,6 @@ def declined(request: RequestHead) -> CloseReason | None:
 
 
 def check_sent(sent: bool) -> None:
-    """Refuse a 101 of an origin that then does not take the rest of the request."""
+    """Refuse a 101 from an origin that then did not read the rest of the request."""
     if not sent:
         raise BadResponse("101, and then the request's body was not taken")

@@ -54,7 +54,7 @@ class Connection(Stepper):
     def start(self) -> None:
         """Wait for the first request.
 
-        A TLS handshake or a PROXY header would be read here, by a coroutine before `_serve`.
+        A TLS handshake or a PROXY header would be read here, by a coroutine of its own.
         """
         self.client.driver = self
         self.client.rest(self)
@@ -155,7 +155,7 @@ class Connection(Stepper):
         return await self._linger(self.client.closing or error.reason)
 
     async def _linger(self, reason: CloseReason) -> CloseReason:
-        """Let the client read our last, where it may still be sending."""
+        """Close gracefully if the client may still be sending."""
         client = self.client
         if lingers(client, reason):
             await client.linger(client.limits.linger_timeout, client.limits.linger_size)

@@ -1,7 +1,7 @@
-"""The chunked transfer coding, cut at any byte (RFC 9112 section 7.1).
+"""The chunked transfer coding, in pieces of any size (RFC 9112 section 7.1).
 
-Strict where lenience has been an attack: CRLF only, at most 16 hex digits, no control bytes in
-extensions.  Extensions are never kept, so never forwarded; what we send is framed anew.
+Strict where lenience has enabled attacks: CRLF only, at most 16 hex digits, no control bytes in
+extensions.  Extensions are dropped; we write our own chunks.
 """
 
 import re
@@ -9,11 +9,11 @@ import re
 from hopproxy.message import Kind, field, kind_of
 from hopproxy.wire.unfinished import FIELD_PART
 
-#: A chunk-size line with its extensions may be this long, all trailers together that long.
+#: Most bytes of a chunk-size line with its extensions, and of all trailers together.
 MAX_LINE = 4096
 MAX_TRAILERS = 16384
-#: Bytes of chunk extensions that one body may spend beyond twice its data, so that a stream of
-#: one-byte chunks with fat extensions is refused (RFC 9112 section 7.1.1).
+#: Most bytes of chunk extensions beyond twice the data, so that endless one-byte chunks with long
+#: extensions are refused (RFC 9112 section 7.1.1).
 MAX_EXTENSIONS = 65536
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t\x20-\x7e\x80-\xff]*|[ \t]*)")
@@ -23,8 +23,8 @@ _SIZE_PART = re.compile(rb"[0-9A-Fa-f]{1,16}(?:;[\t\x20-\x7e\x80-\xff]*|[ \t]*)\
 
 LAST_CHUNK = b"0\r\n\r\n"
 
-#: Kinds that may not stand in trailers: framing, routing, hop-by-hop and what decides access
-#: (RFC 9110 section 6.5.1).
+#: Fields not allowed in trailers, besides framing, routing and hop-by-hop fields (RFC 9110
+#: section 6.5.1).
 _HEAD_ONLY_NAMES = frozenset(
     {
         b"authorization",
@@ -53,13 +53,13 @@ _HEAD_ONLY_NAMES = frozenset(
 
 
 class ChunkedError(ValueError):
-    """The coding is broken: nothing after this byte can be believed."""
+    """The coding is malformed: the end of the body cannot be found."""
 
 
 class ChunkedReader:
-    """Takes a chunked body apart.  `done` once the final empty line was read.
+    """Decodes a chunked body.  `done` once the final empty line was read.
 
-    `trailers` are checked lines without CRLF; those that may not be trailers have been dropped.
+    `trailers` are checked lines without CRLF; fields not allowed in trailers are dropped.
     """
 
     __slots__ = ("_left", "_pending", "_spent", "_state", "done", "trailers")
@@ -73,10 +73,7 @@ class ChunkedReader:
         self.done = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """(body bytes found in `data`, bytes behind the end of the body).
-
-        Raises ChunkedError.  An unfinished line is kept until more comes.
-        """
+        """(body bytes found in `data`, bytes after the end of the body).  Raises ChunkedError."""
         if self._pending:
             data = self._pending + data
             self._pending = b""
@@ -106,7 +103,7 @@ class ChunkedReader:
 
     def _hold(self, pending: bytes) -> None:
         limit = MAX_TRAILERS if self._state is _TRAILER else MAX_LINE
-        if len(pending) > limit + 1:  # its last byte may be the CR of its end
+        if len(pending) > limit + 1:  # its last byte may be CR
             raise ChunkedError("a line in the chunked coding that is too long")
         if self._state is _FOOTER and pending != b"\r":
             raise ChunkedError("a chunk that is longer than it said")
@@ -151,7 +148,7 @@ class ChunkedReader:
 
 
 class _State:
-    """A place in the coding, compared by identity."""
+    """A state of the decoder, compared by identity."""
 
 
 _SIZE, _DATA, _FOOTER, _TRAILER = _State(), _State(), _State(), _State()
@@ -162,7 +159,7 @@ def _joined(parts: list[bytes]) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk, framed; `data` is not empty."""
+    """Encode one chunk; `data` must not be empty."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 

@@ -1,4 +1,4 @@
-"""What can be told of a head that is refused: for the log alone, never to act on."""
+"""What can be read of a refused head; only for the log."""
 
 import re
 
@@ -7,7 +7,7 @@ _HOST = re.compile(rb"\n(?i:host)[ \t]*:[ \t]*([^\r\n]{0,255})")
 
 
 def glimpse(raw: bytes) -> tuple[bytes, bytes, bytes]:
-    """(method, target, host) as far as they came; empty where there is nothing of the kind."""
+    """(method, target, host) as far as they can be read; else empty."""
     start = _START.match(raw)
     if start is None:
         return b"", b"", b""

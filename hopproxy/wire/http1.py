@@ -1,8 +1,7 @@
-"""Bytes to heads: the plain lane first, h11 for the rest, then what h11 leaves to us.
+"""Bytes to heads: the fast parser first (`wire.plain`), h11 for the rest, then our own checks.
 
-The only door to h11.  h11 is asked about one head at a time and never keeps the state of a
-connection: that is `link/`'s.  Whatever it lets through and we do not is refused here, so both
-lanes have one meaning.
+The only user of h11.  h11 parses one head at a time and keeps no connection state; `link/` does.
+What h11 accepts and the fast parser's rules do not is refused here, so that both have one meaning.
 """
 
 from collections.abc import Callable
@@ -37,19 +36,19 @@ H = TypeVar("H", RequestHead, ResponseHead)
 
 _form_of: Callable[[Field], bytes | Kind] = attrgetter("form")
 
-#: A request's method and the forms of its special fields: those that share it are settled alike.
+#: A request's method and the forms of its special fields; the rules treat equal ones alike.
 _Forms = tuple[bytes | Kind, ...]
 
 
 class _Memo(Generic[H]):
-    """Heads that were read lately, by their bytes: on a link that lives they come again whole.
+    """A cache of heads by their bytes: on persistent connections the same heads come again.
 
-    Only of the plain lane, and only once settled: what is refused is never remembered.  What comes
-    for the first time may never come again, so a head is remembered at its second.  `models` are
-    for requests of which no more comes again than the special fields.
+    Only heads of the fast parser that were accepted.  Every `TEACHING`th new head is added, so that
+    frequent ones soon are and rare ones seldom.  `models` are heads by their forms, for requests
+    that differ only in values that no rule looks at.
     """
 
-    #: Bounds the memo to about a megabyte, and what was settled to another.
+    #: Bounds each of the two caches to about a megabyte.
     HEADS = 512
     HEAD_SIZE = 1024
     FORMS = 16
@@ -68,14 +67,14 @@ class _Memo(Generic[H]):
             self._heads[raw] = head
 
     def settle(self, head: RequestHead) -> None:
-        """Settle a head of the plain lane as another of its forms was, or by its own fields."""
+        """Apply the rules to a head, or take their results from a model of the same forms."""
         forms = (head.method, *map(_form_of, head.special))
         model = self.models.get(forms)
         if model is not None:
             head.settle_as(model)
             return
         read_request_fields(head)
-        # Without its bytes it was written anew, which the next of its forms would not be.
+        # `raw` is empty if a rule has rewritten the head: then it is no model for others.
         if head.raw and len(forms) <= self.FORMS and len(head.raw) <= self.HEAD_SIZE:
             if len(self.models) >= self.HEADS:
                 self.models.clear()
@@ -87,13 +86,13 @@ _responses = _Memo[ResponseHead]()
 
 
 def read_request(raw: bytes, limits: HeadLimits) -> RequestHead:
-    """The request head in `raw`, which ends before its empty line; framing and target are settled.
+    """Parse the request head in `raw` (without its empty line) and apply the rules to it.
 
     Raises BadRequest, and Denied for CONNECT.
     """
     head = _requests.get(raw)
     if head is None:
-        # In a large head they are counted before thousands of them are read in vain.
+        # Count the fields of a large head before parsing thousands of them.
         if len(raw) > _requests.HEAD_SIZE and raw.count(b"\r\n") > limits.max_fields:
             raise BadRequest("the head has more fields than max_fields", 431, limit="max_fields")
         head = plain.read_request(raw)
@@ -113,10 +112,10 @@ def read_request(raw: bytes, limits: HeadLimits) -> RequestHead:
 
 
 def read_request_fields(head: RequestHead) -> None:
-    """Settle what the fields of a request say: options, target, framing, upgrade, expectation."""
+    """Apply the rules: options, target, framing, upgrade, expectation."""
     special = head.special
     if len(special) == 1 and special[0].kind is Kind.HOST:
-        settle_target(head)  # nearly every GET: nothing else to settle
+        settle_target(head)  # nearly every GET: no other rule applies
         return
     read_options(head, BadRequest)
     head.passed = any(field.kind is Kind.VIA for field in special)
@@ -126,15 +125,15 @@ def read_request_fields(head: RequestHead) -> None:
     settle_upgrade(head)
     expected = head.special_value(b"expect")
     if expected is not None and head.minor:
-        asked = set(list_of(expected.lower()))  # none at all where the list is empty
+        asked = set(list_of(expected.lower()))  # may be empty
         if asked - {CONTINUE_EXPECTED}:
             raise BadRequest("an expectation that cannot be met", 417)
         head.expects = bool(asked) and head.body is not NO_BODY
 
 
 def read_response(raw: bytes, method: bytes) -> ResponseHead:
-    """The head in `raw` of the response to a `method` request.  Raises BadResponse."""
-    if method == b"HEAD":  # the same bytes mean another body
+    """Parse the head in `raw` of the response to a `method` request.  Raises BadResponse."""
+    if method == b"HEAD":  # not cached: for other methods the same bytes mean another body
         head = plain.read_response(raw) or _odd_response(raw)
         _settle_response(head, method)
         return head
@@ -156,10 +155,10 @@ def _settle_response(head: ResponseHead, method: bytes) -> None:
 
 
 def write_response(head: ResponseHead, added: bytes) -> bytes:
-    """A response's head as it goes out in HTTP/1.1, its empty line with it.
+    """The bytes of a response's head in HTTP/1.1, with the empty line.
 
-    `added` are whole lines: those that the gateway adds (Date, Via), and what the client's link
-    says of the body's framing and of its own persistence.
+    `added` are whole lines: what the gateway adds (Date, Via), and the framing and persistence that
+    the client's link adds.
     """
     memo = head.rewritten
     if memo is not None and memo[0] == added:
@@ -172,23 +171,23 @@ def write_response(head: ResponseHead, added: bytes) -> bytes:
 
 
 def _odd_request(raw: bytes, limits: HeadLimits) -> RequestHead:
-    """A request that the plain lane left alone: our own checks line by line, then h11's."""
+    """A request that the fast parser declined: our own checks line by line, then h11's."""
     UnfinishedRequest(limits).check_lines(raw + b"\r\n")
     fields = _fields_of(raw)
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=len(raw) + 8)
     event = _read_by_h11(connection, _without_framing(raw, fields), BadRequest)
-    assert isinstance(event, h11.Request)  # a whole head is read or refused
+    assert isinstance(event, h11.Request)  # a complete head is accepted or refused
     minor = 0 if event.http_version == b"1.0" else 1
     lines, special = _sorted(fields)
     return RequestHead(event.method, event.target, minor, lines, special)
 
 
 def _odd_response(raw: bytes) -> ResponseHead:
-    """A response that the plain lane left alone.  Never asked about bytes of an idle link."""
+    """A response that the fast parser declined."""
     UnfinishedResponse(b"").check_lines(raw + b"\r\n")
     fields = _fields_of(raw)
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=len(raw) + 8)
-    # A GET that offers to upgrade: without it h11 would not read a 101 at all.
+    # A GET that offers an upgrade: otherwise h11 would not accept a 101.
     connection.send(
         h11.Request(method="GET", target="/", headers=[("host", "h"), ("upgrade", "any")])
     )
@@ -207,7 +206,7 @@ def _read_by_h11(
         connection.receive_data(head)
         return connection.next_event()
     except h11.RemoteProtocolError as error:
-        # Its sentence, without the bytes that it repeats as Python would write them.
+        # Its message without the `repr` of the input.
         raise refusal(str(error).partition(": bytearray(")[0]) from error
 
 
@@ -222,9 +221,9 @@ def _fields_of(raw: bytes) -> list[Field]:
 
 
 def _without_framing(raw: bytes, fields: list[Field]) -> bytes:
-    """The head for h11, less what says where the body ends: h11 repairs some of it.
+    """The head for h11 without framing fields, since h11 repairs some of them.
 
-    Framing is read in `rules.framing`, for both lanes alike.
+    `rules.framing` reads them, for both parsers.
     """
     start, *lines = raw.split(b"\r\n")
     kept = [line for line, f in zip(lines, fields, strict=True) if f.kind not in _FRAMING]

@@ -1,9 +1,11 @@
-"""The plain lane: nearly every head on a persistent connection, read by a split and a memo.
+"""The fast parser: reads nearly every head with a split and caches.
 
-On a link that lives, the same lines come again and again, so each line is checked once and then
-remembered.  The lane takes only what can be read in one way: normal lines, `METHOD SP origin-form
-SP HTTP/1.1`, no control bytes, no folds.  For everything else it answers None: the h11 lane looks.
-Law, held by a property test: what this lane accepts, h11 accepts and reads the same.
+On a persistent connection the same lines come again and again, so each line is checked once and
+then cached.  Only heads that can be read in one way are accepted: normal lines, `METHOD SP
+origin-form SP HTTP/1.1`, no control bytes, no folding.  For others the result is None, and h11
+parses them.
+
+A property test checks: what this parser accepts, h11 accepts with the same meaning.
 """
 
 import re
@@ -11,18 +13,18 @@ import re
 from hopproxy.message import Field, Kind, RequestHead, ResponseHead, binds_connection, kind_of
 from hopproxy.rules.target import ORIGIN_FORM
 
-#: How many lines are remembered, and how long each may be: bounds the memo to a few megabytes.
+#: Bounds of the caches: together a few megabytes.
 MEMO_LINES = 4096
 MEMO_LINE_SIZE = 256
 MEMO_NAMES = 1024
 MEMO_NAME_SIZE = 64
 MEMO_STARTS = 512
-#: Every so many-th head with something new in it is remembered: what comes often soon is, and what
-#: comes but once seldom costs more than to be read.
+#: One in so many heads with something new is cached: frequent lines soon are, and rare ones seldom
+#: cost more than parsing.
 TEACHING = 16
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-#: What a value is made of: all but control bytes, and the tab (RFC 9110 section 5.5).
+#: Bytes allowed in a value: all but control bytes, and tab (RFC 9110 section 5.5).
 _VALUE_BYTES = bytes(byte for byte in range(256) if byte == 9 or (byte >= 32 and byte != 127))
 _REQUEST_LINE = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) (" + ORIGIN_FORM.pattern + rb") HTTP/1\.1"
@@ -31,10 +33,10 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\x
 
 
 class Lines:
-    """Remembered field lines: None for an ordinary one, its Field for a special one.
+    """A cache of field lines: None for an ordinary one, its Field for a special one.
 
-    Beside them the names, since of most lines that are new only the value is: None for the name of
-    an ordinary field, an empty Field for that of a special one.
+    Names are cached too, since most new lines have a known name: None for the name of an ordinary
+    field, an empty Field for a special one.
     """
 
     def __init__(self) -> None:
@@ -43,7 +45,7 @@ class Lines:
         self._new = 0
 
     def read(self, lines: list[bytes]) -> list[Field] | None:
-        """The special fields among `lines`, None when one of the lines is not plain."""
+        """The special fields among `lines`; None if a line is not plain."""
         special: list[Field] = []
         values: list[bytes] = []
         get, names = self._known.get, self._names
@@ -74,7 +76,7 @@ class Lines:
         return special
 
     def _learn_name(self, name: bytes) -> Field | None:
-        """What is known of fields of this name, as it is spelled; _MISSING when it is none."""
+        """The cache entry for a name in this spelling; _MISSING if it is not a valid name."""
         if _NAME.fullmatch(name) is None:
             return _MISSING
         lower = name.lower()
@@ -87,7 +89,7 @@ class Lines:
         return known
 
     def _learn(self, lines: list[bytes], special: list[Field]) -> None:
-        """Remember the lines of a head that has been read."""
+        """Cache the lines of a head that was accepted."""
         fields = {field.line: field for field in special}
         for line in lines:
             if len(line) <= MEMO_LINE_SIZE and line not in self._known:
@@ -96,14 +98,14 @@ class Lines:
                 self._known[line] = fields.get(line)
 
 
-#: Neither a line nor a name that is known.
+#: Marks a line or a name that is not cached.
 _MISSING = Field(b"", b"", b"", Kind.ORDINARY)
 _lines = Lines()
 _starts: dict[bytes, tuple[bytes, bytes]] = {}
 
 
 def read_request(raw: bytes) -> RequestHead | None:
-    """The head in `raw` (without its final empty line), None when it is not plain."""
+    """The head in `raw` (without its final empty line); None if it is not plain."""
     lines = raw.split(b"\r\n")
     start = lines.pop(0)
     asked = _starts.get(start)
@@ -123,7 +125,7 @@ def read_request(raw: bytes) -> RequestHead | None:
 
 
 def read_response(raw: bytes) -> ResponseHead | None:
-    """The head in `raw` (without its final empty line), None when it is not plain."""
+    """The head in `raw` (without its final empty line); None if it is not plain."""
     lines = raw.split(b"\r\n")
     match = _STATUS_LINE.fullmatch(lines.pop(0))
     if match is None:

@@ -1,8 +1,8 @@
-"""Heads that have not come whole: refused as soon as they can never become one.
+"""Incomplete heads: refused as soon as they can never become valid.
 
-Without this a peer that speaks something else is waited for until a timeout, and the timeout is
-blamed.  Heads that come in one piece do not pass here.  A beginning that may still become a head
-which `wire/http1.py` accepts is never refused: `tests/pure` searches for one.
+Otherwise a peer that speaks another protocol would be waited for until a timeout, and the timeout
+would be reported.  Heads that arrive in one piece are not checked here.  A beginning that may still
+become a head which `wire/http1.py` accepts is never refused; `tests/pure` searches for one.
 """
 
 import re
@@ -16,7 +16,7 @@ from hopproxy.rules.target import is_served, may_become_served, settle_target
 
 
 class HeadLimits(Protocol):
-    """The limits of one hop on a head: bytes in all, field lines, bytes of the target."""
+    """The limits of one hop: bytes of a head, field lines, bytes of a target."""
 
     @property
     def max_head_size(self) -> int: ...
@@ -26,11 +26,11 @@ class HeadLimits(Protocol):
     def max_target_size(self) -> int: ...
 
 
-#: An unfinished line up to this length is read again with each new byte; of a longer one only what
-#: is new.  Otherwise a line that comes byte by byte would cost the square of its length.
+#: An unfinished line up to this length is checked again with each new byte; of a longer one only
+#: the new bytes are checked, or a line that comes byte by byte would cost the square of its length.
 SHORT = 256
 
-#: Kinds of field of which one alone, or two together, can make a head hopeless.
+#: Kinds of field that can make a head invalid, alone or together.
 _SETTLED = frozenset({Kind.HOST, Kind.LENGTH, Kind.CODING})
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -38,16 +38,16 @@ _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb")(?: ([!-~]*)(?: (.*))?)?", re.DO
 _VERSION = re.compile(rb"HTTP/1\.[0-9]")
 _OTHER_VERSION = re.compile(rb"HTTP/(?:[02-9]|1[0-9])[0-9.]*")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] [1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
-#: The beginning of a field line, or of the empty line behind all fields.
+#: The beginning of a field line, or of the empty line after all fields.
 FIELD_PART = re.compile(rb"(?:" + _TOKEN + rb"(?::[\t\x20-\x7e\x80-\xff]*\r?)?|\r)?")
 _NAME = re.compile(_TOKEN)
 _BROKEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\Z)")
 
-#: How the shortest good start lines go on, for the beginning of one.
+#: Completes the beginning of a valid start line.
 _USUAL_VERSION = b"HTTP/1.1"
 _USUAL_STATUS = b"HTTP/1.1 200"
 
-#: Other protocols by their first bytes.
+#: Other protocols, by their first bytes.
 _PROTOCOLS = [
     (re.compile(pattern, re.DOTALL), name)
     for pattern, name in (
@@ -67,7 +67,7 @@ _PROTOCOLS = [
     )
 ]
 
-#: A body that begins where the head should, or a head as CGI scripts write it.
+#: A body where the head should be, or the head that a CGI script writes.
 _CONTENT = re.compile(rb"[<{\[]|[A-Za-z-]+:")
 
 _BARE_CR = "a carriage return inside a line: lines end with CRLF"
@@ -86,22 +86,22 @@ _NO_HEAD = (
 
 
 class UnfinishedHead(ABC):
-    """A head that comes in pieces, looked at as it grows."""
+    """A head that arrives in pieces, checked as it grows."""
 
     __slots__ = ("_begin", "_lines", "_read", "_settled", "_special", "_start")
 
     def __init__(self) -> None:
-        self._begin = 0  # of the unfinished line
-        self._read = 0  # bytes looked at before
+        self._begin = 0  # where the unfinished line begins
+        self._read = 0  # bytes checked so far
         self._lines = 0
-        self._settled = 0  # bytes whose fields were looked at before
+        self._settled = 0  # bytes whose fields were checked so far
         self._start = b""
-        self._special: list[Field] = []  # of the kinds below
+        self._special: list[Field] = []  # of the kinds in _SETTLED
 
     def check(self, head: bytes) -> None:
-        """Look at what is new in `head`, which has no empty line at its end yet.
+        """Check what is new in `head`, which has no empty line yet.
 
-        Raises BadRequest or BadResponse once it can never become a head.
+        Raises BadRequest or BadResponse if it can never become valid.
         """
         self.check_lines(head)
         if self._begin == self._settled:
@@ -110,7 +110,7 @@ class UnfinishedHead(ABC):
         if not self._settled:
             self._start = lines[0]
         self._settled = self._begin
-        # What is no field here is the start line, and what is behind the last line end.
+        # The start line, and what follows the last line end, are no fields.
         fields = [found for found in map(field, lines) if found is not None]
         special = [found for found in fields if found.kind in _SETTLED]
         if special:
@@ -118,7 +118,7 @@ class UnfinishedHead(ABC):
             self._settle(self._start, self._special)
 
     def check_lines(self, head: bytes) -> None:
-        """The same for each line by itself."""
+        """As `check`, for each line alone."""
         end = head.find(b"\n", self._read)
         while end >= 0:
             bare = end == 0 or head[end - 1] != 13
@@ -145,11 +145,11 @@ class UnfinishedHead(ABC):
 
     @abstractmethod
     def _check_start(self, head: bytes, line: bytes, *, whole: bool) -> None:
-        """Check the start line, or what there is of it."""
+        """Check the start line or its beginning."""
 
     @abstractmethod
     def _settle(self, start: bytes, special: list[Field]) -> None:
-        """Refuse fields that no further one can put right."""
+        """Refuse fields that further ones cannot make valid."""
 
     @abstractmethod
     def _refusal(self, detail: str) -> HopError:
@@ -157,7 +157,7 @@ class UnfinishedHead(ABC):
 
 
 class UnfinishedRequest(UnfinishedHead):
-    """A request's head that comes in pieces."""
+    """A request's head that arrives in pieces."""
 
     __slots__ = ("_limits",)
 
@@ -166,7 +166,7 @@ class UnfinishedRequest(UnfinishedHead):
         self._limits = limits
 
     def check(self, head: bytes) -> None:
-        """As for every head; BadRequest is also raised for a limit that is passed (414, 431)."""
+        """As the base class; also raises BadRequest if a limit is exceeded (414, 431)."""
         super().check(head)
         self._check_limits(head)
 
@@ -202,7 +202,7 @@ class UnfinishedRequest(UnfinishedHead):
 
 
 class UnfinishedResponse(UnfinishedHead):
-    """The head of the response to a `method` request that comes in pieces."""
+    """The head of the response to a `method` request, arriving in pieces."""
 
     __slots__ = ("_method",)
 
@@ -227,7 +227,7 @@ class UnfinishedResponse(UnfinishedHead):
 
 
 def check_request_line(head: bytes, line: bytes, *, whole: bool) -> None:
-    """Refuse a request line, or the beginning of one, that `head` cannot begin with.
+    """Refuse a request line, or the beginning of one, that is not valid.
 
     Raises BadRequest: 505 for another version, else 400.
     """
@@ -257,10 +257,7 @@ def check_request_line(head: bytes, line: bytes, *, whole: bool) -> None:
 
 
 def check_status_line(head: bytes, line: bytes, *, whole: bool) -> None:
-    """Refuse a status line, or the beginning of one, that `head` cannot begin with.
-
-    Raises BadResponse.
-    """
+    """Refuse a status line, or the beginning of one, that is not valid.  Raises BadResponse."""
     if not whole:
         line += _USUAL_STATUS[len(line) :]
     if _STATUS_LINE.fullmatch(line):
@@ -269,7 +266,7 @@ def check_status_line(head: bytes, line: bytes, *, whole: bool) -> None:
 
 
 def field_fault(line: bytes) -> str:
-    """What is wrong with a field line, or the beginning of one, that cannot be read."""
+    """What is wrong with a field line, or the beginning of one."""
     if b"\r" in line:
         return _BARE_CR
     if line[:1] in (b" ", b"\t"):
@@ -285,7 +282,7 @@ def field_fault(line: bytes) -> str:
 
 
 def _no_request(head: bytes, line: bytes, detail: str) -> BadRequest:
-    """The refusal of what is another protocol, or else of a request line with this fault."""
+    """The error for another protocol, or else for a request line with this fault."""
     protocol = _protocol_of(head)
     if protocol == "TLS":
         return BadRequest("a TLS handshake on a listener without TLS: use http:// here")
@@ -314,5 +311,5 @@ def _no_response(head: bytes, line: bytes) -> BadResponse:
 
 
 def _protocol_of(head: bytes) -> str:
-    """Another protocol that begins so, empty when it is none that is known."""
+    """The name of a known protocol that begins like this, else empty."""
     return next((name for pattern, name in _PROTOCOLS if pattern.match(head)), "")
