@@ -1,4 +1,4 @@
-"""The pool changes while it serves: an origin goes, the limit of all links is another."""
+"""Changes to a pool that serves: remove an origin, change the total limit."""
 
 from hopproxy.errors import OriginRemoved
 from hopproxy.pool.origin import Origin
@@ -7,9 +7,9 @@ from hopproxy.record import CloseReason
 
 
 def drain(pool: Pool, origin: Origin) -> None:
-    """No request begins with this origin any more; take it out of its balancer first.
+    """Begin no more requests with this origin, which has been removed from its balancer.
 
-    Its idle links close as ORIGIN_REMOVED, those in use as soon as they come free.  Requests that
+    Its idle links close as ORIGIN_REMOVED, those in use when they become free.  Requests that
     wait for one of its links are still served.
     """
     origin.remove()
@@ -20,7 +20,7 @@ def drain(pool: Pool, origin: Origin) -> None:
 
 
 def remove(pool: Pool, origin: Origin) -> None:
-    """As `drain`; requests that wait for one of its links go on to another origin."""
+    """As `drain`, but requests that wait for one of its links go to another origin."""
     waiting = len(origin.waiters)
     for _ in range(waiting):
         waiter = pool.ledger.next_waiter(origin)
@@ -30,7 +30,7 @@ def remove(pool: Pool, origin: Origin) -> None:
 
 
 def resize(pool: Pool, max_total: int) -> None:
-    """Set the limit of all links.  Where there are more, idle ones go as others need room."""
+    """Set the total limit.  If there are more links, idle ones are evicted when room is needed."""
     pool.ledger.max_total = max_total
     starved = pool.ledger.starved()
     if isinstance(starved, Origin):

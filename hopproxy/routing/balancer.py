@@ -24,16 +24,16 @@ class RoundRobin(Generic[M]):
         self._settle()
 
     def _settle(self) -> None:
-        #: The only member, for which nobody need look at the clock.
+        #: The only member, which is picked without looking at the clock.
         self.only = self.members[0] if len(self.members) == 1 else None
 
     def add(self, member: M) -> None:
-        """Its turn comes after those of all others."""
+        """Add a member; its turn comes last."""
         self.members.append(member)
         self._settle()
 
     def remove(self, member: M) -> None:
-        """Its turn never comes again; nobody else loses theirs.  Raises ValueError for the last."""
+        """Remove a member; the order of the others stays.  Raises ValueError for the last one."""
         if self.only is not None:
             raise ValueError("an upstream needs one origin at least")
         at = self.members.index(member)

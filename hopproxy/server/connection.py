@@ -148,7 +148,7 @@ class Connection(Stepper):
         return await self._linger(client.closing)
 
     async def _refuse(self, error: HopError) -> CloseReason:
-        """There will be no further request: the head cannot be read, or none has come."""
+        """End the connection: its head cannot be read, or no request has come."""
         if error.status == LOG_ONLY:
             return error.reason
         await refuse(self.client, error, self.host.terms)
