@@ -1,4 +1,4 @@
-"""Where the `hopproxy` program begins: signals are heard before the commands are loaded."""
+"""The entry point of `hopproxy`: signal handlers are set before the commands are imported."""
 
 import sys
 
@@ -6,7 +6,7 @@ from hopproxy.begin import begin
 
 
 def main() -> int:
-    """Run the command that the command line names; the exit code."""
+    """Run the command on the command line and return its exit code."""
     begin()
     from hopproxy.cli import main as run_command
 

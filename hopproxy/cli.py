@@ -1,7 +1,7 @@
 """The commands: run, dev, check, probe, schema."""
 
 if __name__ == "__main__":
-    # The imports below take a while, and meanwhile no signal may be lost.
+    # The imports below take a while; no signal may be lost meanwhile.
     from hopproxy.begin import begin
 
     begin()
@@ -39,14 +39,14 @@ from hopproxy.signals import SIGNALS
 
 DONE, BAD_CONFIGURATION, BAD_USAGE, COULD_NOT_BIND, FAULT, INTERRUPTED = 0, 1, 2, 3, 70, 130
 
-#: Where `run` and `check` look when no file is named.
+#: The files that `run` and `check` look for if none is given.
 DEFAULT_FILES = ("hopproxy.yaml", "/etc/hopproxy/hopproxy.yaml")
 
 log = logging.getLogger("hopproxy")
 
 
 class Failure(Exception):
-    """The command ends here: what to say, and the exit code."""
+    """Ends the command with a message and an exit code."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -54,7 +54,7 @@ class Failure(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command and return its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     hold_standard_descriptors()
     if serves(words):
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is not None:
             raise
-        # What is left would be written again at the end, and fail again.
+        # Otherwise Python would write the rest again at exit, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return DONE
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serving(words: Sequence[str]) -> int:
-    """Run a command that serves: nothing that it says may hold it up, whoever reads it."""
+    """Run a command that serves.  Its messages are written without waiting for their reader."""
     SIGNALS.hear()
     descriptors.raise_limit()
     error_log = stand_in()
@@ -150,7 +150,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _dev(options: argparse.Namespace) -> int:
-    # Not at the top: a sidecar need not pay for the demo and its WebSocket library.
+    # Imported here: `run` does not need the demo and its WebSocket library.
     from hopproxy.dev.settings import bind_of, origin_of
     from hopproxy.dev.start import start
 
@@ -191,7 +191,7 @@ def _warnings(file: str, text: str, found: Iterable[Risk]) -> Iterator[str]:
 
 
 def _probe(options: argparse.Namespace) -> int:
-    # Not at the top, as in `_dev`.
+    # Imported here, as in `_dev`.
     from hopproxy.dev.settings import origin_of
     from hopproxy.probe.asker import Target
     from hopproxy.probe.run import probe
@@ -241,14 +241,14 @@ def _read_text(options: argparse.Namespace) -> tuple[str, str, Settings]:
 
 
 def serve(settings: Settings, error_log: ErrorLog) -> int:
-    """Serve with these settings until stopped by a signal; the exit code."""
+    """Serve with these settings until a signal stops us; return the exit code."""
     SIGNALS.keep()
     with ExitStack() as opened:
         return _serve_on(_listening(settings, opened), settings, error_log)
 
 
 def _listening(settings: Settings, opened: ExitStack) -> Sockets:
-    """All sockets to listen on, which `opened` closes.  Raises Failure."""
+    """Open all listening sockets; `opened` closes them.  Raises Failure."""
     listen: list[tuple[str, Bind, Callable[[], socket.socket]]] = [
         (
             f"listeners[{n}]",
@@ -267,7 +267,7 @@ def _listening(settings: Settings, opened: ExitStack) -> Sockets:
         except CannotBind as error:
             message = str(error)
             for owner, other, _ in listen[: len(sockets)]:
-                # Two names may stand for one address, which the settings alone do not show.
+                # Two names may mean the same address, which `check` cannot see.
                 if error.in_use and (other.kind, other.port) == ("tcp", bind.port):
                     message = f"cannot listen on {bind}: {path} and {owner} share a port"
                     message += " (give each its own)"
@@ -289,9 +289,9 @@ def _serve_on(sockets: Sockets, settings: Settings, error_log: ErrorLog) -> int:
 
 
 def settle_memory() -> None:
-    """Tell the collector that what is loaded stays, and that an exchange leaves no cycles.
+    """Tell the garbage collector to ignore what is loaded, and to run seldom.
 
-    Its passes over ten thousand idle links would cost more than what they could find.
+    Exchanges leave no cycles, and a pass over ten thousand idle links costs more than it finds.
     """
     gc.collect()
     gc.freeze()
@@ -301,7 +301,7 @@ def settle_memory() -> None:
 async def _serve(worker: Worker, settings: Settings, sockets: Sockets) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(worker.obey_signals, _no_reload)
-        # Logged once signals are handled, so that whoever waits for this may send one.
+        # Logged once signals are handled: whoever waits for this line may send one.
         for listener, sock in zip(settings.listeners, sockets.clients, strict=True):
             log.info("listening on %s", bound(listener.bind, sock))
         if settings.admin is not None and sockets.admin is not None:

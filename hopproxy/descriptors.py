@@ -4,10 +4,10 @@ import contextlib
 import os
 import resource
 
-#: Past this a larger limit serves nobody; some systems have no limit at all.
+#: The largest limit that is of use; some systems have no limit.
 MOST = 1024 * 1024
 
-#: Opened by trio and the watch once they run.
+#: Descriptors that trio and the watch will open.
 _TO_COME = 8
 
 
@@ -21,11 +21,11 @@ def attainable() -> int:
 
 
 def raise_limit() -> None:
-    """Raise the soft limit to the hard one, as far as that is of use."""
+    """Raise the soft limit to the hard one, at most to MOST."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = attainable()
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):  # the system allows less than it says
+        with contextlib.suppress(OSError, ValueError):  # some systems allow less than they report
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
@@ -36,7 +36,7 @@ def limit() -> int:
 
 
 def held() -> int:
-    """How many descriptors are open, with those that serving opens; 0 where that is not known."""
+    """How many descriptors are open, including those to come; 0 if that is not known."""
     try:
         return len(os.listdir("/proc/self/fd")) + _TO_COME
     except OSError:

@@ -1,8 +1,9 @@
-"""What can go wrong, each with the status to answer with and whose fault it is.
+"""Errors, each with the status to answer with and whose fault it is.
 
-Two families.  A `Refusal` is about bytes: what was read cannot stand.  A `LinkError` is about a
-link: it ended, or was ended, before its work was done.  Both carry the RFC 9209 proxy error type
-that the client is told, and the close reason that the link's record keeps.
+They are about bytes that cannot be accepted (`BadRequest`, `BadResponse`), about requests that are
+not served (`Denied`, `PoolExhausted`, `ConnectFailed`), or about a link that ended too early
+(`LinkError`).  Each carries the RFC 9209 error type for the client and the close reason for the
+link's record.
 """
 
 from hopproxy.record import CloseReason, ExchangeRecord, Hop, Owner
@@ -12,13 +13,12 @@ LOG_ONLY = 499
 
 
 class HopError(Exception):
-    """An exchange that fails: the answer to give (if none has begun) and its cause.
+    """Why an exchange fails, and what to answer if no response has begun.
 
-    `status` is for the client.  `cause` is a proxy error type of RFC 9209 section 2.3, `detail`
-    one sentence for people.  `at` is the hop at fault, None when it is the gateway itself.
-    Each class has a usual status and cause; one error may have others.  `error_type` is the one of
-    RFC 9209 where the cause is a word of our own.  `limit` names the setting that was passed.
-    `read` is what was read of a request's head that is refused.
+    `status` is for the client.  `cause` is an error type of RFC 9209 section 2.3 or a word of our
+    own; then `error_type` is the one of RFC 9209.  `detail` is one sentence for people.  `at` is
+    the hop at fault, None if it is the gateway.  `limit` names the setting that was exceeded.
+    `read` is what was read of a refused request's head.  A class has defaults for status and cause.
     """
 
     status = 500
@@ -40,7 +40,7 @@ class HopError(Exception):
 
 
 class BadRequest(HopError):
-    """A request that cannot be read in exactly one way, or that passes a limit."""
+    """A request that cannot be read in exactly one way, or that exceeds a limit."""
 
     status = 400
     cause = "http_request_error"
@@ -49,9 +49,9 @@ class BadRequest(HopError):
 
 
 class Denied(HopError):
-    """A request that is understood and not served (no route, a method switched off, a loop).
+    """A valid request that is not served (no route, a disabled method, a loop).
 
-    Its connection may stay open: the message itself was sound.
+    Its connection may persist.
     """
 
     status = 404
@@ -61,9 +61,9 @@ class Denied(HopError):
 
 
 class BadResponse(HopError):
-    """A response that cannot be read in exactly one way, or that passes a limit.
+    """A response that cannot be read in exactly one way, or that exceeds a limit.
 
-    `hint` says what whoever runs the origin can do about it, empty where nothing is known.
+    `hint` says how the origin can be fixed; empty if that is not known.
     """
 
     status = 502
@@ -87,7 +87,7 @@ class PoolExhausted(HopError):
 
 
 class QueueTimeout(PoolExhausted):
-    """No upstream link came free in `queue_timeout`."""
+    """No upstream link became free within `queue_timeout`."""
 
     cause = "queue_timeout"
     error_type = "connection_limit_reached"
@@ -95,7 +95,7 @@ class QueueTimeout(PoolExhausted):
 
 
 class ConnectFailed(HopError):
-    """No connection to the origin could be made; nothing was sent, so another may be tried."""
+    """The origin could not be connected to.  Nothing was sent, so another may be tried."""
 
     status = 502
     cause = "connection_refused"
@@ -104,7 +104,7 @@ class ConnectFailed(HopError):
 
 
 class Unanswered(ConnectFailed):
-    """An origin has not accepted a connection yet, and another one can be asked meanwhile."""
+    """The origin has not accepted a connection yet; another one may be tried meanwhile."""
 
     status = 504
     cause = "connection_timeout"
@@ -118,9 +118,9 @@ class OriginRemoved(ConnectFailed):
 
 
 class LocalShortage(ConnectFailed):
-    """This machine had nothing left to connect with (descriptors, ports, memory).
+    """This machine lacks a resource to connect (descriptors, ports, memory).
 
-    It says nothing about the origin, which stays reachable for all we know.
+    It says nothing about the origin.
     """
 
     status = 503
@@ -129,14 +129,14 @@ class LocalShortage(ConnectFailed):
 
 
 class Fault(HopError):
-    """A fault of the gateway itself met the exchange; the log has its traceback."""
+    """An unexpected exception in hopproxy; the log has its traceback."""
 
     def __init__(self) -> None:
         super().__init__("a fault in hopproxy")
 
 
 class LinkError(HopError):
-    """A link that ended, or was ended, before its work was done."""
+    """A link ended, or was closed by us, before its work was done."""
 
     def __init__(self, at: Hop, reason: CloseReason, detail: str) -> None:
         timed = reason.owner is Owner.TIMEOUT
@@ -146,11 +146,11 @@ class LinkError(HopError):
 
 
 def _answers(at: Hop, reason: CloseReason) -> tuple[int, str]:
-    """(status, proxy error type) for a link that failed on one hop.
+    """(status, cause) for a link that failed on one hop.
 
-    A client's own failure has a status for the log alone, but for a head or a body that did not
-    come in time: 408 can still reach it.  RFC 9209 knows errors of the
-    next hop only, so a client that leaves has a cause of our own.
+    If the client has left, the status is only for the log.  For a head or a body that did not
+    arrive in time, 408 can still reach the client.  RFC 9209 defines errors of the next hop only,
+    so the causes for a client that leaves are our own.
     """
     if at is Hop.CLIENT:
         if reason in (CloseReason.HEAD_TIMEOUT, CloseReason.BODY_TIMEOUT):
@@ -173,9 +173,9 @@ _UPSTREAM_ANSWERS = {
 def note_failure(
     record: ExchangeRecord, error: HopError, client: object, upstream: object = None
 ) -> None:
-    """Write down why an exchange failed, and the limit it passed, out of the settings of its hop.
+    """Record why an exchange failed, and the limit it exceeded, from the settings of its hop.
 
-    Call it before `record.status` is that of the failure.
+    Call it before `record.status` is set to the status of the failure.
     """
     record.cause = error.cause
     record.detail = error.detail

@@ -1,9 +1,8 @@
-"""Fields, heads and body framing: the words in which both hops are spoken of (RFC 9110, RFC 9112).
+"""Fields, heads and body framing (RFC 9110, RFC 9112).
 
-A head keeps its field lines as they came, each one checked, and beside them the few *special*
-fields that some rule has to look at.  All other lines are *ordinary*: they pass to the next hop
-untouched and in their order, so no rule ever needs their names.  A head is never changed once
-read; what the next hop receives is written anew from it.
+A head keeps its checked field lines, and separately the few *special* fields that a rule has to
+look at.  All other lines are *ordinary*: they pass to the next hop unchanged and in order.  After
+parsing a head is not changed; the head for the next hop is made from it.
 """
 
 import re
@@ -16,20 +15,20 @@ from hopproxy.record import CloseReason
 class Kind(Enum):
     """What a field is to a gateway."""
 
-    __hash__ = object.__hash__  # of the identity: kinds are looked up for every field
+    __hash__ = object.__hash__  # faster than Enum's: kinds are looked up for every field
 
     ORDINARY = "ordinary"
     HOST = "host"
     LENGTH = "content-length"
     CODING = "transfer-encoding"
     CONNECTION = "connection"
-    HOP = "hop"  # of one hop only, named in Connection or not (RFC 9110 section 7.6.1)
-    FORWARDING = "forwarding"  # who is asking: believed from trusted peers only
+    HOP = "hop"  # hop-by-hop, named in Connection or not (RFC 9110 section 7.6.1)
+    FORWARDING = "forwarding"  # about the client: believed from trusted peers only
     VIA = "via"
     EXPECT = "expect"
     DATE = "date"
-    CREDENTIALS = "credentials"  # Authorization of a scheme that binds the connection (NTLM)
-    SHADOW = "shadow"  # X_Forwarded_For: WSGI and CGI read it as the field that we write
+    CREDENTIALS = "credentials"  # Authorization with a scheme that binds the connection (NTLM)
+    SHADOW = "shadow"  # such as X_Forwarded_For: WSGI and CGI take it for the field that we write
     UNDERSCORE = "underscore"
 
 
@@ -63,9 +62,8 @@ _KINDS = {
     b"authorization": Kind.CREDENTIALS,
 }
 
-#: Fields that no peer may take away by naming them in Connection: framing, routing, identity and
-#: what caches decide by (RFC 9110 section 7.6.1: a sender MUST NOT list a field intended for all
-#: recipients).
+#: Fields that are not removed if Connection names them: framing, routing, identity, caching (RFC
+#: 9110 section 7.6.1: a sender MUST NOT list a field intended for all recipients).
 PROTECTED = frozenset(
     name
     for name, kind in _KINDS.items()
@@ -90,11 +88,11 @@ PROTECTED = frozenset(
     b"proxy-status",
 }
 
-#: Names whose `_` twin is dropped: those we write and those nobody may forge.
+#: Names for which the spelling with `_` is dropped: those we write and those nobody may forge.
 _SHADOWED = PROTECTED | _KINDS.keys()
 
 
-#: Kinds of which only the presence counts when a head is settled, not what they say.
+#: Kinds of which the rules need only the presence, not the value.
 _SILENT = frozenset(
     {Kind.FORWARDING, Kind.VIA, Kind.DATE, Kind.CREDENTIALS, Kind.SHADOW, Kind.UNDERSCORE}
 )
@@ -103,9 +101,10 @@ _SOUND_LENGTH = re.compile(rb"[1-9][0-9]{0,17}")
 
 
 class Field:
-    """One field line: as it goes on the wire, its name in lower case, its value, its kind.
+    """One field line: as sent, its name in lower case, its value, its kind.
 
-    Fields of the same `form` settle a head alike, but for the number in a sound Content-Length.
+    Fields of equal `form` have the same effect in all rules, except for the number in a valid
+    Content-Length.
     """
 
     __slots__ = ("form", "kind", "line", "name", "value")
@@ -122,14 +121,14 @@ class Field:
         return f"<Field {self.line!r}>"
 
 
-#: Token, colon, then anything but control bytes; obs-text stays (RFC 9110 5.1, 5.5, 5.6.2).
+#: Token, colon, then anything but control bytes; obs-text is allowed (RFC 9110 5.1, 5.5, 5.6.2).
 FIELD_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)")
 
 
 def field(line: bytes) -> Field | None:
-    """The field of one line without its CRLF, None when it is not well-formed.
+    """Parse a line without its CRLF; None if it is malformed.
 
-    The field's own `line` is normal: one space after the colon, none at the end.
+    The field's `line` is normalized: one space after the colon, none at the end.
     """
     match = FIELD_LINE.fullmatch(line)
     if match is None:
@@ -142,20 +141,20 @@ def field(line: bytes) -> Field | None:
     return Field(raw + b": " + value, name, value, kind)
 
 
-#: Schemes that authenticate a connection and not a request.
+#: Schemes that authenticate a connection, not a request.
 _BINDING = re.compile(rb"(?i:ntlm|negotiate)(?:[ \t]|\Z)")
 
 
 def binds_connection(authorization: bytes) -> bool:
-    """Whether an origin may take the whole connection for authenticated by this Authorization.
+    """Whether this Authorization may authenticate the whole connection to the origin.
 
-    Then no other client's request may come by it (RFC 9110 section 3.3).
+    Then no other client may use that connection (RFC 9110 section 3.3).
     """
     return _BINDING.match(authorization) is not None
 
 
 def kind_of(name: bytes) -> Kind:
-    """What a field of this name (in lower case) is to a gateway."""
+    """The kind of a field with this name (in lower case)."""
     kind = _KINDS.get(name)
     if kind is not None:
         return kind
@@ -165,12 +164,12 @@ def kind_of(name: bytes) -> Kind:
 
 
 def name_of(line: bytes) -> bytes:
-    """The name, in lower case, of a line that is known to be well-formed."""
+    """The name, in lower case, of a well-formed line."""
     return line[: line.index(b":")].lower()
 
 
 def list_of(value: bytes) -> Iterator[bytes]:
-    """The members of a comma-separated list, empty ones left out (RFC 9110 section 5.6.1)."""
+    """The members of a comma-separated list without empty ones (RFC 9110 section 5.6.1)."""
     for member in value.split(b","):
         member = member.strip(b" \t")
         if member:
@@ -190,14 +189,14 @@ class Body(Enum):
     UNTIL_CLOSE = "until close"
 
 
-#: Asked of every message: in Python 3.11 a global costs a fraction of a look into an Enum.
+#: For every message: in Python 3.11 a global is much faster than an attribute of an Enum.
 NO_BODY, SIZED, CHUNKED, UNTIL_CLOSE = Body
 
 
 class Head:
-    """What requests and responses share: checked lines, the special fields, the body's framing.
+    """What requests and responses share: checked lines, special fields, the body's framing.
 
-    `options` are the members of all Connection fields, in lower case; `minor` is the x of HTTP/1.x.
+    `options` are the members of all Connection fields in lower case; `minor` is the x of HTTP/1.x.
     """
 
     __slots__ = ("body", "length", "lines", "minor", "options", "special")
@@ -218,7 +217,7 @@ class Head:
         ]
 
     def special_value(self, name: bytes) -> bytes | None:
-        """The values of a special field, joined as a list; None when it is absent."""
+        """The values of a special field, joined as a list; None if it is absent."""
         values = [field.value for field in self.special if field.name == name]
         return b", ".join(values) if values else None
 
@@ -229,11 +228,11 @@ NO_OPTIONS: frozenset[bytes] = frozenset()
 class RequestHead(Head):
     """A request's start line and fields.
 
-    `target` is in origin-form, or `*`.  `host` is the authority it is for, empty only in HTTP/1.0.
-    `expects` tells that the client holds its body back for a 100; `upgrade` names the protocol of
-    an upgrade that may be honoured, None otherwise.  `passed` tells that it came by way of others,
-    `binds` that it carries credentials for its connection (NTLM).
-    `raw` are its bytes if the plain lane has read it, `model` an earlier head of the same forms.
+    `target` is in origin-form, or `*`.  `host` is the authority, empty only in HTTP/1.0.  `expects`
+    if the client waits for a 100 before it sends the body.  `upgrade` are the protocols offered for
+    an upgrade, None if there is none.  `passed` if it came through other proxies, `binds` if it has
+    credentials for its connection (NTLM).  `raw` are its bytes if the fast parser has read it,
+    `model` is an earlier head of the same forms.
     """
 
     __slots__ = (
@@ -265,14 +264,14 @@ class RequestHead(Head):
         self.binds = False
         self.upgrade: bytes | None = None
         self.model: RequestHead | None = None
-        #: Memo of `rules.hop` in a model: for a choice, the places of the special fields that stay
-        #: behind (None: look at each head) and the lines that come in their stead.
+        #: Cache of `rules.hop` in a model, for one `Underscores`: the places of the special fields
+        #: to remove (None: look at each head) and the lines to add.
         self.cut: tuple[Enum, tuple[int, ...] | None, bytes] | None = None
-        #: Memo of `rules.hop`: the lines last added, the choice last taken, what was written so.
+        #: Cache of `rules.hop`: the added lines, the `Underscores`, and the head made with them.
         self.rewritten: tuple[bytes, Enum, bytes] | None = None
 
     def settle_as(self, model: "RequestHead") -> None:
-        """Take over what was settled for a head of the same method and forms."""
+        """Copy the results of the rules from a head of the same method and forms."""
         self.model = model
         self.options = model.options
         self.body = model.body
@@ -301,9 +300,9 @@ class KeepAliveHint:
 class ResponseHead(Head):
     """A response's status line and fields.  `reason` may be empty.
 
-    What it says of the upstream connection is settled once, with its framing (`rules.persistence`):
-    `ending` is why that must close, None if it may stay; `hint` is its Keep-Alive field.  `dated`
-    tells that it has a Date, `doubtful` that it has no body although its fields announce one.
+    Set when it is parsed (`rules.persistence`): `ending` is why the upstream connection must close,
+    None if it may persist; `hint` is its Keep-Alive field.  `dated` if it has a Date, `doubtful` if
+    it has no body although its fields announce one.
     """
 
     __slots__ = ("dated", "doubtful", "ending", "hint", "reason", "rewritten", "status")

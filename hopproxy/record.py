@@ -1,7 +1,7 @@
-"""What happened: why links ended, and what one exchange was.
+"""Records of what happened: why links ended, and the data of one exchange.
 
-Every link of both hops ends for exactly one `CloseReason`, and each reason has one owner: who
-acted first.  Records travel up; observers read them, no room below knows who looks.
+Every link ends for exactly one `CloseReason`, and each reason has one owner: who acted first.
+Observers read the records; lower floors do not know them.
 """
 
 from collections import deque
@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 
 class Hop(Enum):
-    """The two links a gateway stands between."""
+    """The two hops of a gateway."""
 
-    __hash__ = object.__hash__  # Enum's own is several times slower, and says no more
+    __hash__ = object.__hash__  # several times faster than Enum's
 
     CLIENT = "client"
     UPSTREAM = "upstream"
@@ -28,7 +28,7 @@ class Owner(Enum):
 
 
 class CloseReason(Enum):
-    """Why a link ended: the name seen by tests, logs and metrics alike, and its owner."""
+    """Why a link ended: the label in logs and metrics, and who ended it."""
 
     def __init__(self, label: str, owner: Owner) -> None:
         self.label = label
@@ -37,9 +37,9 @@ class CloseReason(Enum):
     __hash__ = object.__hash__
 
     # Either hop.
-    PEER_CLOSED = ("peer_closed", Owner.PEER)  # FIN while idle: the usual end
+    PEER_CLOSED = ("peer_closed", Owner.PEER)  # FIN
     PEER_RESET = ("peer_reset", Owner.RESET)
-    PEER_ASKED = ("peer_asked", Owner.US)  # its `Connection: close`, carried out by us
+    PEER_ASKED = ("peer_asked", Owner.US)  # the peer sent `Connection: close`
     PEER_HTTP10 = ("peer_http10", Owner.US)  # HTTP/1.0 without an explicit keep-alive
     IDLE_TIMEOUT = ("idle_timeout", Owner.TIMEOUT)
     BODY_TIMEOUT = ("body_timeout", Owner.TIMEOUT)
@@ -49,33 +49,33 @@ class CloseReason(Enum):
     MADE_ROOM = (
         "made_room",
         Owner.US,
-    )  # an idle one: a limit was full, or another was not taken up
+    )  # an idle link, closed because a limit was reached or another link was silent
     INCOMPLETE = ("incomplete", Owner.PEER)  # FIN inside a message
     TUNNEL_ENDED = ("tunnel_ended", Owner.PEER)
     TUNNEL_TIMEOUT = ("tunnel_timeout", Owner.TIMEOUT)
     DRAINING = ("draining", Owner.US)
-    STOPPED = ("stopped", Owner.US)  # the drain was over, or a second signal came
+    STOPPED = ("stopped", Owner.US)  # after `drain_timeout`, or a second signal
     INTERNAL_ERROR = ("internal_error", Owner.US)
     NEVER_OPENED = ("never_opened", Owner.US)
     # The client link.
     HEAD_TIMEOUT = ("head_timeout", Owner.TIMEOUT)
     BAD_REQUEST = ("bad_request", Owner.US)
     BODY_UNREAD = ("body_unread", Owner.US)  # answered before the request's body had ended
-    NO_LENGTH = ("no_length", Owner.US)  # the close is what delimits an HTTP/1.0 response
-    RESPONSE_CUT = ("response_cut", Owner.US)  # upstream failed inside the body: never look whole
+    NO_LENGTH = ("no_length", Owner.US)  # an HTTP/1.0 response without a length
+    RESPONSE_CUT = ("response_cut", Owner.US)  # upstream failed inside the response's body
     # The upstream link.
     RESPONSE_TIMEOUT = ("response_timeout", Owner.TIMEOUT)
     BAD_RESPONSE = ("bad_response", Owner.US)
-    CLOSE_DELIMITED = ("close_delimited", Owner.PEER)  # its close was the end of the body
-    OVER_READ = ("over_read", Owner.US)  # bytes came after the response had ended
-    UNSOLICITED = ("unsolicited", Owner.US)  # bytes came while it was idle
-    EARLY_ANSWER = ("early_answer", Owner.US)  # answered before our request had been sent
-    UPGRADE_DECLINED = ("upgrade_declined", Owner.US)  # its body may be read as what follows
+    CLOSE_DELIMITED = ("close_delimited", Owner.PEER)  # the close ended the body
+    OVER_READ = ("over_read", Owner.US)  # bytes after the end of the response
+    UNSOLICITED = ("unsolicited", Owner.US)  # bytes while it was idle
+    EARLY_ANSWER = ("early_answer", Owner.US)  # answered before all of our request was sent
+    UPGRADE_DECLINED = ("upgrade_declined", Owner.US)  # the body may be taken for a new request
     CLIENT_GONE = ("client_gone", Owner.US)
     POOL_FULL = ("pool_full", Owner.US)  # max_idle
-    PRIVATE = ("private", Owner.US)  # NTLM made it one client's, and that client has left
-    HINT = ("hint", Owner.US)  # Keep-Alive said that it will not be kept long enough
-    LEARNED = ("learned", Owner.US)  # the origin was seen to close at this age or count
+    PRIVATE = ("private", Owner.US)  # bound to a client (NTLM) that has left
+    HINT = ("hint", Owner.US)  # the limit in the origin's Keep-Alive field was reached
+    LEARNED = ("learned", Owner.US)  # a learned limit of age or requests was reached
     ORIGIN_REMOVED = ("origin_removed", Owner.US)
 
 
@@ -94,7 +94,7 @@ class Limit(NamedTuple):
     source: Source
 
 
-#: The setting that a reason speaks of, where it is not of the reason's own name.
+#: The setting behind a reason, if it does not have the reason's label.
 _SPEAKS_OF = {
     CloseReason.PEER_CLOSED: "idle_timeout",
     CloseReason.PEER_RESET: "idle_timeout",
@@ -106,7 +106,7 @@ _SPEAKS_OF = {
 
 
 def setting_behind(reason: CloseReason, settings: object) -> Limit | None:
-    """The limit that applied to a link that ended so, out of the settings of its hop."""
+    """The limit behind the end of a link, from the settings of its hop."""
     value = getattr(settings, _SPEAKS_OF.get(reason, reason.label), None)
     return None if value is None else Limit(value, Source.SETTING)
 
@@ -126,13 +126,13 @@ class Unused(Enum):
     OVER_READ = "over_read"
     CLOSED_BY_ORIGIN = "closed_by_origin"
     MADE_ROOM = "made_room"
-    UPGRADED = "upgraded"  # the last one was switched to another protocol, or nearly so
-    EARLY_ANSWER = "early_answer"  # the last one was answered before its request had been sent
-    CLIENT_GONE = "client_gone"  # the last one ended since its client had left
-    FAILED = "failed"  # the last one ended under its request
+    UPGRADED = "upgraded"  # the last one was upgraded, or declined an upgrade with a body
+    EARLY_ANSWER = "early_answer"  # the last one was answered before its request was sent
+    CLIENT_GONE = "client_gone"  # the last one was closed because its client had left
+    FAILED = "failed"  # the last one ended during a request
 
 
-#: Where the pool is empty: what the end of its last link says.
+#: If there are no links: the reason, by how the last one ended.
 UNUSED_AFTER = {
     CloseReason.IDLE_TIMEOUT: Unused.OLD_BY_SETTING,
     CloseReason.HINT: Unused.OLD_BY_HINT,
@@ -156,19 +156,19 @@ UNUSED_AFTER = {
     CloseReason.CLIENT_GONE: Unused.CLIENT_GONE,
 }
 
-#: Causes that are no failure of the proxy or its origins: the client left, or took nothing more.
+#: Causes that are no failure of the proxy or its origins: the client left, or stopped reading.
 CLIENT_CAUSES = frozenset({"client_closed", "client_timeout"})
 
-#: A wait for a link that is shorter (seconds) is only the time it takes to begin a dial.
+#: Shorter waits for a link (seconds) are only the time to begin a dial, and do not count.
 NO_WAIT = 0.0005
 
 
 class CloseRecord:
-    """One ended link.  `limit` is what bounded it in the state it was in, None if nothing did.
+    """One ended link.  `limit` is the limit that applied when it ended, None if there was none.
 
-    `idle` is for how long it had been idle, `busy` for how long it had then served the request that
-    it ended under, 0 if there was none.  `client` is whom a trusted peer named last, `local_port`
-    our own port on an upstream link.
+    `idle` is how long it had been idle; `busy` is how long it had then served the request during
+    which it ended, 0 if there was none.  `client` is the client that a trusted proxy named last,
+    `local_port` our port on an upstream link.
     """
 
     __slots__ = (
@@ -196,12 +196,12 @@ class CloseRecord:
         self.busy = 0.0
 
     def under_request(self, idled: float) -> None:
-        """It had been idle for `idled` only (below 0: not at all), and served a request since."""
+        """The link ended during a request; before, it was idle for `idled` (negative: not idle)."""
         self.busy = min(self.idle, self.idle - idled)
         self.idle -= self.busy
 
 
-#: How a client link ends when nothing is wrong: the client leaves, or was idle for long enough.
+#: Normal ends of a client link: the client left, or was idle for too long.
 ORDINARY = frozenset(
     {
         CloseReason.PEER_CLOSED,
@@ -216,8 +216,8 @@ ORDINARY = frozenset(
 class Closes:
     """The ended links: a count for each reason on each hop, and the last few records.
 
-    `notable` are the last few without ordinary closes of clients, which would bury the others.
-    `folded_at` is when the last of those was.
+    `notable` are the last few without ordinary closes of clients; `folded_at` is when the last of
+    those was.
     """
 
     KEPT = 512
@@ -229,7 +229,7 @@ class Closes:
         self.folded_at: float | None = None
 
     def add(self, record: CloseRecord) -> None:
-        """Note that a link has ended."""
+        """Record a link that has ended."""
         key = (record.hop, record.reason)
         self.counts[key] = self.counts.get(key, 0) + 1
         self.last.append(record)
@@ -239,20 +239,19 @@ class Closes:
             self.notable.append(record)
 
     def add_fault(self, hop: Hop, peer: str, now: float) -> None:
-        """Note that a fault of ours has ended a connection before it was a link."""
+        """Record a connection that a fault ended before it was a link."""
         self.add(CloseRecord(hop, peer, CloseReason.INTERNAL_ERROR, (now, 0.0, 0.0), 0))
 
 
 class ExchangeRecord:
-    """One request and its response, as the access log and the counters see them.
+    """One request and its response, for the access log and the counters.
 
-    Times are seconds of the process clock; sizes are body bytes, as carried, framing excluded.
-    `status` is what the client was sent, 0 when no response began.  `suffered` is the last upstream
-    link that ended under it, `unused` why its link was a fresh one.  `passed` is the limit that
-    ended it, by its setting.  `queued` and `connecting` are how long it waited for a link to come
-    free, and for a connection to be made.  `peer` is the address and the port at the other end of
-    the client link, `client` whom a trusted peer named; `local_port` is our own port on the
-    upstream link, 0 on a Unix socket.
+    Times are seconds of trio's clock; sizes are body bytes without framing.  `status` is what was
+    sent to the client, 0 if no response began.  `suffered` is the last upstream link that ended
+    during the exchange, `unused` is why its link was fresh.  `passed` is the limit that ended it,
+    by its setting.  `queued` and `connecting` are the waits for a free link and for a new
+    connection.  `peer` is the address and port of the client link's peer, `client` is the client
+    that a trusted proxy named; `local_port` is our port on the upstream link, 0 on a Unix socket.
     """
 
     # Slots: Python keeps at most 30 attributes of an object without a dict of its own, and each
@@ -281,7 +280,7 @@ class ExchangeRecord:
         self.passed: tuple[str, float] | None = None
 
     def note_wait(self, began: float, now: float, dialled: float | None) -> None:
-        """A link was waited for since `began`: one whose dial began at `dialled`, None for none."""
+        """Note a wait for a link from `began` to `now`; `dialled` is when its dial began."""
         self.has_waited = True
         free = now if dialled is None else min(max(began, dialled), now)
         queued = free - began

@@ -1,7 +1,8 @@
-"""Signals, heard from the first moment of a serving process.
+"""Signals of a serving process, handled from its first moment.
 
-Until something listens, a stop ends the process at once.  From then on signals are kept until a
-worker obeys them, so that none is lost: as process 1 a signal that nobody hears does nothing.
+Until something listens, a stop signal ends the process at once.  From then on signals are kept
+until a worker obeys them, so that none is lost.  (For process 1 the kernel ignores signals without
+a handler.)
 """
 
 import contextlib
@@ -11,16 +12,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-#: Signals that drain, and at the second time stop.
+#: Signals that drain; the second one stops.
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-#: Signals that would kill if they were not heard.
+#: Signals that would kill the process without a handler.
 HARMLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 Obey = Callable[[signal.Signals], None]
 
 
 class Signals:
-    """The signals of this process.  There is one, since the kernel has one set of them."""
+    """The signals of this process.  There is only one instance, `SIGNALS`."""
 
     def __init__(self) -> None:
         self._heard: deque[signal.Signals] = deque()
@@ -28,17 +29,17 @@ class Signals:
         self._keeps = False
 
     def hear(self) -> None:
-        """Take over the signals of this process.  Call it in the main thread, once or again."""
+        """Set the signal handlers.  Call it in the main thread; it may be called again."""
         for number in (*STOP, *HARMLESS):
             signal.signal(number, self._on_signal)
-        # Else a terminal may stop a background job that writes to it.
+        # Otherwise a terminal may stop a background job that writes to it.
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         if os.getpid() == 1:
             signal.signal(signal.SIGCHLD, _reap)
             _reap(signal.SIGCHLD, None)
 
     def keep(self) -> None:
-        """From now on a stop is kept until it is obeyed: something is about to listen."""
+        """From now on keep stop signals until they are obeyed, because we are about to listen."""
         self._keeps = True
 
     @contextlib.contextmanager
@@ -65,18 +66,18 @@ class Signals:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if number in STOP and not self._keeps:
-            os._exit(0)  # an exception could be swallowed wherever it comes up
+            os._exit(0)  # an exception might be swallowed where it is raised
         self._heard.append(signal.Signals(number))
         self._pass_on()
 
     def _pass_on(self) -> None:
-        with contextlib.suppress(IndexError):  # a signal within may have passed on all of them
+        with contextlib.suppress(IndexError):  # a signal during this loop may have emptied it
             while self._obey is not None:
                 self._obey(self._heard.popleft())
 
 
 def _reap(_: int, __: FrameType | None) -> None:
-    """Process 1 inherits the orphans of its container; each has to be waited for."""
+    """Wait for the orphans that process 1 of a container inherits."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -1,4 +1,4 @@
-"""One connection of the demo origin: requests in, answers out, through h11."""
+"""One connection of the demo origin, with h11."""
 
 from http import HTTPStatus
 
@@ -6,9 +6,9 @@ import h11
 import msgspec
 import trio
 
-#: Seconds an idle connection is kept, as Node and uvicorn do; said in Keep-Alive.
+#: Seconds for which an idle connection is kept, as in Node and uvicorn; announced in Keep-Alive.
 IDLE = 5.0
-#: Bytes of a request's body that are kept to be shown.
+#: Bytes of a request's body that are shown.
 SHOWN = 64 * 1024
 
 Fields = list[tuple[str, str]]
@@ -17,7 +17,7 @@ Fields = list[tuple[str, str]]
 class Received(msgspec.Struct):
     """A request as it arrived, and on which connection.
 
-    `head` is its lines; `body` as much of it as is shown, `size` the bytes of all of it.
+    `head` is its lines; `body` is the part to show, `size` the number of bytes of all of it.
     """
 
     connection: int
@@ -44,7 +44,7 @@ class Conversation:
     # -- in ----------------------------------------------------------------------------------
 
     async def receive(self) -> Received | None:
-        """The next request with its body; None when the peer has ended or was idle for too long.
+        """The next request with its body; None if the peer has closed or was idle for too long.
 
         Raises h11.RemoteProtocolError.
         """
@@ -77,7 +77,7 @@ class Conversation:
             self.wire.receive_data(bytes(await self.stream.receive_some()))
 
     def persists(self) -> bool:
-        """Whether another request may come; if so, ready for it."""
+        """Whether another request may follow; if so, prepare for it."""
         if self._over or self.wire.our_state is not h11.DONE:
             return False
         if self.wire.their_state is not h11.DONE:
@@ -90,14 +90,14 @@ class Conversation:
     async def answer(
         self, status: int, media_type: str, body: bytes, fields: Fields | None = None
     ) -> None:
-        """Send a whole response of known length."""
+        """Send a complete response."""
         length = [("Content-Length", str(len(body)))]
         await self.begin(status, media_type, length + (fields or []))
         await self.more(body)
         await self.end()
 
     async def begin(self, status: int, media_type: str, fields: Fields | None = None) -> None:
-        """Send a response's head; without a Content-Length its body will be chunked."""
+        """Send a response's head.  Without Content-Length the body is chunked."""
         said: Fields = [
             ("Content-Type", media_type),
             ("Cache-Control", "no-store"),
@@ -113,17 +113,17 @@ class Conversation:
         await self._send(h11.Data(data=data))
 
     async def end(self) -> None:
-        """Send what ends the body."""
+        """Send the end of the body."""
         await self._send(h11.EndOfMessage())
 
     async def refuse(self, why: str) -> None:
-        """Answer 400 to what could not be read, where that is still possible."""
+        """Answer an invalid request with 400, if that is still possible."""
         if self.wire.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             close = [("Connection", "close")]
             await self.answer(400, "text/plain; charset=utf-8", f"{why}\n".encode(), close)
 
     def drop(self) -> None:
-        """Say no more: the connection ends here, or is something else than HTTP from now on."""
+        """Send nothing more: the connection ends, or switches to another protocol."""
         self._over = True
 
     async def _send(self, event: h11.Event) -> None:

@@ -1,6 +1,6 @@
-"""The demo origin of `hopproxy dev`: an HTTP/1.1 server that shows what reached it.
+"""The demo origin of `hopproxy dev`: an HTTP/1.1 server that shows the requests it receives.
 
-It is an origin like any other, on a socket of its own: what it shows is what hopproxy wrote.
+It listens on a socket like any origin, so it shows what hopproxy has sent.
 """
 
 import html
@@ -22,9 +22,9 @@ log = logging.getLogger("hopproxy")
 #: Seconds between two chunks or two events.
 BEAT = 0.4
 CHUNKS = 8
-#: Events until the stream ends by itself; nobody keeps the page open for longer.
+#: Events until the stream ends by itself.
 EVENTS = 9000
-#: Seconds that `/slow` takes when nothing else is asked for, and at most.
+#: Seconds that `/slow` takes by default, and at most.
 SLOW, SLOWEST = 3.0, 60.0
 
 _JSON = "application/json"
@@ -36,7 +36,7 @@ Reaction = Callable[[Conversation, Received], Awaitable[None]]
 
 
 class Demo:
-    """Answers on every connection that it accepts; `live_page` is what its page links to."""
+    """The demo server.  `live_page` is the URL that its page links to."""
 
     def __init__(self, live_page: str) -> None:
         page = resources.files("hopproxy.dev").joinpath("demo.html").read_text()
@@ -87,7 +87,7 @@ class Demo:
                 return None
 
     async def _show(self, conversation: Conversation, received: Received) -> None:
-        """The page itself, with what this very request looked like."""
+        """The page, with the request as it was received."""
         page = self._page
         for name, value in (
             ("head", "\n".join(received.head)),
@@ -104,7 +104,7 @@ async def _tell(conversation: Conversation, received: Received) -> None:
 
 
 async def _chunks(conversation: Conversation, received: Received) -> None:
-    """A chunked body that takes its time; its first line is what was received."""
+    """A slow chunked body; its first line is the request."""
     await conversation.begin(200, "application/jsonl")
     await conversation.more(_json(received) + b"\n")
     for number in range(1, CHUNKS + 1):
@@ -114,7 +114,7 @@ async def _chunks(conversation: Conversation, received: Received) -> None:
 
 
 async def _events(conversation: Conversation, received: Received) -> None:
-    """Server-sent events, the first of them what was received."""
+    """Server-sent events; the first one is the request."""
     await conversation.begin(200, "text/event-stream")
     await conversation.more(b"event: received\ndata: %s\n\n" % _json(received))
     for number in range(1, EVENTS + 1):
@@ -131,12 +131,12 @@ async def _slow(conversation: Conversation, received: Received) -> None:
 
 
 async def _close(conversation: Conversation, received: Received) -> None:
-    """`Connection: close`: the upstream link ends, the client's does not."""
+    """`Connection: close`: the upstream link ends, the client link persists."""
     await conversation.answer(200, _JSON, _json(received), [("Connection", "close")])
 
 
 async def _drop(conversation: Conversation, _: Received) -> None:
-    """Close without an answer, as an application does that crashes."""
+    """Close without a response, as an application does when it crashes."""
     conversation.drop()
 
 

@@ -1,6 +1,6 @@
-"""What a browser is shown when the origin does not answer: what was tried, and what to do.
+"""The page that a browser gets if the origin does not answer: what was tried, and what to do.
 
-The page of an origin that cannot be reached asks again by itself and reloads once it is back.
+If the origin cannot be reached, the page polls and reloads itself once the origin is back.
 """
 
 import html
@@ -20,7 +20,7 @@ _POLICY = (
     b"script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
 )
 
-#: By proxy error type (RFC 9209 section 2.3): what became of the attempt to connect.
+#: What happened when connecting, by error type (RFC 9209 section 2.3).
 _HAPPENED = {
     "connection_refused": "refused at once: no process listens there",
     "connection_timeout": f"no connection within {CONNECT:.0f} s",
@@ -30,14 +30,14 @@ _HAPPENED = {
 
 
 def page_for(origin: OriginAddress, pseudonym: bytes) -> Page:
-    """The page for failures of this origin; None for everything that is not read by a person."""
+    """Make pages for failures of this origin; None for clients that do not accept HTML."""
     template = resources.files("hopproxy.dev").joinpath("down.html").read_text()
 
     def page(request: RequestHead | None, error: HopError) -> tuple[ResponseHead, bytes] | None:
         if request is None or error.at is not Hop.UPSTREAM or not _reads_html(request):
             return None
         words = _words(origin, request, error)
-        # In one pass, so that a value is never taken for a place.
+        # In one pass, so that a value is never taken for a placeholder.
         text = "".join(
             html.escape(words[part]) if place else part for place, part in _parts(template)
         )
@@ -48,7 +48,7 @@ def page_for(origin: OriginAddress, pseudonym: bytes) -> Page:
 
 
 def _parts(template: str) -> list[tuple[bool, str]]:
-    """(is a place to be filled, its name or the text) in their order."""
+    """The template in parts: (whether it is a placeholder, its name or the text)."""
     parts: list[tuple[bool, str]] = []
     for piece in template.split("{{"):
         name, mark, rest = piece.partition("}}")
@@ -61,7 +61,7 @@ def _reads_html(request: RequestHead) -> bool:
 
 
 def _words(origin: OriginAddress, request: RequestHead, error: HopError) -> dict[str, str]:
-    """What stands in the places of the template."""
+    """The values for the placeholders of the template."""
     unreached = isinstance(error, ConnectFailed)
     safe = request.method in (b"GET", b"HEAD")
     direct = _direct(origin, request, error)
@@ -77,7 +77,7 @@ def _words(origin: OriginAddress, request: RequestHead, error: HopError) -> dict
         "sent": "(not sent)" if unreached else "",
         "direct": direct,
         "hidden": "" if direct else "hidden",
-        # Nobody's POST is repeated by a page that reloads itself.
+        # A page that reloads itself must not repeat a POST.
         "waits": json.dumps(unreached and safe),
     }
 
@@ -106,9 +106,9 @@ def _advice(origin: OriginAddress, error: HopError) -> str:
 
 
 def _direct(origin: OriginAddress, request: RequestHead, error: HopError) -> str:
-    """Where the server that was reached can be opened without hopproxy, empty if nowhere.
+    """The URL to open the server without hopproxy, empty if that is not possible.
 
-    Only a GET can be followed there, and only where a browser may understand what it answers.
+    Only for a GET, and only if a browser may understand the server's responses.
     """
     reached = isinstance(error, BadResponse) and origin.kind == "tcp"
     if not reached or request.method != b"GET" or not request.target.startswith(b"/"):

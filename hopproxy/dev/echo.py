@@ -1,4 +1,4 @@
-"""A WebSocket of the demo origin that sends back what it hears (RFC 6455)."""
+"""A WebSocket of the demo origin that sends back what it receives (RFC 6455)."""
 
 import msgspec
 from wsproto import ConnectionType, WSConnection
@@ -7,14 +7,14 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from hopproxy.dev.conversation import Conversation, Received
 
-#: The one message that is not sent back: it asks for the request that opened the WebSocket.
+#: The only message that is not echoed: the answer is the request that opened the WebSocket.
 ASK = "/received"
 
 
 async def echo(conversation: Conversation, received: Received) -> None:
-    """Open the WebSocket that was asked for, then echo until either side closes it.
+    """Open the requested WebSocket, then echo until either side closes it.
 
-    A request that asks for none is answered 426.
+    A request without an upgrade to WebSocket gets 426.
     """
     socket = WSConnection(ConnectionType.SERVER)
     try:
@@ -24,7 +24,7 @@ async def echo(conversation: Conversation, received: Received) -> None:
         await conversation.answer(426, "text/plain; charset=utf-8", text.encode(), upgrade)
         return
     conversation.drop()
-    next(socket.events())  # the request, which needs no second look
+    next(socket.events())  # the request, which has been checked already
     await conversation.stream.send_all(socket.send(AcceptConnection()))
     data = conversation.wire.trailing_data[0] or await conversation.stream.receive_some()
     while data:
@@ -41,7 +41,7 @@ async def echo(conversation: Conversation, received: Received) -> None:
 
 
 def _answers(socket: WSConnection, received: Received) -> tuple[bytes, bool]:
-    """(what to send for all that was heard, whether that was the last)."""
+    """(bytes to send for what was received, whether they are the last)."""
     out = b""
     for event in socket.events():
         match event:

@@ -1,4 +1,4 @@
-"""From the few words of `hopproxy dev` to settings that suit a development machine."""
+"""Settings for a development machine, from the arguments of `hopproxy dev`."""
 
 import re
 import socket
@@ -10,13 +10,13 @@ from hopproxy.settings.amounts import KiB
 from hopproxy.settings.schema import Admin, ClientSettings, Listener, Settings, UpstreamSettings
 from hopproxy.settings.units import Bind, OriginAddress, parse_bind, parse_origin
 
-#: Where to listen when nobody says where.
+#: Where to listen by default.
 SITE = Bind("tcp", "127.0.0.1", 8080)
 ADMIN = Bind("tcp", "127.0.0.1", 9901)
 #: How many ports are tried, from the default one upwards.
 PORTS = 20
 
-#: Seconds.  Either end may be held by a debugger; a WebSocket for hot reload stays open.
+#: Seconds.  A debugger may stop either end; a WebSocket for hot reload stays open.
 PATIENCE = 3600.0
 TUNNEL = 24 * 3600.0
 CONNECT = 1.0
@@ -43,11 +43,11 @@ def bind_of(word: str) -> Bind:
 
 
 def dev_settings(origin: OriginAddress, site: Bind, admin: Bind) -> Settings:
-    """One upstream behind one listener, with the patience that debugging asks for."""
+    """One upstream behind one listener, with timeouts long enough for debugging."""
     return Settings(
         drain_timeout=DRAIN,
         listeners=(Listener(bind=site),),
-        # Cookies of everything that was ever served on localhost come along with each request.
+        # Each request has the cookies of everything ever served on localhost.
         client=ClientSettings(
             max_head_size=64 * KiB, body_timeout=PATIENCE, write_timeout=PATIENCE
         ),
@@ -59,7 +59,7 @@ def dev_settings(origin: OriginAddress, site: Bind, admin: Bind) -> Settings:
                 body_timeout=PATIENCE,
                 write_timeout=PATIENCE,
                 tunnel_timeout=TUNNEL,
-                tcp_user_timeout=0.0,  # a breakpoint reads nothing either
+                tcp_user_timeout=0.0,  # a process at a breakpoint reads nothing
             )
         },
         admin=Admin(bind=admin),
@@ -68,10 +68,9 @@ def dev_settings(origin: OriginAddress, site: Bind, admin: Bind) -> Settings:
 
 
 def open_at(bind: Bind | None, default: Bind, origin: OriginAddress) -> tuple[socket.socket, Bind]:
-    """A listening socket and where it listens: at `bind`, or at the first free port from `default`.
+    """A listening socket and its address: `bind`, or the first free port from `default`.
 
-    The origin's own port is not taken, free or not: the proxy would speak to itself.  Raises
-    CannotBind.
+    The origin's own port is never used: the proxy would connect to itself.  Raises CannotBind.
     """
     if bind is not None:
         if reaches(origin, bind):

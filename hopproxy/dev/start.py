@@ -26,9 +26,9 @@ log = logging.getLogger("hopproxy")
 def start(
     origin: OriginAddress | None, site: Bind | None, admin: Bind | None, error_log: ErrorLog
 ) -> None:
-    """Serve until stopped by a signal; without an origin, with the demo behind.
+    """Serve until stopped by a signal; without an origin, serve the demo.
 
-    Where `site` or `admin` is None, the usual port or the next free one.  Raises CannotBind.
+    If `site` or `admin` is None, use its default port or the next free one.  Raises CannotBind.
     """
     SIGNALS.keep()
     demo_socket = None
@@ -38,7 +38,7 @@ def start(
     if site is not None and admin is not None and meet(site, admin):
         message = "--bind and --admin name the same port (give each its own)"
         raise CannotBind(f"cannot listen on {admin}: {message}")
-    # A port that was asked for comes first, so that no default takes it.
+    # A port that was given comes first, so that no default takes it.
     if admin is not None:
         admin_socket, admin_bind = open_at(admin, ADMIN, origin)
     client_socket, site_bind = open_at(site, SITE, origin)
@@ -66,7 +66,7 @@ def _tell(
     *,
     demo: bool,
 ) -> None:
-    """What was chosen, and as the last line what to open."""
+    """Print what was chosen, and as the last line what to open."""
     for (asked, chosen), default in ((site, SITE), (admin, ADMIN)):
         if asked is None and chosen != default:
             log.info("port %d is taken: listening on %s instead", default.port, chosen)
@@ -75,7 +75,7 @@ def _tell(
 
 
 def url(bind: Bind) -> str:
-    """What to open in a browser for a listener; one for every address is reached by loopback."""
+    """The URL of a listener; if it listens on every address, with the loopback address."""
     if bind.kind == "unix":
         return str(bind)
     host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind.host, bind.host)

@@ -1,8 +1,8 @@
-"""One line for each exchange, as JSON or as text for people, written in batches.
+"""The access log: one line for each exchange, as JSON or text, written in batches.
 
-An exchange only leaves its record here; lines are made and written many at a time.  The log never
-holds up what it tells of: where its reader is slow or its disk is full, lines are dropped and
-counted.  Whatever a peer sent is written as printable ASCII, so that nobody can forge a line.
+An exchange only hands over its record.  The log never delays requests: if its reader is slow or the
+disk is full, lines are dropped and counted.  What a peer sent is written as printable ASCII, so
+that nobody can forge a line.
 """
 
 import logging
@@ -24,16 +24,16 @@ log = logging.getLogger("hopproxy")
 STDOUT = 1
 #: Seconds between two writes.
 INTERVAL = 0.1
-#: Records kept before lines are made of them: bounds what one making costs the loop.
+#: Records that are turned into lines together, at most: bounds the time taken from other work.
 BATCH = 128
-#: Bytes of one field from the peer that are logged.
+#: Most bytes logged of a value that a peer sent.
 CLIPPED = 1024
 
 _UNSAFE = re.compile(rb"[^ -~]")
 
 
 class Suffered(msgspec.Struct, gc=False):
-    """The upstream link that ended under an exchange, repeated or not; `limit` as in `/closes`."""
+    """The upstream link that ended during an exchange, retried or not; `limit` as in `/closes`."""
 
     owner: str
     reason: str
@@ -46,22 +46,21 @@ class Suffered(msgspec.Struct, gc=False):
 
 
 class Passed(msgspec.Struct, gc=False):
-    """A limit that an exchange has passed: the setting, and its value in seconds or bytes."""
+    """A limit that an exchange has exceeded: the setting, and its value in seconds or bytes."""
 
     limit: str
     value: float
 
 
 class Line(msgspec.Struct, gc=False):
-    """One exchange, as the JSON log writes it.
+    """One exchange in the JSON log.
 
-    `time` is when it ended.  Sizes are body bytes, `first_byte_ms` is null where no response
-    began; `upstream_close` is why the upstream link served no more, null where it was kept.
-    `queue_ms` is how long the request waited for a link to come free, `connect_ms` how long for a
-    connection to be made; `passed` is the limit that ended it.
-    `unused` is why a fresh link was opened although there had been others.  `client` is the address
-    that asks: what a trusted proxy named, or else the peer's.  `local_port` is our own port on the
-    upstream link; ports are 0 where there are none.
+    `time` is when it ended.  Sizes are body bytes.  `first_byte_ms` is null if no response began,
+    `upstream_close` is why the upstream link was closed, null if it was kept.  `queue_ms` is how
+    long the request waited for a free link, `connect_ms` how long for a new connection.  `passed`
+    is the limit that ended it.  `unused` is why a fresh link was opened although there were others.
+    `client` is the client's address: named by a trusted proxy, or else the peer's.  `local_port` is
+    our port on the upstream link.  Ports are 0 on Unix sockets.
     """
 
     time: str
@@ -104,13 +103,13 @@ def _local_clock(second: int) -> str:
 
 
 class AccessLog:
-    """Call it with each record; `run` writes.  `style` is json or text."""
+    """Call it with each record; `run` writes.  `style` is "json" or "text"."""
 
     def __init__(self, style: str, fd: int) -> None:
         self._encode, self._clock, zone = self._text, _local_clock, ""
         if style == "json":
             self._encode, self._clock, zone = self._json, _rfc3339, "Z"
-        #: The end of a time, by its millisecond: to format one takes as long as the rest of a line.
+        #: The last part of a time, by millisecond: formatting it costs as much as all the rest.
         self._millis = [f"{milli:03d}{zone}" for milli in range(1000)]
         self.log_writer = LogWriter(fd, "access log")
         self._pending: list[ExchangeRecord] = []
@@ -141,12 +140,12 @@ class AccessLog:
                 self._make_lines()
                 self.log_writer.write()
         finally:
-            self._ended = True  # who is cut in the same moment still gets a line
+            self._ended = True  # exchanges cancelled at the same time still get a line
             self._make_lines()
             self.log_writer.finish()
 
     def _set_clock(self) -> None:
-        # Asked again and again: the wall clock may be set while the process runs.
+        # Again and again, since the wall clock may be set while the process runs.
         self._offset = time.time() - trio.current_time()
 
     def _make_lines(self) -> None:
@@ -156,7 +155,7 @@ class AccessLog:
         self._pending = []
         try:
             lines = self._encode(pending)
-        except Exception:  # a fault of the log must not take the worker along
+        except Exception:  # a fault in the log must not end the worker
             self.log_writer.dropped += len(pending)
             log.exception("access log: %d lines could not be made", len(pending))
             return
@@ -208,7 +207,7 @@ class AccessLog:
 
     @staticmethod
     def _add_rare(line: Line, record: ExchangeRecord) -> None:
-        """What most lines have nothing to say of."""
+        """Set what most lines do not need."""
         line.cause = record.cause
         line.detail = printable(record.detail.encode("utf-8", "replace"))
         close = record.upstream_close
@@ -219,7 +218,7 @@ class AccessLog:
         line.passed = Passed(*record.passed) if record.passed is not None else None
 
     def _time(self, wall: float) -> str:
-        """To the millisecond; what is above that is made once a second."""
+        """A time to the millisecond; the part before the milliseconds is made once a second."""
         second = int(wall)
         if second != self._second:
             self._set_second(second)
@@ -286,7 +285,7 @@ def _suffered(close: CloseRecord) -> Suffered:
 
 
 def _waits(record: ExchangeRecord) -> list[str]:
-    """`queue 701.2ms`, `connect 0.4ms`: as much as there was of each."""
+    """`queue 701.2ms`, `connect 0.4ms`: each only if there was such a wait."""
     found = ("queue", record.queued), ("connect", record.connecting)
     return [f"{what} {seconds * 1000:.1f}ms" for what, seconds in found if seconds]
 
@@ -304,19 +303,19 @@ def _bound(limit: str, value: float) -> str:
 def _told(close: CloseRecord, limit: Limit) -> str:
     """`lost:peer_closed(idle 5.0s of 60s by setting)`, or `(after 5.0s ...)`."""
     of = f"{limit.value:g}s by {limit.source.value}"
-    if close.reason.owner is Owner.TIMEOUT:  # of its request: it was not idle
+    if close.reason.owner is Owner.TIMEOUT:  # it was serving a request, not idle
         return f"lost:{close.reason.label}(after {close.busy:.1f}s of {of})"
     return f"lost:{close.reason.label}(idle {close.idle:.1f}s of {of})"
 
 
 @lru_cache(512)
 def _usual(raw: bytes) -> str:
-    """As `printable`, for what comes again and again."""
+    """As `printable`, cached for values that repeat."""
     return printable(raw)
 
 
 def printable(raw: bytes) -> str:
-    """What a peer sent, as printable ASCII; all else as \\xNN, and no more than CLIPPED bytes."""
+    """What a peer sent as printable ASCII, other bytes as \\xNN; at most CLIPPED bytes."""
     if len(raw) <= CLIPPED and raw.isascii():
         text = raw.decode("ascii")
         if text.isprintable():

@@ -1,7 +1,7 @@
 """The admin listener: probes, metrics, the links as JSON and the live page.  It only reads.
 
-Its own small HTTP server, on h11: bounded in connections, head size and time, and with none of the
-data plane's parts, so that it still answers where those are full or draining, and cannot hurt them.
+It has a small HTTP server of its own, on h11, with limits on connections, head size and time.  It
+shares nothing with the data plane, so that it answers when that is full or draining.
 """
 
 import logging
@@ -28,21 +28,21 @@ from hopproxy.settings.descriptors import admin_share
 
 log = logging.getLogger("hopproxy")
 
-#: Connections open at once, fewer where there are few descriptors; past it the longest silent one
-#: goes.
+#: Most open connections, fewer if there are few descriptors.  For another one the least recently
+#: used is closed.
 MOST_CONNECTIONS = 32
-#: Seconds until the next try where no descriptor is left for a connection.
+#: Seconds until the next try if no descriptor is left for a connection.
 PAUSE = 0.1
-#: Bytes of a request's head.
+#: Most bytes of a request's head.
 HEAD_SIZE = 8 * 1024
-#: Seconds for a request to come whole, and for an answer to be taken.
+#: Seconds for a complete request to arrive, and for a response to be accepted.
 IDLE_TIMEOUT, WRITE_TIMEOUT = 30.0, 10.0
 
 _TEXT = "text/plain; charset=utf-8"
 
 
 class Answer(NamedTuple):
-    """What is sent back."""
+    """One response."""
 
     status: int
     content_type: str
@@ -51,7 +51,7 @@ class Answer(NamedTuple):
 
 
 class Query(NamedTuple):
-    """What of a request an answer may depend on."""
+    """The parts of a request that responses depend on."""
 
     limit: int | None
     fold: bool
@@ -59,7 +59,7 @@ class Query(NamedTuple):
 
 
 class Admin:
-    """Answers out of one runtime."""
+    """Answers questions about one runtime."""
 
     def __init__(
         self, runtime: Runtime, access_log: AccessLog | None, error_log: ErrorLog | None = None
@@ -80,7 +80,7 @@ class Admin:
         }
 
     async def run(self, listener: socket.socket) -> None:
-        """Serve until cancelled; closes the listener then."""
+        """Serve until cancelled, then close the listener."""
         try:
             incoming = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
             async with trio.open_nursery() as nursery:
@@ -104,7 +104,7 @@ class Admin:
                 nursery.start_soon(self._serve, stream)
 
     async def _serve(self, stream: trio.SocketStream) -> None:
-        """One connection; whatever goes wrong ends with it."""
+        """Serve one connection.  Its errors end only this connection."""
         if len(self._open) >= self._most:
             self._make_room()
         with trio.CancelScope() as scope:
@@ -136,7 +136,7 @@ class Admin:
             else:
                 if request is None:
                     return
-                if scope in self._open:  # the most recently used one comes last
+                if scope in self._open:  # keep them in the order of their last use
                     del self._open[scope]
                     self._open[scope] = None
                 answer = await self._answer(request)
@@ -185,7 +185,7 @@ class Admin:
 
     async def _exposition(self, query: Query) -> Answer:
         if self._expose is None:
-            # Loaded when first asked for: it is a tenth of the start, and many never ask.
+            # Imported on first use: it takes a tenth of the start-up time, and many never use it.
             from hopproxy.observe.metrics import Metrics
 
             self._expose = Metrics(self._runtime, *self._logs).exposition
@@ -206,7 +206,7 @@ async def _next_request(
             request = event
             framed = {b"content-length", b"transfer-encoding"}
             if any(name in framed for name, _ in event.headers):
-                return request  # its body stays unread, and so this is the last of its connection
+                return request  # its body stays unread, so the connection closes after it
         elif isinstance(event, h11.EndOfMessage):
             return request
         else:
@@ -214,7 +214,7 @@ async def _next_request(
 
 
 def _written(connection: h11.Connection, request: h11.Request | None, answer: Answer) -> bytes:
-    """The whole response; a HEAD gets the head alone."""
+    """The bytes of a response; for HEAD only its head."""
     headers = [
         ("Content-Type", answer.content_type),
         ("Content-Length", str(len(answer.body))),

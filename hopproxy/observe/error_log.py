@@ -1,6 +1,6 @@
-"""Standard error of a process that serves: messages, warnings and tracebacks, none of which waits.
+"""Standard error of a serving process: messages, warnings and tracebacks, written without waiting.
 
-It stands in for `sys.stderr`, so that whatever Python itself has to say takes the same way.
+It replaces `sys.stderr`, so that messages from Python itself go the same way.
 """
 
 import io
@@ -12,12 +12,12 @@ import trio
 
 from hopproxy.observe.log_writer import LogWriter
 
-#: Seconds between two tries to write what was not taken at once.
+#: Seconds between two tries to write what could not be written at once.
 INTERVAL = 0.1
 
 
 class ErrorLog(io.TextIOBase):
-    """A text stream on the descriptor of standard error.  Any thread may write to it."""
+    """A text stream on the descriptor of standard error.  Any thread may use it."""
 
     def __init__(self, fd: int) -> None:
         self._lock = threading.RLock()
@@ -32,15 +32,15 @@ class ErrorLog(io.TextIOBase):
         return self._writer.dropped
 
     def writable(self) -> bool:
-        """It is written to."""
+        """Always True."""
         return True
 
     def fileno(self) -> int:
-        """The descriptor itself, for what must be written while the process crashes."""
+        """The descriptor, for `faulthandler` and the like."""
         return self._fd
 
     def write(self, text: str) -> int:
-        """Write whole lines at once, as far as they are taken; a line that has no end yet waits."""
+        """Write complete lines, as far as possible now; an incomplete line waits for its end."""
         with self._lock:
             *lines, self._line = (self._line + text).split("\n")
             for line in lines:
@@ -50,7 +50,7 @@ class ErrorLog(io.TextIOBase):
         return len(text)
 
     async def run(self) -> None:
-        """Write on every 100 ms what was not taken at once, until cancelled."""
+        """Every 100 ms write what could not be written at once, until cancelled."""
         while True:
             await trio.sleep(INTERVAL)
             if self._writer.is_waiting:
@@ -58,7 +58,7 @@ class ErrorLog(io.TextIOBase):
                     self._send()
 
     def finish(self) -> None:
-        """Write all that is left, for a moment even to a slow reader."""
+        """Write all that is left; a slow reader gets a moment."""
         with self._lock:
             if self._line:
                 self.write("\n")
@@ -74,11 +74,11 @@ class ErrorLog(io.TextIOBase):
 
 
 def _in_its_turn(_: str) -> None:
-    """Of its own lost lines it tells where they are missing, once it is read again."""
+    """Do not warn: `ErrorLog` reports its lost lines itself, once somebody reads again."""
 
 
 def stand_in() -> ErrorLog:
-    """Let all that this process has to say go through an error log from now on."""
+    """From now on, write all output of this process through an error log."""
     error_log = ErrorLog(2)
     # Only the access log writes to standard output.
     sys.stdout = sys.stderr = error_log

@@ -1,6 +1,6 @@
-"""Whole lines out to a descriptor, never waiting for whoever reads them.
+"""Writes lines to a descriptor without ever waiting for the reader.
 
-Lines that are not taken in time are dropped, and counted.
+If the reader is too slow, lines are dropped and counted.
 """
 
 import logging
@@ -11,27 +11,27 @@ from collections.abc import Callable
 
 from hopproxy.observe.sink import open_sink
 
-#: Bytes waiting at which a write is due at once.
+#: Queued bytes that cause a write at once.
 DUE = 64 * 1024
-#: Bytes that may wait; past it lines are dropped.
+#: Most queued bytes; beyond, lines are dropped.
 BOUND = 4 * 1024 * 1024
-#: Seconds that the last bytes of a process may take.
+#: Seconds to write the last bytes of a process.
 FAREWELL = 0.5
 #: Seconds between two warnings.
 QUIET = 60.0
-#: Bytes that a pipe takes whole or not at all.
+#: Bytes that a pipe accepts completely or not at all.
 PIECE = select.PIPE_BUF
 
 log = logging.getLogger("hopproxy")
 
-#: Told why lines were dropped, once a minute at most.
+#: Called with the reason for dropped lines, at most once a minute.
 Warn = Callable[[str], None]
 
 
 class LogWriter:
-    """Whole lines to one file descriptor, which is borrowed and stays as it is.
+    """Writes lines to one file descriptor, without changing or closing it.
 
-    `name` is what warnings call it.  A write that falls short goes on where it stopped.
+    `name` is its name in warnings.  An incomplete write is continued where it stopped.
     """
 
     def __init__(self, fd: int, name: str, warn: Warn | None = None) -> None:
@@ -52,7 +52,7 @@ class LogWriter:
         return bool(self._waiting)
 
     def add(self, data: bytes, lines: int) -> None:
-        """Queue whole lines; past the bound they are dropped."""
+        """Queue lines; if too much is queued, drop them."""
         if self._size + len(data) > BOUND:
             self._drop(lines, "nobody reads it fast enough")
             return
@@ -62,9 +62,9 @@ class LogWriter:
             self.write()
 
     def write(self) -> bool:
-        """Write what is taken now; whether that was all.  Never blocks, never raises.
+        """Write what is accepted now; True if that was all.  Never blocks, never raises.
 
-        The rest waits for the next time.  On an error (disk full, reader gone) it is dropped.
+        The rest waits for the next call.  On an error (disk full, reader gone) it is dropped.
         """
         try:
             while self._waiting:
@@ -77,7 +77,7 @@ class LogWriter:
         return True
 
     def finish(self) -> None:
-        """Write all that is left, for a moment even to a slow reader."""
+        """Write all that is left; a slow reader gets a moment."""
         late = time.monotonic() + FAREWELL
         self.write()
         while (self._waiting or self._sink.is_busy()) and time.monotonic() < late:
@@ -86,7 +86,7 @@ class LogWriter:
         self._drop_waiting("nobody reads it")
 
     def _write_first(self) -> None:
-        """Write what has waited longest.  Raises OSError; what was written before is noted."""
+        """Write the first queued data.  Raises OSError; what was written before it counts."""
         data = self._waiting[0][0]
         if self._torn:
             data = b"\n" + data
@@ -104,7 +104,7 @@ class LogWriter:
                     self._size += len(rest)
 
     def _put(self, data: bytes, at: int) -> int:
-        """One write; pieces end with a line, since others may write to the same reader."""
+        """Write once.  Pieces end with a line, since others may write to the same reader."""
         end = len(data)
         if self._sink.shared and end > at + PIECE:
             end = data.rfind(b"\n", at, at + PIECE) + 1 or at + PIECE

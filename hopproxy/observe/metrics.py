@@ -1,8 +1,8 @@
-"""Counters and gauges for Prometheus, read off the runtime when they are asked for.
+"""Counters and gauges for Prometheus, read from the runtime on request.
 
-Serving only counts in plain attributes; this alone knows what a metric is.  Sizes are body bytes,
-durations seconds, from a request's head to the end of its response.  `upstream` is empty for
-requests that no route took.
+Requests only change plain attributes; only this file knows about metrics.  Sizes are body bytes.
+Durations are seconds, from a request's head to the end of its response.  `upstream` is empty for
+requests that matched no route.
 """
 
 import time
@@ -41,12 +41,12 @@ class Metrics:
         ProcessCollector(registry=self._registry)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """(body, content type): OpenMetrics for those who accept it, else Prometheus' own text."""
+        """(body, content type): OpenMetrics if it is accepted, else the Prometheus text format."""
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
 
 
-#: What a tally keeps of durations, and how it is exposed.
+#: The durations in a tally: name and help of each histogram.
 _HISTOGRAMS = {
     "durations": (
         "hopproxy_request_duration_seconds",
@@ -68,7 +68,7 @@ _HISTOGRAMS = {
 
 
 class _Exchanges(Collector):
-    """What became of the requests."""
+    """Counters of requests."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._tallies = runtime.tallies

@@ -1,4 +1,4 @@
-"""The live page: one file without anything from elsewhere, and the policy that keeps it so."""
+"""The live page: one file that loads nothing else, and the policy that enforces this."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ def _digests(element: bytes) -> str:
     return " ".join(f"'sha256-{digest}'" for digest in digests)
 
 
-#: Runs only the page's own script and style, and lets it talk to nobody but us.
+#: Allows only the page's own script and style, and requests only to this listener.
 POLICY = (
     f"default-src 'none'; script-src {_digests(b'script')}; style-src {_digests(b'style')}; "
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "

@@ -1,7 +1,7 @@
-"""What came of the requests of the last minute: statuses and failures, by upstream.
+"""The results of the last minute's requests: statuses and failures, by upstream.
 
-The tallies only ever grow.  One look at them each second is kept for a minute; what lies between
-the oldest look and now is the last minute.
+The tallies only grow.  A copy of them is made each second and kept for a minute; the difference
+between the oldest copy and now is the last minute.
 """
 
 from collections import deque
@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, Protocol
 
 import trio
 
-#: Seconds between two looks, and how many are kept.
+#: Seconds between two copies, and how many are kept.
 APART, KEPT = 1.0, 60
 
 
 class Counted(Protocol):
-    """What is counted of the exchanges of one upstream since the worker started."""
+    """Counters of the exchanges of one upstream since the worker started."""
 
     @property
     def statuses(self) -> Mapping[int, int]: ...
@@ -24,7 +24,7 @@ class Counted(Protocol):
 
 
 class Look(NamedTuple):
-    """The counts of every upstream, at a time of trio's clock."""
+    """A copy of the counters of every upstream, at a time of trio's clock."""
 
     at: float
     statuses: dict[str, dict[int, int]]
@@ -32,7 +32,7 @@ class Look(NamedTuple):
 
 
 class Recent:
-    """The last minute of these tallies, by name of the upstream."""
+    """The last minute of these tallies, by upstream name."""
 
     def __init__(self, tallies: Mapping[str, Counted]) -> None:
         self._tallies = tallies
@@ -40,19 +40,19 @@ class Recent:
         self.look()
 
     async def run(self) -> None:
-        """Look each second, until cancelled."""
+        """Make a copy each second, until cancelled."""
         while True:
             await trio.sleep(APART)
             self.look()
 
     def look(self) -> None:
-        """Keep what is counted now."""
+        """Make a copy now."""
         statuses = {name: dict(tally.statuses) for name, tally in self._tallies.items()}
         causes = {name: dict(tally.causes) for name, tally in self._tallies.items()}
         self._looks.append(Look(trio.current_time(), statuses, causes))
 
     def row(self) -> dict[str, Any]:
-        """`seconds` that are covered, and for each upstream what came of its requests."""
+        """The `seconds` covered, and the results for each upstream."""
         then = self._looks[0]
         upstreams = [
             {

@@ -1,9 +1,8 @@
-"""A file descriptor that is written to and never waited for, whatever is at its other end.
+"""Writing to an inherited file descriptor without waiting, whatever it is.
 
-O_NONBLOCK belongs to the open file, and so to everybody who shares it (the shell, another worker).
-It is never set on a descriptor that was inherited.  A pipe or a terminal is opened once more, and
-only that open file is non-blocking; a socket is sent to with MSG_DONTWAIT; what can be neither is
-written to by a thread, which may wait.
+O_NONBLOCK is a flag of the open file, which other processes share (the shell, another worker).  So
+it is never set on an inherited descriptor.  A pipe or a terminal is opened again, and only the new
+open file is non-blocking; a socket is used with MSG_DONTWAIT; anything else is written by a thread.
 """
 
 import contextlib
@@ -14,46 +13,46 @@ import stat
 import threading
 from abc import ABC, abstractmethod
 
-#: Linux shows each descriptor of a process here, as something that can be opened.
+#: Here Linux lets a process open its descriptors again.
 DESCRIPTORS = "/proc/self/fd"
 
 _OWN = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-#: The device of which each open makes another terminal.
+#: The device that creates a new terminal each time it is opened.
 _PTMX = os.makedev(5, 2)
 
 
 class Sink(ABC):
-    """Takes bytes without waiting.
+    """Accepts bytes without waiting.
 
-    `shared` if others may write to the same reader, so that lines are only safe in small pieces.
+    `shared` if others may write to the same reader, so that only short writes keep lines intact.
     """
 
     shared = True
 
     @abstractmethod
     def put(self, data: bytes) -> int:
-        """Write some of `data`; how many bytes.  Raises BlockingIOError, or OSError for good."""
+        """Write some of `data`, return how many bytes.  Raises BlockingIOError, other OSErrors."""
 
     @abstractmethod
     def wait(self, seconds: float) -> None:
-        """Block until more may be taken, at most so long."""
+        """Block until more may be accepted, at most `seconds`."""
 
     def is_busy(self) -> bool:
-        """Whether something that was taken is still being written."""
+        """Whether accepted bytes are still being written."""
         return False
 
     def give_up(self) -> bytes:
-        """Forget what was taken and has not been written; what that is."""
+        """Discard and return accepted bytes that have not been written."""
         return b""
 
 
 def open_sink(fd: int) -> Sink:
-    """A sink for this descriptor, which stays as it is.  Raises OSError if it is closed."""
+    """A sink for this descriptor, which is not changed.  Raises OSError if it is closed."""
     found = os.fstat(fd)
     if stat.S_ISSOCK(found.st_mode):
         return _ToSocket(fd)
     if not (stat.S_ISFIFO(found.st_mode) or os.isatty(fd)):
-        return _ToFile(fd, shared=False)  # a disk or /dev/null: nobody has to read it
+        return _ToFile(fd, shared=False)  # a disk or /dev/null: no reader to wait for
     if found.st_rdev != _PTMX:
         with contextlib.suppress(OSError):  # no /proc, or a terminal of another user
             return _ToFile(os.open(f"{DESCRIPTORS}/{fd}", _OWN), shared=True)
@@ -88,7 +87,7 @@ class _ToSocket(Sink):
 
 
 class _ByThread(Sink):
-    """Written to by a thread that begins with the first write and ends with the process."""
+    """Writes in a thread, which starts with the first write and ends with the process."""
 
     shared = False
 

@@ -1,6 +1,6 @@
-"""What a worker looks like right now, as plain rows: every link of both hops, the last closes.
+"""The state of a worker as plain rows: every link of both hops, the last closes.
 
-Nothing is kept here: a row says what a link's own attributes say.  Ages and idle times are seconds.
+Nothing is stored here; rows are made from the links' attributes.  Ages and idle times are seconds.
 """
 
 import os
@@ -23,21 +23,21 @@ from hopproxy.settings.units import address_and_port
 Row = dict[str, Any]
 L = TypeVar("L", bound=Link)
 
-#: Links looked at between two turns of the others.
+#: Rows made between two checkpoints.
 STRIDE = 100
 
 
 def origins(runtime: Runtime) -> Iterator[tuple[str, Origin]]:
-    """Every origin, with the name of the upstream it belongs to."""
+    """Every origin, with the name of its upstream."""
     for name, upstream in runtime.upstreams.items():
         for origin in upstream.balancer.members:
             yield name, origin
 
 
 def unready(runtime: Runtime) -> str:
-    """Why no more requests should be sent here, "" while they should.
+    """Why this worker should get no requests, "" if it should.
 
-    An upstream can be reached once a dial to one of its origins has succeeded, and until one fails.
+    An upstream can be reached if the last dial to one of its origins has succeeded.
     """
     if runtime.draining:
         return "draining"
@@ -58,9 +58,9 @@ def unready(runtime: Runtime) -> str:
 
 
 async def links_of(runtime: Runtime, most: int | None = None) -> Row:
-    """Every link of both hops, or at most so many of each: the busy ones, then the youngest.
+    """Every link of both hops, or at most `most` of each: the busy ones, then the youngest.
 
-    Checkpoints now and then: what has closed meanwhile is left out.
+    A checkpoint now and then; links that close meanwhile are left out.
     """
     now = trio.current_time()
     clients, pooled = runtime.clients, runtime.pool.links
@@ -101,7 +101,7 @@ async def _chosen(links: Iterable[L], idle: Iterable[L], most: int | None) -> li
 
 
 def client_row(link: ClientLink, now: float) -> Row:
-    """One client link.  `idle_limit` is null while it is not idle."""
+    """One client link.  `idle_limit` is null if it is not idle."""
     idle = link in link.clients.idle
     state = "busy"
     if idle:
@@ -120,11 +120,11 @@ def client_row(link: ClientLink, now: float) -> Row:
 
 
 def upstream_row(link: UpstreamLink, origin: Origin, client: ClientLink | None, now: float) -> Row:
-    """One upstream link, lent to `client`, if to anybody."""
+    """One upstream link, in use for `client`, if for any."""
     idle = link in origin.idle
     state = "idle" if idle else "upgraded" if client and client.tunnelling else "busy"
     if state == "busy" and client is None and link.bound:
-        state = "private"  # between two requests of the one client it is bound to
+        state = "private"  # bound, and between two requests of its client
     row = _row(link, now, state)
     row["origin"] = origin.label
     row["local_port"] = link.local_port
@@ -177,12 +177,12 @@ def origin_row(name: str, origin: Origin, now: float) -> Row:
 
 
 def learned_row(origin: Origin, now: float) -> Row:
-    """What is known of an origin's own limits.
+    """What is known about an origin's own limits.
 
-    `closes_idle_at` and `silent_at` were seen.  `idle_limit` is when a link is retired, `young` the
-    idle age up to which it takes requests that cannot be sent again; `sends_no_100` says that no
-    upload waits for one; `acknowledged_at_once` that responses would wait for our delayed ACKs;
-    `serves_at_once` is how many connections it serves at a time, where they are found to be few.
+    `closes_idle_at` and `silent_at` were observed.  `idle_limit` is when a link is retired, `young`
+    the idle age up to which it takes requests that cannot be retried.  `sends_no_100`: uploads do
+    not wait for a 100.  `acknowledged_at_once`: ACKs are sent at once, since responses wait for
+    them.  `serves_at_once`: how many connections it serves at a time, if found to be few.
     """
     learned = origin.learned
     limit, told, silent = origin.limit_at(now), learned.told, learned.silent
@@ -204,7 +204,7 @@ def learned_row(origin: Origin, now: float) -> Row:
 
 
 def _party(record: CloseRecord) -> Row:
-    """Who was at the other end of a link, and where it began."""
+    """The peer of a link, and our port or the client."""
     if record.hop is Hop.UPSTREAM:
         return {"peer": record.peer, "local_port": record.local_port}
     peer, port = address_and_port(record.peer)
@@ -215,7 +215,7 @@ def _party(record: CloseRecord) -> Row:
 
 
 def summary(runtime: Runtime, now: float) -> Row:
-    """The worker as a whole: who it is, how it is, and what it has served."""
+    """The worker as a whole: its identity, its state, its totals."""
     tallies = runtime.tallies.values()
     members = [origin for _, origin in origins(runtime)]
     return {
@@ -247,9 +247,9 @@ def summary(runtime: Runtime, now: float) -> Row:
 
 
 def closes_of(runtime: Runtime, most: int | None = None, *, fold: bool = False) -> Row:
-    """The last closes, newest first, and how often each reason came up.
+    """The last closes, newest first, and the count of each reason.
 
-    With `fold` without the ordinary closes of clients; what those were is said in `folded`.
+    `fold` leaves out the ordinary closes of clients and counts them in `folded`.
     """
     now, wall = trio.current_time(), time.time()
     closes = runtime.closes

@@ -1,4 +1,4 @@
-"""One connection to an origin, asked one request at a time: how `probe` speaks."""
+"""One connection of the probe to an origin, for one request at a time."""
 
 import socket
 from typing import NamedTuple, Self
@@ -20,14 +20,14 @@ from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.schema import UpstreamSettings
 from hopproxy.settings.units import OriginAddress
 
-#: What an origin may read in its log of who asked.
+#: Our User-Agent, for the origin's log.
 USER_AGENT = f"hopproxy-probe/{__version__}"
-#: Seconds for an answer, and for a connection.
+#: Seconds for a response, and for a connection.
 PATIENCE = 5.0
 
 
 class Target:
-    """What is probed: an origin, and the target of the requests."""
+    """An origin to probe, and the target of the requests."""
 
     def __init__(self, address: OriginAddress, path: str = "/") -> None:
         self.address = address
@@ -44,14 +44,14 @@ class Target:
 
 
 class Ending(NamedTuple):
-    """How a silent connection ended: FIN, RST or bytes, "" when it had not; after how long."""
+    """How an idle connection ended (FIN, RST or bytes; "" if it did not), and after how long."""
 
     how: str
     after: float
 
 
 class Asker:
-    """A connection.  Use it as an asynchronous context; it closes the socket."""
+    """A connection.  Use it with `async with`, which closes the socket."""
 
     link: UpstreamLink
 
@@ -71,16 +71,16 @@ class Asker:
         self.link.close(CloseReason.STOPPED)
 
     async def get(self) -> ResponseHead:
-        """GET and its whole response.  Raises HopError."""
+        """Send a GET and read its complete response.  Raises HopError."""
         return await self.ask(self._target.request())
 
     async def ask(self, request: bytes, method: bytes = b"GET") -> ResponseHead:
-        """Send a request, read its final response whole.  Raises HopError."""
+        """Send a request and read its complete final response.  Raises HopError."""
         await self.send(request)
         return await self.answer(method)
 
     def learn_delays(self) -> DelayedAck | None:
-        """Learn from now on whether responses wait for our ACK; None where they never do."""
+        """From now on learn whether responses wait for our ACK; None on Unix sockets."""
         if self._delays_acks:
             self.link.delayed_ack = DelayedAck()
             self.link.delayed_ack.rtt = self._rtt
@@ -91,7 +91,7 @@ class Asker:
         await in_task(self.link.send(data))
 
     async def head(self, method: bytes, patience: float = PATIENCE) -> ResponseHead | None:
-        """The next head, an interim one included; None when none came in time.  Raises HopError."""
+        """The next head, maybe an interim one; None if none came in time.  Raises HopError."""
         try:
             return await self._read_head(method, patience)
         except LinkError as error:
@@ -117,7 +117,7 @@ class Asker:
         return await in_task(self.link.read_body())
 
     async def ending(self, patience: float) -> Ending:
-        """Say nothing until the origin ends the connection, or for so long."""
+        """Stay idle until the origin ends the connection, or for `seconds`."""
         began = trio.current_time()
         try:
             if self.link.buffer:
@@ -137,17 +137,17 @@ class Asker:
             return False
         return True
 
-    # -- told by the link --------------------------------------------------------------------
+    # -- called by the link ------------------------------------------------------------------
 
     def on_idle_event(self, link: UpstreamLink, hung_up: bool) -> None:
-        """Of no interest: `ending` looks for itself."""
+        """Not used: `ending` checks the connection itself."""
 
     def on_idle_lapsed(self, link: UpstreamLink) -> None:
-        """No link of ours rests."""
+        """Not used: the link never rests."""
 
     def on_hint(self, link: UpstreamLink, timeout: float) -> None:
-        """The head has it too."""
+        """Not used: the head has the hint too."""
 
     def on_fault(self, link: UpstreamLink, error: Exception) -> None:
-        """Of the probe itself: it is raised where the watch runs."""
+        """An unexpected exception in the probe: raise it in the watch."""
         raise error

@@ -1,4 +1,4 @@
-"""What an origin does with its connections, each habit found by a few harmless requests.
+"""How an origin treats its connections.  Each habit is found with a few harmless requests.
 
 Only GET and OPTIONS are sent, one connection at a time.
 """
@@ -12,12 +12,12 @@ from hopproxy.probe.asker import Asker, Target
 from hopproxy.record import CloseReason
 from hopproxy.settings.schema import Server
 
-#: Seconds in which an origin that wants to say or end something does it.
+#: Seconds within which an origin sends or closes, if it is going to.
 SOON = 1.0
-#: Requests in a row that show how responses are written.
+#: Requests in a row to see how responses are written.
 REPEATED = 10
 
-#: What a Server (or X-Powered-By) field begins with, or has as a word.
+#: Words in a Server (or X-Powered-By) field.
 _KNOWN: dict[str, Server] = {
     "gunicorn": "gunicorn",
     "uvicorn": "uvicorn",
@@ -35,13 +35,13 @@ _KNOWN: dict[str, Server] = {
 }
 
 
-#: What `compression` finds.
+#: The result of `compression`.
 COMPRESSED, UNCOMPRESSED = "compresses", "compresses nothing here"
 NOT_WITH_VIA = "compresses, but not a response to a request with Via"
 
 
 class First(NamedTuple):
-    """What the first response tells: the server, its hint, and whether it keeps connections.
+    """What the first response shows: the server, its hint, and whether it keeps connections.
 
     `promised` is the idle time of the hint, in seconds.
     """
@@ -55,7 +55,7 @@ class First(NamedTuple):
 
 
 async def first(target: Target, watch: Watch) -> First:
-    """Ask once.  Raises HopError."""
+    """Send one request.  Raises HopError."""
     async with Asker(target, watch) as asker:
         head = await asker.get()
     named = _value(head, b"server") or _value(head, b"x-powered-by")
@@ -74,7 +74,7 @@ def _value(head: ResponseHead, name: bytes) -> str:
 
 
 async def request_limit(target: Target, watch: Watch, most: int) -> tuple[int | None, str]:
-    """(requests one connection serves, how that is told); None when it serves `most`."""
+    """(requests served by one connection, how it ends); None if it serves `most`."""
     served = 0
     try:
         async with Asker(target, watch) as asker:
@@ -93,7 +93,7 @@ async def request_limit(target: Target, watch: Watch, most: int) -> tuple[int | 
 
 
 async def writes(target: Target, watch: Watch) -> str:
-    """In how many pieces does a response come, and does a second one wait for our delayed ACK?"""
+    """In how many pieces responses arrive, and whether the second one waits for our delayed ACK."""
     async with Asker(target, watch) as asker:
         delayed = asker.learn_delays()
         pieces, taken = 0, [0.0]
@@ -116,7 +116,7 @@ async def writes(target: Target, watch: Watch) -> str:
 
 
 async def http10(target: Target, watch: Watch) -> str:
-    """HTTP/1.0 with `Connection: keep-alive`: is the connection kept, and said to be?"""
+    """HTTP/1.0 with `Connection: keep-alive`: whether the connection is kept, and announced."""
     async with Asker(target, watch) as asker:
         head = await asker.ask(target.request("GET", "Connection: keep-alive", minor=0))
         ending = await asker.ending(SOON)
@@ -140,7 +140,7 @@ async def continues(target: Target, watch: Watch) -> str:
 
 
 async def early(target: Target, watch: Watch) -> str:
-    """A body that is announced and does not come whole."""
+    """Whether the origin responds before a request's body is complete."""
     async with Asker(target, watch) as asker:
         await asker.send(target.request("OPTIONS", "Content-Length: 4096") + b"half")
         head = await asker.head(b"OPTIONS", SOON)
@@ -153,7 +153,7 @@ async def early(target: Target, watch: Watch) -> str:
 
 
 async def compression(target: Target, watch: Watch) -> str:
-    """gzip, offered by a client itself and by way of a proxy (Via)."""
+    """Whether responses are compressed, for a client and for a proxy (Via)."""
     offer = "Accept-Encoding: gzip"
     async with Asker(target, watch) as asker:
         alone = await asker.ask(target.request("GET", offer, "Connection: close"))
@@ -167,7 +167,7 @@ async def compression(target: Target, watch: Watch) -> str:
 
 
 def loses_compression(found: str, server: Server | None) -> bool:
-    """Whether Via in a request turns compression off, as `compression` found or nginx does."""
+    """Whether Via in a request turns compression off: as found, or known of nginx."""
     return found == NOT_WITH_VIA or (found == UNCOMPRESSED and server == "nginx")
 
 

@@ -1,9 +1,9 @@
 """How long an origin keeps an idle connection.
 
-Most origins say so by closing: a few connections, opened one after another since some look at the
-clock only now and then, are watched until they end.  Some keep silent, or a box between forgets the
-flow: a connection that has not ended is asked again at the end, and when it does not answer, the
-age at which they die is searched by halves, several connections at a time.
+Most origins close idle connections.  So a few connections, opened one after another because some
+origins check their timers in steps, are watched until they end.  Sometimes a middlebox silently
+forgets the connection instead.  So a connection that has not ended gets another request at the end;
+if there is no response, a binary search finds the age, with several connections at a time.
 """
 
 from collections.abc import Callable
@@ -15,18 +15,18 @@ from hopproxy.errors import HopError
 from hopproxy.link.watch import Watch
 from hopproxy.probe.asker import Asker, Ending, Target
 
-#: Connections that are watched, and seconds between their beginnings.
+#: Connections to watch, and seconds between opening them.
 WATCHED, APART = 3, 0.37
-#: Connections that a silent limit is searched with at a time, and how close it is found.
+#: Connections used at a time to search for a silent limit, and the precision in seconds.
 SEARCHED, CLOSE_ENOUGH = 4, 0.4
 
 Tell = Callable[[str], None]
 
 
 class IdleLimit(NamedTuple):
-    """`seconds` is None when connections outlive the longest wait; `how` they end, or "silent".
+    """`seconds` is None if connections outlive the longest wait; `how` they end, or "silent".
 
-    `latest` is the longest that one was kept: origins that look now and then vary.
+    `latest` is the longest time that one was kept: it varies if timers are checked in steps.
     """
 
     seconds: float | None
@@ -37,7 +37,7 @@ class IdleLimit(NamedTuple):
 class IdleWatch:
     """Measures one origin, for no longer than `most` seconds at a time.
 
-    `at_once` is how many connections it serves at a time, None where they are many.
+    `at_once` is how many connections it serves at a time, None if they are many.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class IdleWatch:
         self._alive = 0
 
     async def measure(self) -> IdleLimit:
-        """The idle limit.  Raises HopError when the origin cannot be asked at all."""
+        """Measure the idle limit.  Raises HopError if the origin cannot be reached."""
         failures: list[HopError] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._report)
@@ -93,7 +93,7 @@ class IdleWatch:
             await trio.sleep(1)
 
     async def _search(self) -> IdleLimit:
-        """Connections that end without a word: at which age do they no longer answer?"""
+        """Search for the age at which connections that end silently no longer respond."""
         lives, dies = 0.0, self._most
         while dies - lives > CLOSE_ENOUGH:
             self._tell(f"idle limit: silent, between {lives:.1f} s and {dies:.1f} s")

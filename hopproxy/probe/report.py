@@ -1,4 +1,4 @@
-"""What was found out about an origin: a table for people, and a block of settings for the proxy."""
+"""The findings about an origin, as a table and as settings."""
 
 import math
 
@@ -12,7 +12,7 @@ from hopproxy.settings.units import OriginAddress
 
 
 class Findings:
-    """All that `probe` has measured; habits as (name, what was seen)."""
+    """What the probe has measured; habits are (name, finding)."""
 
     def __init__(self, address: OriginAddress, most: float, first: First, idle: IdleLimit) -> None:
         self.address = address
@@ -79,7 +79,7 @@ class Findings:
         return "\n".join(lines) + "\n"
 
     def _is_as_delivered(self) -> bool:
-        """Whether the server is known, and keeps connections for as long as it is known to."""
+        """Whether the server is known and has its default idle limit."""
         if self.first.server is None:
             return False
         known = SERVERS[self.first.server]
@@ -90,7 +90,7 @@ class Findings:
         )
 
     def _shortest(self, seconds: float) -> float:
-        """The limit to go by: an origin that looks now and then was seen to close too late."""
+        """The limit to use: an origin that checks its timers in steps was seen to close late."""
         if self.first.server is not None and self._is_as_delivered():
             seconds = min(seconds, SERVERS[self.first.server])
         return seconds if self.first.promised is None else min(seconds, self.first.promised)

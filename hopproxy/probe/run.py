@@ -1,4 +1,4 @@
-"""`hopproxy probe` and `hopproxy check --probe`: ask origins what they do with connections."""
+"""`hopproxy probe` and `hopproxy check --probe`: measure how origins treat connections."""
 
 import sys
 from collections.abc import Awaitable, Callable
@@ -17,9 +17,9 @@ from hopproxy.settings.lint import Risk, against_origin, against_via, against_wi
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import OriginAddress
 
-#: Seconds waited for an origin to close, and requests sent on one connection, unless told.
+#: Default seconds to wait for an origin to close, and default requests on one connection.
 MOST, REQUESTS = 90.0, 120
-#: Seconds for which `check --probe` watches an origin at most, whatever the settings allow.
+#: Most seconds for which `check --probe` watches an origin.
 LONGEST = 900.0
 
 Habit = Callable[[Target, Watch], Awaitable[str]]
@@ -35,7 +35,7 @@ _HABITS: list[tuple[str, Habit]] = [
 
 
 def progress(text: str) -> None:
-    """Show what is being waited for, in one line that is written over."""
+    """Show what the probe waits for, in one line that is overwritten."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
@@ -43,7 +43,7 @@ def progress(text: str) -> None:
 async def probe(
     target: Target, *, most: float = MOST, requests: int = REQUESTS, tell: Tell = progress
 ) -> Findings:
-    """Measure one origin.  Raises HopError when it cannot be reached or does not speak HTTP."""
+    """Measure one origin.  Raises HopError if it cannot be reached or does not speak HTTP."""
     findings: Findings | HopError
     async with trio.open_nursery() as nursery:
         watch = Watch()
@@ -83,7 +83,7 @@ async def _probe(target: Target, watch: Watch, bounds: tuple[float, int], tell: 
 
 
 async def _find_habits(findings: Findings, target: Target, watch: Watch, requests: int) -> None:
-    """What one connection at a time shows."""
+    """Find the habits, with one connection at a time."""
     findings.requests, how = await habits.request_limit(target, watch, requests)
     served = f"at least {requests}"
     if findings.requests is not None:
@@ -107,14 +107,14 @@ async def _measure(idle: IdleWatch, found: list[IdleLimit]) -> None:
     try:
         found.append(await idle.measure())
     except HopError:
-        return  # it answered a moment ago: the table says what else was seen
+        return  # it responded a moment ago: the table shows the other findings
 
 
 # -- check --probe ---------------------------------------------------------------------------
 
 
 async def probed_risks(settings: Settings) -> list[Risk]:
-    """What the origins' own limits make of the settings; each is watched as long as it matters."""
+    """Risks of the settings with the origins' own limits, each measured as long as it matters."""
     found: list[Risk] = []
     async with trio.open_nursery() as base:
         watch = Watch()
@@ -128,7 +128,7 @@ async def probed_risks(settings: Settings) -> list[Risk]:
 
 
 def _origins(settings: Settings) -> dict[OriginAddress, list[str]]:
-    """Each address, and the upstreams that name it: they would be in each other's way."""
+    """Each address once, with the upstreams that name it: probes must not disturb each other."""
     found: dict[OriginAddress, list[str]] = {}
     for name, upstream in settings.upstreams.items():
         for address in upstream.origins:

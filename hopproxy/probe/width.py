@@ -1,7 +1,7 @@
 """How many connections an origin serves at a time.
 
-Connections are opened one after another and kept.  One that gets no answer beside the others, and
-gets it once another has been closed, shows how many there may be.
+Connections are opened one after another and kept.  If one gets no response until another one is
+closed, the limit is found.
 """
 
 from contextlib import AsyncExitStack
@@ -13,18 +13,18 @@ from hopproxy.link.watch import Watch
 from hopproxy.probe.asker import Asker, Target
 from hopproxy.record import CloseReason
 
-#: Connections that are opened at most.
+#: Most connections to open.
 MOST_AT_ONCE = 10
-#: Seconds of silence, at least, and how many times longer than a response takes.
+#: Least seconds of silence, and how many times longer than a response it must be.
 SILENT, LONGER = 1.0, 3.0
-#: How often it must show: a slow response can look the same once.
+#: How often it must be seen: one slow response looks the same.
 TIMES = 2
 
 
 async def at_once(target: Target, watch: Watch) -> int | None:
-    """Connections served at a time, `MOST_AT_ONCE` for as many or more; None if it does not show.
+    """Connections served at a time, `MOST_AT_ONCE` if not fewer; None if that cannot be found.
 
-    Raises HopError when the origin cannot be asked at all.
+    Raises HopError if the origin cannot be reached.
     """
     async with AsyncExitStack() as opened:
         began = trio.current_time()
@@ -40,9 +40,7 @@ async def at_once(target: Target, watch: Watch) -> int | None:
                 continue
             width = len(held)
             held.pop(0).link.close(CloseReason.STOPPED)
-            asker = asker or await _asked(
-                opened, target, watch
-            )  # it was refused, and may try again
+            asker = asker or await _asked(opened, target, watch)  # refused: try again
             if asker is None or not await _is_answered(asker, patience):
                 return None
             held.append(asker)
@@ -53,7 +51,7 @@ async def at_once(target: Target, watch: Watch) -> int | None:
 
 
 async def _asked(opened: AsyncExitStack, target: Target, watch: Watch) -> Asker | None:
-    """A new connection with a request on it, None where there is none to be had."""
+    """A new connection with a request on it, None if it cannot be opened."""
     try:
         asker = await opened.enter_async_context(Asker(target, watch))
         await asker.send(target.request())
@@ -63,7 +61,7 @@ async def _asked(opened: AsyncExitStack, target: Target, watch: Watch) -> Asker 
 
 
 async def _is_answered(asker: Asker, patience: float) -> bool:
-    """Whether the response comes in time."""
+    """Whether the response arrives in time."""
     try:
         head = await asker.head(b"GET", patience)
         while head is not None and head.status < 200:

@@ -1,6 +1,6 @@
-"""Which addresses meet: two listeners on one port, and an origin that is one of our own listeners.
+"""Addresses that conflict: two listeners on one port, and an origin that is one of our listeners.
 
-Names other than localhost are not looked up: what they stand for is seen when they are bound.
+Names other than localhost are not resolved; conflicts between them show when they are bound.
 """
 
 import posixpath
@@ -12,12 +12,12 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 
 
 def meet(one: Bind, other: Bind) -> bool:
-    """Whether the second of the two cannot be bound once the first is."""
+    """Whether both cannot be bound at the same time."""
     if "unix" in (one.kind, other.kind):
         return one.kind == other.kind and _same_file(one.path, other.path)
     if one.port != other.port or one.port == 0:  # 0 asks for any free port
         return False
-    # An IPv6 socket for every address takes those of IPv4 too.
+    # An IPv6 socket for every address accepts IPv4 too.
     hosts, others = _bound(one.host), _bound(other.host)
     return hosts == others or any(
         wide in ("", "::") or (wide == "0.0.0.0" and ":" not in narrow)
@@ -26,7 +26,7 @@ def meet(one: Bind, other: Bind) -> bool:
 
 
 def reaches(origin: OriginAddress, bind: Bind) -> bool:
-    """Whether a connection to `origin` from this machine ends at a listener on `bind`."""
+    """Whether a connection to `origin` from this machine reaches a listener on `bind`."""
     if "unix" in (origin.kind, bind.kind):
         return origin.kind == bind.kind and _same_file(origin.path, bind.path)
     if origin.port != bind.port:
@@ -42,7 +42,7 @@ def reaches(origin: OriginAddress, bind: Bind) -> bool:
 
 
 def _bound(host: str) -> str:
-    """What a listener binds: `localhost` is its IPv4 address."""
+    """The address a listener binds: `localhost` is 127.0.0.1."""
     return "127.0.0.1" if host == "localhost" else host
 
 

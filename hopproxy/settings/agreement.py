@@ -1,4 +1,4 @@
-"""Settings that are each well written, yet cannot be meant together."""
+"""Settings that contradict each other, although each alone is valid."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from hopproxy.settings.suggest import nearest
 
 
 class Contradiction(NamedTuple):
-    """What is wrong with the setting at `path`, given that those it `rests_on` are right."""
+    """What is wrong with the setting at `path`, assuming that those it `rests_on` are right."""
 
     path: str
     message: str
@@ -99,7 +99,7 @@ def _hidden_routes(routes: tuple[Route, ...]) -> Iterator[Contradiction]:
 
 
 def _takes_all_of(wide: Route, narrow: Route) -> bool:
-    """Whether every request that matches `narrow` surely matches `wide`."""
+    """Whether every request that matches `narrow` also matches `wide`."""
     return _host_within(narrow.host, wide.host) and _path_within(narrow.path, wide.path)
 
 

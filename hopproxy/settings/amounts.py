@@ -1,6 +1,6 @@
 """Durations and sizes: how they are written.
 
-What cannot be read raises `Misread`, a ValueError that says what could.
+Invalid text raises `Misread`, a ValueError that says what would be valid.
 """
 
 import math
@@ -20,7 +20,7 @@ _DURATION_SCALES = {
     "s": Decimal(1),
     "ms": Decimal("0.001"),
 }
-#: How people also write a unit of time; its first letters say which it is.
+#: Other spellings of units of time; their first letters say which it is.
 _SPELT_OUT = re.compile(
     r"([0-9.]+) *(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)",
     re.IGNORECASE,
@@ -45,7 +45,7 @@ _SCALE_OF_SUFFIX = {suffix.lower(): scale for suffix, scale in _SIZE_SCALES.item
 
 
 class Misread(ValueError):
-    """A word that is not what stands in its place: `wrong` says why, `hint` what would do."""
+    """An invalid value: `wrong` says why, `hint` what would be valid."""
 
     def __init__(self, wrong: str, hint: str) -> None:
         super().__init__(f"{wrong} ({hint})")
@@ -73,7 +73,7 @@ def _not_a_duration(text: str) -> Misread:
     if text.isdecimal():
         return Misread(f"`{text}` has no unit", f"write {text}s for seconds, or {text}ms")
     if text == "off":
-        # Where it has one meaning, the setting itself reads it.
+        # If `off` has one meaning for a setting, the setting itself reads it.
         hint = "write 0s not to wait at all, or a long time like 1d"
         return Misread("`off` could mean two things here", hint)
     for written in (_shortened(text), text.replace(" ", "")):
@@ -83,12 +83,12 @@ def _not_a_duration(text: str) -> Misread:
 
 
 def _is_duration(text: str) -> bool:
-    """Whether `parse_duration` reads it, but for the order of its units."""
+    """Whether it would be a duration if its units were in order."""
     return "".join(number + unit for number, unit in _DURATION_PART.findall(text)) == text != ""
 
 
 def _shortened(text: str) -> str:
-    """`5 seconds` as `5s`; any other text as it is."""
+    """`5 seconds` as `5s`; other text unchanged."""
     spelt = _SPELT_OUT.fullmatch(text)
     if spelt is None:
         return text
@@ -104,7 +104,7 @@ def format_duration(seconds: float) -> str:
     if exact == 0:
         return "0s"
     for unit, scale in _DURATION_SCALES.items():
-        # A minute alone stays in seconds, as people write timeouts: 60s beside 75s.
+        # One minute is written as 60s, as people write timeouts: 60s, 75s.
         if exact % scale == 0 and exact != 60:
             return f"{int(exact / scale)}{unit}"
     return f"{exact.normalize():f}s"
@@ -126,7 +126,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size: int) -> str:
-    """The spelling of `size` bytes in the largest unit that divides it; `0` bare."""
+    """`size` bytes in the largest unit that divides it; zero as `0`."""
     if size == 0:
         return "0"
     suffix, scale = next((s, n) for s, n in _SIZE_SCALES.items() if size % n == 0)

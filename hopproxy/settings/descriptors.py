@@ -1,6 +1,6 @@
-"""How the file descriptors that a process may have are shared out.
+"""How the file descriptors of a process are divided.
 
-Clients never get those that dials, the admin listener, the logs and name look-ups need.
+Clients never get those needed by dials, the admin listener, the logs and name look-ups.
 """
 
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from hopproxy.settings.schema import Settings
 #: Kept for the admin listener's connections (32), for dials that try several addresses at once,
 #: for name look-ups, for the pipe of long bodies, and for what is opened for a moment only.
 RESERVED = 128
-#: Open in a process that serves nobody yet, besides its listeners.
+#: Open in a process that serves nobody yet, without its listeners.
 AT_REST = 16
 
 _HINT = "raise the limit of open files to {} (ulimit -n, LimitNOFILE=, --ulimit nofile=)"
 
 
 def fitted(settings: Settings, limit: int, held: int = 0) -> Settings:
-    """The settings, with the limits on connections lowered to what fits.
+    """The settings with limits on connections that fit the descriptors.
 
     `limit` is how many descriptors the process may have, `held` how many of them are open already.
     """
@@ -32,12 +32,12 @@ def fitted(settings: Settings, limit: int, held: int = 0) -> Settings:
 
 
 def admin_share(limit: int) -> int:
-    """How many connections of the admin listener may be open, of so many descriptors."""
+    """How many connections the admin listener may have, if there are `limit` descriptors."""
     return max(1, limit // 8)
 
 
 def shortfalls(settings: Settings, limit: int, held: int = 0) -> Iterator[Risk]:
-    """Where the settings promise more connections than there are descriptors for."""
+    """The settings that allow more connections than there are descriptors."""
     clients, upstream = _shares(settings, limit, held)
     most_clients, most_upstream = settings.client.max_connections, _upstream_demand(settings)
     hint = _HINT.format(_at_rest(settings, held) + RESERVED + most_clients + most_upstream)
@@ -50,7 +50,7 @@ def shortfalls(settings: Settings, limit: int, held: int = 0) -> Iterator[Risk]:
 
 
 def _shares(settings: Settings, limit: int, held: int) -> tuple[int, int]:
-    """(for clients, for origins): what is asked for, or else about half of what there is."""
+    """(for clients, for origins): as the settings ask, or else about half each."""
     available = max(0, limit - _at_rest(settings, held))
     rest = available - min(RESERVED, available // 2)
     most = settings.client.max_connections

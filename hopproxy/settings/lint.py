@@ -1,9 +1,9 @@
-"""Settings that are valid and yet unlikely to be meant: what nothing uses, loops, idle limits.
+"""Settings that are valid but probably a mistake: unused ones, loops, idle limits.
 
-Of idle limits: on every hop the end that connects must let go before the end that accepts: a
-request sent on a connection that the accepting end has just given up is lost.  So
-`pool.idle_timeout` has to be shorter than the origin's own limit, and `client.idle_timeout` longer
-than the limit of the pool of whatever connects to us.
+Idle limits: on each hop the connecting end must close before the accepting end, since a request
+sent on a connection that the accepting end is just closing is lost.  So `pool.idle_timeout` must be
+shorter than the origin's limit, and `client.idle_timeout` longer than the limit of the balancer
+that connects to us.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from hopproxy.settings.amounts import format_duration
 from hopproxy.settings.schema import Balancer, Pool, Server, Settings, UpstreamSettings
 from hopproxy.settings.units import UNIX
 
-#: Seconds for which each server, as it is delivered, keeps an idle connection.
+#: Seconds for which each server keeps an idle connection by default.
 SERVERS: dict[Server, float] = {
     "gunicorn": 2.0,
     "uvicorn": 5.0,
@@ -35,7 +35,7 @@ SERVERS: dict[Server, float] = {
     "envoy": 3600.0,
 }
 
-#: Seconds for which the pool of each balancer, as it is delivered, keeps a connection to us.
+#: Seconds for which each balancer keeps an idle connection to us by default.
 BALANCERS: dict[Balancer, float] = {
     "aws-alb": 60.0,
     "gcp": 610.0,
@@ -50,12 +50,12 @@ BALANCERS: dict[Balancer, float] = {
     "hopproxy": Pool().idle_timeout,
 }
 
-#: Seconds after which those who only pass packets on forget a connection without a word.
+#: Seconds after which a middlebox (NAT, packet filter) silently forgets an idle connection.
 FLOWS: dict[Balancer, float] = {"aws-nlb": 350.0}
 
 
 class Risk(NamedTuple):
-    """What is risky about the setting at `path`, and what would be safe."""
+    """What is risky about the setting at `path`, and what is safe."""
 
     path: str
     message: str
@@ -63,7 +63,7 @@ class Risk(NamedTuple):
 
 
 def risks(settings: Settings) -> Iterator[Risk]:
-    """Every risk that shows in `settings` alone."""
+    """Every risk that can be seen in `settings` alone."""
     yield from _workers(settings)
     yield from _unused(settings)
     yield from _loops(settings)
@@ -81,7 +81,7 @@ def risks(settings: Settings) -> Iterator[Risk]:
 
 
 def _against_forgers(settings: Settings) -> Iterator[Risk]:
-    """Everybody is trusted, on the network or on this machine."""
+    """Everybody on the network, or on this machine, is trusted."""
     for n, network in enumerate(settings.trusted_proxies):
         if str(network) in ("0.0.0.0/0", "::/0"):
             yield Risk(
@@ -103,7 +103,7 @@ def _against_forgers(settings: Settings) -> Iterator[Risk]:
 
 
 def against_via(settings: Settings, who: str) -> Iterator[Risk]:
-    """Via in requests to an origin that takes it for a reason not to compress."""
+    """Via in requests to an origin that does not compress for proxies."""
     if settings.via in ("both", "request"):
         yield Risk(
             "via",
@@ -140,9 +140,9 @@ def _loops(settings: Settings) -> Iterator[Risk]:
 def against_origin(
     name: str, upstream: UpstreamSettings, keeps: float, whose: str
 ) -> Iterator[Risk]:
-    """The pool against an origin that keeps idle connections for `keeps` seconds.
+    """The pool, compared with an origin that keeps idle connections for `keeps` seconds.
 
-    `whose` limit that is, as a noun.
+    `whose` is the owner of that limit, as a noun.
     """
     pool, path = upstream.pool, f"upstreams.{name}.pool.idle_timeout"
     safe = usable(keeps)
@@ -161,7 +161,7 @@ def against_origin(
 
 
 def against_width(name: str, upstream: UpstreamSettings, serves: int, who: str) -> Iterator[Risk]:
-    """The pool against an origin that serves so many connections at a time."""
+    """The pool, compared with an origin that serves `serves` connections at a time."""
     most = upstream.pool.max_connections
     if most > serves:
         yield Risk(
@@ -202,7 +202,7 @@ def _against_balancer(settings: Settings) -> Iterator[Risk]:
 
 
 def _outlasting(keeps: float) -> float:
-    """The shortest whole number of seconds that outlasts `keeps` by the margin."""
+    """The lowest whole number of seconds above `keeps` plus the margin."""
     longer = float(int(keeps) + 1)
     while usable(longer) < keeps:
         longer += 1

@@ -1,8 +1,8 @@
-"""From a YAML text to a tree of words that know their line and column.
+"""Parses YAML text into a tree of values that know their line and column.
 
-Scalars stay as they were written: YAML 1.1 would turn `on` into True, `8080:22` into a number
-and `0777` into 511, so no typing of YAML's is used, and what a word means is decided by the
-setting it stands for.  What goes wrong is gathered as problems, each with its place.
+Scalars stay text: YAML 1.1 would turn `on` into True, `8080:22` into a number and `0777` into 511,
+so its types are not used; the setting decides what a value means.  Errors are collected as
+problems, each with its place.
 """
 
 import re
@@ -14,17 +14,17 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from hopproxy.settings.variables import Environ, filled_in
 
-#: A settings file is written by hand: far past these it is a mistake, or an attack.
+#: Limits far above any settings file written by hand; more is a mistake, or an attack.
 MAX_TEXT = 1024 * 1024
 MAX_DEPTH = 32
-#: Nodes of the whole tree with every alias written out (an alias of aliases grows without end).
+#: Nodes of the tree with every alias expanded (aliases of aliases grow exponentially).
 MAX_NODES = 20_000
 
 _KEY = re.compile(r"\s*(?:- +)?\w+:(\s|$)")
 #: `origins:[x]`; neither `http://x` nor `unix:/x`, which may stand alone in a list.
 _KEY_WITHOUT_SPACE = re.compile(r"\s*(?:- +)?(?!unix:)([a-z_]+):(?!//)(\S.*?)\s*$")
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
-#: What the person most likely meant, by what PyYAML says or by the line that it stopped in.
+#: Hints, by PyYAML's message or by the line where it stopped.
 _HINTS = (
     (r"another document", "keep one document: drop the second `---`"),
     (r"\\t", "indent with spaces, not tabs"),
@@ -41,7 +41,7 @@ _HINTS = (
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """A line and a column of the text, both from 1."""
+    """A line and a column, counted from 1."""
 
     line: int
     column: int
@@ -49,7 +49,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong in a settings file; `path` is empty where no setting can be named."""
+    """One problem in a settings file; `path` is empty if it belongs to no setting."""
 
     file: str
     line: int
@@ -66,7 +66,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A word: `written` in the file, `text` once its variables are filled in, `plain` unquoted."""
+    """A value: as `written`, its `text` with variables filled in, `plain` if not quoted."""
 
     place: Place
     text: str
@@ -75,23 +75,23 @@ class Scalar:
 
     @property
     def is_null(self) -> bool:
-        """Whether nothing was written: an empty value, `~` or `null`."""
+        """Whether it is an empty value, `~` or `null`."""
         return self.plain and self.text in _NULLS
 
     @property
     def is_filled_in(self) -> bool:
-        """Whether a variable gave it another text than was written."""
+        """Whether its text comes from a variable."""
         return "$" in self.written and self.text != self.written
 
     def words(self) -> "tuple[Scalar, ...]":
-        """The words of a list that one variable holds, separated by commas or white space."""
+        """The items of a list in one variable, separated by commas or white space."""
         texts = re.split(r"[,\s]+", self.text)
         return tuple(Scalar(self.place, text, self.written, True) for text in texts if text)
 
 
 @dataclass(frozen=True, slots=True)
 class Blank:
-    """A word whose variables could not be filled in, which has been complained of."""
+    """A value whose variables could not be filled in; the problem has been noted."""
 
     place: Place
 
@@ -106,7 +106,7 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key of a mapping and what it holds; `again` when the key stood there before."""
+    """One key of a mapping and its value; `again` if the key is a duplicate."""
 
     place: Place
     key: str
@@ -116,7 +116,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """Keys and values in their order, keys given twice included."""
+    """Keys and values in order, including duplicate keys."""
 
     place: Place
     entries: tuple[Entry, ...]
@@ -127,19 +127,19 @@ Tree = Scalar | Blank | Sequence | Mapping
 
 @dataclass(slots=True)
 class Document:
-    """A text being placed: `tree` is None when there is nothing to read in it."""
+    """A parsed text; `tree` is None if it is empty or not valid YAML."""
 
     file: str
     tree: Tree | None = None
     problems: list[Problem] = field(default_factory=list)
 
     def complain(self, place: Place, path: str, message: str, hint: str = "") -> None:
-        """Note a problem and go on."""
+        """Note a problem."""
         self.problems.append(Problem(self.file, place.line, place.column, path, message, hint))
 
 
 def place(text: str, *, file: str, environ: Environ) -> Document:
-    """The tree of `text` with `environ` filled in, and every problem of the YAML itself."""
+    """Parse `text`, fill in variables from `environ`, and note problems of the YAML itself."""
     document = Document(file)
     start = Place(1, 1)
     if len(text) > MAX_TEXT:
@@ -163,25 +163,25 @@ def place(text: str, *, file: str, environ: Environ) -> Document:
 
 
 def child(path: str, key: str | int) -> str:
-    """The path of what `key` holds: `routes[0].upstream`."""
+    """The path of the value of `key`: `routes[0].upstream`."""
     if isinstance(key, int):
         return f"{path}[{key}]"
     return f"{path}.{key}" if path else key
 
 
 class _TextLoader(yaml.SafeLoader):
-    """PyYAML's parser alone: no tag is guessed, and depth is bounded."""
+    """PyYAML's parser without types, and with limited depth."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
 
     def resolve(self, kind: type[Node], value: str | None, implicit: object) -> str:
-        """No tag for what carries none in the text."""
+        """Return no tag, unless one is written."""
         return ""
 
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
-        """As PyYAML's, which recurses, refusing what nests too deep."""
+        """As PyYAML's, which recurses; refuses too much depth."""
         self._depth += 1
         if self._depth > MAX_DEPTH:
             assert parent is not None
@@ -193,7 +193,7 @@ class _TextLoader(yaml.SafeLoader):
 
 
 class _Endless(Exception):
-    """The tree with its aliases written out passes `MAX_NODES` or `MAX_DEPTH`."""
+    """With aliases expanded, the tree exceeds `MAX_NODES` or `MAX_DEPTH`."""
 
 
 class _Planter:
@@ -209,7 +209,7 @@ class _Planter:
         """The tree below `node`.  Raises _Endless."""
         self._nodes += 1
         self._depth += 1
-        # An alias inside its own anchor recurses: only the depth shows it.
+        # An alias inside its own anchor recurses: only the depth reveals it.
         if self._nodes > MAX_NODES or self._depth > MAX_DEPTH:
             raise _Endless
         place = _place_of(node)
@@ -254,7 +254,7 @@ class _Planter:
 
 
 def _key_without_space(lines: list[str]) -> tuple[Place, str] | None:
-    """The last line that seems to be a key and a value with no space between, and what to write.
+    """The last line that looks like a key and a value without a space, and what to write instead.
 
     YAML takes such a line for one word, goes on, and stops at a later one.
     """
@@ -263,7 +263,7 @@ def _key_without_space(lines: list[str]) -> tuple[Place, str] | None:
         if found is not None:
             return Place(number, found.start(1) + 1), f"write {found[1]}: {found[2]}"
         if _KEY.match(lines[number - 1]) and number < len(lines):
-            return None  # a line that YAML has read well
+            return None  # a valid line
     return None
 
 
@@ -272,7 +272,7 @@ def _place_of(node: Node) -> Place:
 
 
 def _complain_of_yaml(document: Document, text: str, error: yaml.YAMLError) -> None:
-    """Note what PyYAML stopped at; it goes no further than its first error."""
+    """Note the first error, where PyYAML stops."""
     if isinstance(error, yaml.reader.ReaderError):
         before = text[: error.position]
         place = Place(before.count("\n") + 1, error.position - before.rfind("\n"))

@@ -1,7 +1,7 @@
-"""From a settings text to `Settings`, or to everything that is wrong with it at once.
+"""Reads a settings text: returns `Settings`, or reports every problem at once.
 
-The Structs of the schema say what is read where; nothing here names a setting.  A value that
-cannot be read leaves its default behind, so that the rest is still judged.
+The Structs of the schema say what to read; no setting is named here.  An invalid value is replaced
+by its default, so that the rest is still checked.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +22,7 @@ __all__ = ["Problem", "SettingsErrors", "places", "read"]
 
 
 class SettingsErrors(Exception):
-    """Everything wrong in one settings file, in the order of the text."""
+    """All problems of a settings file, in the order of the text."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -30,13 +30,13 @@ class SettingsErrors(Exception):
 
 
 def read(text: str, *, file: str, environ: Mapping[str, str]) -> Settings:
-    """The settings written in `text`; `file` only names it.  Raises SettingsErrors."""
+    """Read the settings in `text`.  `file` is its name in messages.  Raises SettingsErrors."""
     document = place.place(text, file=file, environ=environ)
     settings = None
     if document.tree is not None:
         settings = _Reading(document).settings(document.tree)
     if settings is None or document.problems:
-        # An alias repeats what is wrong at its anchor: one of each is enough.
+        # An alias repeats the problems of its anchor: report each once.
         problems = {(one.line, one.column, one.message): one for one in document.problems}
         raise SettingsErrors(problems[at] for at in sorted(problems))
     if not settings.routes:
@@ -46,7 +46,7 @@ def read(text: str, *, file: str, environ: Mapping[str, str]) -> Settings:
 
 
 def places(text: str, *, file: str, environ: Mapping[str, str]) -> Callable[[str], Place]:
-    """Where each setting of a valid `text` is written, or else the nearest that would hold it."""
+    """A function from paths to places in a valid `text`; an absent setting gets its section's."""
     document = place.place(text, file=file, environ=environ)
     assert document.tree is not None
     reading = _Reading(document)
@@ -55,14 +55,14 @@ def places(text: str, *, file: str, environ: Mapping[str, str]) -> Callable[[str
 
 
 class _Reading:
-    """One walk along the tree and the schema together."""
+    """Walks along the tree and the schema together."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
         self._places: dict[str, Place] = {}
 
     def settings(self, tree: Tree) -> Settings:
-        """What could be understood of `tree`; its problems are in the document."""
+        """The settings in `tree`, as far as they are valid; problems are in the document."""
         settings = self._item(tree, Section(Settings), "")
         assert isinstance(settings, Settings)
         broken = [problem.path for problem in self._document.problems]
@@ -72,7 +72,7 @@ class _Reading:
         return settings
 
     def _read(self, tree: Tree, shape: Shape, path: str) -> object:
-        """The value of one setting.  Raises _Unread, the problem noted, when it has none."""
+        """The value of one setting.  Notes a problem and raises _Unread if it is not valid."""
         self._places[path] = tree.place
         if isinstance(tree, Blank):
             raise _Unread
@@ -168,7 +168,7 @@ class _Reading:
         return read
 
     def _item(self, tree: Tree, shape: Shape, path: str) -> object:
-        """As `_read`, keeping the item's place among the others when it is not understood."""
+        """As `_read`; an invalid item is replaced, so that the others keep their positions."""
         try:
             return self._read(tree, shape, path)
         except _Unread:
@@ -198,29 +198,29 @@ class _Reading:
         return _Unread()
 
     def place_of(self, path: str) -> Place:
-        """Where `path` is written, or else the nearest that holds it."""
+        """Where `path` is written, or else the nearest section around it."""
         while path not in self._places:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return self._places[path]
 
 
 class _SectionOff(Exception):
-    """A word says that its whole section is left out."""
+    """A value turns its whole section off."""
 
 
 class _Unread(Exception):
-    """A value was not understood, and the problem is noted."""
+    """A value is not valid; the problem has been noted."""
 
 
 def _is_part(tree: Tree, shape: Shape | None) -> bool:
-    """Whether `tree` is the section of `shape`, which has been indented too little."""
+    """Whether `tree` is the section of `shape`, indented too little."""
     if not isinstance(shape, Section) or not isinstance(tree, place.Mapping):
         return False
     return {entry.key for entry in tree.entries} <= {one.name for one in settings_of(shape.struct)}
 
 
 def _words(item: Tree) -> tuple[Tree, ...]:
-    """One item of a list, or as many as its variable holds."""
+    """One item of a list, or the items in its variable."""
     return item.words() if isinstance(item, Scalar) and item.is_filled_in else (item,)
 
 
@@ -258,7 +258,7 @@ def _off(word: Word) -> float:
 
 
 def _vacant(shape: Shape) -> object:
-    """What stands in for a value that was not understood, until all problems are gathered."""
+    """A placeholder for an invalid value, until all problems are collected."""
     match shape:
         case Word():
             return ""
@@ -273,6 +273,6 @@ def _vacant(shape: Shape) -> object:
 
 
 def _touch(one: str, other: str) -> bool:
-    """Whether one path is, or lies within, the other."""
+    """Whether one path is the other, or is within it."""
     short, long = sorted((one, other), key=len)
     return long == short or long.startswith((f"{short}.", f"{short}["))

@@ -1,4 +1,4 @@
-"""The settings as people and editors look them up: a table of rows, and a JSON Schema."""
+"""The settings reference: a table for people, and a JSON Schema for editors."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple, assert_never
@@ -8,12 +8,12 @@ from msgspec import Struct
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.shape import Named, Section, Setting, Several, Shape, Word, settings_of
 
-#: A `${NAME}` may stand in any value, so no pattern may refuse what holds one.
+#: `${NAME}` is allowed in any value, so every pattern must accept it.
 _VARIABLE = r"[$][{]"
 
 
 class Row(NamedTuple):
-    """One setting: where it is written, its kind of word, its default as written, its purpose."""
+    """One setting: its path, its kind of value, its default as written, its purpose."""
 
     path: str
     type: str
@@ -22,7 +22,7 @@ class Row(NamedTuple):
 
 
 def reference() -> list[Row]:
-    """Every setting that holds a word or a list of words, in the order of the schema."""
+    """Every setting with a value or a list of values, in the order of the schema."""
     return list(_rows(Settings, ""))
 
 
@@ -61,7 +61,7 @@ def _default(setting: Setting) -> str:
 
 
 def _written(value: object, shape: Shape) -> object:
-    """A default as YAML writes it: every word as text."""
+    """A default as written in YAML, as text."""
     if isinstance(shape, Word):
         return value if shape.unit is None else shape.unit.write(value)
     if isinstance(shape, Several):
@@ -90,7 +90,7 @@ def _schema(shape: Shape) -> dict[str, Any]:
         case Several(item=item, least=least):
             kind: Any = "array" if least else ["array", "null"]
             listed = {"type": kind, "items": _schema(item), "minItems": least}
-            # One variable may hold the whole list of words.
+            # One variable may hold the whole list.
             whole = {"type": "string", "pattern": _VARIABLE}
             return {"anyOf": [whole, listed]} if isinstance(item, Word) else listed
         case Named(key=key, item=item, least=least):
@@ -106,7 +106,7 @@ def _section_schema(struct: type[Struct]) -> dict[str, Any]:
     keys = settings_of(struct)
     required = [setting.name for setting in keys if setting.required]
     return {
-        # A section with nothing below it is null in YAML, and all of its defaults to us.
+        # An empty section is null in YAML, and means its defaults.
         "type": "object" if required else ["object", "null"],
         "properties": {setting.name: _setting_schema(setting) for setting in keys},
         "required": required,

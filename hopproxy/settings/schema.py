@@ -1,8 +1,8 @@
-"""Every setting, once: its name, its kind of word, its limits, its default and what it is for.
+"""Every setting: its name, its kind of value, its limits, its default and its purpose.
 
-The reader, the JSON Schema and the reference walk these Structs through `shape.settings_of`, so a
-new setting is one new line here.  Times are seconds (infinite for a timeout that is off), sizes
-are bytes.
+The reader, the JSON Schema and the reference use these Structs through `shape.settings_of`, so a
+new setting is one new line here.  Times are seconds (infinite if a timeout is off), sizes are
+bytes.
 """
 
 import math
@@ -14,11 +14,11 @@ from hopproxy.settings import words
 from hopproxy.settings.amounts import KiB, MiB
 from hopproxy.settings.units import Bind, Network, OriginAddress
 
-#: A wait of no time makes sense: `off` could mean that as well as no limit, and is refused.
+#: Durations for which 0 makes sense: `off` could mean 0 or no limit, and is refused.
 Seconds = Annotated[float, Meta(ge=0, extra={"unit": words.DURATION})]
-#: A wait of no time makes none: `0` and `off` mean no limit.
+#: Durations for which 0 makes no sense: `0` and `off` mean no limit.
 Timeout = Annotated[float, Meta(ge=0, extra={"unit": words.DURATION, "off": math.inf})]
-#: Nothing at 0, and so at `off`.
+#: `off` means 0.
 SecondsOrOff = Annotated[float, Meta(ge=0, extra={"unit": words.DURATION, "off": 0.0})]
 SizeOrOff = Annotated[int, Meta(ge=0, extra={"unit": words.SIZE, "off": 0})]
 CountOrOff = Annotated[int, Meta(ge=0, extra={"off": 0})]
@@ -29,7 +29,7 @@ Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Token = Annotated[str, Meta(extra={"unit": words.TOKEN})]
 BindWord = Annotated[Bind, Meta(extra={"unit": words.BIND})]
-#: `off` leaves the whole section out.
+#: `off` turns the whole section off.
 BindOrOff = Annotated[Bind, Meta(extra={"unit": words.BIND, "off": None})]
 OriginWord = Annotated[OriginAddress, Meta(extra={"unit": words.ORIGIN})]
 NetworkWord = Annotated[Network, Meta(extra={"unit": words.NETWORK})]

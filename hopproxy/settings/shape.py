@@ -1,4 +1,4 @@
-"""What may be written for each setting, as read from the types and limits of the schema."""
+"""What may be written for each setting, derived from the types and limits of the schema."""
 
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,9 +12,9 @@ from hopproxy.settings.words import Unit
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One scalar: one of `choices`, or what `unit` reads within the bounds.
+    """One scalar: one of `choices`, or what `unit` accepts within the bounds.
 
-    Where `may_be_off`, `off` and 0 stand for the value `off`; None leaves out the whole section.
+    If `may_be_off`, `off` and 0 mean the value `off`; None turns the whole section off.
     """
 
     unit: Unit | None
@@ -27,7 +27,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A mapping with fixed keys: those of `struct`."""
+    """A mapping with the keys of `struct`."""
 
     struct: type[Struct]
 
@@ -54,7 +54,7 @@ Shape = Word | Section | Several | Named
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One key of a section; `optional` ones may be left empty, which means absent."""
+    """One key of a section.  An `optional` one may be empty, as if it were absent."""
 
     name: str
     description: str
@@ -66,7 +66,7 @@ class Setting:
 
 @cache
 def settings_of(struct: type[Struct]) -> tuple[Setting, ...]:
-    """The keys of one section, in the order they are written above."""
+    """The keys of a section, in the order of its struct."""
     found = inspect.type_info(struct)
     assert isinstance(found, inspect.StructType)
     return tuple(_setting(field) for field in found.fields)
@@ -117,7 +117,7 @@ def _shape(kind: inspect.Type, extra: dict[str, Any] | None = None) -> Shape:
 
 
 def _union(shapes: list[Shape]) -> Shape:
-    """One shape, or a word that may also be one of a few fixed ones."""
+    """One shape, or a word with a few fixed choices."""
     if len(shapes) == 1:
         return shapes[0]
     free, fixed = shapes

@@ -1,8 +1,8 @@
-"""What to write instead of a key that is not a setting where it stands.
+"""What to write instead of a key that is not a setting of its section.
 
-Tried in this order: a name that other proxies use, a setting of this section with almost this
-spelling, the section where the key belongs, a setting elsewhere with almost this spelling; else
-all settings of the section are named.
+Tried in this order: a name that other proxies use, a setting of this section with a similar
+spelling, the section where the key belongs, a setting elsewhere with a similar spelling; else all
+settings of the section are listed.
 """
 
 import re
@@ -20,14 +20,14 @@ from hopproxy.settings.place import Mapping, Scalar, Sequence, Tree
 from hopproxy.settings.schema import Route, Settings, UpstreamSettings
 from hopproxy.settings.shape import Named, Section, Setting, Several, Word, settings_of
 
-#: How alike a key and a setting must be: to be surely meant, to be likely meant, to be worth a try.
+#: How similar a key and a setting must be: surely meant, probably meant, worth a suggestion.
 ALMOST, ALIKE, VAGUE = 0.9, 0.8, 0.7
-#: How many settings that share a word with a key are still a help.
+#: Most settings to suggest that share a word with a key.
 FEW = 4
 
 
 def instead_of(key: str, value: Tree, struct: type[Struct], path: str) -> str:
-    """What to do about `key: value` in the section of `struct`, which stands at `path`."""
+    """What to do about `key: value` in the section of `struct` at `path`."""
     known = [setting.name for setting in settings_of(struct)]
     if closed_up := _closed_up(key, known):
         return closed_up
@@ -54,7 +54,7 @@ def instead_of(key: str, value: Tree, struct: type[Struct], path: str) -> str:
 
 
 def below_it(tree: Tree, struct: type[Struct]) -> str:
-    """What to write where the section of `struct` belongs and `tree` stands."""
+    """What to write instead of `tree` if a section of `struct` is needed."""
     settings = settings_of(struct)
     known = [setting.name for setting in settings]
     if isinstance(tree, Sequence):
@@ -64,7 +64,7 @@ def below_it(tree: Tree, struct: type[Struct]) -> str:
             return f"write `{settings[0].name}:` and its value below it"
         if closed_up := _closed_up(tree.text, known):
             return closed_up
-        # The first setting of a section is what people take for the whole of it.
+        # People often write the first setting's value in place of the section.
         name, shape = settings[0].name, settings[0].shape
         word = shape.item if isinstance(shape, Several) else shape
         if isinstance(word, Word) and word.unit in (words.BIND, words.ORIGIN, words.TOKEN):
@@ -79,7 +79,7 @@ def below_it(tree: Tree, struct: type[Struct]) -> str:
 
 
 def _without_dash(tree: Sequence, first: Setting) -> str:
-    """What to write instead of a list where a section belongs whose `first` setting this is."""
+    """What to write instead of a list if a section is needed, whose `first` setting this is."""
     items = [item for item in tree.items if isinstance(item, Scalar)]
     if isinstance(first.shape, Several) and items and len(items) == len(tree.items):
         return f"write `{first.name}: {_flow(items)}` below it"
@@ -87,7 +87,7 @@ def _without_dash(tree: Sequence, first: Setting) -> str:
 
 
 def as_list(tree: Tree, shape: Several) -> str:
-    """What to write where a list of `shape` belongs and `tree` stands."""
+    """What to write instead of `tree` if a list of `shape` is needed."""
     if not isinstance(tree, Scalar):
         return "begin each item with a dash"
     if isinstance(shape.item, Section):
@@ -103,7 +103,7 @@ def as_list(tree: Tree, shape: Several) -> str:
 
 
 def _misread(text: str, word: Word) -> str:
-    """What to write instead of one word of a list, empty where it can be read."""
+    """What to write instead of one item of a list; empty if it is valid."""
     if word.unit is None:
         return "" if text in word.choices else f"write [{', '.join(word.choices)}] or one of them"
     try:
@@ -121,7 +121,7 @@ def _flow(items: Iterable[Scalar]) -> str:
 
 
 def as_word(tree: Tree, word: Word) -> str:
-    """What to write where one word belongs and `tree`, a list or a mapping, stands."""
+    """What to write instead of `tree`, a list or a mapping, if one value is needed."""
     if isinstance(tree, Sequence) and word.unit in (words.HOST, words.PATH):
         return "write a route for each"
     if isinstance(tree, Sequence) and len(tree.items) == 1 and isinstance(tree.items[0], Scalar):
@@ -132,7 +132,7 @@ def as_word(tree: Tree, word: Word) -> str:
 
 
 def _closed_up(text: str, known: list[str]) -> str | None:
-    """What to write instead of `bind:8080`, which YAML takes for one word."""
+    """What to write instead of `bind:8080`, which is one scalar in YAML."""
     name, _, value = text.partition(":")
     return f"put a space after the colon: `{name}: {value}`" if value and name in known else None
 
@@ -143,13 +143,13 @@ def _is_upstream(value: Tree) -> bool:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint that names the words of `known` most like `word`, or else all of them."""
+    """A hint with the words of `known` most similar to `word`, or else with all of them."""
     known = list(known)
     return like(word, known) or f"known here: {', '.join(known)}"
 
 
 def like(word: str, known: Iterable[str]) -> str:
-    """A hint that names the words of `known` most like `word`, empty where none is."""
+    """A hint with the words of `known` most similar to `word`; empty if none is."""
     known, low = list(known), word.lower()
     close = [one for one in known if low in (one, *re.split("[_-]", one))][:FEW]
     close = close or get_close_matches(low, known, n=1, cutoff=VAGUE)
@@ -162,7 +162,7 @@ def _snake(key: str) -> str:
 
 
 def _from_here(homes: Iterable[str], struct: type[Struct], path: str) -> list[str]:
-    """Those of `homes` that lie in this section, by their way from it; without one, all."""
+    """Those of `homes` within this section, relative to it; if there are none, all."""
     here = f"{_sections()[struct]}." if path else ""
     within = [home for home in homes if home.startswith(here)]
     return [f"{path}.{home[len(here) :]}" if path else home for home in within] or list(homes)
@@ -185,7 +185,7 @@ def _listed(words: list[str]) -> str:
 
 @cache
 def _homes() -> dict[str, tuple[str, ...]]:
-    """Where each key belongs: the path of every setting and section of that name."""
+    """The paths of every setting and section, by name."""
     homes: dict[str, tuple[str, ...]] = {}
     for struct, path in _sections().items():
         for setting in settings_of(struct):
@@ -196,7 +196,7 @@ def _homes() -> dict[str, tuple[str, ...]]:
 
 @cache
 def _sections() -> dict[type[Struct], str]:
-    """The path of each section; there is one only."""
+    """The path of each section."""
     paths: dict[type[Struct], str] = {Settings: ""}
     left: list[type[Struct]] = [Settings]
     while left:

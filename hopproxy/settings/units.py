@@ -1,6 +1,6 @@
 """Addresses of listeners, origins and networks: what they are and how they are written.
 
-What cannot be read raises `Misread`, which says what could.
+Invalid text raises `Misread`, which says what would be valid.
 """
 
 import re
@@ -11,21 +11,21 @@ from typing import Literal
 
 from hopproxy.settings.amounts import Misread
 
-#: The longest path of a Unix socket that Linux takes (108 bytes with the closing zero).
+#: The longest path of a Unix socket on Linux (108 bytes with the final zero).
 MAX_SOCKET_PATH = 107
 
-#: The block of the peers of Unix sockets.
+#: The name of the block that holds all peers of Unix sockets.
 UNIX = "unix"
-#: What stands before the IPv4 address in ::ffff:192.0.2.1.
+#: The bytes before the IPv4 address in ::ffff:192.0.2.1.
 _MAPPED = bytes(10) + b"\xff\xff"
 
 _BIND_FORMS = "host:port, :port, [address]:port or unix:/path"
-#: Words for a listener that is wanted or not: no host is called so.
+#: Words that people write to turn a listener on or off; never taken for a host.
 _SWITCHES = frozenset({"on", "off", "true", "false", "yes", "no", "none"})
 _IPV4 = re.compile(r"\.".join([r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"] * 4))
 _AUTHORITY = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::([^:]*))?")
 _TWO_NUMBERS = re.compile(r"[0-9]+:[0-9]+")
-# Underscores are no hostname's, yet container platforms name services with them.
+# Hostnames have no underscores, but container platforms use them in service names.
 NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
 
 
@@ -33,7 +33,7 @@ NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-
 class Bind:
     """Where a listener listens: a TCP host and port, or a Unix socket's path.
 
-    Port 0 is any free one; an empty host is every address, IPv4 and IPv6.
+    Port 0 means any free port; an empty host means every address, IPv4 and IPv6.
     """
 
     kind: Literal["tcp", "unix"]
@@ -47,7 +47,7 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class OriginAddress:
-    """Where an origin answers plain HTTP: a TCP host and port, or a Unix socket's path."""
+    """The address of an origin: a TCP host and port, or a Unix socket's path."""
 
     kind: Literal["tcp", "unix"]
     host: str = ""
@@ -62,7 +62,7 @@ class OriginAddress:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A block of addresses, as `first` and `last` of them; ask it with `"192.0.2.1" in network`.
+    """A block of addresses from `first` to `last`, for `"192.0.2.1" in network`.
 
     The block `unix` holds the peers of Unix sockets, whose address is empty.
     """
@@ -95,9 +95,9 @@ def _packed(address: str) -> bytes | None:
 
 
 def unmapped(address: str) -> str:
-    """An IPv4 address as itself, where a dual-stack socket shows it as ::ffff:192.0.2.1.
+    """Turn ::ffff:192.0.2.1, as dual-stack sockets show IPv4, into 192.0.2.1.
 
-    RFC 4291 section 2.5.5.2.  Any other text as it is.
+    RFC 4291 section 2.5.5.2.  Other text is unchanged.
     """
     if not address.lower().startswith("::ffff:") or "%" in address:
         return address
@@ -115,7 +115,7 @@ def authority(host: str, port: int) -> str:
 
 @lru_cache(512)
 def address_and_port(peer: str) -> tuple[str, int]:
-    """`::1` and 52100 of `[::1]:52100`, as `authority` writes them; port 0 where there is none."""
+    """`::1` and 52100 from `[::1]:52100`, the reverse of `authority`; port 0 if there is none."""
     address, _, port = peer.rpartition(":")
     if not port.isdecimal() or not address:
         return peer, 0
@@ -154,7 +154,7 @@ def parse_bind(text: str) -> Bind:
 def parse_origin(text: str) -> OriginAddress:
     """`http://host:port`, `http://host` (port 80), `host:port`, `port` or `unix:/path`.
 
-    A port alone is one of this machine, on either loopback address.  Raises Misread.
+    A port alone is on this machine, on either loopback address.  Raises Misread.
     """
     if text.startswith("unix:"):
         return OriginAddress("unix", path=_socket_path(text))
@@ -192,7 +192,7 @@ def parse_origin(text: str) -> OriginAddress:
 
 
 def _misspelt_origin(text: str) -> str | None:
-    """What to write instead of something near to an origin, None where that is not known."""
+    """What to write instead of something similar to an origin, None if that is not known."""
     if re.search(r"[,\s]", text):
         return "write each origin as an item of its own"
     if text.startswith("."):
@@ -221,7 +221,7 @@ def parse_network(text: str) -> Network:
 
 
 def _network_instead(text: str) -> str:
-    """What to write instead of something near to a network."""
+    """What to write instead of something similar to a network."""
     if text.lower() == "localhost":
         return "write 127.0.0.1 and ::1"
     if text.lower() in _SWITCHES:

@@ -1,20 +1,20 @@
-"""Variables of the environment in a settings file: `${NAME}`, `${NAME:-default}`, and `$$`."""
+"""Environment variables in a settings file: `${NAME}`, `${NAME:-default}`, and `$$`."""
 
 import re
 from collections.abc import Callable, Mapping
 
 Environ = Mapping[str, str]
-#: Told what is wrong with a variable, and what to do about it.
+#: Called with what is wrong with a variable, and what to do about it.
 Complain = Callable[[str, str], None]
 
 _VARIABLE = re.compile(r"\$\$|\$\{([^{}]*)\}|\$\{")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-#: What Kubernetes writes into NAME_PORT for each Service called `name`, and Docker for each link.
+#: What Kubernetes writes into NAME_PORT for each Service `name`, and Docker for each link.
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+:[0-9]+")
 
 
 def filled_in(written: str, environ: Environ, complain: Complain) -> str | None:
-    """`written` with the values of its variables; None once each that has none is complained of."""
+    """`written` with its variables filled in; None, after `complain`, if one has no value."""
     missing = False
 
     def value(found: re.Match[str]) -> str:
@@ -42,9 +42,9 @@ def filled_in(written: str, environ: Environ, complain: Complain) -> str | None:
 
 
 def _variable(name: str, environ: Environ) -> str | None:
-    """The value of a variable; one that the platform put there for a Service counts as unset.
+    """The value of a variable; one that the platform has set for a Service counts as unset.
 
-    No setting is a tcp:// URL, and nobody asked for it: `${APP_PORT:-3000}` still means 3000.
+    No setting takes a tcp:// URL, so `${APP_PORT:-3000}` still means 3000.
     """
     value = environ.get(name)
     if value and name.endswith("_PORT") and _SERVICE_LINK.fullmatch(value):

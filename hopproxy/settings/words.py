@@ -1,6 +1,6 @@
-"""The kinds of words in a settings file, each one `Unit`: read, written back, checked, named.
+"""The kinds of values in a settings file.  Each is a `Unit`: how to parse, format and check it.
 
-`units.py` holds those the rest of the house knows too; here are those only the settings have.
+`units.py` has those that other code needs too; this file has those that only settings need.
 """
 
 import posixpath
@@ -27,8 +27,8 @@ from hopproxy.settings.units import (
 
 _TOKEN = r"[0-9A-Za-z!#$%&'*+.^_`|~-]+"
 _VIAS = ("both", "request", "response", "off")
-#: What other proxies read as a wildcard, a variable or a regular expression.  Here it would only
-#: match itself, and no client sends it.
+#: Wildcards, variables and regular expressions of other proxies.  Here they would only match
+#: themselves, and no client sends them.
 _PATTERN = re.compile(r"[*{}^|\[\]\\]|\$$|[~=] |/:[A-Za-z]|\.\+")
 #: `.` or `..` as a segment of a path: clients resolve them before they send it.
 _DOT_SEGMENT = re.compile(r"^/(?:.*/)?\.\.?(?:/|$)")
@@ -41,7 +41,7 @@ def parse_count(text: str) -> int:
         raise Misread(f"`{text}` is not a whole number", "write plain digits, like 1024")
     digits = text.lstrip("-")
     if len(digits) > 1 and digits[0] == "0":
-        # YAML 1.1 reads 0777 as octal, YAML 1.2 as decimal: neither is guessed here.
+        # 0777 is octal in YAML 1.1 and decimal in YAML 1.2: refuse it.
         plain = str(int(digits))
         octal = "" if set(digits) - set("01234567") else f"{int(digits, 8)} if octal was meant, or "
         raise Misread(f"`{text}` begins with a zero", f"octal is not read; write {octal}{plain}")
@@ -49,7 +49,7 @@ def parse_count(text: str) -> int:
 
 
 def parse_switch(text: str) -> bool:
-    """`on`, `true`, `yes` or `off`, `false`, `no`, in either case of letters.  Raises Misread."""
+    """`on`, `true`, `yes` or `off`, `false`, `no`, in upper or lower case.  Raises Misread."""
     if text.lower() not in _SWITCHES:
         raise Misread(f"`{text}` is neither on nor off", "write on or off")
     return _SWITCHES[text.lower()]
@@ -79,7 +79,7 @@ def format_mode(mode: int) -> str:
 
 
 def parse_share(text: str) -> float:
-    """A part of the whole: `50%` is 0.5.  Raises Misread."""
+    """A share: `50%` is 0.5.  Raises Misread."""
     if not re.fullmatch(r"[0-9]{1,3}%", text) or int(text[:-1]) > 100:
         raise Misread(f"`{text}` is not a share", "write it from 0% to 100%")
     return int(text[:-1]) / 100
@@ -119,7 +119,7 @@ def parse_host(text: str) -> str:
 
 
 def parse_prefix(text: str) -> str:
-    """The beginning of a path to route by, compared by whole segments.  Raises Misread."""
+    """A path prefix to route by, compared by whole segments.  Raises Misread."""
     if text.startswith(("http://", "https://")):
         path = "/" + text.partition("://")[2].partition("/")[2]
         raise Misread(f"`{text}` is a URL", f"write path: {path}, and the host as `host`")
@@ -147,7 +147,7 @@ def parse_path(text: str) -> str:
 
 
 def _instead_of(pattern: str) -> str:
-    """What to write instead of a pattern: the plain path that it begins with."""
+    """What to write instead of a pattern: the plain path at its beginning."""
     path = re.sub(r"^([~=^*]+ )?\^?/?", "/", pattern)
     path = re.split(r"[*{}^|\[\]\\$(]|(?<=/):", path)[0].removesuffix(".")
     if path == "/":
@@ -159,7 +159,7 @@ def _instead_of(pattern: str) -> str:
 
 
 def parse_token(text: str) -> str:
-    """A name made of the characters of a token (RFC 9110 section 5.6.2).  Raises Misread."""
+    """A token (RFC 9110 section 5.6.2).  Raises Misread."""
     if "://" in text:
         raise Misread(
             f"`{text}` is a URL, not a name", "a URL belongs to the `origins` of an upstream"
