@@ -1,4 +1,4 @@
-"""The house stands: a file of hopproxy imports only from floors below its own.
+"""A file of hopproxy imports only from lower floors.
 
 The floors are read from the table in hopproxy/DESIGN.md, so that page cannot go stale.
 """
@@ -16,41 +16,41 @@ FORBIDDEN_IN_PURE = {"trio", "socket", "ssl", "time", "logging", "threading", "a
 
 
 class Floor(NamedTuple):
-    """Where a room stands: `step` orders the rows of the table, a floor may have several."""
+    """The place of a file: `step` is its row in the table, since a floor may have several."""
 
     step: int
     number: int
 
 
 def floors() -> dict[str, Floor]:
-    """Floor of each room, keyed by its path below hopproxy/ ("rules/hop.py")."""
+    """The floor of each file, by its path below hopproxy/ ("rules/hop.py")."""
     table: dict[str, Floor] = {}
     for step, line in enumerate((PACKAGE / "DESIGN.md").read_text().splitlines()):
         row = re.match(r"\|\s*(\d+)[^|]*\|([^|]*)\|", line)
         if row:
-            for room in re.findall(r"`([\w/]+\.py)`", row[2]):
-                table[room] = Floor(step, int(row[1]))
+            for file in re.findall(r"`([\w/]+\.py)`", row[2]):
+                table[file] = Floor(step, int(row[1]))
     return table
 
 
 FLOORS = floors()
-ROOMS = sorted(
+FILES = sorted(
     str(path.relative_to(PACKAGE))
     for path in PACKAGE.rglob("*.py")
     if path.read_text().strip() and str(path.relative_to(PACKAGE)) != "__init__.py"
 )
 
 
-def imported(room: str) -> tuple[set[str], set[str]]:
-    """(rooms of hopproxy that `room` imports, top names of other modules it imports)."""
+def imported(file: str) -> tuple[set[str], set[str]]:
+    """(files of hopproxy that `file` imports, top-level names of other modules it imports)."""
     ours: set[str] = set()
     others: set[str] = set()
-    for node in ast.walk(ast.parse((PACKAGE / room).read_text())):
+    for node in ast.walk(ast.parse((PACKAGE / file).read_text())):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{room}: relative import"
+            assert node.level == 0, f"{file}: relative import"
             base = node.module or ""
             names = [f"{base}.{alias.name}" for alias in node.names]
         for name in names:
@@ -66,26 +66,26 @@ def imported(room: str) -> tuple[set[str], set[str]]:
     return ours, others
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_room_has_a_floor(room: str) -> None:
-    assert room in FLOORS, f"{room} stands on no floor of hopproxy/DESIGN.md"
+@pytest.mark.parametrize("file", FILES)
+def test_file_has_a_floor(file: str) -> None:
+    assert file in FLOORS, f"{file} has no floor in hopproxy/DESIGN.md"
 
 
-@pytest.mark.parametrize("room", sorted(FLOORS))
-def test_floor_has_its_room(room: str) -> None:
-    assert (PACKAGE / room).exists(), f"DESIGN.md names {room}, which is not there"
+@pytest.mark.parametrize("file", sorted(FLOORS))
+def test_floor_has_its_file(file: str) -> None:
+    assert (PACKAGE / file).exists(), f"DESIGN.md names {file}, which does not exist"
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_imports_only_from_lower_floors(room: str) -> None:
-    ours, others = imported(room)
+@pytest.mark.parametrize("file", FILES)
+def test_imports_only_from_lower_floors(file: str) -> None:
+    ours, others = imported(file)
     for lower in ours:
-        assert FLOORS[lower].step < FLOORS[room].step, f"{room} imports {lower} from above"
-    if FLOORS[room].number in PURE_FLOORS:
-        assert not others & FORBIDDEN_IN_PURE, f"{room} is pure, yet imports {others}"
+        assert FLOORS[lower].step < FLOORS[file].step, f"{file} imports {lower} from above"
+    if FLOORS[file].number in PURE_FLOORS:
+        assert not others & FORBIDDEN_IN_PURE, f"{file} is pure, yet imports {others}"
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_room_is_of_a_human_size(room: str) -> None:
-    lines = len((PACKAGE / room).read_text().splitlines())
-    assert lines <= 330, f"{room} has {lines} lines: cut it where the idea ends"
+@pytest.mark.parametrize("file", FILES)
+def test_file_has_at_most_330_lines(file: str) -> None:
+    lines = len((PACKAGE / file).read_text().splitlines())
+    assert lines <= 330, f"{file} has {lines} lines: split it"

@@ -121,7 +121,7 @@ class UpstreamStream(Stream, Protocol):
     def expect_head(self, deadline: float) -> Wait | None:
         """Set the deadline for the response's head; return what to wait for until bytes arrive.
 
-        None where they may have arrived, or where not all of the request could be sent.
+        None if they may have arrived already, or if the request could not be sent completely.
         """
 
     def head_at_hand(self, method: bytes) -> ResponseHead | None:

@@ -152,7 +152,7 @@ class Transport:
             self.raise_error()
 
     async def take_turns(self) -> None:
-        """Go on at once, but let the others have their turn now and then."""
+        """Continue at once, but give other connections a turn now and then."""
         self._streak += 1
         if self._streak >= TURN:
             self._streak = 0

@@ -260,7 +260,7 @@ class Attempt:
         if self.request.binds:
             self.origin.bind(link, head.status)
         elif link.greeting and head.status != 401:
-            link.greeting = False  # let in by another scheme
+            link.greeting = False  # accepted with another scheme
         self.released = True
         client.partner = None
         self.pool.release(self.origin, link, now)

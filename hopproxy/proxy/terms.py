@@ -44,7 +44,7 @@ class Terms:
         self._date_at = 0
 
     def succeed(self, before: "Terms") -> None:
-        """Take over what outlives the settings: who is told, what is counted, the pipe."""
+        """Keep what outlives a change of settings: the log, the counters, the pipe."""
         self.log = before.log
         self.page = before.page
         self.unrouted = before.unrouted

@@ -57,7 +57,7 @@ class Upload(Stepper):
 
     @property
     def begun(self) -> bool:
-        """Whether the client has been told to send its body, or has sent some of it."""
+        """Whether we have sent the client a 100, or it has sent some of the body."""
         return self.told_to_continue or self.kept != []
 
     async def hold_back(self, heard: Heard, origin: Origin) -> ResponseHead | None:

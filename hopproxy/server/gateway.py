@@ -36,9 +36,9 @@ class Gateway:
         self._connections: dict[ClientLink, Connection] = {}
 
     def apply(self, settings: Settings) -> None:
-        """Serve new requests and new connections by these settings.
+        """Use these settings for new requests and new connections.
 
-        A request under way ends with what it was begun with, a connection keeps its limits.
+        A request in progress keeps its settings; a connection keeps its limits.
         """
         self._runtime.apply(settings)
         self.terms = self._runtime.terms

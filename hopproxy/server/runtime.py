@@ -17,7 +17,7 @@ from hopproxy.settings.schema import Route, Settings, UpstreamSettings
 
 
 class Runtime:
-    """One worker's state: what stays (links, counts), and what its settings make of it."""
+    """One worker's state: what stays (links, counters), and what is made from its settings."""
 
     def __init__(
         self,
@@ -40,12 +40,12 @@ class Runtime:
         self.started = trio.current_time()
 
     def apply(self, settings: Settings) -> None:
-        """Serve new requests and new client links by these settings.
+        """Use these settings for new requests and new client links.
 
-        What is under way ends with what it was begun with.  An upstream of which only the origins
-        have changed keeps its links to those that stay; any other change gives it new ones.  What
-        is counted goes on by the names of the upstreams.  A gateway tells what else holds
-        (`Gateway.apply`).  Listeners and logs are not touched.
+        Requests in progress keep their settings.  An upstream of which only the origins have
+        changed keeps its links to those that stay; after any other change its links are opened
+        anew.  Counters continue, by the name of the upstream.  See also `Gateway.apply`.  Listeners
+        and logs do not change.
         """
         self.clients.limit = settings.client.max_connections
         change.resize(self.pool, settings.max_upstream_connections)
@@ -59,7 +59,7 @@ class Runtime:
         self.tallies.update((name, upstream.tally) for name, upstream in self.upstreams.items())
 
     def _made_of(self, settings: Settings) -> Terms:
-        """Make the upstreams and the routes of these settings, out of those there are."""
+        """Make the upstreams and routes for these settings, reusing existing upstreams."""
         self.settings = settings
         before, self.upstreams = self.upstreams, {}
         for name, upstream in settings.upstreams.items():
@@ -78,7 +78,7 @@ class Runtime:
         return terms
 
     def _upstream(self, name: str, settings: UpstreamSettings, before: Upstream | None) -> Upstream:
-        """The upstream of this name: the one `before`, if it can go on."""
+        """The upstream of this name: the one `before` if it can be kept."""
         sought = self.settings.admin is not None and self.settings.readiness != "self"
         if before is None or replace(before.settings, origins=settings.origins) != settings:
             made = Upstream(name, settings, self.pool, self.watch, sought=sought)

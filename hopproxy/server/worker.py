@@ -128,9 +128,9 @@ class Worker:
             interrupt_idle(runtime)
 
     def apply(self, settings: Settings) -> None:
-        """Serve new requests and connections by these settings, on the same listeners.
+        """Use these settings for new requests and connections, on the same listeners.
 
-        What is under way ends with what it was begun with.
+        Requests in progress keep their settings.
         """
         self._settings = settings
         assert self._gateway is not None, "it serves"

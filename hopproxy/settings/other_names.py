@@ -1,4 +1,4 @@
-"""What people who know other proxies write: their names of our settings, and for what we lack."""
+"""Names of settings in other proxies: what they are called here, and what to do instead."""
 
 #: What people write for `off`, besides `off`.
 NO = frozenset(
@@ -23,7 +23,7 @@ _READ = (
 )
 _KEPT = ("client.idle_timeout", f"{_POOL}.idle_timeout", f"{_POOL}.max_idle")
 _NO_TLS = "hopproxy does not do TLS yet: put a TLS terminator in front of it"
-#: Names that other proxies, and people, use for settings of ours.
+#: Names that other proxies, and people, use for our settings.
 CALLED: dict[str, tuple[str, ...]] = {
     "access_logs": ("access_log",),
     "address": ("listeners[].bind", "admin.bind", "upstreams.<name>.origins"),
@@ -97,7 +97,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "urls": ("upstreams.<name>.origins",),
     "worker_processes": ("workers",),
 }
-#: What hopproxy does not have a setting for, and what to do instead.
+#: Settings that hopproxy does not have, and what to do instead.
 ABSENT = {
     **dict.fromkeys(("certificate", "certificates", "https", "ssl", "tls"), _NO_TLS),
     **dict.fromkeys(

@@ -130,7 +130,7 @@ class UnfinishedHead(ABC):
             end = head.find(b"\n", end + 1)
         if self._read == self._begin or len(head) - self._begin <= SHORT:
             line = head[self._begin :]
-            # Behind a CR nothing but LF can follow: such a line is whole.
+            # Only LF can follow a CR at the end: treat the line as complete.
             whole = len(line) > 1 and line.endswith(b"\r")
             self._check_line(head, line.removesuffix(b"\r") if whole else line, whole=whole)
         elif _BROKEN.search(head, self._read - 1):
