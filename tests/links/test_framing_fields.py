@@ -1,4 +1,4 @@
-"""What is sent says how it is framed in one way, whatever came; on both wires, on both lanes."""
+"""Framing fields: each message states its length in one way, on both hops and with both parsers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hopproxy.record import CloseReason, Hop
 from tests.raw_peers import GET, OK, Message, Peer
 from tests.wire_pair import Hops
 
-#: Nothing, or a line that the plain lane leaves to h11.
-LANES = pytest.mark.parametrize("odd", [b"", b"X-Odd:y\r\n"], ids=["plain", "h11"])
+#: Nothing, or a line that the fast parser leaves to h11.
+PARSERS = pytest.mark.parametrize("odd", [b"", b"X-Odd:y\r\n"], ids=["plain", "h11"])
 
 
 def request(*lines: bytes, start: bytes = b"POST / HTTP/1.1", host: bytes = b"a") -> bytes:
@@ -40,7 +40,7 @@ async def next_link(hops: Hops, client: Peer, upstream: Peer, *, reused: bool) -
     assert (await hops.anew(client)).status == 200
 
 
-@LANES
+@PARSERS
 @pytest.mark.parametrize(
     ("value", "sent"), [(b"005", b"5"), (b"5", b"5"), (b"0000000000000005", b"5")]
 )
@@ -58,7 +58,7 @@ async def test_a_request_tells_its_length_plainly(
         assert (await client.message()).status == 200
 
 
-@LANES
+@PARSERS
 @pytest.mark.parametrize(
     "lines",
     [
@@ -101,7 +101,7 @@ async def test_the_default_port_is_the_same_authority(
     assert hops.records.kept[-1].host == host
 
 
-@LANES
+@PARSERS
 @pytest.mark.parametrize(
     ("coding", "status"),
     [
@@ -129,7 +129,7 @@ async def test_a_request_whose_end_cannot_be_told_is_a_bad_request(
 HEAD = GET.replace(b"GET", b"HEAD")
 
 
-@LANES
+@PARSERS
 @pytest.mark.parametrize(
     ("sent", "start"),
     [
@@ -174,7 +174,7 @@ async def test_a_response_without_a_body_is_passed_on_whatever_its_framing_says(
     await next_link(hops, client, upstream, reused=reused and not empty)
 
 
-@LANES
+@PARSERS
 async def test_an_interim_response_is_passed_on_whatever_its_framing_says(
     hops: Hops, odd: bytes
 ) -> None:
@@ -190,7 +190,7 @@ async def test_an_interim_response_is_passed_on_whatever_its_framing_says(
     await next_link(hops, client, upstream, reused=False)
 
 
-@LANES
+@PARSERS
 async def test_a_body_of_two_lengths_stays_refused(hops: Hops, odd: bytes) -> None:
     await hops.start()
     for lines in (
@@ -204,7 +204,7 @@ async def test_a_body_of_two_lengths_stays_refused(hops: Hops, odd: bytes) -> No
         assert await upstream.rest() == b""
 
 
-@LANES
+@PARSERS
 @pytest.mark.parametrize("value", [b"", b",", b" , ,"])
 async def test_an_empty_expectation_is_none(hops: Hops, value: bytes, odd: bytes) -> None:
     await hops.start(upstream={"continue_timeout": 5.0})
@@ -218,7 +218,7 @@ async def test_an_empty_expectation_is_none(hops: Hops, value: bytes, odd: bytes
     assert (await client.message()).status == 200
 
 
-@LANES
+@PARSERS
 async def test_an_expectation_in_a_list_is_one(hops: Hops, odd: bytes) -> None:
     await hops.start()
     client = await hops.client()

@@ -105,7 +105,7 @@ def test_a_request_body_ends_where_it_says(lines: list[bytes], body: Body, lengt
     ],
 )
 def test_a_request_of_two_lengths_is_refused(lines: list[bytes], status: int) -> None:
-    for odd in ([], [b"X-Odd:y"]):  # the other lane says the same
+    for odd in ([], [b"X-Odd:y"]):  # the other parser says the same
         refusal = request(b"\r\n".join([b"POST / HTTP/1.1", b"Host: a", *lines, *odd]))
         assert isinstance(refusal, BadRequest)
         assert refusal.status == status

@@ -1,4 +1,4 @@
-"""What is refused on the way from bytes to heads, on either lane (RULES: RFC 9112 sections 2-5)."""
+"""What both parsers refuse (RFC 9112 sections 2-5)."""
 
 import pytest
 from hypothesis import given
@@ -11,8 +11,8 @@ from hopproxy.wire import http1, plain
 from tests.pure.search import REQUESTS, Limits, answer, damaged, get, request, response, search
 
 
-def both_lanes(raw: bytes) -> list[bytes]:
-    """`raw`, and the same with a line that the plain lane leaves to h11."""
+def both_parsers(raw: bytes) -> list[bytes]:
+    """`raw`, and the same with a line that the fast parser leaves to h11."""
     return [raw, raw + b"\r\nX-Odd:y"]
 
 
@@ -56,8 +56,8 @@ def both_lanes(raw: bytes) -> list[bytes]:
     ],
 )
 def test_what_is_no_request_is_refused(raw: bytes, status: int) -> None:
-    for lane in both_lanes(raw):
-        refusal = request(lane)
+    for form in both_parsers(raw):
+        refusal = request(form)
         assert isinstance(refusal, BadRequest)
         assert refusal.status == status
 
@@ -85,9 +85,9 @@ def test_what_is_no_request_is_refused(raw: bytes, status: int) -> None:
     ],
 )
 def test_what_is_no_response_is_refused(raw: bytes) -> None:
-    for lane in both_lanes(raw):
+    for form in both_parsers(raw):
         for method in (b"GET", b"HEAD"):
-            assert isinstance(response(lane, method), BadResponse)
+            assert isinstance(response(form, method), BadResponse)
 
 
 @pytest.mark.parametrize(
@@ -108,16 +108,16 @@ def test_what_is_odd_and_legal_is_read(lines: list[bytes], start: bytes) -> None
 
 
 def test_a_response_may_lack_its_reason() -> None:
-    for lane in both_lanes(b"HTTP/1.1 200"):
-        head = response(lane)
+    for form in both_parsers(b"HTTP/1.1 200"):
+        head = response(form)
         assert isinstance(head, ResponseHead)
         assert (head.status, head.reason) == (200, b"")
 
 
 @pytest.mark.parametrize("status", [100, 101, 103])
-def test_interim_responses_are_read_on_both_lanes(status: int) -> None:
-    for lane in both_lanes(b"HTTP/1.1 %d X" % status):
-        head = response(lane)
+def test_interim_responses_are_read_on_both_parsers(status: int) -> None:
+    for form in both_parsers(b"HTTP/1.1 %d X" % status):
+        head = response(form)
         assert isinstance(head, ResponseHead)
         assert head.status == status
 
@@ -157,8 +157,8 @@ def test_a_body_may_be_held_back(lines: list[bytes], start: bytes, expects: bool
 
 
 def test_connect_is_understood_and_not_served() -> None:
-    for lane in both_lanes(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443"):
-        denied = request(lane)
+    for form in both_parsers(b"CONNECT a:443 HTTP/1.1\r\nHost: a:443"):
+        denied = request(form)
         assert isinstance(denied, Denied)
         assert denied.status == 405
 
@@ -279,7 +279,7 @@ def test_a_refusal_is_a_plain_sentence(raw: bytes, detail: str) -> None:
         ([b"X-Authorization: NTLM x"], False),
     ],
 )
-@pytest.mark.parametrize("line_end", [b"", b" "], ids=["plain lane", "h11"])
+@pytest.mark.parametrize("line_end", [b"", b" "], ids=["fast parser", "h11"])
 def test_credentials_for_a_connection_bind_it(
     lines: list[bytes], binds: bool, line_end: bytes
 ) -> None:

@@ -1,4 +1,4 @@
-"""The plain lane: what it takes, what it leaves to h11, and how much it remembers."""
+"""The fast parser: what it accepts, what it leaves to h11, and how much it caches."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Two lanes, one meaning: the plain lane and h11 read the same, and refuse the same."""
+"""Two parsers, one meaning: the fast parser and h11 read the same, and refuse the same."""
 
 import re
 
@@ -11,7 +11,7 @@ from hopproxy.message import Head, RequestHead, ResponseHead
 from hopproxy.wire import plain
 from tests.pure.search import REQUESTS, RESPONSES, damaged, request, response, search
 
-#: Legal, and more than the plain lane cares to read: it brings any head to the other lane.
+#: Legal, but declined by the fast parser: with it h11 parses the head.
 ODD_LINE = b"X-Odd:y"
 
 FRAMING = re.compile(rb"\r\n(?i:content-length|transfer-encoding):[^\r]*")
@@ -127,8 +127,8 @@ def test_an_odd_line_changes_nothing_of_a_request(raw: bytes) -> None:
     assert plain.read_request(odd) is None
     one, other = request(raw), request(odd)
     if isinstance(one, HopError) or isinstance(other, HopError):
-        assert isinstance(one, HopError), f"only the odd lane refuses: {other!r}"
-        assert isinstance(other, HopError), f"only the plain lane refuses: {one!r}"
+        assert isinstance(one, HopError), f"only h11 refuses: {other!r}"
+        assert isinstance(other, HopError), f"only the fast parser refuses: {one!r}"
         assert other.status == one.status
         return
     assert other.lines.pop() == b"X-Odd: y"
@@ -142,8 +142,8 @@ def test_an_odd_line_changes_nothing_of_a_response(raw: bytes) -> None:
     assert plain.read_response(odd) is None
     one, other = response(raw), response(odd)
     if isinstance(one, HopError) or isinstance(other, HopError):
-        assert isinstance(one, HopError), f"only the odd lane refuses: {other!r}"
-        assert isinstance(other, HopError), f"only the plain lane refuses: {one!r}"
+        assert isinstance(one, HopError), f"only h11 refuses: {other!r}"
+        assert isinstance(other, HopError), f"only the fast parser refuses: {one!r}"
         assert other.status == one.status
         return
     assert other.lines.pop() == b"X-Odd: y"
