@@ -8,7 +8,7 @@ link's record.
 
 from hopproxy.record import CloseReason, ExchangeRecord, Hop, Owner
 
-#: The status, for the log alone, of a client that nothing can be sent to (as nginx writes it).
+#: The status in the log if the client has left and gets no response (as in nginx).
 LOG_ONLY = 499
 
 
@@ -111,7 +111,7 @@ class Unanswered(ConnectFailed):
 
 
 class OriginRemoved(ConnectFailed):
-    """The origin that was waited for is no longer one of its upstream; another may be tried."""
+    """The origin was removed from its upstream during a wait for it; another may be tried."""
 
     status = 503
     cause = "destination_unavailable"

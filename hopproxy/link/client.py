@@ -254,7 +254,7 @@ class ClientLink(Link):
     def _write_head(self, head: ResponseHead, added: bytes) -> bytes:
         """The head of a final response, with the Connection field this link needs."""
         reason = self.closing
-        if reason is None:  # otherwise there may be no request: its head could not be read
+        if reason is None:  # else there may be no request: its head could not be read
             request = self.request
             if request.options or not request.minor or self.clients.draining or self.bounded:
                 reason = self._verdict(head.body)

@@ -160,7 +160,7 @@ class Link:
         return await self.transport.receive(deadline, late)
 
     def _body_of(self, data: bytes) -> bytes:
-        """What of `data` is of the body; what is behind it goes back into the buffer."""
+        """The part of `data` that belongs to the body; the rest goes back into the buffer."""
         if self.body is SIZED:
             if len(data) >= self.left:
                 self.buffer = data[self.left :]
@@ -222,7 +222,7 @@ class Link:
         """The batch of events is over: send."""
         self._waits_for_batch = False
         data, self._out = self._out, b""
-        if data and not self.transport.closed:  # else it has been sent, or nobody needs it any more
+        if data and not self.transport.closed:  # otherwise it was sent, or is no longer needed
             try:
                 count = self.transport.send_now(data)
             except LinkError as error:

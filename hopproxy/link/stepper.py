@@ -101,7 +101,7 @@ class Stepper:
         return True
 
     def close(self) -> None:
-        """End the coroutine at its current wait: its `finally` blocks run.  So ends `drive`."""
+        """End the coroutine at its current wait: its `finally` blocks run.  Ends `drive` too."""
         self._leave_wait()
         self._error = None
         work, self._work = self._work, None
@@ -146,7 +146,7 @@ class Stepper:
         try:
             return work.throw(error)
         finally:
-            del error  # it would hold this frame
+            del error  # its traceback refers to this frame
 
     # -- in a task ---------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class Stepper:
                 except BaseException as cancelled:
                     self._error = cancelled
             self._woken = False
-            if self._work is not None:  # else it has been closed
+            if self._work is not None:  # otherwise it was closed
                 self._step()
 
     def _abort(self, _: object) -> Abort:

@@ -19,7 +19,7 @@ from hopproxy.record import CloseReason, Hop
 #: Receives in a row without a wait before other connections get a turn.
 TURN = 16
 
-#: What did not happen in time, for people.
+#: The message for each timeout.
 _LATE = {
     CloseReason.HEAD_TIMEOUT: "the rest of the request's head did not come in time",
     CloseReason.BODY_TIMEOUT: "the rest of the body did not come in time",

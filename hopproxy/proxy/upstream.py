@@ -31,7 +31,7 @@ class Upstream:
             self.add(address, sought=sought)
 
     def add(self, address: OriginAddress, *, sought: bool = False) -> Origin:
-        """One more origin; its turn comes after those of all others."""
+        """Add an origin; its turn comes last."""
         origin = self.pool.add(address, self.settings)
         origin.reach.sought = sought
         self.balancer.add(origin)
@@ -39,19 +39,19 @@ class Upstream:
         return origin
 
     def remove(self, origin: Origin) -> None:
-        """Take an origin away: requests that wait for one of its links go on to another origin.
+        """Remove an origin.  Requests that wait for one of its links go to another origin.
 
-        Its idle links close, those in use as soon as they come free.  Raises ValueError for the
-        last origin.
+        Its idle links close, those in use when they become free.  Raises ValueError for the last
+        origin.
         """
         self.balancer.remove(origin)
         self._trials.remove(origin)
         change.remove(self.pool, origin)
 
     def drain(self) -> None:
-        """No new request comes here: those that were begun with it end with it.
+        """Take no new requests; those in progress go on to their end.
 
-        Idle links close, those in use as soon as they come free.
+        Idle links close, those in use when they become free.
         """
         for origin in self.balancer.members:
             self._trials.remove(origin)
