@@ -254,8 +254,7 @@ class ExchangeRecord:
     that a trusted proxy named; `local_port` is our port on the upstream link, 0 on a Unix socket.
     """
 
-    # Slots: Python keeps at most 30 attributes of an object without a dict of its own, and each
-    # request makes such a record.
+    # Slots, since each request makes a record: beyond 30 attributes Python would create a dict.
     __slots__ = (
         "attempts", "cause", "client", "connecting", "detail", "ended", "first_byte", "fresh",
         "has_waited", "host", "link_number", "link_request", "local_port", "method", "origin",

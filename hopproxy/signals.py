@@ -44,9 +44,9 @@ class Signals:
 
     @contextlib.contextmanager
     def obeyed_by(self, obey: Obey) -> Iterator[None]:
-        """Call `obey` for each signal, those kept before included, from within the handler.
+        """Call `obey` in the signal handler for each signal, and for those kept before.
 
-        Once nobody obeys any more they are ignored: what they wake is about to be closed.
+        Afterwards signals are ignored: the loop that they would wake is about to end.
         """
         self._obey = obey
         try:

@@ -66,6 +66,6 @@ class Recent:
 
 
 def _more(now: Mapping[Any, int], then: Mapping[Any, int]) -> dict[str, int]:
-    """What has been added to these counts; nothing where they have begun anew since."""
+    """The increase of each count; none if it has started again since."""
     added = {str(key): count - then.get(key, 0) for key, count in now.items()}
     return {key: count for key, count in added.items() if count > 0}

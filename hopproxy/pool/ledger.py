@@ -95,7 +95,7 @@ class Ledger(Generic[L]):
         self.total = 0
         self.shares: list[Share[L]] = []
         self._stamp = 0
-        #: Shares with waiters for whom no dial could be started, in the order they came.
+        #: Shares whose waiters need room in the total, in order.
         self.waits_for_room: dict[Share[L], None] = {}
 
     def add(self, share: Share[L]) -> None:
@@ -207,7 +207,7 @@ class Ledger(Generic[L]):
         evicted = None
         if share.size >= share.max_connections:
             if not share.bound_idle:
-                # It waits for its own links, no longer for room: others must not wait behind it.
+                # It waits for its own links, not for room in the total: let others go first.
                 self.waits_for_room.pop(share, None)
                 return False, None
             evicted = self._forget_coldest(share)
@@ -262,13 +262,13 @@ class Ledger(Generic[L]):
             self.total -= 1
 
     def starved(self) -> Share[L] | None:
-        """The origin that has waited longest for room in the total; ask after each release."""
+        """The origin that has waited longest for room in the total.  Ask after each release."""
         while self.waits_for_room:
             share = next(iter(self.waits_for_room))
             full = share.size >= share.max_connections and not share.bound_idle
             if len(share.waiters) > share.dialling and not full:
                 return share
-            del self.waits_for_room[share]  # no longer for want of room in the total
+            del self.waits_for_room[share]  # it no longer waits for room in the total
         return None
 
     def dialled(self, share: Share[L]) -> None:
