@@ -86,7 +86,7 @@ class Hops:
         self.records = Records()
         self.ended = trio.Event()
         self.scope = trio.CancelScope()
-        self._target: str | tuple[str, int] = ""
+        self.target: str | tuple[str, int] = ""
 
     async def start(
         self,
@@ -107,9 +107,9 @@ class Hops:
         settings.setdefault("upstreams", {"app": app})
         bind = Bind("tcp", "::", 0) if self.dual_stack else self._bind("gateway")
         listener = open_listener(bind, 128)
-        self._target = listener.getsockname()
+        self.target = listener.getsockname()
         if self.dual_stack:  # by IPv4 all the same
-            self._target = ("127.0.0.1", listener.getsockname()[1])
+            self.target = ("127.0.0.1", listener.getsockname()[1])
         self.worker = Worker(
             Settings(
                 client=ClientSettings(**(client or {})),
@@ -154,7 +154,7 @@ class Hops:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         peer = Peer(sock)
         self.clients.append(peer)
-        await sock.connect(self._target)
+        await sock.connect(self.target)
         return peer
 
     async def asked(

@@ -21,7 +21,7 @@ POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
 def connected_at_once(hops: Hops) -> Peer:
     """Connect without a checkpoint."""
     sock = socket.socket(socket.AF_UNIX)
-    sock.connect(hops._target)
+    sock.connect(hops.target)
     hops.clients.append(Peer(trio.socket.from_stdlib_socket(sock)))
     return hops.clients[-1]
 
