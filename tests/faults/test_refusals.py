@@ -74,7 +74,7 @@ TABLE = [
     refused("many fields", get(*[b"X: y"] * 30), 431, "fields"),
     refused("a long head", get(b"X: " + b"x" * 5000), 431, "max_head_size"),
     refused("a long body", get(b"Content-Length: 2000"), 413, "max_body_size"),
-    refused("a slow head", b"GET / HTTP/1.1\r\n", 408, "head timeout"),
+    refused("a slow head", b"GET / HTTP/1.1\r\n", 408, "head did not come in time"),
     refused(
         "a broken chunk",
         get(b"Transfer-Encoding: chunked", start=b"POST / HTTP/1.1") + b"0x5\r\nhello\r\n",
