@@ -63,6 +63,12 @@ _PROTOCOLS = [
         (rb"ICY ", "ICY (Shoutcast)"),
         (rb"RTSP/", "RTSP"),
         (rb"SIP/", "SIP"),
+        (rb"ICAP/", "ICAP"),
+        (rb"RFB [0-9]", "VNC"),
+        (rb"@RSYNCD:", "rsync"),
+        (rb"(?:CLIENT_)?ERROR[ \r]", "memcached"),
+        (rb"\x05[\x01-\x09\xff]|\x04[\x01\x02]", "SOCKS"),
+        (rb"\x10.\x00[\x04\x06]MQ|\x20\x02[\x00\x01]", "MQTT"),
         (rb"PROXY (?:TCP|UNKNOWN)|\x00\r\nQUIT\n", "the PROXY protocol"),
     )
 ]
@@ -307,6 +313,9 @@ def _no_response(head: bytes, line: bytes) -> BadResponse:
         return BadResponse(f"the origin sent {_BARE_CR}")
     if _CONTENT.match(head):
         return BadResponse("the origin answers without a status line (HTTP/0.9)", _NO_HEAD)
+    if not head.startswith(b"HTTP/"):
+        detail = "the origin does not answer HTTP/1.1: its first line is no status line"
+        return BadResponse(detail, _OTHER_PORT)
     return BadResponse("the origin sent a status line that cannot be read")
 
 
