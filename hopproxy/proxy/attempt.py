@@ -190,8 +190,9 @@ class Attempt:
 
     def _heard_continue(self) -> bool:
         """The origin has sent a 100.  True if we have already sent one to the client."""
-        timeout = self.origin.settings.continue_timeout
-        self.origin.expectation.answered(self.client.now() - self.client.since, timeout)
+        record, origin = self.record, self.origin
+        after = self.client.now() - self.client.since - record.queued - record.connecting
+        origin.expectation.answered(after, origin.settings.continue_timeout)
         return self.upload is not None and self.upload.told_to_continue
 
     async def _finish(self, head: ResponseHead) -> None:

@@ -211,6 +211,27 @@ async def test_an_origin_that_sends_a_100_again_is_waited_for_again(hops: Hops) 
     await uploaded(hops, 0)
 
 
+async def test_a_wait_for_a_link_makes_no_100_late(hops: Hops) -> None:
+    origin = await hops.start(
+        upstream={"continue_timeout": SLOW}, pool={"max_connections": 1, "queue_timeout": 60.0}
+    )
+    await uploaded(hops, SLOW)
+    _, busy = await hops.asked()
+    client = await hops.client()
+    await client.send(EXPECT)
+    await trio.sleep(2 * SLOW)
+    await busy.send(OK.replace(b"Date", b"Connection: close\r\nDate"))
+    upstream = await origin.accept()
+    await upstream.until(b"\r\n\r\n")
+    await upstream.send(CONTINUE)
+    assert (await client.message()).status == 100
+    await client.send(b"body")
+    await upstream.exactly(4)
+    await upstream.send(OK.replace(b"Date", b"Connection: close\r\nDate"))
+    assert (await client.message()).status == 200
+    await uploaded(hops, SLOW)
+
+
 async def test_an_origin_that_was_gone_is_waited_for_again(hops: Hops) -> None:
     origin = await hops.start(upstream={"continue_timeout": SLOW})
     await uploaded(hops, SLOW)
