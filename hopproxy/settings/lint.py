@@ -83,7 +83,7 @@ def risks(settings: Settings) -> Iterator[Risk]:
 def _against_forgers(settings: Settings) -> Iterator[Risk]:
     """Everybody on the network, or on this machine, is trusted."""
     for n, network in enumerate(settings.trusted_proxies):
-        if str(network) in ("0.0.0.0/0", "::/0"):
+        if network.first and not any(network.first) and min(network.last) == 255:
             yield Risk(
                 f"trusted_proxies[{n}]",
                 f"`{network}` is everybody: each client may say that it is another",

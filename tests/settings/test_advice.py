@@ -171,7 +171,7 @@ def test_settings_written_as_advised_are_read(line: str) -> None:
     assert read(f"{text}\n", file="a", environ={}).upstreams
 
 
-@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0"])
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0", "::ffff:0:0/96"])
 def test_trust_in_everybody_is_warned_of(network: str) -> None:
     settings = read(f"{APP}trusted_proxies: ['10.0.0.0/8', '{network}']\n", file="a", environ={})
     (risk,) = risks(settings)
