@@ -1,7 +1,7 @@
 # On a machine with Python 3.11 or newer and make, these two do everything:
 #
 #   make run     installs into .venv, then starts `hopproxy dev`: a proxy with a demo behind it
-#   make test    runs every test; tests that need a missing program are skipped, and name it
+#   make test    runs every test; if a program is missing, its tests are skipped and the message names it
 #
 # PYTHON=/path/to/python chooses the interpreter, VENV=folder where all is installed,
 # ORIGIN=localhost:3000 the server that `make run` serves in front of.

@@ -77,7 +77,7 @@ def risks(settings: Settings) -> Iterator[Risk]:
     yield from _against_forgers(settings)
     compressing = [name for name, one in settings.upstreams.items() if one.server == "nginx"]
     if compressing:
-        yield from against_via(settings, f"nginx ({', '.join(compressing)}) by default")
+        yield from against_via(settings, f"by default nginx ({', '.join(compressing)})")
 
 
 def _against_forgers(settings: Settings) -> Iterator[Risk]:

@@ -149,7 +149,7 @@ def test_nginx_does_not_compress_what_comes_with_via(via: str) -> None:
     text += f"routes:\n  - {{upstream: b, path: /b}}\n  - upstream: app\n{via}"
     (risk,) = risks(read(text, file="a", environ={}))
     assert risk.path == "via"
-    assert risk.message.startswith("nginx (app, b) by default does not compress")
+    assert risk.message.startswith("by default nginx (app, b) does not compress")
     assert risk.hint == "write via: response, or gzip_proxied any; in nginx"
 
 
