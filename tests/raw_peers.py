@@ -145,6 +145,12 @@ class Peer:
         self.sock.close()
 
 
+def together(*sent: tuple[Peer, bytes]) -> None:
+    """Send all of this so that it comes in one batch of events."""
+    for peer, data in sent:
+        assert os.write(peer.sock.fileno(), data) == len(data)
+
+
 class Origin:
     """A listening origin; the test accepts and answers by hand."""
 

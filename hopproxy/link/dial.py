@@ -146,6 +146,8 @@ class Dial:
 
     def on_fault(self, error: Exception) -> None:
         """A callback raised an unexpected exception: the dial ends with it."""
+        if self._done is None:  # it was told: the fault is in what came of that
+            raise error
         self.settle(error)
 
     def on_time(self, now: float) -> float:

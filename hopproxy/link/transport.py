@@ -245,7 +245,9 @@ class Transport:
 
     def on_fault(self, error: Exception) -> None:
         """A callback raised an unexpected exception: pass it to who waits, else to the owner."""
-        if not self.interrupt(error) and self.owner is not None:
+        if self.owner is None:  # its link has ended: there is only the log
+            raise error
+        if not self.interrupt(error):
             self.owner.on_fault(error)
 
     def interrupt(self, error: Exception | None) -> bool:

@@ -96,6 +96,9 @@ class Tunnel:
             self._pump()
             if self.reason is None:
                 await wait(self)
+        except LinkError:
+            if self.reason is None:  # else the client has left a tunnel that had ended
+                raise
         finally:
             self.waker = None
             for transport in self._transports:

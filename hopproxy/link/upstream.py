@@ -307,7 +307,8 @@ class UpstreamLink(Link):
 
     def on_fault(self, error: Exception) -> None:
         """A callback raised an unexpected exception."""
-        self.keeper.on_fault(self, error)
+        if not self.transport.interrupt(error):
+            self.keeper.on_fault(self, error)
 
     def idle_verdict(self) -> CloseReason:
         """Why an idle link that became readable is closed.  It is closed whatever arrived."""

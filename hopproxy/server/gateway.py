@@ -61,7 +61,10 @@ class Gateway:
         clients.links[client] = None
         clients.accepted += 1
         connection = self._connections[client] = Connection(client, self)
-        connection.start()
+        try:
+            connection.start()
+        except Exception as fault:
+            connection.on_fault(fault)
 
     def close(self, connection: Connection, reason: CloseReason) -> None:
         """Close a connection's link, once, and record why."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -13,12 +15,13 @@ from hopproxy.link.dial import Dial
 from hopproxy.link.transport import Transport
 from hopproxy.link.tunnel import Flow
 from hopproxy.link.upstream import UpstreamLink
+from hopproxy.pool.connector import Opened
 from hopproxy.pool.pool import Pool
-from hopproxy.record import CloseReason, Hop
+from hopproxy.record import CloseReason, Closes, Hop
 from hopproxy.routing.table import Table
 from hopproxy.server.connection import Connection
 from hopproxy.wire import http1
-from tests.raw_peers import GET, OK, Peer
+from tests.raw_peers import GET, OK, Peer, together
 from tests.wire_pair import Hops
 
 CHUNKS = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -38,6 +41,17 @@ async def ended(peer: Peer) -> None:
     """The peer's connection has been closed by hopproxy."""
     with trio.fail_after(5):
         await peer.gone()
+
+
+def has_ended(peer: Peer) -> bool:
+    """Whether hopproxy has closed this connection."""
+    with socket.socket(fileno=os.dup(peer.sock.fileno())) as raw:
+        try:
+            return not raw.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
 
 
 async def answered_500(client: Peer) -> None:
@@ -114,6 +128,26 @@ async def tunnel(hops: Hops, plant: Callable[[], None]) -> None:
     await ended(client)
 
 
+async def sent_in_a_batch(hops: Hops, plant: Callable[[], None]) -> None:
+    other, another = await hops.asked()
+    client, upstream = await hops.pair()
+    plant()
+    together((client, GET), (another, OK))
+    await answered_500(client)
+    await ended(client)
+    await ended(upstream)
+    assert (await other.message()).body == b"ok"
+
+
+async def answered_in_a_batch(hops: Hops, plant: Callable[[], None]) -> None:
+    client, upstream = await hops.asked()
+    other, another = await hops.asked()
+    plant()
+    together((upstream, OK), (another, OK))
+    await ended(client)
+    assert (await other.message()).body == b"ok"
+
+
 async def idle_event(hops: Hops, plant: Callable[[], None]) -> None:
     _, upstream = await hops.pair()
     plant()
@@ -137,6 +171,8 @@ STAGES = [
     pytest.param(Pool, "acquire_now", asked, Hop.CLIENT, id="check-out"),
     pytest.param(Dial, "_connect", dial, Hop.UPSTREAM, id="dial"),
     pytest.param(UpstreamLink, "write_request", asked, Hop.CLIENT, id="send"),
+    pytest.param(UpstreamLink, "send_queued", sent_in_a_batch, Hop.CLIENT, id="send in a batch"),
+    pytest.param(ClientLink, "send_queued", answered_in_a_batch, Hop.CLIENT, id="answer"),
     pytest.param(http1, "read_response", response, Hop.CLIENT, id="response head"),
     pytest.param(UpstreamLink, "read_body", relay, Hop.CLIENT, id="relay"),
     pytest.param(ClientLink, "_body_of", upload, Hop.CLIENT, id="upload"),
@@ -170,8 +206,43 @@ async def test_a_fault_ends_its_own_link_and_nothing_else(
     assert CloseReason.INTERNAL_ERROR in hops.closes(hop)
     faults = [entry for entry in caplog.records if entry.exc_info]
     assert [entry.exc_info and entry.exc_info[0] for entry in faults] == [Planted], "logged once"
+    served = hops.runtime.clients.links
+    assert len(served) == sum(1 for peer in hops.clients if not has_ended(peer)), "no link is left"
     await other.send(OK)
     assert (await bystander.message()).body == b"ok", "the others go on"
     hops.check_ledger()
     client = await hops.client()
     assert (await hops.again(client, other)).body == b"ok", "the worker lives"
+
+
+async def test_a_fault_in_what_comes_of_a_dial_is_logged(
+    hops: Hops, caplog: pytest.LogCaptureFixture
+) -> None:
+    await hops.start()
+    [origin] = hops.runtime.upstreams["app"].balancer.members
+
+    def done(_: object, opened: Opened) -> None:
+        assert isinstance(opened, UpstreamLink)
+        opened.close(CloseReason.INTERNAL_ERROR)
+        raise Planted
+
+    hops.runtime.pool.connector.begin(origin, done)
+    await hops.quiet()
+    assert [entry.exc_info and entry.exc_info[0] for entry in caplog.records] == [Planted]
+
+
+async def test_a_fault_as_a_link_ends_is_logged(
+    hops: Hops, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await hops.start()
+    client, upstream = await hops.pair()
+
+    def planted(*_: object) -> None:
+        monkeypatch.undo()
+        raise Planted
+
+    for peer in (client, upstream):
+        monkeypatch.setattr(Closes, "add", planted)
+        peer.close()
+        await hops.quiet()
+    assert [entry.exc_info and entry.exc_info[0] for entry in caplog.records] == [Planted, Planted]

@@ -14,16 +14,10 @@ from hopproxy.server import worker
 from hopproxy.server.gateway import interrupt_idle
 from hopproxy.server.runtime import Runtime
 from hopproxy.settings.schema import Route
-from tests.raw_peers import GET, OK, Peer
+from tests.raw_peers import GET, OK, Peer, together
 from tests.wire_pair import Hops
 
 CLOSE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-
-
-def together(*sent: tuple[Peer, bytes]) -> None:
-    """Send all of this so that it comes in one batch of events."""
-    for peer, data in sent:
-        assert os.write(peer.sock.fileno(), data) == len(data)
 
 
 async def test_a_lone_cr_before_the_end_of_the_stream_ends_the_connection(hops: Hops) -> None:

@@ -350,3 +350,16 @@ async def test_a_client_that_leaves_between_its_101_and_the_end_of_its_body(hops
     assert await upstream.rest() == b""
     await hops.quiet()
     assert hops.closes(Hop.UPSTREAM) == [CloseReason.CLIENT_GONE]
+
+
+async def test_a_tunnel_whose_sides_end_together_has_ended_well(hops: Hops) -> None:
+    await hops.start()
+    client, upstream = await hops.asked(UPGRADE)
+    await upstream.send(SWITCH)
+    await client.message()
+    await hops.quiet()
+    upstream.finish()
+    client.finish()
+    await hops.quiet()
+    assert hops.records.kept[-1].cause == ""
+    assert hops.closes(Hop.CLIENT) == hops.closes(Hop.UPSTREAM) == [CloseReason.TUNNEL_ENDED]
