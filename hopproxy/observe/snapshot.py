@@ -163,6 +163,7 @@ def origin_row(name: str, origin: Origin, now: float) -> Row:
         "reused": origin.reused,
         "reached": origin.reach.reached,
         "failed_ago": None if failed_at is None else round(now - failed_at, 3),
+        "passed_over": origin.reach.passed_until > now,
         "unused": {why.value: count for why, count in origin.unused.items()},
         "learned": learned_row(origin, now),
         "limits": {

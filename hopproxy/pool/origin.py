@@ -9,7 +9,7 @@ from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.delayed_ack import DelayedAck
 from hopproxy.pool.expectation import Expectation
-from hopproxy.pool.idle_timeout import SAFE, SOON, IdleTimeout, Sign
+from hopproxy.pool.idle_timeout import SAFE, SOON, IdleTimeout, Sign, usable
 from hopproxy.pool.ledger import Share
 from hopproxy.pool.reach import Reach
 from hopproxy.pool.unheard import Unheard
@@ -186,9 +186,17 @@ class Origin(Share[UpstreamLink]):
             self.learned.reused_well(age)
         self.known.refresh(now)
 
-    def ended(self, link: UpstreamLink, reason: CloseReason) -> None:
+    def hinted(self, link: UpstreamLink, timeout: float, now: float) -> None:
+        """A response has announced how long the origin keeps its link idle."""
+        link.keep_for = usable(timeout, self.learned.rtt)
+        self.learned.hinted(timeout)
+        self.known.refresh(now)
+
+    def ended(self, link: UpstreamLink, reason: CloseReason, now: float) -> None:
         """A link has ended."""
         self.last_end = reason
+        if reason is CloseReason.RESPONSE_TIMEOUT and not link.answered:
+            self.reach.silent(now, self.settings.response_timeout)
         self.learned.passed(link.served - (1 if link.answered else 2))
         self.unheard.ended(link)
 

@@ -8,7 +8,6 @@ from hopproxy.link.faults import report
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.connector import Connector, Opened
-from hopproxy.pool.idle_timeout import usable
 from hopproxy.pool.ledger import Ledger, QueueFull, Share
 from hopproxy.pool.origin import Known, Origin
 from hopproxy.pool.wait import Wait
@@ -158,6 +157,8 @@ class Pool:
             origin.outlived(link.idled, now)
         if link.served == 1:
             origin.unheard.heard(link, now)
+        if origin.reach.passed_until > 0:
+            origin.reach.answered()
         reason = link.ending
         if reason is None:
             if origin.unheard.waiting and origin.unheard.wants(link, now):
@@ -279,7 +280,7 @@ class Pool:
         record = CloseRecord(Hop.UPSTREAM, origin.label, reason, times, link.served)
         record.limit = origin.limit_on(link, reason)
         record.local_port = link.local_port
-        origin.ended(link, reason)
+        origin.ended(link, reason, now)
         link.close(reason)
         self._closes.add(record)
         return record
@@ -288,10 +289,7 @@ class Pool:
 
     def on_hint(self, link: UpstreamLink, timeout: float) -> None:
         """An origin has announced how long it keeps this link idle."""
-        origin = self.links[link]
-        link.keep_for = usable(timeout, origin.learned.rtt)
-        origin.learned.hinted(timeout)
-        origin.known.refresh(self._watch.now())
+        self.links[link].hinted(link, timeout, self._watch.now())
 
     # -- dialling ----------------------------------------------------------------------------
 

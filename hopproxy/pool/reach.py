@@ -22,8 +22,9 @@ class Reach:
     `reached` if the last dial that ended succeeded; otherwise `failed_at` is when it failed.  Both
     are unset before the first dial has ended.  `number` is the number of the last dial that began.
     From `away_from` on requests go elsewhere if they can: a dial has failed, or has not been
-    answered for too long.  `sought` if trials are wanted; a failure turns them on.  `chance`
-    returns a random number from 0 to 1.
+    answered for too long.  `passed_until` is when the next request may go to an origin that accepts
+    connections but left a request without a response; -inf for all others.  `sought` if trials are
+    wanted; a failure turns them on.  `chance` returns a random number from 0 to 1.
     """
 
     __slots__ = (
@@ -32,9 +33,12 @@ class Reach:
         "_chance",
         "_dials",
         "_pause",
+        "_silence",
+        "_waited",
         "away_from",
         "failed_at",
         "number",
+        "passed_until",
         "reached",
         "sought",
     )
@@ -47,8 +51,10 @@ class Reach:
         self._chance = chance
         self._dials: dict[int, float] = {}  # under way, and begun since one succeeded
         self.number = 0
-        self._pause = FIRST
+        self._pause = self._silence = FIRST
         self._began = self._again = -math.inf
+        self.passed_until = -math.inf
+        self._waited = 0.0
 
     def begin(self, now: float) -> int:
         """A dial begins.  Returns its number, for `failed` and `untold`."""
@@ -75,7 +81,28 @@ class Reach:
             self._again = now + self._pause * (1 + SPREAD * self._chance())
             self._pause = min(self._pause * 2, LONGEST / (1 + SPREAD))
         self.failed_at = now
+        self.answered()  # another process will take its place
         self._refresh()
+
+    def silent(self, now: float, waited: float) -> None:
+        """A request got no response within `waited`, although a connection was made."""
+        self._waited = waited
+        if now >= self.passed_until:
+            self.passed_until = now + self._longer()
+
+    def asked(self, now: float) -> None:
+        """A request goes to an origin that was silent; others wait until its outcome is known."""
+        self.passed_until = now + self._waited + self._longer()
+
+    def answered(self) -> None:
+        """A response has come."""
+        self.passed_until = -math.inf
+        self._silence = FIRST
+
+    def _longer(self) -> float:
+        pause = self._silence * (1 + SPREAD * self._chance())
+        self._silence = min(self._silence * 2, LONGEST / (1 + SPREAD))
+        return pause
 
     def untold(self, number: int, now: float) -> None:
         """A dial has ended, or could not begin (0), without saying anything about the origin."""

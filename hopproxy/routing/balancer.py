@@ -1,5 +1,6 @@
 """Which origin is next: round robin over those that are up."""
 
+import math
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -11,6 +12,8 @@ class Member(Protocol):
 
     reach: Reach
 
+
+NEVER = -math.inf
 
 M = TypeVar("M", bound=Member)
 
@@ -45,17 +48,26 @@ class RoundRobin(Generic[M]):
     def look(self, now: float) -> M:
         """The origin that `pick` would return, without taking its turn."""
         turn = self._next
-        member = self.pick(now)
+        member = self._following(now)
         self._next = turn
         return member
 
     def pick(self, now: float) -> M:
-        """The next origin that is up; if none is, the one that failed first."""
+        """The next origin that is up; if none is, the one that failed first.
+
+        An origin that left a request without a response gets one request at a time.
+        """
+        member = self._following(now)
+        if member.reach.passed_until > NEVER:
+            member.reach.asked(now)
+        return member
+
+    def _following(self, now: float) -> M:
         members = self.members
         for _ in members:
             member = members[self._next % len(members)]
             self._next = (self._next + 1) % len(members)
-            if now < member.reach.away_from:
+            if member.reach.passed_until <= now < member.reach.away_from:
                 return member
         return _longest_away(members, now)
 
@@ -76,7 +88,7 @@ class Search(Generic[M]):
     def may_leave(self, now: float) -> bool:
         """Whether there is another origin to try if this one is slow to accept."""
         return any(
-            now < member.reach.away_from
+            member.reach.passed_until <= now < member.reach.away_from
             for member in self._among.members
             if member is not self.origin and member not in self._tried
         )
@@ -102,8 +114,9 @@ class Search(Generic[M]):
 def _longest_away(members: list[M], now: float) -> M:
     """One that is up, else the one that failed first: it is most likely to be back."""
 
-    def order(member: M) -> tuple[bool, float]:
-        failed_at = member.reach.failed_at
-        return now >= member.reach.away_from, now if failed_at is None else failed_at
+    def order(member: M) -> tuple[bool, float, float]:
+        reach = member.reach
+        failed_at = now if reach.failed_at is None else reach.failed_at
+        return now >= reach.away_from, reach.passed_until, failed_at
 
     return min(members, key=order)

@@ -43,7 +43,7 @@ class Served:
                 await peer.message()
                 self.requests += 1
                 await peer.send(OK)
-        except EOFError:
+        except (EOFError, OSError):
             self.unused += self.requests == before
             peer.close()
 
@@ -98,6 +98,40 @@ async def test_an_origin_that_does_not_answer_holds_up_its_first_requests_only(h
         assert len(times) > 250
         assert sum(seconds > 0 for seconds in times) <= 1
         assert max(times) <= 0.5
+
+
+async def test_an_origin_that_accepts_and_does_not_answer_costs_its_first_requests_only(
+    hops: Hops,
+) -> None:
+    """Its process is stopped: the kernel accepts on its behalf, and idle links look alive."""
+    stopped, first, second = (hops.add_origin() for _ in range(3))
+    await hops.start(upstream={"response_timeout": 1.0})
+    members(hops)
+    served = [Served(hops, origin) for origin in (first, second)]
+    clients = [await hops.client() for _ in range(20)]
+    statuses: list[tuple[float, int]] = []
+
+    async def load(client: Peer) -> None:
+        while trio.current_time() < until:
+            await client.send(GET)
+            status = (await client.message()).status
+            statuses.append((trio.current_time(), status))
+            await trio.sleep(0.1)
+
+    begun = trio.current_time()
+    until = begun + 60.0
+    async with trio.open_nursery() as nursery:
+        for client in clients:
+            nursery.start_soon(load, client)
+    failed = [at - begun for at, status in statuses if status == 504]
+    assert sum(at > 2 for at in failed) <= 5
+    served.append(Served(hops, stopped))
+    until = trio.current_time() + 60.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(load, clients[0])
+    assert served[-1].requests > 60
+    for one in served:
+        one.stop()
 
 
 async def test_one_that_failed_is_tried_by_one_dial_at_a_time_and_by_no_request(

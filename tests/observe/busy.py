@@ -120,6 +120,7 @@ def _origin(upstream: str, origin: str, **changed: Any) -> Row:
         "opened": 12_345,
         "reused": 99_999,
         "failed_ago": changed.get("failed_ago"),
+        "passed_over": False,
         "unused": {},
         "learned": learned,
         "limits": {"max_connections": 256, "max_idle": 64, "queue": changed.get("queue", 1024)},

@@ -121,6 +121,7 @@ async def test_both_hops_of_a_request_under_way(log: Path) -> None:
         "reused": 1,
         "reached": True,
         "failed_ago": None,
+        "passed_over": False,
         "unused": {},
         "learned": {
             "idle_limit": 30.0,

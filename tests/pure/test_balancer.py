@@ -142,3 +142,30 @@ def test_the_last_one_cannot_be_removed() -> None:
     with pytest.raises(ValueError, match="one origin"):
         turn.remove(second)
     assert turn.pick(0.0) is second
+
+
+def test_one_that_left_a_request_unanswered_gets_one_at_a_time() -> None:
+    members = [Member(), Member(), Member()]
+    members[1].reach.silent(10.0, 1.0)
+    assert picks(members, 11.0, 4) == [0, 2, 0, 2]
+    turn = RoundRobin(members)
+    seen = [members.index(turn.pick(12.0)) for _ in range(5)]
+    assert seen == [0, 1, 2, 0, 2]
+    members[1].reach.answered()
+    assert picks(members, 12.0, 3) == [0, 1, 2]
+
+
+def test_a_look_does_not_use_up_the_trial_of_a_silent_one() -> None:
+    members = [Member(), Member()]
+    members[0].reach.silent(10.0, 1.0)
+    turn = RoundRobin(members)
+    assert turn.look(12.0) is members[0]
+    assert turn.pick(12.0) is members[0]
+    assert turn.look(12.0) is members[1]
+
+
+def test_a_silent_one_is_asked_before_one_that_cannot_be_reached() -> None:
+    members = [Member(10.0), Member(), Member()]
+    members[1].reach.silent(11.0, 1.0)
+    members[2].reach.silent(10.5, 1.0)
+    assert picks(members, 11.0, 1) == [2]

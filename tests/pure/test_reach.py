@@ -114,3 +114,22 @@ def test_a_trial_that_told_nothing_is_made_again_a_second_later() -> None:
     assert one.trial_at(alone=True) == one.trial_at(alone=False) == 3.0
     one.untold(0, 2.5)  # it could not begin: that puts off no other trial
     assert one.trial_at(alone=False) == 3.0
+
+
+def test_silence_is_waited_out_for_longer_each_time_and_an_answer_ends_it() -> None:
+    one = reach()
+    one.silent(0.0, 1.0)
+    one.silent(0.5, 1.0)  # those sent before
+    assert one.passed_until == FIRST
+    one.asked(10.0)
+    one.silent(11.0, 1.0)
+    assert one.passed_until == 11.0 + 2 * FIRST
+    for _ in range(9):
+        one.asked(100.0)
+    assert one.passed_until <= 101.0 + LONGEST
+    one.answered()
+    assert one.passed_until == -math.inf
+    one.silent(200.0, 1.0)
+    assert one.passed_until == 200.0 + FIRST
+    fail(one, 201.0)
+    assert one.passed_until == -math.inf
