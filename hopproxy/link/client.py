@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hopproxy.errors import BadRequest, HopError, LinkError
+from hopproxy.link.faults import report
 from hopproxy.link.link import MAX_EMPTY_LINES, Link
 from hopproxy.link.stepper import Stepper, Waker, wait
 from hopproxy.link.stream import Bound
@@ -302,7 +303,9 @@ class ClientLink(Link):
 
     def on_fault(self, error: Exception) -> None:
         """A callback raised an unexpected exception: raise it in the exchange, if there is one."""
-        if self.driver is not None and not self.driver.throw(error):
+        if self.driver is None:  # it is being closed
+            report(error, f"the end of a connection from {self.peer}")
+        elif not self.driver.throw(error):
             self.driver.on_fault(error)
 
 

@@ -138,8 +138,10 @@ class Dial:
         if done is None:
             return
         self.closed = True
-        self._drop()
-        done(result)
+        try:
+            self._drop()
+        finally:
+            done(result)
 
     def on_ready(self, hung_up: bool) -> None:
         """Not used: the sockets are those of the attempts."""

@@ -276,9 +276,11 @@ class Transport:
             return
         self.closed = True
         self.resting = False
-        self._watch.remove(self)
-        self.endpoint.close(reset=reset)
-        self.fd = -1
+        try:
+            self._watch.remove(self)
+        finally:
+            self.endpoint.close(reset=reset)
+            self.fd = -1
         closed = self.broken(OSError("closed on this side"))
         self.interrupt(closed)
         if self._room is not None and self._room.waker is not None:

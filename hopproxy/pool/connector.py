@@ -78,9 +78,9 @@ class Connector:
 
     def _opened(self, origin: Origin, number: int, result: Result) -> Opened:
         """Turn a dial's result into a link or an error, and note whether the origin is up."""
-        if not isinstance(result, Exception):
-            origin.reach.succeeded()
         try:
+            if not isinstance(result, Exception):
+                origin.reach.succeeded()
             return self._link(origin, result)
         except LocalShortage as error:  # says nothing about the origin
             self.untold(origin, number)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from hopproxy.errors import LOG_ONLY, HopError
 from hopproxy.link.client import ClientLink
-from hopproxy.link.faults import report
+from hopproxy.link.faults import contain, report
 from hopproxy.link.stepper import Stepper, wait
 from hopproxy.proxy.exchange import exchange, refuse
 from hopproxy.proxy.terms import Terms
@@ -103,6 +103,8 @@ class Connection(Stepper):
         """Serve this connection in the calling task until it ends.  Closes it when cancelled."""
         try:
             await self.drive()
+        except Exception as error:  # as the watch does with an event
+            contain(self, error)
         finally:
             self.host.close(self, CloseReason.STOPPED)
 

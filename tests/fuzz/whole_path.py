@@ -15,6 +15,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hopproxy.link.dial import Dial, Target
+from hopproxy.link.faults import contain
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.origin import Origin
@@ -97,7 +98,14 @@ class Stage:
         near.setblocking(False)
         self.origins.append(End(far))
         self._by_fd[near.fileno()] = self.origins[-1]
-        trio.lowlevel.current_trio_token().run_sync_soon(dial.settle, near)
+
+        def settle() -> None:
+            try:
+                dial.settle(near)
+            except Exception as error:  # as the watch does with an event
+                contain(dial, error)
+
+        trio.lowlevel.current_trio_token().run_sync_soon(settle)
 
     def note(self, one: attempt.Attempt) -> None:
         """A request goes out on a link."""

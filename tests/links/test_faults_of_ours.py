@@ -16,6 +16,7 @@ from hopproxy.link.transport import Transport
 from hopproxy.link.tunnel import Flow
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.pool.connector import Opened
+from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.record import CloseReason, Closes, Hop
 from hopproxy.routing.table import Table
@@ -246,3 +247,79 @@ async def test_a_fault_as_a_link_ends_is_logged(
         peer.close()
         await hops.quiet()
     assert [entry.exc_info and entry.exc_info[0] for entry in caplog.records] == [Planted, Planted]
+
+
+async def leave(hops: Hops, plant: Callable[[], None]) -> None:
+    client, _ = await hops.pair()
+    plant()
+    client.close()
+
+
+async def drain(hops: Hops, plant: Callable[[], None]) -> None:
+    client, upstream = await hops.asked()
+    hops.worker.stop()
+    await hops.quiet()
+    plant()
+    await upstream.send(OK)
+    await client.message()
+    await ended(client)
+
+
+async def idle_timeout(hops: Hops, plant: Callable[[], None]) -> None:
+    _, upstream = await hops.pair()
+    plant()
+    await ended(upstream)
+
+
+async def dialled(hops: Hops, plant: Callable[[], None]) -> None:
+    client = await hops.client()
+    await hops.quiet()
+    plant()
+    await client.send(GET)
+    upstream = await hops.origins[0].accept()
+    await upstream.message()
+    await upstream.send(OK)
+    assert (await client.message()).body == b"ok"
+
+
+#: Faults as something ends: its link, or its dial, is gone by then, and nobody waits for it.
+ENDS = [
+    pytest.param(Transport, "broken", leave, id="a client leaves"),
+    pytest.param(ClientLink, "close", drain, id="the worker drains"),
+    pytest.param(Origin, "outlived", idle_timeout, id="an idle link is retired"),
+    pytest.param(Dial, "_drop", dialled, id="a dial has ended"),
+]
+
+
+@pytest.mark.parametrize(("place", "name", "stage"), ENDS)
+async def test_a_fault_as_something_ends_is_logged_and_leaves_nothing(
+    hops: Hops,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    place: object,
+    name: str,
+    stage: Stage,
+) -> None:
+    await hops.start(pool={"idle_timeout": 2.0})
+    sound = getattr(place, name)
+    with monkeypatch.context() as patch:
+
+        def planted(*args: object, **more: object) -> None:
+            patch.undo()
+            sound(*args, **more)
+            raise Planted
+
+        with caplog.at_level(logging.ERROR, "hopproxy"):
+            await stage(hops, lambda: patch.setattr(place, name, planted))
+            await hops.quiet()
+    faults = [entry.exc_info and entry.exc_info[0] for entry in caplog.records if entry.exc_info]
+    assert faults == [Planted], "logged once"
+    hops.check_ledger()
+    if not hops.ended.is_set() and not hops.runtime.draining:
+        client = await hops.client()
+        await client.send(GET)
+        await hops.quiet()
+        if hops.origins[0].waiting():
+            await hops.origins[0].peers[-1].message()
+        await hops.origins[0].peers[-1].send(OK)
+        assert (await client.message()).body == b"ok", "the worker lives"
