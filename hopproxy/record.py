@@ -262,13 +262,21 @@ class ExchangeRecord:
         "target", "unused", "upgraded", "upstream_close", "upstream_number",
     )  # fmt: skip
 
-    def __init__(self, peer: str, link_number: int, link_request: int, started: float) -> None:
+    def __init__(
+        self,
+        peer: str,
+        link_number: int,
+        link_request: int,
+        started: float,
+        asked: tuple[bytes, bytes, bytes] = (b"", b"", b""),
+    ) -> None:
+        """`asked`: method, target and host, as far as they were read."""
         self.peer = peer
         self.link_number = link_number
         self.link_request = link_request
         self.started = started
+        self.method, self.target, self.host = asked
         self.first_byte = self.ended = self.queued = self.connecting = 0.0
-        self.method = self.target = self.host = b""
         self.client = self.route = self.origin = self.cause = self.detail = ""
         self.status = self.received = self.sent = self.attempts = 0
         self.local_port = self.upstream_number = 0

@@ -221,23 +221,26 @@ class Link:
     def send_queued(self) -> None:
         """The batch of events is over: send."""
         self._waits_for_batch = False
-        data, self._out = self._out, b""
-        if data and not self.transport.closed:  # otherwise it was sent, or is no longer needed
+        data = self._out
+        transport = self.transport
+        self._out = b""
+        if data and not transport.closed:  # otherwise it was sent, or is no longer needed
             try:
-                count = self.transport.send_now(data)
+                count = transport.send_now(data)
             except LinkError as error:
                 self.fell_short = True
                 self._unsent = error
             else:
-                if count < len(data):
-                    self.fell_short = True
-                    self._out = data[count:]
+                if count == len(data) and self.waker is None:
+                    return
+                self._out = data[count:]
+                self.fell_short = bool(self._out)
         waker = self.waker
         if waker is not None:
             self.waker = None
             waker.wake()
         elif self.fell_short:
-            self.transport.interrupt(None)  # whoever waits to read must send the rest
+            transport.interrupt(None)  # whoever waits to read must send the rest
 
     async def send_unsent(self) -> None:
         """Send what `send_queued` could not, or raise its error."""

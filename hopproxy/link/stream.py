@@ -127,6 +127,9 @@ class UpstreamStream(Stream, Protocol):
     def head_at_hand(self, method: bytes) -> ResponseHead | None:
         """The response's head if all of it has arrived.  After None, call `read_head`."""
 
+    def begin_response(self, head: ResponseHead) -> None:
+        """From here on `read_body` returns the body of a head that was at hand."""
+
     async def read_head(self, method: bytes) -> ResponseHead:
         """The next head, interim ones included.  Raises BadResponse as well."""
 

@@ -126,7 +126,8 @@ class UpstreamLink(Link):
     def head_at_hand(self, method: bytes) -> ResponseHead | None:
         """The response's head, if one receive gets all of it: the usual case.
 
-        After None, call `read_head`.  Raises BadResponse and LinkError.
+        Its content can be taken whole; otherwise call `begin_response`.  After None, call
+        `read_head`.  Raises BadResponse and LinkError.
         """
         transport = self.transport
         if self.buffer or self._out or self.fell_short or transport.error is not None:
@@ -134,8 +135,12 @@ class UpstreamLink(Link):
         data = transport.receive_now()
         if not data:
             return None
-        self.buffer = data
-        return self.next_head(method)
+        end = data.find(b"\r\n\r\n") + 4
+        if not 4 <= end <= self.limits.max_head_size:
+            self.buffer = data
+            return None
+        self.buffer = data[end:]
+        return http1.read_response(data[: end - 4], method)
 
     async def read_head(self, method: bytes) -> ResponseHead:
         """The next response head, interim ones included; its body can then be read.
@@ -234,11 +239,15 @@ class UpstreamLink(Link):
         if raw is None:
             return None
         head = http1.read_response(raw, method)
+        self.begin_response(head)
+        return head
+
+    def begin_response(self, head: ResponseHead) -> None:
+        """From here on `read_body` returns the body of this head."""
         if head.body is not NO_BODY:
             self.begin_body(head)
         elif head.doubtful and head.status < 200:
             self.doubted = head.ending
-        return head
 
     def unasked(self) -> HopError:
         """The error for an origin that sent bytes or closed before our request was sent.

@@ -88,13 +88,13 @@ class Attempt:
 
     def respond_at_hand(self) -> bool:
         """Pass the response on if it has arrived completely, as most do; else `run` follows."""
-        head = self.stream.head_at_hand(self.request.method)
-        if head is None or head.status < 200:
-            self._head = head
+        stream = self.stream
+        head = stream.head_at_hand(self.request.method)
+        if head is None:
             return False
-        content = self.stream.take_content(head)
-        if content is None:
+        if head.status < 200 or (content := stream.take_content(head)) is None:
             self._head = head
+            stream.begin_response(head)
             return False
         self._respond(head, content)
         return self.client.send_last()

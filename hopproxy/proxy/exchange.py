@@ -48,8 +48,8 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
 
     Whatever happens, no upstream link stays in use.
     """
-    record = ExchangeRecord(client.peer, client.number, client.served, client.since)
-    record.method, record.target, record.host = request.method, request.target, request.host
+    asked = request.method, request.target, request.host
+    record = ExchangeRecord(client.peer, client.number, client.served, client.since, asked)
     if client.sender.trusted:
         record.client = client.name_by(request)
     tally = terms.unrouted

@@ -88,10 +88,15 @@ class Connection(Stepper):
         if result is not None:
             assert isinstance(result, CloseReason)
             self.host.close(self, result)
-        elif self.in_task or client.closing is not None or not client.has_none:
-            self.begin(self._serve())
-        else:
+        elif (
+            client.closing is None
+            and not self.in_task
+            and not client.transport.readable
+            and (not client.buffer or client.has_none)
+        ):
             client.rest(self)
+        else:
+            self.begin(self._serve())
 
     def on_fault(self, error: Exception) -> None:
         """An unexpected exception outside an exchange: end this link, and nothing else."""
