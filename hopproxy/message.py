@@ -185,7 +185,7 @@ class Body(Enum):
 
     NONE = "none"
     SIZED = "sized"
-    CHUNKED = "chunked"
+    CHUNKED = "chunked"  # and for other protocols than HTTP/1: the length is unknown
     UNTIL_CLOSE = "until close"
 
 
@@ -196,7 +196,8 @@ NO_BODY, SIZED, CHUNKED, UNTIL_CLOSE = Body
 class Head:
     """What requests and responses share: checked lines, special fields, the body's framing.
 
-    `options` are the members of all Connection fields in lower case; `minor` is the x of HTTP/1.x.
+    `options` are the members of all Connection fields in lower case; `minor` is the x of HTTP/1.x,
+    and 1 for any other protocol.
     """
 
     __slots__ = ("body", "length", "lines", "minor", "options", "special")

@@ -38,14 +38,14 @@ def apply(driver: str) -> None:
 
 def _start_in_task(connection: Connection) -> None:
     _start(connection)
-    connection.host.give_task(connection)
+    connection.owner.give_task(connection)
 
 
 def _wake_and_move(connection: Connection) -> None:
     _wake(connection)
     is_open = connection.client.driver is connection
     if is_open and not connection.in_task and _chance.random() < 1 / 3:
-        connection.host.give_task(connection)
+        connection.owner.give_task(connection)
 
 
 if __name__ == "__main__":

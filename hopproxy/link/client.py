@@ -48,12 +48,12 @@ class Clients:
 class ClientLink(Link):
     """One connection of one client, and the client stream of each exchange on it (`link.stream`).
 
-    `closing` is why the link will close after the current response; if it is set in time, the
-    response announces the close.  `close_delimited` while a response is sent that ends with the
-    connection.  `partner` is the upstream link of the current exchange, shown by the admin
-    listener; `tunnelling` if the two carry a tunnel.  `bound` is an upstream link that only this
-    client may use (NTLM).  `peer` is the client's address and port, `named` the client that a
-    trusted proxy at that address has named last.
+    `closing` is why the link is going to close after the current response, which announces it if
+    `closing` is set in time; `close_reason` is why it has closed.  `close_delimited` while a
+    response is sent that ends with the connection.  `partner` is the upstream link of the current
+    exchange, shown by the admin listener; `tunnelling` if the two carry a tunnel.  `bound` is an
+    upstream link that only this client may use (NTLM).  `peer` is the client's address and port,
+    `named` the client that a trusted proxy at that address has named last.
     """
 
     __slots__ = (
@@ -89,14 +89,14 @@ class ClientLink(Link):
         transport.owner = self
 
     def name_by(self, request: RequestHead) -> str:
-        """The client that this request names, if a trusted proxy sent it; else ""."""
+        """Return and remember the client that a trusted proxy names in this request, "" if none."""
         self.named = self.sender.client(request)[:NAME_SIZE]
         return self.named
 
     # -- the request -------------------------------------------------------------------------
 
     @property
-    def has_none(self) -> bool:
+    def has_no_request(self) -> bool:
         """Whether no byte of the next request has arrived."""
         return not self.transport.readable and (not self.buffer or self.buffer == b"\r")
 
@@ -224,11 +224,11 @@ class ClientLink(Link):
         self.write(self._write_head(head, added + _CHUNKED if self.codes else added))
 
     def send_last(self) -> bool:
-        """The response has been queued completely: send it at the end of this batch of events.
+        """Call when all of the response is queued: sends it at the end of this batch of events.
 
-        Sends in a row are cheaper than sends with other work between them.  False if `finish` must
-        be called to wait for it.  A small response on a persistent link is not waited for: if
-        it cannot be sent, the next step on this link finds out.
+        False: await `finish`.  Sends in a row are cheaper than sends with other work between them.
+        A small response on a persistent link is not waited for: if it cannot be sent, the next step
+        on this link finds out.
         """
         small = len(self._out) <= SMALL and self.closing is None
         self._waits_for_batch = self.transport.send_later(self)
@@ -238,7 +238,10 @@ class ClientLink(Link):
         return True
 
     async def finish(self) -> None:
-        """Wait until all of the response has been sent.  Raises LinkError as `flush`."""
+        """After `send_last` has returned False: wait until all of the response has been sent.
+
+        Raises LinkError as `flush`.
+        """
         if self._waits_for_batch:
             await wait(self)
         if self.fell_short:

@@ -21,9 +21,21 @@ _numbers = count(1)  # not a class attribute: changing a class invalidates CPyth
 class Link:
     """One connection.  `served` counts requests begun on it, `close_reason` is why it ended.
 
-    To read a body: `begin_body`, then `read_body` until it returns b"".  Writing only queues;
-    `flush` sends.  As a `Wait` it is the wait for the end of a batch of events, when queued output
-    is sent.  Times are seconds of trio's clock.
+    To read a body: `begin_body`, then `read_body` until it returns b"".  To send:
+
+    =============== ====================== ======== =======================================
+    method          called by              waits    what follows
+    =============== ====================== ======== =======================================
+    `write`         exchange, upload       no       `flush` or one of the sends below
+    `flush`, `send` exchange, upload       for room nothing: all is sent
+    `send_soon`     attempt: the request   no       `send_queued`
+    `send_last`     exchange: the response no       `send_queued`; if False, `finish` waits
+    `send_queued`   watch: end of a batch  no       if it `fell_short`: `send_unsent`
+    `send_unsent`   whoever waits or reads for room nothing: all is sent
+    =============== ====================== ======== =======================================
+
+    `send_last` and `finish` are those of a client link.  As a `Wait` a link is the wait for the end
+    of a batch of events, when queued output is sent.  Times are seconds of trio's clock.
     """
 
     __slots__ = (

@@ -54,7 +54,8 @@ class Stepper:
         self._work: Any = None  # a coroutine: mypy's own type of one lacks `cr_running`
         self._wait: Wait | None = None
         self._task: Task | None = None
-        self._woken: bool | None = None  # None: stepped by events
+        # None: events step it.  In a task: True if the next step is due, False if it must wait.
+        self._woken: bool | None = None
         self._error: BaseException | None = None
 
     @property

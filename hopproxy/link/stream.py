@@ -7,7 +7,7 @@ one object per exchange.
 
 The framing of the hop and the persistence of its connection are hidden behind a stream.  An
 exchange never writes `Transfer-Encoding` or `Connection`, and neither side knows which protocol the
-other one speaks.
+other one speaks.  DESIGN.md section 3 lists what is not yet hidden.
 """
 
 from __future__ import annotations
@@ -34,11 +34,14 @@ class Bound(Protocol):
 
 
 class Stream(Protocol):
-    """What both sides have.  Writing only queues.  Everything that waits may raise LinkError."""
+    """What both sides have.  Writing only queues.  Everything that waits may raise LinkError.
+
+    `number` is the number of its connection in the logs.
+    """
 
     number: int
 
-    #: The link that carries this stream alone (HTTP/1.1), as a tunnel or a splice needs it.
+    #: The link that carries this stream alone (HTTP/1.1).  Only a tunnel or a splice needs it.
     @property
     def link(self) -> Link: ...
     @property
@@ -69,10 +72,19 @@ class Stream(Protocol):
 class ClientStream(Stream, Protocol):
     """The client's side of one exchange.
 
-    `peer`, `served` (the number of this request on its link) and `since` (when it began) are for
-    the log.  `driver` steps the exchange; errors are thrown into the exchange through it.  `gone`
-    once the client has left.  `closing` is why the connection will close after this exchange; if it
-    is set before the response's head is written, the head announces the close.
+    `peer` (the client's address) and `served` (the number of this request on its connection) are
+    for the log.  `since` is when the request began; after the exchange, since when the connection
+    is idle.  `sender` knows what to tell the origin about the client.  `limits` are the settings of
+    its connection.  `driver` steps the exchange; errors are thrown into the exchange through it.
+    `gone` once the client has left.
+
+    `closing` is why this exchange is the last of its connection, None if others may follow.  If it
+    is set before the response's head is written, the head announces the close.  If it is set later,
+    the response was cut off, or a tunnel has ended.  HTTP/1.1 closes the link in both cases; a
+    multiplexed protocol would only reset the stream in the second.
+
+    `partner` is the upstream link that this exchange uses now, None if none; only for the admin
+    listener.  `bound` is an upstream link kept for this client from an earlier exchange (NTLM).
     """
 
     peer: str
@@ -88,7 +100,7 @@ class ClientStream(Stream, Protocol):
     request: RequestHead
 
     def name_by(self, request: RequestHead) -> str:
-        """The client that a trusted proxy names in this request, "" if none."""
+        """Return and remember the client that a trusted proxy names in this request, "" if none."""
 
     async def send_interim(self, head: ResponseHead) -> None:
         """Send an interim response, if the client's protocol has them."""
@@ -100,10 +112,10 @@ class ClientStream(Stream, Protocol):
         """Queue the head of a response whose body follows."""
 
     def send_last(self) -> bool:
-        """The response has been queued completely: send it.  False if `finish` must be called."""
+        """Call when all of the response is queued: sends it.  False: await `finish`."""
 
     async def finish(self) -> None:
-        """Wait until the response has been sent."""
+        """After `send_last` has returned False: wait until all of the response has been sent."""
 
     async def switch(self, head: ResponseHead, added: bytes, protocol: bytes) -> None:
         """Send a 101: the connection switches to another protocol."""

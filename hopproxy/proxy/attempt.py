@@ -41,8 +41,8 @@ class Attempt:
     added: Added
     pool: Pool
     origin: Origin
-    link: UpstreamLink
-    stream: UpstreamStream
+    link: UpstreamLink  # as the pool knows it
+    stream: UpstreamStream  # the same object, as this file reads and writes it
 
     def __init__(
         self, client: ClientStream, request: RequestHead, record: ExchangeRecord, terms: Terms
@@ -104,7 +104,7 @@ class Attempt:
 
         Raises HopError; then the caller must `discard` the attempt.
         """
-        if self.released:
+        if self.released:  # the response was at hand and is queued, not yet sent
             await self.client.finish()
             return
         head, self._head = self._head, None

@@ -76,6 +76,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
             raise client_gone()
         while True:
             try:
+                # In HTTP/1.1 the link is also `attempt.stream`.
                 link = _link_now(attempt, upstream) or await _link(attempt, upstream)
                 if attempt.body is None:
                     await attempt.run_both_ways()
@@ -84,8 +85,8 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
                         await link.flush()
                     now = client.now() if record.has_waited else client.since
                     by = now + attempt.origin.settings.response_timeout
-                    if (response := link.expect_head(by)) is not None:
-                        await wait(response)
+                    if (arrival := link.expect_head(by)) is not None:
+                        await wait(arrival)
                     if attempt.respond_at_hand():
                         ended = record.first_byte
                     else:

@@ -89,7 +89,7 @@ class Upload(Stepper):
     def start(self, stream: UpstreamLink) -> None:
         """Begin to send the body.  Raises an error that occurs at once.
 
-        After `close`, the rest of the body stays unread on the client link.
+        `close` leaves the rest of the body unread in the client stream.
         """
         self.done = False
         self.begin(self._run(stream))

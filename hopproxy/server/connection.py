@@ -28,8 +28,8 @@ _MORE_TO_COME = (CloseReason.BODY_UNREAD, CloseReason.BODY_TIMEOUT, CloseReason.
 Work = Coroutine[Any, Any, CloseReason | None]
 
 
-class Host(Protocol):
-    """The gateway, as a connection sees it."""
+class Owner(Protocol):
+    """What owns the connections: the gateway, as they see it."""
 
     terms: Terms  # used from the next request on
 
@@ -43,18 +43,18 @@ class Host(Protocol):
 class Connection(Stepper):
     """Serves one client link.  `in_task` once a task drives it."""
 
-    __slots__ = ("client", "host", "in_task")
+    __slots__ = ("client", "in_task", "owner")
 
-    def __init__(self, client: ClientLink, host: Host) -> None:
+    def __init__(self, client: ClientLink, owner: Owner) -> None:
         super().__init__()
         self.client = client
         self.in_task = False
-        self.host = host
+        self.owner = owner
 
     def start(self) -> None:
         """Wait for the first request.
 
-        A TLS handshake or a PROXY header would be read here, by a coroutine of its own.
+        A TLS handshake or a PROXY header would come before, in an opening (DESIGN.md section 3).
         """
         self.client.driver = self
         self.client.rest(self)
@@ -79,20 +79,24 @@ class Connection(Stepper):
             except HopError as error:
                 return self._refuse(error)
             if request is not None:
-                return exchange(client, request, self.host.terms)
+                return exchange(client, request, self.owner.terms)
         return self._serve()
 
     def on_end(self, result: object) -> None:
-        """An exchange or `_serve` has returned; `result` is the reason to close, if any."""
+        """A coroutine of this connection has returned.
+
+        An exchange returns None; `_serve` and `_refuse` return the reason to close, or None if the
+        link is idle.
+        """
         client = self.client
         if result is not None:
             assert isinstance(result, CloseReason)
-            self.host.close(self, result)
+            self.owner.close(self, result)
         elif (
             client.closing is None
             and not self.in_task
             and not client.transport.readable
-            and (not client.buffer or client.has_none)
+            and (not client.buffer or client.has_no_request)
         ):
             client.rest(self)
         else:
@@ -102,7 +106,7 @@ class Connection(Stepper):
         """An unexpected exception outside an exchange: end this link, and nothing else."""
         report(error, f"a connection from {self.client.peer}")
         self.close()
-        self.host.close(self, CloseReason.INTERNAL_ERROR)
+        self.owner.close(self, CloseReason.INTERNAL_ERROR)
 
     async def run_in_task(self) -> None:
         """Serve this connection in the calling task until it ends.  Closes it when cancelled."""
@@ -111,7 +115,7 @@ class Connection(Stepper):
         except Exception as error:  # as the watch does with an event
             contain(self, error)
         finally:
-            self.host.close(self, CloseReason.STOPPED)
+            self.owner.close(self, CloseReason.STOPPED)
 
     def move_to_task(self) -> None:
         """Stop stepping from events: `run_in_task` follows."""
@@ -142,11 +146,11 @@ class Connection(Stepper):
                 if request is None and client.buffer:
                     request = await client.read_head()
                 if request is not None:
-                    await exchange(client, request, self.host.terms)
+                    await exchange(client, request, self.owner.terms)
                     await client.transport.take_turns()
                 elif client.transport.readable and client.buffer in (b"", b"\r"):
                     return CloseReason.PEER_CLOSED
-                elif client.has_none:
+                elif client.has_no_request:
                     if not self.in_task:
                         return None
                     await self._rest()
@@ -158,7 +162,7 @@ class Connection(Stepper):
         """End the connection: its head cannot be read, or no request has come."""
         if error.status == LOG_ONLY:
             return error.reason
-        await refuse(self.client, error, self.host.terms)
+        await refuse(self.client, error, self.owner.terms)
         return await self._linger(self.client.closing or error.reason)
 
     async def _linger(self, reason: CloseReason) -> CloseReason:

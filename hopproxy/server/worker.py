@@ -98,6 +98,7 @@ class Worker:
                     tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
                     intakes.append(Intake(sock, runtime, gateway))
                 await self._stop.wait()
+                # First, since `Gateway.stop` below closes every connection that has no task.
                 gateway.move_to_tasks()
             finally:
                 for intake in intakes:
