@@ -281,10 +281,10 @@ class Transport:
         finally:
             self.endpoint.close(reset=reset)
             self.fd = -1
-        closed = self.broken(OSError("closed on this side"))
-        self.interrupt(closed)
+        if self.waker is not None:
+            self.interrupt(self.broken(OSError("closed on this side")))
         if self._room is not None and self._room.waker is not None:
-            self._room.error = closed
+            self._room.error = self.broken(OSError("closed on this side"))
             _wake(self._room)
         self.owner = None  # breaks a reference cycle, which only the garbage collector would free
 

@@ -92,9 +92,13 @@ class Connection(Stepper):
         if result is not None:
             assert isinstance(result, CloseReason)
             self.owner.close(self, result)
+        elif client.closing is not None:
+            if lingers(client, client.closing):
+                self.begin(self._linger(client.closing))
+            else:
+                self.owner.close(self, client.closing)
         elif (
-            client.closing is None
-            and not self.in_task
+            not self.in_task
             and not client.transport.readable
             and (not client.buffer or client.has_no_request)
         ):
