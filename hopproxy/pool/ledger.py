@@ -290,14 +290,6 @@ class Ledger(Generic[L]):
             self.waits_for_room.pop(share, None)
         return waiter
 
-    def may_dial(self, share: Share[L]) -> bool:
-        """Whether a new request would get its own dial without an eviction."""
-        return (
-            len(share.waiters) <= share.dialling
-            and share.size < share.max_connections
-            and self.total < self.max_total
-        )
-
     # -- room and eviction -------------------------------------------------------------------
 
     def _has_room(self, share: Share[L]) -> bool:

@@ -7,6 +7,7 @@ from hopproxy.errors import (
     BadResponse,
     ConnectFailed,
     Denied,
+    Fault,
     HopError,
     LinkError,
     PoolExhausted,
@@ -147,3 +148,9 @@ def test_a_limit_that_was_passed_is_told_with_its_value(
     record = ExchangeRecord("", 1, 1, 0.0)
     note_failure(record, error, client, upstream)
     assert (record.cause, record.detail, record.passed) == (error.cause, "why", passed)
+
+
+def test_a_fault_of_ours_is_nobody_elses() -> None:
+    fault = Fault()
+    assert (fault.status, fault.cause, fault.at) == (500, "proxy_internal_error", None)
+    assert fault.reason is CloseReason.INTERNAL_ERROR

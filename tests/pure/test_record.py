@@ -150,3 +150,11 @@ def test_a_link_that_ends_under_a_request_was_idle_before_it(
     assert record.busy == 0.0
     record.under_request(idled)
     assert (record.idle, record.busy) == (idle, busy)
+
+
+def test_a_connection_that_a_fault_ended_before_it_was_a_link_is_on_record() -> None:
+    closes = Closes()
+    closes.add_fault(Hop.UPSTREAM, "http://a:80", 7.0)
+    assert closes.counts == {(Hop.UPSTREAM, CloseReason.INTERNAL_ERROR): 1}
+    [record] = closes.last
+    assert (record.peer, record.at, record.age, record.requests) == ("http://a:80", 7.0, 0.0, 0)

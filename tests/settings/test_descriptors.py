@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hopproxy.settings.descriptors import RESERVED, fitted, shortfalls
+from hopproxy.settings.descriptors import RESERVED, admin_share, fitted, shortfalls
 from hopproxy.settings.reader import read
 from hopproxy.settings.schema import Settings
 
@@ -88,3 +88,8 @@ def test_what_is_promised_fits(limit: int, clients: int, upstream: int, origins:
     opened = min(given_out.max_upstream_connections, origins * 256)
     assert 17 + given_out.client.max_connections + opened < limit
     assert (given_out == asked) == (not list(shortfalls(asked, limit)))
+
+
+@pytest.mark.parametrize(("limit", "share"), [(1024, 128), (64, 8), (4, 1)])
+def test_the_admin_listener_has_an_eighth_of_the_descriptors(limit: int, share: int) -> None:
+    assert admin_share(limit) == share
