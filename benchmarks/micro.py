@@ -24,7 +24,7 @@ from benchmarks.report import number, text_table
 from hopproxy.message import Body
 from hopproxy.pool.ledger import Ledger, Share
 from hopproxy.rules import forwarding, hop
-from hopproxy.settings.schema import ClientSettings
+from hopproxy.settings.client import ClientSettings
 from hopproxy.wire import http1
 
 BATCHES = 40

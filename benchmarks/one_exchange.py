@@ -20,8 +20,9 @@ from hopproxy.link.watch import Watch
 from hopproxy.record import CloseReason, ExchangeRecord
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.runtime import Runtime
-from hopproxy.settings.schema import Settings, UpstreamSettings
+from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import parse_origin
+from hopproxy.settings.upstream import UpstreamSettings
 
 BODY = b"Hello, world\n"
 

@@ -23,15 +23,11 @@ from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.server.listener import open_listener
 from hopproxy.server.runtime import Runtime
 from hopproxy.server.worker import Sockets, Worker
-from hopproxy.settings.schema import (
-    ClientSettings,
-    Listener,
-    Pool,
-    Route,
-    Settings,
-    UpstreamSettings,
-)
+from hopproxy.settings.client import ClientSettings, Listener
+from hopproxy.settings.route import Route
+from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import Bind, OriginAddress
+from hopproxy.settings.upstream import Pool, UpstreamSettings
 from tests.raw_peers import GET, OK, Message, Origin, Peer
 
 

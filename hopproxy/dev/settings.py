@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from hopproxy.server.listener import CannotBind, bound, open_listener
 from hopproxy.settings.addresses import reaches
 from hopproxy.settings.amounts import KiB
-from hopproxy.settings.schema import Admin, ClientSettings, Listener, Settings, UpstreamSettings
+from hopproxy.settings.client import ClientSettings, Listener
+from hopproxy.settings.schema import Admin, Settings
 from hopproxy.settings.units import Bind, OriginAddress, parse_bind, parse_origin
+from hopproxy.settings.upstream import UpstreamSettings
 
 #: Where to listen by default.
 SITE = Bind("tcp", "127.0.0.1", 8080)

@@ -20,7 +20,7 @@ from hopproxy.message import Head, RequestHead, ResponseHead
 from hopproxy.record import CloseReason
 from hopproxy.rules.forwarding import Sender
 from hopproxy.rules.hop import Underscores
-from hopproxy.settings.schema import ClientSettings
+from hopproxy.settings.client import ClientSettings
 
 #: What the gateway adds to a request: the forwarding fields, Via, what to do with field names that
 #: contain `_`, and the Host to send if the request has none.

@@ -13,7 +13,7 @@ from hopproxy.message import CHUNKED, NO_BODY, KeepAliveHint, RequestHead, Respo
 from hopproxy.pool.delayed_ack import DelayedAck
 from hopproxy.record import CloseReason, Hop, Unused
 from hopproxy.rules.hop import request_for_upstream
-from hopproxy.settings.schema import UpstreamSettings
+from hopproxy.settings.upstream import UpstreamSettings
 from hopproxy.wire import http1
 from hopproxy.wire.unfinished import UnfinishedResponse
 

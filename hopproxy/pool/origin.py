@@ -14,8 +14,8 @@ from hopproxy.pool.ledger import Share
 from hopproxy.pool.reach import Reach
 from hopproxy.pool.unheard import Unheard
 from hopproxy.record import UNUSED_AFTER, CloseReason, Limit, Source, Unused, setting_behind
-from hopproxy.settings.schema import UpstreamSettings
 from hopproxy.settings.units import OriginAddress
+from hopproxy.settings.upstream import UpstreamSettings
 
 
 class Known:

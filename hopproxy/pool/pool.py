@@ -12,8 +12,8 @@ from hopproxy.pool.ledger import Ledger, QueueFull, Share
 from hopproxy.pool.origin import Known, Origin
 from hopproxy.pool.wait import Wait
 from hopproxy.record import CloseReason, CloseRecord, Closes, Hop, Unused
-from hopproxy.settings.schema import UpstreamSettings
 from hopproxy.settings.units import OriginAddress
+from hopproxy.settings.upstream import UpstreamSettings
 
 #: Seconds for which a client's login (NTLM) protects its link from being evicted.
 GREETING = 5.0

@@ -17,8 +17,8 @@ from hopproxy.message import ResponseHead
 from hopproxy.pool.connector import connect
 from hopproxy.pool.delayed_ack import DelayedAck
 from hopproxy.record import CloseReason, Hop
-from hopproxy.settings.schema import UpstreamSettings
 from hopproxy.settings.units import OriginAddress
+from hopproxy.settings.upstream import UpstreamSettings
 
 #: Our User-Agent, for the origin's log.
 USER_AGENT = f"hopproxy-probe/{__version__}"

@@ -10,7 +10,7 @@ from hopproxy.link.watch import Watch
 from hopproxy.message import ResponseHead
 from hopproxy.probe.asker import Asker, Target
 from hopproxy.record import CloseReason
-from hopproxy.settings.schema import Server
+from hopproxy.settings.kinds import Server
 
 #: Seconds within which an origin sends or closes, if it is going to.
 SOON = 1.0

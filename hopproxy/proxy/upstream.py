@@ -7,8 +7,8 @@ from hopproxy.pool.pool import Pool
 from hopproxy.pool.trials import Trials
 from hopproxy.proxy.tally import Tally
 from hopproxy.routing.balancer import RoundRobin
-from hopproxy.settings.schema import UpstreamSettings
 from hopproxy.settings.units import OriginAddress
+from hopproxy.settings.upstream import UpstreamSettings
 
 
 class Upstream:

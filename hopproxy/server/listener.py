@@ -20,7 +20,7 @@ from hopproxy.link.tcp import tune
 from hopproxy.record import Hop
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.runtime import Runtime
-from hopproxy.settings.schema import ClientSettings
+from hopproxy.settings.client import ClientSettings
 from hopproxy.settings.units import Bind
 
 #: Connections accepted in a row, and the seconds until the next ones.

@@ -13,7 +13,9 @@ from hopproxy.proxy.upstream import Upstream
 from hopproxy.record import Closes
 from hopproxy.routing.table import Table
 from hopproxy.rules.hop import Underscores
-from hopproxy.settings.schema import Route, Settings, UpstreamSettings
+from hopproxy.settings.route import Route
+from hopproxy.settings.schema import Settings
+from hopproxy.settings.upstream import UpstreamSettings
 
 
 class Runtime:

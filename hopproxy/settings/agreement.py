@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from hopproxy.settings.addresses import meet
-from hopproxy.settings.schema import Listener, Pool, Route, Settings
+from hopproxy.settings.client import Listener
+from hopproxy.settings.route import Route
+from hopproxy.settings.schema import Settings
 from hopproxy.settings.suggest import nearest
+from hopproxy.settings.upstream import Pool
 
 
 class Contradiction(NamedTuple):

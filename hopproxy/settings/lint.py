@@ -12,8 +12,10 @@ from typing import NamedTuple
 from hopproxy.pool.idle_timeout import usable
 from hopproxy.settings.addresses import reaches
 from hopproxy.settings.amounts import format_duration
-from hopproxy.settings.schema import Balancer, Pool, Server, Settings, UpstreamSettings
+from hopproxy.settings.kinds import Balancer, Server
+from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import UNIX
+from hopproxy.settings.upstream import Pool, UpstreamSettings
 
 #: Seconds for which each server keeps an idle connection by default.
 SERVERS: dict[Server, float] = {

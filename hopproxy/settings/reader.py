@@ -14,7 +14,8 @@ from hopproxy.settings.agreement import contradictions
 from hopproxy.settings.amounts import Misread
 from hopproxy.settings.other_names import NO, OFF
 from hopproxy.settings.place import Blank, Document, Entry, Place, Problem, Scalar, Tree, child
-from hopproxy.settings.schema import Route, Settings
+from hopproxy.settings.route import Route
+from hopproxy.settings.schema import Settings
 from hopproxy.settings.shape import Named, Section, Setting, Several, Shape, Word, settings_of
 from hopproxy.settings.suggest import as_list, as_word, below_it, instead_of, like
 

@@ -17,8 +17,10 @@ from hopproxy.settings import words
 from hopproxy.settings.amounts import Misread
 from hopproxy.settings.other_names import ABSENT, CALLED, OFF
 from hopproxy.settings.place import Mapping, Scalar, Sequence, Tree
-from hopproxy.settings.schema import Route, Settings, UpstreamSettings
+from hopproxy.settings.route import Route
+from hopproxy.settings.schema import Settings
 from hopproxy.settings.shape import Named, Section, Setting, Several, Word, settings_of
+from hopproxy.settings.upstream import UpstreamSettings
 
 #: How similar a key and a setting must be: surely meant, probably meant, worth a suggestion.
 ALMOST, ALIKE, VAGUE = 0.9, 0.8, 0.7

@@ -12,8 +12,9 @@ import trio
 
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
-from hopproxy.settings.schema import Route, UpstreamSettings
+from hopproxy.settings.route import Route
 from hopproxy.settings.units import OriginAddress
+from hopproxy.settings.upstream import UpstreamSettings
 from tests.names import Names
 from tests.raw_peers import GET, OK, get
 from tests.wire_pair import Hops

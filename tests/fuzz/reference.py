@@ -10,7 +10,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from hopproxy.errors import HopError
 from hopproxy.message import Body, RequestHead, ResponseHead
-from hopproxy.settings.schema import ClientSettings
+from hopproxy.settings.client import ClientSettings
 from hopproxy.wire import http1
 from hopproxy.wire.chunked import ChunkedError, ChunkedReader
 

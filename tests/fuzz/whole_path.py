@@ -24,8 +24,10 @@ from hopproxy.proxy import attempt
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.runtime import Runtime
-from hopproxy.settings.schema import ClientSettings, Settings, UpstreamSettings
+from hopproxy.settings.client import ClientSettings
+from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import OriginAddress
+from hopproxy.settings.upstream import UpstreamSettings
 from tests.fuzz import verdict
 from tests.fuzz.corpus import FIN, Case
 from tests.fuzz.ends import Attempt, End

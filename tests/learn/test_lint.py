@@ -7,9 +7,9 @@ from typing import get_args
 import pytest
 
 from hopproxy.pool.idle_timeout import usable
+from hopproxy.settings.kinds import Balancer, Server
 from hopproxy.settings.lint import BALANCERS, FLOWS, SERVERS, Risk, risks
 from hopproxy.settings.reader import places, read
-from hopproxy.settings.schema import Balancer, Server
 
 APP = "upstreams:\n  app:\n    origins: [http://127.0.0.1:1]\n"
 

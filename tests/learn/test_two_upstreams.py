@@ -7,7 +7,8 @@ import trio
 
 from hopproxy.observe.snapshot import links_of
 from hopproxy.record import CloseReason, Hop, Source
-from hopproxy.settings.schema import Pool, Route, UpstreamSettings
+from hopproxy.settings.route import Route
+from hopproxy.settings.upstream import Pool, UpstreamSettings
 from tests.raw_peers import OK, Peer, get
 from tests.wire_pair import Hops
 

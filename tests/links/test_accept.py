@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from hopproxy.server.listener import open_listener
-from hopproxy.settings.schema import ClientSettings
+from hopproxy.settings.client import ClientSettings
 from hopproxy.settings.units import Bind
 
 SCRIPT = """

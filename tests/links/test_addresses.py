@@ -14,8 +14,8 @@ from hopproxy.link import dial
 from hopproxy.link.dial import Target, _in_turn
 from hopproxy.record import CloseReason
 from hopproxy.server.listener import open_listener
-from hopproxy.settings.schema import UpstreamSettings
 from hopproxy.settings.units import Bind, OriginAddress
+from hopproxy.settings.upstream import UpstreamSettings
 from tests.names import Names
 from tests.raw_peers import GET, Origin
 from tests.wire_pair import Hops

@@ -14,7 +14,9 @@ from hopproxy.observe.recent import Recent
 from hopproxy.pool.origin import Origin as Member
 from hopproxy.proxy.upstream import Upstream
 from hopproxy.record import CloseReason, Hop
-from hopproxy.settings.schema import Route, Settings, UpstreamSettings
+from hopproxy.settings.route import Route
+from hopproxy.settings.schema import Settings
+from hopproxy.settings.upstream import UpstreamSettings
 from tests.links.test_trials import Served
 from tests.raw_peers import GET, OK, get
 from tests.wire_pair import Hops

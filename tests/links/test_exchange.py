@@ -8,8 +8,8 @@ import trio
 from hopproxy.pool.expectation import BELIEVED_FOR
 from hopproxy.record import CloseReason, Hop
 from hopproxy.server.listener import open_listener
-from hopproxy.settings.schema import Pool
 from hopproxy.settings.units import Bind
+from hopproxy.settings.upstream import Pool
 from tests.raw_peers import GET, OK, Origin, Peer
 from tests.wire_pair import Hops, two_upstreams
 

@@ -10,8 +10,8 @@ import pytest
 
 from hopproxy.link.dial import Target
 from hopproxy.record import Hop
-from hopproxy.settings.schema import UpstreamSettings
 from hopproxy.settings.units import OriginAddress
+from hopproxy.settings.upstream import UpstreamSettings
 from tests.raw_peers import GET, OK
 from tests.wire_pair import Hops
 

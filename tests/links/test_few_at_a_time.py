@@ -9,7 +9,8 @@ from hopproxy.link.endpoint import Endpoint
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.width import FIRST, KNOWN
 from hopproxy.record import CloseReason, Hop
-from hopproxy.settings.schema import Pool, Route, UpstreamSettings
+from hopproxy.settings.route import Route
+from hopproxy.settings.upstream import Pool, UpstreamSettings
 from tests.raw_peers import GET, OK, Message, Peer, get
 from tests.wire_pair import Hops
 

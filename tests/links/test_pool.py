@@ -6,7 +6,8 @@ import pytest
 import trio
 
 from hopproxy.record import CloseReason, Hop
-from hopproxy.settings.schema import Pool, Route, UpstreamSettings
+from hopproxy.settings.route import Route
+from hopproxy.settings.upstream import Pool, UpstreamSettings
 from tests.raw_peers import GET, OK, Peer, get
 from tests.wire_pair import Hops, two_upstreams
 

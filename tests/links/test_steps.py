@@ -13,7 +13,7 @@ from hopproxy.record import CloseReason, Hop
 from hopproxy.server import worker
 from hopproxy.server.gateway import interrupt_idle
 from hopproxy.server.runtime import Runtime
-from hopproxy.settings.schema import Route
+from hopproxy.settings.route import Route
 from tests.raw_peers import GET, OK, Peer, together
 from tests.wire_pair import Hops
 

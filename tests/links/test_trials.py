@@ -10,8 +10,9 @@ import trio
 from hopproxy.observe.snapshot import unready
 from hopproxy.pool.origin import Origin as Member
 from hopproxy.record import Hop
-from hopproxy.settings.schema import Admin, Pool, UpstreamSettings
+from hopproxy.settings.schema import Admin
 from hopproxy.settings.units import Bind
+from hopproxy.settings.upstream import Pool, UpstreamSettings
 from tests.links.test_unreachable_origins import Dials
 from tests.raw_peers import GET, OK, Origin, Peer
 from tests.wire_pair import Hops

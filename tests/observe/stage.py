@@ -18,9 +18,11 @@ from hopproxy.observe.access_log import AccessLog
 from hopproxy.server.listener import open_listener
 from hopproxy.server.runtime import Runtime
 from hopproxy.server.worker import Sockets, Worker
+from hopproxy.settings.client import ClientSettings
 from hopproxy.settings.schema import Admin as AdminSettings
-from hopproxy.settings.schema import ClientSettings, Pool, Settings, UpstreamSettings
+from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import Bind, Network, OriginAddress
+from hopproxy.settings.upstream import Pool, UpstreamSettings
 
 ANYWHERE = Bind("tcp", "127.0.0.1", 0)
 PATIENCE = 10.0

@@ -13,7 +13,8 @@ import trio
 from hopproxy.observe import admin as admin_module
 from hopproxy.observe.page import HTML
 from hopproxy.observe.snapshot import unready
-from hopproxy.settings.schema import ClientSettings, Pool
+from hopproxy.settings.client import ClientSettings
+from hopproxy.settings.upstream import Pool
 from tests.observe.stage import Client, Stage, eventually, stage
 
 

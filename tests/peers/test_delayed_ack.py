@@ -19,7 +19,8 @@ import trio
 from hopproxy.link.endpoint import Plain
 from hopproxy.observe.snapshot import origin_row
 from hopproxy.pool.delayed_ack import ENOUGH, FIRST_TRIAL, FUTILE, UNNEEDED, WHOLE
-from hopproxy.settings.schema import Route, UpstreamSettings
+from hopproxy.settings.route import Route
+from hopproxy.settings.upstream import UpstreamSettings
 from tests.raw_peers import Origin, Peer
 from tests.wire_pair import Hops
 

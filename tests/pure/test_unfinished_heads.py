@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hopproxy.errors import BadRequest, BadResponse, HopError
-from hopproxy.settings.schema import ClientSettings
+from hopproxy.settings.client import ClientSettings
 from hopproxy.wire import http1
 from hopproxy.wire.unfinished import SHORT, UnfinishedHead, UnfinishedRequest, UnfinishedResponse
 from tests.pure.search import LIMITS, REQUESTS, RESPONSES, damaged, request, response, search

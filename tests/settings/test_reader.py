@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hopproxy.settings.client import ClientSettings
 from hopproxy.settings.reader import Problem, SettingsErrors, read
-from hopproxy.settings.schema import Admin, ClientSettings, Pool, Route, Settings, UpstreamSettings
+from hopproxy.settings.route import Route
+from hopproxy.settings.schema import Admin, Settings
 from hopproxy.settings.units import Bind, OriginAddress, parse_network
+from hopproxy.settings.upstream import Pool, UpstreamSettings
 
 APP = "upstreams: {app: {origins: ['http://a:3000']}}\n"
 TWO = "upstreams: {app: {origins: ['http://a']}, api: {origins: ['http://b']}}\n"

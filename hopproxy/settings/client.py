@@ -1,0 +1,80 @@
+"""Settings of the client-facing hop."""
+
+from typing import Annotated
+
+from msgspec import Struct
+
+from hopproxy.settings.amounts import KiB, MiB
+from hopproxy.settings.kinds import (
+    Balancer,
+    BindWord,
+    CountOrOff,
+    HeadSize,
+    ModeWord,
+    Positive,
+    Seconds,
+    SecondsOrOff,
+    Size,
+    SizeOrOff,
+    TargetSize,
+    Timeout,
+    about,
+)
+from hopproxy.settings.units import Bind
+
+
+class Listener(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One socket that accepts clients."""
+
+    bind: Annotated[
+        BindWord,
+        about(
+            "Address to accept clients on: `host:port`, `:port` (every address) or `unix:/path`."
+        ),
+    ] = Bind("tcp", "127.0.0.1", 8080)
+    backlog: Annotated[
+        Positive, about("Most connections that wait in the kernel to be accepted.")
+    ] = 1024
+    mode: Annotated[
+        ModeWord, about("Permissions of a Unix socket's file; whoever may write to it may connect.")
+    ] = 0o666
+
+
+class ClientSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The client-facing hop."""
+
+    idle_timeout: Annotated[Timeout, about("Longest wait for the next request.")] = 75.0
+    head_timeout: Annotated[
+        Timeout,
+        about(
+            "Longest time for a request's head, from its first byte; for the first one, from the "
+            "connection."
+        ),
+    ] = 10.0
+    body_timeout: Annotated[Timeout, about("Longest pause inside a request's body.")] = 60.0
+    write_timeout: Annotated[Timeout, about("Longest time in which the client takes no byte.")] = (
+        60.0
+    )
+    max_requests: Annotated[CountOrOff, about("Most requests on one connection; 0: no limit.")] = 0
+    max_age: Annotated[SecondsOrOff, about("Age at which a connection is closed; 0: no limit.")] = (
+        0.0
+    )
+    max_connections: Annotated[
+        Positive, about("Most client connections; at the limit the one idle for longest is closed.")
+    ] = 4096
+    balancer: Annotated[
+        Balancer | None,
+        about("The load balancer in front; `check` compares its idle timeout with ours."),
+    ] = None
+    max_head_size: Annotated[HeadSize, about("Largest head of a request.")] = 32 * KiB
+    max_fields: Annotated[Positive, about("Most field lines in a request's head.")] = 128
+    max_target_size: Annotated[TargetSize, about("Longest target of a request.")] = 8 * KiB
+    max_body_size: Annotated[SizeOrOff, about("Largest body of a request; 0: no limit.")] = 0
+    linger_timeout: Annotated[
+        Seconds, about("How long a closing connection still reads what the client has sent.")
+    ] = 5.0
+    linger_size: Annotated[Size, about("How much a closing connection still reads.")] = MiB
+    tcp_nodelay: Annotated[bool, about("Send small writes at once (TCP_NODELAY).")] = True
+    tcp_keepalive: Annotated[
+        SecondsOrOff, about("Idle time before TCP keepalive probes; 0: off.")
+    ] = 60.0

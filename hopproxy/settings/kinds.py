@@ -1,0 +1,51 @@
+"""The kinds of values that settings have: times in seconds, sizes in bytes, addresses, names.
+
+Times are infinite if a timeout is off.
+"""
+
+import math
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from hopproxy.settings import words
+from hopproxy.settings.units import Bind, Network, OriginAddress
+
+#: Durations for which 0 makes sense: `off` could mean 0 or no limit, and is refused.
+Seconds = Annotated[float, Meta(ge=0, extra={"unit": words.DURATION})]
+#: Durations for which 0 makes no sense: `0` and `off` mean no limit.
+Timeout = Annotated[float, Meta(ge=0, extra={"unit": words.DURATION, "off": math.inf})]
+#: `off` means 0.
+SecondsOrOff = Annotated[float, Meta(ge=0, extra={"unit": words.DURATION, "off": 0.0})]
+SizeOrOff = Annotated[int, Meta(ge=0, extra={"unit": words.SIZE, "off": 0})]
+CountOrOff = Annotated[int, Meta(ge=0, extra={"off": 0})]
+Size = Annotated[int, Meta(ge=0, extra={"unit": words.SIZE})]
+HeadSize = Annotated[int, Meta(ge=256, extra={"unit": words.SIZE})]
+TargetSize = Annotated[int, Meta(ge=1, extra={"unit": words.SIZE})]
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Token = Annotated[str, Meta(extra={"unit": words.TOKEN})]
+BindWord = Annotated[Bind, Meta(extra={"unit": words.BIND})]
+#: `off` turns the whole section off.
+BindOrOff = Annotated[Bind, Meta(extra={"unit": words.BIND, "off": None})]
+OriginWord = Annotated[OriginAddress, Meta(extra={"unit": words.ORIGIN})]
+NetworkWord = Annotated[Network, Meta(extra={"unit": words.NETWORK})]
+HostWord = Annotated[str, Meta(extra={"unit": words.HOST})]
+ModeWord = Annotated[int, Meta(extra={"unit": words.MODE})]
+ViaWord = Annotated[str, Meta(extra={"unit": words.VIA})]
+Share = Annotated[float, Meta(extra={"unit": words.SHARE})]
+PathWord = Annotated[str, Meta(extra={"unit": words.PATH})]
+#: Servers and balancers whose idle limits `check` knows.
+Server = Literal[
+    "gunicorn", "uvicorn", "hypercorn", "aiohttp", "node", "fastify", "bun", "puma", "jetty",
+    "kestrel", "apache", "nginx", "varnish", "caddy", "traefik", "envoy",
+]  # fmt: skip
+Balancer = Literal[
+    "aws-alb", "aws-nlb", "gcp", "gae", "nginx", "caddy", "traefik", "go", "envoy", "varnish",
+    "aiohttp", "hopproxy",
+]  # fmt: skip
+
+
+def about(description: str) -> Meta:
+    """What a setting is for, as the JSON Schema and the reference show it."""
+    return Meta(description=description)

@@ -1,0 +1,92 @@
+"""Settings of the upstream hop."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from hopproxy.settings.amounts import KiB
+from hopproxy.settings.kinds import (
+    Count,
+    CountOrOff,
+    HeadSize,
+    OriginWord,
+    Positive,
+    Seconds,
+    SecondsOrOff,
+    Server,
+    Share,
+    Timeout,
+    about,
+)
+
+
+class Pool(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The connections kept towards each origin of an upstream."""
+
+    max_connections: Annotated[
+        Positive, about("Most connections to each origin: idle, in use and being opened.")
+    ] = 256
+    max_idle: Annotated[CountOrOff, about("Most idle connections to each origin.")] = 64
+    idle_timeout: Annotated[
+        Timeout,
+        about("Longest time a connection stays idle; an origin's own limit only shortens it."),
+    ] = 60.0
+    max_requests: Annotated[CountOrOff, about("Most requests on one connection; 0: no limit.")] = 0
+    max_age: Annotated[SecondsOrOff, about("Age at which a connection is closed; 0: no limit.")] = (
+        0.0
+    )
+    queue: Annotated[CountOrOff, about("Most requests that wait for a connection; 0: none.")] = 1024
+    queue_timeout: Annotated[Timeout, about("Longest wait for a connection.")] = 5.0
+    learn: Annotated[bool, about("Learn how long the origin keeps idle connections.")] = True
+    young_share: Annotated[
+        Share,
+        about(
+            "A request that cannot be sent again takes a connection only up to this part of its "
+            "idle limit."
+        ),
+    ] = 0.5
+
+
+class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One application: its origins and how they are spoken to."""
+
+    origins: Annotated[
+        Annotated[tuple[OriginWord, ...], Meta(min_length=1)],
+        about("Where the application is: `http://host:port`, `host:port`, `port` or `unix:/path`."),
+    ]
+    connect_timeout: Annotated[Timeout, about("Longest time to connect to an origin.")] = 3.0
+    response_timeout: Annotated[
+        Timeout, about("Longest time from the end of the request to the head of the response.")
+    ] = 60.0
+    body_timeout: Annotated[Timeout, about("Longest pause inside a response's body.")] = 60.0
+    write_timeout: Annotated[Timeout, about("Longest time in which the origin takes no byte.")] = (
+        60.0
+    )
+    continue_timeout: Annotated[
+        Seconds,
+        about(
+            "Longest wait for a 100 before a body that `Expect: 100-continue` held back is sent "
+            "anyway."
+        ),
+    ] = 1.0
+    tunnel_timeout: Annotated[
+        Timeout, about("Longest silence on an upgraded connection (WebSocket).")
+    ] = 3600.0
+    max_head_size: Annotated[HeadSize, about("Largest head of a response.")] = 64 * KiB
+    max_interim: Annotated[Count, about("Most interim (1xx) responses before the final one.")] = 8
+    retry_idempotency_key: Annotated[
+        bool, about("Send a request with an `Idempotency-Key` again where a GET would be.")
+    ] = False
+    tcp_nodelay: Annotated[bool, about("Send small writes at once (TCP_NODELAY).")] = True
+    tcp_keepalive: Annotated[
+        SecondsOrOff, about("Idle time before TCP keepalive probes; 0: off.")
+    ] = 60.0
+    tcp_user_timeout: Annotated[
+        SecondsOrOff,
+        about("Longest time sent data stays unacknowledged; 0: the system's own limit."),
+    ] = 30.0
+    server: Annotated[
+        Server | None,
+        about("What the origins run; `check` compares its idle timeout with the pool's."),
+    ] = None
+    pool: Annotated[Pool, about("The connections to each origin.")] = Pool()
