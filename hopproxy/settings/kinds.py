@@ -34,6 +34,8 @@ HostWord = Annotated[str, Meta(extra={"unit": words.HOST})]
 ModeWord = Annotated[int, Meta(extra={"unit": words.MODE})]
 ViaWord = Annotated[str, Meta(extra={"unit": words.VIA})]
 Share = Annotated[float, Meta(extra={"unit": words.SHARE})]
+FileWord = Annotated[str, Meta(extra={"unit": words.FILE})]
+ServerName = Annotated[str, Meta(extra={"unit": words.SERVER_NAME})]
 PathWord = Annotated[str, Meta(extra={"unit": words.PATH})]
 #: Servers and balancers whose idle limits `check` knows.
 Server = Literal[

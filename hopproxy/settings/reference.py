@@ -69,7 +69,8 @@ def _written(value: object, shape: Shape) -> object:
         return [_written(one, shape.item) for one in value]
     assert isinstance(shape, Section), "no mapping of names has a default"
     keys = settings_of(shape.struct)
-    return {one.name: _written(getattr(value, one.name), one.shape) for one in keys}
+    values = [(one, getattr(value, one.name)) for one in keys]
+    return {one.name: _written(of, one.shape) for one, of in values if of is not None}
 
 
 def _setting_schema(setting: Setting) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from typing import Literal
 
 from hopproxy.settings.amounts import Misread
 
+#: The schemes of origins, and the port of each.
+PORTS = {"http": 80, "https": 443}
+
 #: The longest path of a Unix socket on Linux (108 bytes with the final zero).
 MAX_SOCKET_PATH = 107
 
@@ -47,17 +50,21 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class OriginAddress:
-    """The address of an origin: a TCP host and port, or a Unix socket's path."""
+    """The address of an origin: a scheme with a TCP host and port, or a Unix socket's path.
+
+    `https` means TLS; the other scheme is `http`.
+    """
 
     kind: Literal["tcp", "unix"]
     host: str = ""
     port: int = 0
     path: str = ""
+    scheme: str = "http"
 
     def __str__(self) -> str:
         if self.kind == "unix":
             return f"unix:{self.path}"
-        return f"http://{authority(self.host, self.port)}"
+        return f"{self.scheme}://{authority(self.host, self.port)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +159,9 @@ def parse_bind(text: str) -> Bind:
 
 
 def parse_origin(text: str) -> OriginAddress:
-    """`http://host:port`, `http://host` (port 80), `host:port`, `port` or `unix:/path`.
+    """`http://host:port`, `https://host:port`, `host:port`, `port` or `unix:/path`.
+
+    Without a port, `http://host` is port 80 and `https://host` port 443.
 
     A port alone is on this machine, on either loopback address.  Raises Misread.
     """
@@ -170,25 +179,25 @@ def parse_origin(text: str) -> OriginAddress:
             f"`{text}` is two numbers, not host:port",
             f"ports are not mapped here; write {rest.partition(':')[2]}",
         )
-    if scheme.lower() == "https":
-        raise Misread("TLS towards an origin is not supported", f"use http://{rest} or unix:/path")
-    if scheme.lower() != "http":
-        raise Misread(f"`{scheme}` is not supported as a scheme", f"write http://{rest}")
+    scheme = scheme.lower()
+    if scheme not in PORTS:
+        instead = "https" if scheme == "wss" else "http"
+        raise Misread(f"`{scheme}` is not supported as a scheme", f"write {instead}://{rest}")
     place, _, path = rest.partition("/")
     if path or "?" in place or "#" in place:
         bare = re.split("[?#]", place)[0]
         raise Misread(
             f"`{text}` has more than a host and a port",
-            f"each request keeps its own path: write http://{bare}",
+            f"each request keeps its own path: write {scheme}://{bare}",
         )
     if "@" in place:
-        raise Misread("an origin takes no user or password", "write http://host:port")
-    host, port = _host_and_port(place, "http://host:port")
+        raise Misread("an origin takes no user or password", f"write {scheme}://host:port")
+    host, port = _host_and_port(place, f"{scheme}://host:port")
     if port is None and not mark:
         raise Misread(f"`{text}` has no port", f"write {place}:3000, or http://{place} for port 80")
     if port == 0:
         raise Misread("no origin answers on port 0", "write a port from 1 to 65535")
-    return OriginAddress("tcp", host, 80 if port is None else port)
+    return OriginAddress("tcp", host, PORTS[scheme] if port is None else port, scheme=scheme)
 
 
 def _misspelt_origin(text: str) -> str | None:
@@ -199,8 +208,8 @@ def _misspelt_origin(text: str) -> str | None:
         return "write unix: and the whole path of the socket"
     if (socket := re.fullmatch(r"(?:https?://unix:)?(/[^/].*)", text)) is not None:
         return f"write unix:{socket[1]}"
-    if (place := re.fullmatch(r"(?:http:/?|:?//)([^/:]+:[0-9]+)/?", text)) is not None:
-        return f"write http://{place[1]}"
+    if (place := re.fullmatch(r"(?:(https?):/?|:?//)([^/:]+:[0-9]+)/?", text)) is not None:
+        return f"write {place[1] or 'http'}://{place[2]}"
     return None
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from hopproxy.settings.amounts import KiB
+from hopproxy.settings.certificate import OriginTls
 from hopproxy.settings.kinds import (
     Count,
     CountOrOff,
@@ -52,7 +53,10 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     origins: Annotated[
         Annotated[tuple[OriginWord, ...], Meta(min_length=1)],
-        about("Where the application is: `http://host:port`, `host:port`, `port` or `unix:/path`."),
+        about(
+            "Where the application is: `http://host:port`, `https://host:port`, `port` or "
+            "`unix:/path`."
+        ),
     ]
     connect_timeout: Annotated[Timeout, about("Longest time to connect to an origin.")] = 3.0
     response_timeout: Annotated[
@@ -90,3 +94,4 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         about("What the origins run; `check` compares its idle timeout with the pool's."),
     ] = None
     pool: Annotated[Pool, about("The connections to each origin.")] = Pool()
+    tls: Annotated[OriginTls, about("TLS towards `https://` origins.")] = OriginTls()

@@ -169,6 +169,32 @@ def parse_token(text: str) -> str:
     return text
 
 
+def parse_file(text: str) -> str:
+    """The path of a file.  Raises Misread."""
+    if text.startswith("-----BEGIN"):
+        raise Misread("this is the content of a file", "write the path of the file")
+    if "://" in text:
+        raise Misread(f"`{text}` is a URL", "write the path of a file")
+    if not text or "\0" in text:
+        raise Misread("it is not the path of a file", "write it like /etc/hopproxy/tls/site.crt")
+    return text
+
+
+def parse_server_name(text: str) -> str:
+    """A host name or an address, as a certificate names it.  Raises Misread."""
+    name = text.lower().removesuffix(".")
+    if name.startswith("*"):
+        raise Misread(f"`{text}` is a pattern", "write one name that the certificate has")
+    if "://" in name or "/" in name or re.fullmatch(r"[^:]+:[0-9]+", name):
+        bare = re.split("[/:]", name.rpartition("://")[2])[0]
+        raise Misread(f"`{text}` is more than a name", f"write {bare}")
+    if ":" in name:
+        return parse_ipv6(name.strip("[]"))
+    if len(name) > 253 or not NAME.fullmatch(name):
+        raise Misread(f"`{text}` is not a name", "write it like api.example.org")
+    return name
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """One kind of word: its name in the reference, how it is read, written back and checked.
@@ -209,9 +235,11 @@ BIND = Unit("address", parse_bind, r"unix:/.+|[^*/]*:[0-9]+")
 ORIGIN = Unit(
     "origin",
     parse_origin,
-    r"[Hh][Tt][Tt][Pp]://.+|unix:/.+|:?[0-9]+|[^/]*[^/0-9][^/]*:[0-9]+",
+    r"[Hh][Tt][Tt][Pp][Ss]?://.+|unix:/.+|:?[0-9]+|[^/]*[^/0-9][^/]*:[0-9]+",
     bare="integer",
 )
 NETWORK = Unit("network", parse_network, r"unix|[0-9A-Fa-f.:]+(/[0-9]+)?")
 HOST = Unit("host", parse_host, r"(\*\.)?[A-Za-z0-9_.-]+|\[.+\]")
 PATH = Unit("path", parse_prefix, r"/[!-~]*")
+FILE = Unit("file", parse_file, r".*[^/]")
+SERVER_NAME = Unit("host", parse_server_name, r"[A-Za-z0-9_.:\[\]-]+")

@@ -85,6 +85,7 @@ _WRITE_CRLF = (
     "feed in two ways, so hopproxy refuses it. Until this is fixed, open your server directly."
 )
 _OTHER_PORT = "Give hopproxy the port on which your server speaks plain HTTP/1.1."
+_OTHER_SCHEME = "Your server speaks TLS: write https:// in front of its address."
 _NO_HEAD = (
     "The response began with its body. Your server must write a status line and fields first, "
     "for example HTTP/1.1 200 OK."
@@ -302,8 +303,7 @@ def _no_request(head: bytes, line: bytes, detail: str) -> BadRequest:
 def _no_response(head: bytes, line: bytes) -> BadResponse:
     protocol = _protocol_of(head)
     if protocol == "TLS":
-        detail = "the origin answers TLS: https:// origins are not supported, use its http:// port"
-        return BadResponse(detail, _OTHER_PORT)
+        return BadResponse("the origin speaks TLS: write https:// in its address", _OTHER_SCHEME)
     if protocol:
         return BadResponse(f"the origin answers {protocol}, not HTTP/1.1", _OTHER_PORT)
     other = _OTHER_VERSION.match(line)

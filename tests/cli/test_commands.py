@@ -30,7 +30,7 @@ def test_the_commands_are_listed_by_help() -> None:
         [],
         ["serve"],
         ["run", "--port", "1"],
-        ["dev", "https://localhost:3000"],
+        ["dev", "ftp://localhost:3000"],
         ["dev", "--bind", "8080:80"],
         ["dev", "--admin", "nowhere"],
     ],
@@ -44,9 +44,8 @@ def test_bad_usage_ends_with_2_and_says_why(arguments: list[str]) -> None:
 
 
 def test_dev_says_what_would_have_been_an_origin() -> None:
-    assert finished("dev", "https://localhost:3000").stderr == (
-        "hopproxy dev: TLS towards an origin is not supported "
-        "(use http://localhost:3000 or unix:/path)\n"
+    assert finished("dev", "ftp://localhost:3000").stderr == (
+        "hopproxy dev: `ftp` is not supported as a scheme (write http://localhost:3000)\n"
     )
 
 

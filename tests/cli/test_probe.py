@@ -93,7 +93,7 @@ def test_an_origin_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["https://a"], ["3000", "--max", "5"], ["3000", "--path", "x"]], ids=" ".join
+    "arguments", [["ftp://a"], ["3000", "--max", "5"], ["3000", "--path", "x"]], ids=" ".join
 )
 def test_bad_usage(arguments: list[str]) -> None:
     ended = finished("probe", *arguments)

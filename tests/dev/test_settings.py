@@ -46,7 +46,7 @@ def test_an_origin_is_said_in_few_words(word: str, origin: str) -> None:
     assert str(origin_of(word)) == origin
 
 
-@pytest.mark.parametrize("word", ["https://x", "3000/path", "99999", "0", "a b", "unix:x", ""])
+@pytest.mark.parametrize("word", ["ftp://x", "3000/path", "99999", "0", "a b", "unix:x", ""])
 def test_what_is_no_origin_is_misread(word: str) -> None:
     with pytest.raises(Misread):
         origin_of(word)

@@ -247,7 +247,8 @@ def test_problem_has_its_place_its_path_and_a_hint(line: str, problem: str) -> N
         (
             "upstreams: {app: {}}",
             "1:18: upstreams.app.origins: is missing "
-            "(Where the application is: `http://host:port`, `host:port`, `port` or `unix:/path`.)",
+            "(Where the application is: `http://host:port`, `https://host:port`, `port` or "
+            "`unix:/path`.)",
         ),
         ("upstreams: {a: {origins: []}}", "1:26: upstreams.a.origins: is empty"),
         ("upstreams: {a: {origins: http://b}}", "1:26: upstreams.a.origins: is not a list"),
@@ -260,8 +261,8 @@ def test_problem_has_its_place_its_path_and_a_hint(line: str, problem: str) -> N
             "1:13: upstreams.a b: `a b` is not a name",
         ),
         (
-            "upstreams: {a: {origins: ['https://b']}}",
-            "1:27: upstreams.a.origins[0]: TLS towards an origin is not supported",
+            "upstreams: {a: {origins: ['ftp://b']}}",
+            "1:27: upstreams.a.origins[0]: `ftp` is not supported as a scheme",
         ),
         (
             "upstreams: {a: {origins: ['http://b']}, a: {origins: ['http://c']}}",
@@ -413,7 +414,7 @@ routes:
   - host: a.org
 upstreams:
   app:
-    origins: [https://a, localhost]
+    origins: [https://a/b, localhost]
     pool: {max_idle: 10, max_connections: 3}
 via: maybe
 wrkers: 3
@@ -424,8 +425,8 @@ client:
     assert [line.partition(" (")[0] for line in said(text)] == [
         "2:15: routes[0].upstream: no upstream is named `ap`",
         "3:5: routes[1].upstream: is missing",
-        "6:15: upstreams.app.origins[0]: TLS towards an origin is not supported",
-        "6:26: upstreams.app.origins[1]: `localhost` has no port",
+        "6:15: upstreams.app.origins[0]: `https://a/b` has more than a host and a port",
+        "6:28: upstreams.app.origins[1]: `localhost` has no port",
         "7:22: upstreams.app.pool.max_idle: 10 is more than max_connections, 3",
         "8:6: via: `maybe` is not one of both, request, response, off",
         "9:1: wrkers: is not a setting",

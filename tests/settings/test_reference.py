@@ -61,7 +61,8 @@ def test_reference_has_each_setting_once() -> None:
             "upstreams.<name>.origins",
             "list of origin",
             "required",
-            "Where the application is: `http://host:port`, `host:port`, `port` or `unix:/path`.",
+            "Where the application is: `http://host:port`, `https://host:port`, `port` or "
+            "`unix:/path`.",
         ),
         Row(
             "upstreams.<name>.pool.max_idle",
@@ -179,6 +180,21 @@ def test_editor_accepts_what_the_reader_does(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "app",
+    [
+        "origins: [https://a, 'HTTPS://[::1]:8443'], tls: {verify: off}",
+        "origins: [https://a], tls: {ca: ca.crt, server_name: b.example, cert: /c.pem, key: k}",
+        "origins: [https://a], tls: {ca: , server_name: '[::1]'}",
+        "origins: [https://a], tls: {}",
+    ],
+)
+def test_editor_accepts_tls_as_the_reader_does(app: str) -> None:
+    text = f"upstreams: {{app: {{{app}}}}}\n"
+    assert accepted_by_reader(text)
+    assert accepted_by_editor(text)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         APP + "workers: 0\n",
@@ -208,7 +224,8 @@ def test_editor_accepts_what_the_reader_does(text: str) -> None:
         "upstreams: {}\n",
         "upstreams:\n",
         "upstreams: {app: {}}\n",
-        "upstreams: {app: {origins: [https://a]}}\n",
+        "upstreams: {app: {origins: [ftp://a]}}\n",
+        "upstreams: {app: {origins: [https://a], tls: {verify: maybe}}}\n",
         "upstreams: {a b: {origins: [http://a]}}\n",
     ],
 )

@@ -154,6 +154,9 @@ def test_unix_bind_comes_back_from_its_own_text(path: str) -> None:
         ("HTTP://App:3000/", OriginAddress("tcp", "app", 3000)),
         ("http://app", OriginAddress("tcp", "app", 80)),
         ("http://[::1]", OriginAddress("tcp", "::1", 80)),
+        ("https://app", OriginAddress("tcp", "app", 443, scheme="https")),
+        ("HTTPS://App:8443/", OriginAddress("tcp", "app", 8443, scheme="https")),
+        ("https://[::1]:8443", OriginAddress("tcp", "::1", 8443, scheme="https")),
         ("3000", OriginAddress("tcp", "localhost", 3000)),
         (":3000", OriginAddress("tcp", "localhost", 3000)),
         ("app:3000", OriginAddress("tcp", "app", 3000)),
@@ -166,7 +169,15 @@ def test_origin_is_read(text: str, origin: OriginAddress) -> None:
     assert parse_origin(text) == origin
 
 
-@given(st.builds(OriginAddress, st.just("tcp"), hosts, ports))
+@given(
+    st.builds(
+        OriginAddress,
+        st.just("tcp"),
+        hosts,
+        ports,
+        scheme=st.sampled_from(["http", "https"]),
+    )
+)
 def test_tcp_origin_comes_back_from_its_own_text(origin: OriginAddress) -> None:
     assert parse_origin(str(origin)) == origin
 
@@ -310,8 +321,8 @@ def test_authority_brackets_an_ipv6_address_alone() -> None:
         (parse_origin, "0", "no origin answers on port 0 (write a port from 1 to 65535)"),
         (
             parse_origin,
-            "https://app",
-            "TLS towards an origin is not supported (use http://app or unix:/path)",
+            "wss://app",
+            "`wss` is not supported as a scheme (write https://app)",
         ),
         (
             parse_origin,

@@ -45,6 +45,11 @@ from hopproxy.settings.words import Unit
         (words.VIA, "no", "off"),
         (words.MODE, "0660", 0o660),
         (words.MODE, "666", 0o666),
+        (words.FILE, "tls/site.crt", "tls/site.crt"),
+        (words.SERVER_NAME, "API.Internal.", "api.internal"),
+        (words.SERVER_NAME, "my_service", "my_service"),
+        (words.SERVER_NAME, "10.0.0.7", "10.0.0.7"),
+        (words.SERVER_NAME, "[0::1]", "::1"),
     ],
 )
 def test_word_is_read_and_passes_the_editors_pattern(unit: Unit, text: str, value: object) -> None:
@@ -57,6 +62,41 @@ def test_word_is_read_and_passes_the_editors_pattern(unit: Unit, text: str, valu
     ("parse", "text", "said"),
     [
         (words.parse_count, "many", "`many` is not a whole number (write plain digits, like 1024)"),
+        (
+            words.parse_file,
+            "-----BEGIN CERTIFICATE-----",
+            "this is the content of a file (write the path of the file)",
+        ),
+        (
+            words.parse_file,
+            "file:///site.crt",
+            "`file:///site.crt` is a URL (write the path of a file)",
+        ),
+        (
+            words.parse_file,
+            "",
+            "it is not the path of a file (write it like /etc/hopproxy/tls/site.crt)",
+        ),
+        (
+            words.parse_server_name,
+            "*.example.org",
+            "`*.example.org` is a pattern (write one name that the certificate has)",
+        ),
+        (
+            words.parse_server_name,
+            "https://api.example.org/x",
+            "`https://api.example.org/x` is more than a name (write api.example.org)",
+        ),
+        (
+            words.parse_server_name,
+            "api.example.org:443",
+            "`api.example.org:443` is more than a name (write api.example.org)",
+        ),
+        (
+            words.parse_server_name,
+            "a b",
+            "`a b` is not a name (write it like api.example.org)",
+        ),
         (words.parse_count, "0x1F", "`0x1F` is not a whole number (write plain digits, like 1024)"),
         (words.parse_count, "1_0", "`1_0` is not a whole number (write plain digits, like 1024)"),
         (words.parse_count, "1e3", "`1e3` is not a whole number (write plain digits, like 1024)"),
