@@ -1,0 +1,273 @@
+"""HPACK, the header compression of HTTP/2 (RFC 7541).
+
+Decoding is a function: (dynamic table, field block) -> (field lines, next dynamic table).  A table
+here is an immutable value, and what blocks mean is remembered on it, so nothing remembered can be
+wrong.  All connections begin with the same empty table and share what was learned: clients that
+send the same requests in the same order are decoded by a look-up each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from hopproxy.wire.huffman import decode_huffman
+from hopproxy.wire.static_table import STATIC_LINES
+
+#: The size of dynamic table that a decoder allows: the default, which we never change.
+TABLE_SIZE = 4096
+#: What each line counts for beyond its bytes (RFC 7541 section 4.1).
+OVERHEAD = 32
+
+#: Bounds of what is remembered: blocks, bytes of a block, size of its field section.
+MEMO_BLOCKS = 1024
+MEMO_BLOCK_SIZE = 1024
+MEMO_SECTION_SIZE = 4096
+#: Blocks that have been seen once.
+MEMO_SEEN = 8192
+#: Bounds of the cache of decoded strings: how many, and the bytes of each.
+MEMO_STRINGS = 4096
+MEMO_STRING_SIZE = 256
+
+#: A section this many times larger than allowed ends the connection; a smaller one is only refused.
+BOMB = 8
+
+
+class CompressionError(Exception):
+    """A field block that cannot be decoded.  The connection must end (RFC 9113 section 4.3).
+
+    `section` is the rule's place, such as "7541 5.2".
+    """
+
+    def __init__(self, section: str, detail: str) -> None:
+        super().__init__(f"{detail} ({section})")
+        self.section = section
+        self.detail = detail
+
+
+class Bomb(CompressionError):
+    """A small block for a huge field section: decoding it further only costs time."""
+
+
+class FieldSectionTooLarge(Exception):
+    """A field section above the limit.  It was decoded, so the connection may go on."""
+
+
+class FieldLine:
+    """One field line.  `size` is what it counts for (RFC 7541 section 4.1).
+
+    `checked` is what its reader has found out about it: a line of a table is checked once.
+    """
+
+    __slots__ = ("checked", "name", "size", "value")
+
+    def __init__(self, name: bytes, value: bytes) -> None:
+        self.name = name
+        self.value = value
+        self.size = OVERHEAD + len(name) + len(value)
+        self.checked: object = None
+
+    def __repr__(self) -> str:
+        return f"<FieldLine {self.name!r} {self.value!r}>"
+
+
+M = TypeVar("M")
+
+_STATIC = tuple(FieldLine(name, value) for name, value in STATIC_LINES)
+_STATIC_COUNT = len(_STATIC)
+
+
+class Table(Generic[M]):
+    """One state of a dynamic table, newest line first; never changed.
+
+    `known` is what is remembered of blocks that were decoded with it: their meaning, and the table
+    after them.
+    """
+
+    __slots__ = ("capacity", "known", "lines", "size")
+
+    def __init__(
+        self, lines: tuple[FieldLine, ...] = (), size: int = 0, capacity: int = TABLE_SIZE
+    ) -> None:
+        self.lines = lines
+        self.size = size
+        self.capacity = capacity
+        self.known: dict[bytes, tuple[M, Table[M]]] | None = None
+
+
+def decode(table: Table[M], block: bytes, limit: int) -> tuple[list[FieldLine], int, Table[M]]:
+    """Decode a complete field block: its lines, their size, and the next table.
+
+    Lines beyond `limit` bytes are left out; then the size is larger than `limit`.  Raises
+    CompressionError.
+    """
+    found: list[FieldLine] = []
+    dynamic, used, capacity = table.lines, table.size, table.capacity
+    at, end, size = 0, len(block), 0
+    try:
+        while at < end:
+            first = block[at]
+            if first & 0x80:  # section 6.1: indexed
+                index, at = (first & 0x7F, at + 1) if first != 0xFF else _integer(block, at, 0x7F)
+                line = _line_at(index, dynamic)
+            elif first & 0xE0 == 0x20:  # section 6.3: table size update
+                capacity, at = _integer(block, at, 0x1F)
+                if capacity > TABLE_SIZE:
+                    raise CompressionError("7541 6.3", "a table size above the limit")
+                if size:
+                    raise CompressionError("7541 4.2", "a table size update after a field")
+                dynamic, used = _fit(dynamic, used, capacity)
+                continue
+            else:  # section 6.2: literal, with indexing or without
+                index, at = _integer(block, at, 0x3F if first & 0x40 else 0x0F)
+                if index:
+                    name = _line_at(index, dynamic).name
+                else:
+                    name, at = _string(block, at)
+                value, at = _string(block, at)
+                line = FieldLine(name, value)
+                if first & 0x40:
+                    dynamic, used = _fit(dynamic, used, capacity - line.size)
+                    if line.size <= capacity:
+                        dynamic = (line, *dynamic)
+                        used += line.size
+            size += line.size
+            if size <= limit:
+                found.append(line)
+            elif size > limit * BOMB:
+                raise Bomb("9113 10.5.1", "a field section far above the limit")
+    except IndexError:
+        raise CompressionError("7541 6", "a block that ends inside a field") from None
+    if dynamic is table.lines and capacity == table.capacity:
+        return found, size, table
+    return found, size, Table(dynamic, used, capacity)
+
+
+def _line_at(index: int, dynamic: tuple[FieldLine, ...]) -> FieldLine:
+    if 0 < index <= _STATIC_COUNT:
+        return _STATIC[index - 1]
+    if index == 0 or index > _STATIC_COUNT + len(dynamic):
+        raise CompressionError("7541 2.3.3", f"no line has the index {index}")
+    return dynamic[index - _STATIC_COUNT - 1]
+
+
+def _fit(
+    dynamic: tuple[FieldLine, ...], used: int, capacity: int
+) -> tuple[tuple[FieldLine, ...], int]:
+    """Evict the oldest lines until the table has at most `capacity` bytes (sections 4.3, 4.4)."""
+    if used <= capacity:
+        return dynamic, used
+    kept = len(dynamic)
+    while kept and used > capacity:
+        kept -= 1
+        used -= dynamic[kept].size
+    return dynamic[:kept], used
+
+
+def _integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
+    """An integer whose first byte has the bits of `prefix` for it, and where it ends."""
+    value = block[at] & prefix
+    at += 1
+    if value < prefix:
+        return value, at
+    for shift in (0, 7, 14, 21):
+        byte = block[at]
+        at += 1
+        value += (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise CompressionError("7541 5.1", "an integer of more than five bytes")
+
+
+def _string(block: bytes, at: int) -> tuple[bytes, int]:
+    """A string literal (RFC 7541 section 5.2), and where it ends."""
+    coded = block[at] & 0x80
+    length, at = _integer(block, at, 0x7F)
+    end = at + length
+    if end > len(block):
+        raise CompressionError("7541 5.2", "a string longer than its block")
+    raw = block[at:end]
+    if not coded:
+        return raw, end
+    text = _strings.get(raw)
+    if text is None:
+        text = decode_huffman(raw)
+        if text is None:
+            raise CompressionError("7541 5.2", "a string that is not Huffman-coded")
+        if len(raw) <= MEMO_STRING_SIZE:
+            if len(_strings) >= MEMO_STRINGS:
+                _strings.clear()
+            _strings[raw] = text
+    return text, end
+
+
+_strings: dict[bytes, bytes] = {}
+
+
+class Meanings(Generic[M]):
+    """What field blocks mean, for all connections of one kind: `read` makes it of their lines.
+
+    `limit` is the largest field section that is read, in bytes as HPACK counts them.  A block is
+    remembered when it has been seen twice with the same table.  `read` must be pure; what it raises
+    passes through, and is not remembered.
+    """
+
+    def __init__(self, read: Callable[[list[FieldLine]], M], limit: int) -> None:
+        self.read = read
+        self.limit = limit
+        self.empty: Table[M] = Table()
+        self._seen: set[int] = set()
+        self._tables: list[Table[M]] = []  # those that remember anything
+        self.count = 0
+
+    def remember(self, table: Table[M], block: bytes, found: tuple[M, Table[M]]) -> None:
+        """This block was decoded with this table: remember that if it comes a second time."""
+        sight = hash((id(table), block))
+        if sight not in self._seen:
+            if len(self._seen) >= MEMO_SEEN:
+                self._seen.clear()
+            self._seen.add(sight)
+            return
+        if self.count >= MEMO_BLOCKS:
+            for other in self._tables:
+                other.known = None
+            self._tables.clear()
+            self.count = 0
+        if table.known is None:
+            table.known = {}
+            self._tables.append(table)
+        table.known[block] = found
+        self.count += 1
+
+
+class Decoder(Generic[M]):
+    """The decoder of one connection."""
+
+    __slots__ = ("_meanings", "_table")
+
+    def __init__(self, meanings: Meanings[M]) -> None:
+        self._meanings = meanings
+        self._table = meanings.empty
+
+    def decode(self, block: bytes) -> M:
+        """What a complete field block means.
+
+        Raises CompressionError, FieldSectionTooLarge, and what `Meanings.read` raises.  After the
+        latter two the connection may go on.
+        """
+        known = self._table.known
+        found = known.get(block) if known is not None else None
+        if found is None:
+            return self._decode_anew(block)
+        self._table = found[1]
+        return found[0]
+
+    def _decode_anew(self, block: bytes) -> M:
+        table, meanings = self._table, self._meanings
+        lines, size, self._table = decode(table, block, meanings.limit)
+        if size > meanings.limit:
+            raise FieldSectionTooLarge
+        meaning = meanings.read(lines)
+        if len(block) <= MEMO_BLOCK_SIZE and size <= MEMO_SECTION_SIZE:
+            meanings.remember(table, block, (meaning, self._table))
+        return meaning
