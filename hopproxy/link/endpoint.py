@@ -1,8 +1,7 @@
 """Our end of one connection: what a transport needs of a socket.
 
-`Endpoint` is the interface, `Plain` implements it for TCP and Unix sockets.  A TLS endpoint would
-be a second implementation: its channel carries plaintext, and `has_input` returns False if
-only a session ticket has arrived.
+`Endpoint` is the interface, `Plain` implements it for TCP and Unix sockets, `link.tls.Tls` for TLS
+on them.
 """
 
 import contextlib
@@ -44,6 +43,8 @@ class Endpoint(Protocol):
     fd: int
     #: Whether the kernel may move bytes from socket to socket (`link.splice`).
     may_be_spliced: bool
+    #: Whether the stream ended without the peer saying so, as only TLS can tell.
+    cut: bool
 
     def has_input(self) -> bool:
         """Whether bytes or the end of the stream can be read now (one system call)."""
@@ -70,6 +71,7 @@ class Plain:
     __slots__ = ("_poll", "channel", "fd")
 
     may_be_spliced = True
+    cut = False
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)

@@ -191,7 +191,7 @@ class Link:
         return data
 
     def _end_of_stream(self) -> None:
-        if self.body is not UNTIL_CLOSE:
+        if self.body is not UNTIL_CLOSE or self.transport.endpoint.cut:
             raise LinkError(self.hop, CloseReason.INCOMPLETE, "the connection ended inside a body")
         self.body = NO_BODY
 

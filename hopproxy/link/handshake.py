@@ -1,0 +1,112 @@
+"""TLS handshakes: the transport that waits for one, and the queue that keeps live links served.
+
+A handshake costs a fraction of a millisecond of CPU, many requests' worth.  When hundreds begin at
+once they take turns of a millisecond, and between two turns everything else that is ready is
+served.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+
+from hopproxy.link.endpoint import RECEIVE_SIZE
+from hopproxy.link.stepper import Waker, wait
+from hopproxy.link.tls import Tls
+from hopproxy.link.transport import Transport
+from hopproxy.link.watch import Watch
+from hopproxy.record import CloseReason, Hop
+
+#: Seconds of handshakes in a row, and after how many seconds a new turn may begin by itself.
+TURN, ANEW = 0.001, 0.002
+
+
+class _Place:
+    """A place in the queue: the wait for its turn."""
+
+    __slots__ = ("waker",)
+
+    def __init__(self) -> None:
+        self.waker: Waker | None = None
+
+
+class Handshakes:
+    """The queue of one worker's handshakes, on both hops.
+
+    `waiting` have their peer's bytes and wait for their turn.
+    """
+
+    def __init__(self, watch: Watch, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._watch = watch
+        self._clock = clock
+        self._places: deque[_Place] = deque()
+        self._since = -math.inf
+        self.timer_at = math.inf
+
+    @property
+    def waiting(self) -> int:
+        """How many handshakes wait for their turn."""
+        return len(self._places)
+
+    async def turn(self) -> None:
+        """Wait for a turn.  At once if this one is not used up and nobody waits."""
+        now = self._clock()
+        if not self._places:
+            if now >= self._since + ANEW:
+                self._since = now
+            if now < self._since + TURN:
+                return
+        place = _Place()
+        self._places.append(place)
+        self._watch.wake_at(self, self._watch.now())
+        await wait(place)
+
+    def on_time(self, now: float) -> float:
+        """A new turn: go on with those that have waited longest."""
+        self._since = began = self._clock()
+        while self._places and self._clock() < began + TURN:
+            place = self._places.popleft()
+            waker, place.waker = place.waker, None
+            if waker is not None:  # None: it has ended meanwhile
+                waker.wake()
+        return self._watch.now() if self._places else math.inf  # later than `now`: a new turn
+
+    def on_fault(self, error: Exception) -> None:
+        """A stepper has let an exception through: the others go on."""
+        if self._places:
+            self._watch.wake_at(self, self._watch.now())
+        raise error
+
+
+class TlsTransport(Transport):
+    """A transport on TLS.  Its stream may end without an event of its own: by a close_notify."""
+
+    __slots__ = ("tls",)
+
+    def __init__(self, tls: Tls, watch: Watch, hop: Hop) -> None:
+        super().__init__(tls, watch, hop)
+        self.tls = tls
+
+    def receive_now(self, size: int = RECEIVE_SIZE) -> bytes | None:
+        """As in `Transport`."""
+        data = super().receive_now(size)
+        if self.tls.ended:
+            self.readable = True
+        return data
+
+    async def shake(self, handshakes: Handshakes, deadline: float, late: CloseReason) -> None:
+        """The handshake, to its end.  Waits.
+
+        Raises LinkError: `late` after `deadline`.  Raises OSError as `Tls.shake`.
+        """
+        while True:
+            await handshakes.turn()
+            if self.tls.shake():
+                break
+            self.readable = False
+            if self.tls.owes:
+                self.tell_of_room()
+            await self.until_readable(deadline, late)
+        self.readable = True  # a request may have come with the last flight
