@@ -34,7 +34,8 @@ GLIMPSE = 16384
 class Clients:
     """The client links of one worker: all of them, and the idle ones, longest idle first.
 
-    `draining` once each must close after its current response.
+    `draining` once each must close after its current response.  `goodbye` is how many seconds an
+    idle link that we close waits for the client to close too, `late` how many requests came then.
     """
 
     def __init__(self, limit: int) -> None:
@@ -43,6 +44,8 @@ class Clients:
         self.idle: dict[ClientLink, None] = {}
         self.accepted = 0
         self.draining = False
+        self.goodbye = 0.0
+        self.late = 0
 
 
 class ClientLink(Link):

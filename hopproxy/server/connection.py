@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from hopproxy.errors import LOG_ONLY, HopError
+from hopproxy.errors import LOG_ONLY, HopError, LinkError
 from hopproxy.link.client import ClientLink
 from hopproxy.link.faults import contain, report
 from hopproxy.link.stepper import Stepper, wait
 from hopproxy.proxy.exchange import exchange, refuse
 from hopproxy.proxy.terms import Terms
-from hopproxy.record import CloseReason
+from hopproxy.record import CloseReason, Hop
 
 #: Reasons to close while the client may still be sending a body.
 _MORE_TO_COME = (CloseReason.BODY_UNREAD, CloseReason.BODY_TIMEOUT, CloseReason.BAD_REQUEST)
@@ -112,6 +112,36 @@ class Connection(Stepper):
         self.close()
         self.owner.close(self, CloseReason.INTERNAL_ERROR)
 
+    # -- the worker stops ----------------------------------------------------------------------
+
+    def announce_close(self) -> None:
+        """The worker is about to stop, but still serves.
+
+        HTTP/1.1 can only say so in a response (`Clients.draining`); HTTP/2 would send GOAWAY.
+        """
+
+    def end_idle(self) -> None:
+        """Close the link if it is idle; a request that arrives in this moment is still answered."""
+        draining = LinkError(Hop.CLIENT, CloseReason.DRAINING, "the gateway is draining")
+        self.client.transport.interrupt(draining)
+
+    @property
+    def under_way(self) -> int:
+        """How many requests are being served."""
+        return int(self.running and self.client not in self.client.clients.idle)
+
+    async def _say_goodbye(self) -> None:
+        """Send FIN on an idle link and wait a moment for the client's.
+
+        A request that comes now is lost; it is only counted.
+        """
+        client = self.client
+        received = client.transport.received
+        await client.linger(client.clients.goodbye, client.limits.linger_size)
+        client.clients.late += client.transport.received > received
+
+    # -- in a task -----------------------------------------------------------------------------
+
     async def run_in_task(self) -> None:
         """Serve this connection in the calling task until it ends.  Closes it when cancelled."""
         try:
@@ -165,6 +195,8 @@ class Connection(Stepper):
     async def _refuse(self, error: HopError) -> CloseReason:
         """End the connection: its head cannot be read, or no request has come."""
         if error.status == LOG_ONLY:
+            if error.reason is CloseReason.DRAINING and self.client.clients.goodbye:
+                await self._say_goodbye()
             return error.reason
         await refuse(self.client, error, self.owner.terms)
         return await self._linger(self.client.closing or error.reason)

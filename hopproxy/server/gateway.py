@@ -105,6 +105,21 @@ class Gateway:
                 connection.close()
                 self.close(connection, CloseReason.STOPPED)
 
+    def announce_close(self) -> None:
+        """The worker is about to stop: every connection tells its client, if its protocol can."""
+        for connection in list(self._connections.values()):
+            connection.announce_close()
+
+    def end_idle(self, client: ClientLink) -> None:
+        """Close an idle link, because the worker drains."""
+        connection = self._connections.get(client)
+        if connection is not None:
+            connection.end_idle()
+
+    def requests_under_way(self) -> int:
+        """How many requests are being served."""
+        return sum(connection.under_way for connection in self._connections.values())
+
     def shed(self) -> None:
         """Close the client link that has been idle longest, if there is one."""
         made_room = LinkError(Hop.CLIENT, CloseReason.MADE_ROOM, "made room for a new connection")
@@ -124,12 +139,3 @@ class Gateway:
             sender = Sender(address, b"http", settings.trusted_proxies, settings.forwarding)
             self._senders[address] = sender
         return sender
-
-
-def interrupt_idle(runtime: Runtime) -> None:
-    """Close every idle client link, because the worker drains."""
-    for client in list(runtime.clients.idle):
-        if not client.transport.endpoint.has_input():  # a request has arrived: answer it first
-            client.transport.interrupt(
-                LinkError(Hop.CLIENT, CloseReason.DRAINING, "the gateway is draining")
-            )

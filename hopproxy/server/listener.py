@@ -168,6 +168,18 @@ class Intake:
             self.closed = True
             self._runtime.watch.remove(self)
 
+    def accept_rest(self) -> None:
+        """Accept every connection that waits in the kernel's queue, then stop accepting.
+
+        Closing a socket resets the connections in its queue.  Until it is closed, new ones only
+        fit into a queue of one.
+        """
+        with contextlib.suppress(OSError):
+            self._listener.listen(0)
+        while not self.closed and self._accept() == TURN:
+            pass
+        self.close()
+
     def on_fault(self, error: Exception) -> None:
         """An unexpected exception: that connection is closed; accepting goes on."""
         report(error, "a connection that was accepted")

@@ -14,16 +14,15 @@ from hopproxy.observe.admin import Admin
 from hopproxy.observe.error_log import ErrorLog
 from hopproxy.proxy.terms import Page
 from hopproxy.record import CloseReason
-from hopproxy.server.gateway import Gateway, interrupt_idle
+from hopproxy.server.drain import Drain, Report
+from hopproxy.server.gateway import Gateway
 from hopproxy.server.listener import Intake, close_listener
 from hopproxy.server.runtime import Runtime
+from hopproxy.settings.amounts import format_duration
 from hopproxy.settings.schema import Settings
 from hopproxy.signals import SIGNALS, STOP
 
 log = logging.getLogger("hopproxy")
-
-#: Seconds between two checks, while draining, for client links that have become idle.
-SWEEP = 0.25
 
 
 class Sockets:
@@ -63,6 +62,8 @@ class Worker:
         self._gateway: Gateway | None = None
         self._stop = trio.Event()
         self._stop_now = trio.Event()
+        #: What became of the client links, once it has stopped.
+        self.report: Report | None = None
 
     async def run(self, task_status: trio.TaskStatus[Runtime] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until drained.  `drain_timeout` or a second `stop` cuts what is left."""
@@ -98,35 +99,32 @@ class Worker:
                     tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
                     intakes.append(Intake(sock, runtime, gateway))
                 await self._stop.wait()
+                drain = Drain(runtime, gateway, self._settings)
+                await self._delay()
+                for intake in intakes:
+                    intake.accept_rest()
+                self._sockets.close_clients()
                 # First, since `Gateway.stop` below closes every connection that has no task.
                 gateway.move_to_tasks()
             finally:
                 for intake in intakes:
                     intake.close()
                 gateway.stop()
-            self._sockets.close_clients()
             # Idle links of both hops end now; the nursery waits for the exchanges.
-            runtime.drain()
             runtime.pool.close_idle(CloseReason.DRAINING)
-            interrupt_idle(runtime)
             log.info("draining: %d connections", len(connections.child_tasks))
-            cut = connections.cancel_scope
-            cut.deadline = trio.current_time() + self._settings.drain_timeout
-            base.start_soon(self._cut_at_second_stop, cut)
-            base.start_soon(self._end_idle, runtime)
-        if cut.cancelled_caught:
-            log.warning("drain_timeout is over: the remaining connections were cut")
+            base.start_soon(drain.end_idle)
+            base.start_soon(drain.cut_late, self._stop_now, connections.cancel_scope)
+        self.report = drain.report
+        log.info("%s", self.report)
 
-    async def _cut_at_second_stop(self, scope: trio.CancelScope) -> None:
-        await self._stop_now.wait()
-        scope.cancel()
-
-    @staticmethod
-    async def _end_idle(runtime: Runtime) -> None:
-        """Responses begun before the drain did not announce a close: end their links when idle."""
-        while True:
-            await trio.sleep(SWEEP)
-            interrupt_idle(runtime)
+    async def _delay(self) -> None:
+        """Serve on for `drain_delay`.  A second stop ends it."""
+        delay = self._settings.drain_delay
+        if delay:
+            log.info("stopping: still serving for %s (drain_delay)", format_duration(delay))
+            with trio.move_on_after(delay):
+                await self._stop_now.wait()
 
     def apply(self, settings: Settings) -> None:
         """Use these settings for new requests and connections, on the same listeners.

@@ -6,6 +6,7 @@ shorter than the origin's limit, and `client.idle_timeout` longer than the limit
 that connects to us.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from hopproxy.pool.idle_timeout import usable
 from hopproxy.settings.addresses import reaches
 from hopproxy.settings.amounts import format_duration
 from hopproxy.settings.kinds import Balancer, Server
-from hopproxy.settings.schema import Settings
+from hopproxy.settings.schema import DRAIN_TIMEOUT, Settings
 from hopproxy.settings.units import UNIX
 from hopproxy.settings.upstream import Pool, UpstreamSettings
 
@@ -56,6 +57,10 @@ BALANCERS: dict[Balancer, float] = {
 FLOWS: dict[Balancer, float] = {"aws-nlb": 350.0}
 
 
+#: Seconds from Docker's SIGTERM to its SIGKILL.
+DOCKER_GRACE = 10.0
+
+
 class Risk(NamedTuple):
     """What is risky about the setting at `path`, and what is safe."""
 
@@ -67,6 +72,7 @@ class Risk(NamedTuple):
 def risks(settings: Settings) -> Iterator[Risk]:
     """Every risk that can be seen in `settings` alone."""
     yield from _workers(settings)
+    yield from _grace(settings)
     yield from _unused(settings)
     yield from _loops(settings)
     for name, upstream in settings.upstreams.items():
@@ -118,6 +124,21 @@ def _workers(settings: Settings) -> Iterator[Risk]:
     if settings.workers != 1:
         message = f"`{settings.workers}` has no effect: this version serves with one process"
         yield Risk("workers", message, "write workers: 1, or leave it out")
+
+
+def _grace(settings: Settings) -> Iterator[Risk]:
+    """A stop that takes longer than the platform waits.  The default is for no platform."""
+    most = settings.drain_delay + settings.drain_timeout
+    set_here = settings.drain_delay or settings.drain_timeout != DRAIN_TIMEOUT
+    if most > DOCKER_GRACE and set_here:
+        seconds = math.ceil(most) + 2
+        yield Risk(
+            "drain_timeout" if settings.drain_timeout > DOCKER_GRACE else "drain_delay",
+            f"a stop may take {format_duration(most)} with drain_delay: Docker and Compose kill "
+            f"after {format_duration(DOCKER_GRACE)}, Kubernetes after 30s",
+            f"write less, or allow more: docker stop -t {seconds}, stop_grace_period: {seconds}s, "
+            f"terminationGracePeriodSeconds: {seconds}",
+        )
 
 
 def _unused(settings: Settings) -> Iterator[Risk]:

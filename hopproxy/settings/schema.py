@@ -21,6 +21,9 @@ from hopproxy.settings.kinds import (
 from hopproxy.settings.route import Route
 from hopproxy.settings.upstream import UpstreamSettings
 
+#: The default of `drain_timeout`, in seconds.
+DRAIN_TIMEOUT = 30.0
+
 
 class Admin(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The listener of metrics, probes and the live page."""
@@ -35,7 +38,16 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
         about("Processes that share every listener. For now one serves, whatever is written."),
     ] = 1
-    drain_timeout: Annotated[Seconds, about("How long a stop waits for requests under way.")] = 30.0
+    drain_delay: Annotated[
+        Seconds,
+        about(
+            "How long a stop still serves: `/readyz` says 503 and each response closes its "
+            "connection."
+        ),
+    ] = 0.0
+    drain_timeout: Annotated[
+        Seconds, about("How long a stop then waits for requests under way.")
+    ] = DRAIN_TIMEOUT
     readiness: Annotated[
         Literal["any", "all", "self"],
         about(

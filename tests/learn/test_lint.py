@@ -176,3 +176,24 @@ def test_others_compress_all_the_same(server: Server) -> None:
 def test_who_may_connect_may_say_who_is_asking(listener: str, trusted: str, risky: bool) -> None:
     text = f"{APP}listeners: [{{bind: 127.0.0.1:2}}, {{{listener}}}]\ntrusted_proxies: {trusted}\n"
     assert [risk.path for risk in found(text)] == ["listeners[1].mode"] * risky
+
+
+@pytest.mark.parametrize(
+    ("written", "path", "most"),
+    [
+        ("drain_timeout: 11s", "drain_timeout", "11s"),
+        ("drain_delay: 5s\ndrain_timeout: 8s", "drain_delay", "13s"),
+        ("drain_delay: 5s", "drain_timeout", "35s"),
+    ],
+)
+def test_a_stop_longer_than_the_platform_waits(written: str, path: str, most: str) -> None:
+    (risk,) = found(f"{APP}{written}\n")
+    assert risk.path == path
+    assert f"a stop may take {most} with drain_delay: Docker and Compose kill after 10s" in (
+        risk.message
+    )
+
+
+@pytest.mark.parametrize("written", ["drain_timeout: 10s", "drain_delay: 2s\ndrain_timeout: 8s"])
+def test_a_stop_within_the_platforms_patience(written: str) -> None:
+    assert found(f"{APP}{written}\n") == []

@@ -10,7 +10,7 @@ import trio
 
 from hopproxy.link.client import ClientLink
 from hopproxy.record import CloseReason, Hop
-from hopproxy.server.gateway import interrupt_idle
+from hopproxy.server.connection import Connection
 from tests import drivers
 from tests.raw_peers import GET, OK, Origin, Peer
 from tests.wire_pair import Hops, tasks
@@ -102,8 +102,10 @@ async def test_a_request_that_comes_as_the_drain_begins_is_answered(hops: Hops) 
     await hops.start()
     client, upstream = await hops.pair()
     client.send_at_once(GET)  # after the last look at the sockets
+    [link] = hops.runtime.clients.links
     hops.runtime.drain()
-    interrupt_idle(hops.runtime)
+    assert isinstance(link.driver, Connection)
+    link.driver.end_idle()
     await upstream.message()
     await upstream.send(OK)
     answer = await client.message()

@@ -1,17 +1,21 @@
-"""Stopping: what is under way ends well, what is idle ends at once, what drags on is cut."""
+"""Stopping: what is under way ends well, what is idle ends politely, what drags on is cut."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import pytest
 import trio
 
+from hopproxy.observe.snapshot import unready
 from hopproxy.record import CloseReason, Hop
-from tests.raw_peers import GET, OK
+from hopproxy.server.drain import Report
+from tests.raw_peers import GET, OK, Peer
 from tests.wire_pair import Hops
 
 
-async def test_idle_links_of_both_hops_end_at_once(hops: Hops) -> None:
-    await hops.start()
+async def test_idle_links_of_both_hops_end_at_once_if_the_grace_is_short(hops: Hops) -> None:
+    await hops.start(drain_timeout=10.0)
     client, upstream = await hops.pair()
     began = trio.current_time()
     hops.worker.stop()
@@ -128,3 +132,194 @@ async def test_a_worker_cancelled_from_outside_closes_every_socket(hops: Hops) -
     await hops.ended.wait()
     for peer in (client, other, third, idle, lent):
         assert await peer.rest() == b""
+
+
+# -- drain_delay -------------------------------------------------------------------------------
+
+
+async def test_during_the_delay_it_still_serves_but_is_not_ready_and_says_close(
+    hops: Hops,
+) -> None:
+    await hops.start(drain_delay=5.0, readiness="self")
+    old, upstream = await hops.pair()
+    assert unready(hops.runtime) == ""
+    hops.worker.stop()
+    await hops.quiet()
+    assert unready(hops.runtime) == "draining"
+    await trio.sleep(4)
+    assert (await hops.again(old, upstream)).values(b"connection") == [b"close"]
+    assert await old.rest() == b""
+    new = await hops.client()
+    answer = await hops.again(new, upstream)
+    assert (answer.body, answer.values(b"connection")) == (b"ok", [b"close"])
+    assert await new.rest() == b""
+    await trio.sleep(1.1)
+    with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
+        await hops.client()
+    await hops.ended.wait()
+    assert hops.worker.report == Report(ended=2, seconds=5.0)
+
+
+async def test_an_idle_link_lives_through_the_delay(hops: Hops) -> None:
+    await hops.start(drain_delay=5.0)
+    client, _ = await hops.pair()
+    began = trio.current_time()
+    hops.worker.stop()
+    assert await client.rest() == b""
+    assert trio.current_time() == began + 5
+
+
+async def test_a_second_stop_ends_the_delay_and_what_is_under_way(hops: Hops) -> None:
+    await hops.start(drain_delay=60.0)
+    client, _ = await hops.asked()
+    hops.worker.stop()
+    await trio.sleep(1)
+    began = trio.current_time()
+    hops.worker.stop()
+    assert await client.rest() == b""
+    await hops.ended.wait()
+    assert trio.current_time() == began
+    assert hops.worker.report == Report(cut=1, lost=1, seconds=1.0)
+
+
+async def test_a_connection_made_in_the_last_moment_of_the_delay_is_served(hops: Hops) -> None:
+    origin = await hops.start(drain_delay=5.0)
+    hops.worker.stop()
+    await trio.sleep(5 - 1e-9)
+    client = await hops.client()
+    await client.send(GET)
+    await origin.accept_and_answer()
+    assert (await client.message()).values(b"connection") == [b"close"]
+
+
+# -- idle links --------------------------------------------------------------------------------
+
+
+async def idle_clients(hops: Hops, count: int) -> list[Peer]:
+    """So many idle clients, the one that has been idle longest first."""
+    first, upstream = await hops.pair()
+    clients = [first]
+    for _ in range(count - 1):
+        clients.append(await hops.client())
+        await hops.again(clients[-1], upstream)
+        await hops.quiet()
+    return clients
+
+
+async def test_idle_links_end_one_after_the_other(hops: Hops) -> None:
+    """40 of them in two seconds, the longest idle first."""
+    await hops.start()
+    clients = await idle_clients(hops, 40)
+    began, ends = trio.current_time(), []
+
+    async def watch(client: Peer) -> None:
+        await client.rest()
+        ends.append(trio.current_time() - began)
+        client.close()
+
+    async with trio.open_nursery() as nursery:
+        for client in clients:
+            nursery.start_soon(watch, client)
+        await hops.quiet()
+        hops.worker.stop()
+    gaps = [later - sooner for sooner, later in pairwise(ends)]
+    assert ends[0] == 0
+    assert 1.9 <= ends[-1] <= 2
+    assert max(gaps) < 0.11
+    await hops.ended.wait()
+    assert hops.worker.report is not None
+    assert hops.worker.report[:4] == (40, 0, 0, 0)
+
+
+async def test_however_many_they_are_five_seconds_have_to_do(hops: Hops) -> None:
+    await hops.start()
+    clients = await idle_clients(hops, 200)
+    hops.worker.stop()
+    began = trio.current_time()
+    for client in clients:
+        await client.rest()
+    assert 4.9 <= trio.current_time() - began <= 5
+
+
+async def test_an_idle_client_that_asks_meanwhile_is_answered_and_told(hops: Hops) -> None:
+    await hops.start()
+    *_, last = await idle_clients(hops, 40)
+    hops.worker.stop()
+    await trio.sleep(1.5)
+    await last.send(GET)
+    await hops.origins[0].accept_and_answer()
+    assert (await last.message()).values(b"connection") == [b"close"]
+    assert await last.rest() == b""
+    await hops.ended.wait()
+    assert hops.closes(Hop.CLIENT).count(CloseReason.DRAINING) == 40
+    assert hops.worker.report is not None
+    assert hops.worker.report.lost == 0
+
+
+@pytest.mark.parametrize("timeout", [8.0, 30.0])
+async def test_a_new_connection_has_a_moment_for_its_first_request(
+    hops: Hops, timeout: float
+) -> None:
+    origin = await hops.start(drain_timeout=timeout)
+    silent, client = await hops.client(), await hops.client()
+    await hops.quiet()
+    hops.worker.stop()
+    await trio.sleep(0.7)
+    await client.send(GET)
+    await origin.accept_and_answer()
+    assert (await client.message()).values(b"connection") == [b"close"]
+    assert await silent.rest() == b""
+    assert trio.current_time() < 1.3
+
+
+async def test_a_request_that_crosses_our_fin_is_counted_as_lost(hops: Hops) -> None:
+    await hops.start()
+    client, _ = await hops.pair()
+    hops.worker.stop()
+    await hops.quiet()
+    await client.send(GET)
+    await client.gone()
+    await hops.ended.wait()
+    assert hops.worker.report == Report(ended=1, lost=1, seconds=1.0)
+
+
+async def test_a_client_that_closes_after_us_holds_nothing_up(hops: Hops) -> None:
+    await hops.start()
+    client, _ = await hops.pair()
+    began = trio.current_time()
+    hops.worker.stop()
+    assert await client.rest() == b""
+    client.close()
+    await hops.ended.wait()
+    assert trio.current_time() == began
+
+
+# -- the report --------------------------------------------------------------------------------
+
+
+async def test_a_tunnel_lives_to_the_end_of_drain_timeout(hops: Hops) -> None:
+    await hops.start(drain_delay=2.0, drain_timeout=20.0)
+    client, upstream = await hops.asked(
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+    )
+    await upstream.send(b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+    await client.message(bodiless=True)
+    asked, _ = await hops.asked()
+    began = trio.current_time()
+    hops.worker.stop()
+    await trio.sleep(21)
+    await client.send(b"ping")
+    assert await upstream.exactly(4) == b"ping"
+    assert await client.rest() == b""
+    assert await asked.rest() == b""
+    assert trio.current_time() == pytest.approx(began + 22)
+    await hops.ended.wait()
+    assert hops.worker.report == Report(cut=2, tunnels=1, lost=1, seconds=22.0)
+    assert str(hops.worker.report) == (
+        "drained in 22s: 0 connections ended, 2 cut (1 of them upgraded), 1 request lost"
+    )
+
+
+def test_reports_of_workers_add_up() -> None:
+    one, two = Report(3, 1, 1, 2, 5.0), Report(1, 1, 0, 0, 7.0)
+    assert one.plus(two) == Report(4, 2, 1, 2, 7.0)

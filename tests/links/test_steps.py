@@ -10,9 +10,7 @@ import trio
 
 from hopproxy.link.link import Link
 from hopproxy.record import CloseReason, Hop
-from hopproxy.server import worker
-from hopproxy.server.gateway import interrupt_idle
-from hopproxy.server.runtime import Runtime
+from hopproxy.server.drain import Drain
 from hopproxy.settings.route import Route
 from tests.raw_peers import GET, OK, Peer, together
 from tests.wire_pair import Hops
@@ -119,12 +117,15 @@ async def test_a_client_that_closes_as_the_drain_begins_is_no_fault(
     await hops.start()
     client, _ = await hops.pair()
 
-    def interrupt(runtime: Runtime) -> None:
-        interrupt_idle(runtime)
-        monkeypatch.undo()
-        client.finish()
+    end_some = Drain.end_some
 
-    monkeypatch.setattr(worker, "interrupt_idle", interrupt)
+    def end(drain: Drain, most: int) -> int:
+        monkeypatch.undo()
+        ended = end_some(drain, most)
+        client.finish()
+        return ended
+
+    monkeypatch.setattr(Drain, "end_some", end)
     hops.worker.stop()
     await client.rest()
     assert not [entry for entry in caplog.records if entry.exc_info]

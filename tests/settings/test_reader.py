@@ -269,7 +269,7 @@ def test_problem_has_its_place_its_path_and_a_hint(line: str, problem: str) -> N
             "1:41: upstreams.a: is given twice",
         ),
         ("- a", "1:1: is not a mapping (it is one section, not a list: leave out the dash or the"),
-        ("word", "1:1: is not a mapping (its settings are workers, drain_timeout,"),
+        ("word", "1:1: is not a mapping (its settings are workers, drain_delay,"),
         ("a: [", "1:5: is not YAML: while parsing a flow node"),
         ("", "1:1: is empty (at least `upstreams:` is needed)"),
     ],
