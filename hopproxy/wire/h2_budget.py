@@ -1,0 +1,50 @@
+"""How much a peer may annoy one HTTP/2 connection: a leaky bucket.
+
+Many frames are allowed, cost us work and mean nothing: PING, SETTINGS, empty DATA, streams that are
+reset at once (RFC 9113 section 10.5).  Each has a cost.  Time lowers the level, and so does useful
+work: a response that was sent completely, a DATA frame sent.  A peer whose level passes the
+capacity loses its connection with ENHANCE_YOUR_CALM.
+"""
+
+from hopproxy.wire.h2_frames import Code, H2Error
+
+CAPACITY = 1000
+#: By how much the level falls in a second.
+PER_SECOND = 100
+
+# What each costs.
+FRAME = 1  # PING, PRIORITY, CONTINUATION, GOAWAY, a frame of unknown type, DATA without bytes,
+# a WINDOW_UPDATE of less than SMALL_UPDATE bytes, HEADERS or RST_STREAM on a closed stream
+SETTINGS_COST = 2  # and 1 for each 8 values in it
+RESET_COST = 4  # a stream reset by the peer before its response was sent completely
+ERROR = 10  # a stream that we had to reset because the peer broke a rule
+
+#: What a message or a DATA frame that we have sent earns: a peer may well answer each with a PING
+#: or a small WINDOW_UPDATE.
+EARNED_MESSAGE = 3
+EARNED_DATA = 2
+
+SMALL_UPDATE = 1024
+
+
+class Budget:
+    """The level of one connection."""
+
+    __slots__ = ("_at", "capacity", "level", "per_second")
+
+    def __init__(self, capacity: float = CAPACITY, per_second: float = PER_SECOND) -> None:
+        self.capacity = capacity
+        self.per_second = per_second
+        self.level = 0.0
+        self._at = 0.0
+
+    def spend(self, cost: float, now: float, what: str) -> None:
+        """Add the cost of `what`.  Raises H2Error (a connection error) beyond the capacity."""
+        self.level = max(0.0, self.level - (now - self._at) * self.per_second) + cost
+        self._at = now
+        if self.level > self.capacity:
+            raise H2Error(Code.ENHANCE_YOUR_CALM, "10.5", f"too many frames to no purpose: {what}")
+
+    def earn(self, amount: float) -> None:
+        """Useful work was done."""
+        self.level = max(0.0, self.level - amount)

@@ -1,0 +1,309 @@
+"""What an HTTP/2 connection receives: frames in, events out, the rules checked (RFC 9113).
+
+The common part of both roles; see `wire.h2`, which has the table of events.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from hopproxy.wire.h2_budget import ERROR, FRAME, SMALL_UPDATE, Budget
+from hopproxy.wire.h2_frames import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADER,
+    HEADER_SIZE,
+    HEADERS,
+    MAX_NUMBER,
+    MAX_WINDOW,
+    MIN_FRAME_SIZE,
+    PADDED,
+    PRIORITIZED,
+    SETTINGS,
+    WINDOW_UPDATE,
+    Code,
+    H2Error,
+    Settings,
+    unpad,
+    unpadded,
+)
+from hopproxy.wire.h2_output import Output
+from hopproxy.wire.h2_stream import Stream
+
+HEAD, CONTENT, RESET, BROKEN, ROOM, PEER_SETTINGS, PONG, LEAVING, FAILED = range(9)
+Event = tuple[int, Stream | None, Any, bool]
+
+#: Reads one field block; what it returns is the payload of the HEAD event.  Raises H2Error.
+Decode = Callable[[bytes], Any]
+
+_unpack = HEADER.unpack_from
+
+
+class Input(Output):
+    """Both halves of a connection.  `ours` are the settings that it announces.
+
+    `max_block` is the largest field block that is put together, in bytes.  `acknowledged` once the
+    peer has acknowledged our settings.
+    """
+
+    __slots__ = (
+        "_block", "_decode", "_events", "_expected", "_missing", "_now", "_parts",
+        "_preface", "acknowledged", "max_block", "ours",
+    )  # fmt: skip
+
+    def __init__(
+        self, decode: Decode, ours: Settings, *, link_window: int, max_block: int, budget: Budget
+    ) -> None:
+        super().__init__(ours, link_window, budget)
+        self.ours = ours
+        self.max_block = max_block
+        self.acknowledged = False
+        self._decode = decode
+        self._events: list[Event] = []
+        self._now = 0.0
+        self._preface = b""  # what is still to come of the peer's
+        self._expected = SETTINGS  # the only type that may come next, -1: any
+        self._parts: list[bytes] = []  # of a frame that has not arrived completely
+        self._missing = 0
+        self._block: tuple[int, int, list[bytes], int] | None = None  # until END_HEADERS
+
+    # -- frames ------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, now: float) -> list[Event]:
+        """Read what has arrived.  After a FAILED event nothing more is read."""
+        events: list[Event] = []
+        if self.failed is not None:
+            return events
+        self._events = events
+        self._now = now
+        if self._missing:
+            self._parts.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return events
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self._missing = 0
+        try:
+            self._read(self._greeted(data) if self._preface else data)
+        except H2Error as error:
+            self.fail(error)
+            events.append((FAILED, None, error, True))
+        return events
+
+    def _greeted(self, data: bytes) -> bytes:
+        """`data` without the part of the client's preface in it (section 3.4)."""
+        preface = self._preface
+        if data[: len(preface)] != preface[: len(data)]:
+            raise H2Error(Code.PROTOCOL_ERROR, "3.4", "the connection preface is not HTTP/2's")
+        self._preface = preface[len(data) :]
+        return data[len(preface) :]
+
+    def fail(self, error: H2Error) -> None:
+        """End the connection: queue GOAWAY with the error's code, and read nothing more."""
+        if self.failed is None:
+            self.failed = error
+            self._go_away(self.last, error.code, error.detail.encode())
+
+    @property
+    def last(self) -> int:
+        """The highest stream of the peer that we have accepted, for GOAWAY."""
+        raise NotImplementedError
+
+    def _read(self, data: bytes) -> None:
+        at, end = 0, len(data)
+        while end - at >= HEADER_SIZE:
+            high, low, kind, flags, number = _unpack(data, at)
+            start = at + HEADER_SIZE
+            after = start + (high << 8 | low)
+            if after - start > MIN_FRAME_SIZE:
+                raise H2Error(Code.FRAME_SIZE_ERROR, "4.2", "a frame above SETTINGS_MAX_FRAME_SIZE")
+            if self._expected >= 0 and kind != self._expected:
+                raise self._unexpected(kind)
+            if after > end:
+                self._wait_for(data[at:], after - end)
+                return
+            at = after
+            if number > MAX_NUMBER:
+                number &= MAX_NUMBER  # the reserved bit is ignored (section 4.1)
+            if kind == HEADERS:
+                self._headers(number, flags, data[start:after])
+            elif kind == DATA:
+                self._data(number, flags, data, start, after)
+            elif kind == WINDOW_UPDATE:
+                self._window_update(number, data[start:after])
+            else:
+                self._rare(kind, number, flags, data[start:after])
+        if at < end:
+            self._wait_for(data[at:], HEADER_SIZE - (end - at))
+
+    def _wait_for(self, part: bytes, missing: int) -> None:
+        self._parts.append(part)
+        self._missing = missing
+
+    def _unexpected(self, kind: int) -> H2Error:
+        if self._expected == CONTINUATION:
+            return H2Error(Code.PROTOCOL_ERROR, "4.3", "a frame inside a field block")
+        return H2Error(Code.PROTOCOL_ERROR, "3.4", "the first frame is not SETTINGS")
+
+    def _glitch(self, cost: float, what: str) -> None:
+        self.budget.spend(cost, self._now, what)
+
+    def _break(self, stream: Stream, code: int, section: str, detail: str) -> None:
+        """A stream error: reset the stream (section 5.4.2)."""
+        self.reset(stream, code)
+        self._events.append((BROKEN, stream, H2Error(code, section, detail), True))
+        self._glitch(ERROR, detail)
+
+    # -- HEADERS, CONTINUATION ---------------------------------------------------------------
+
+    def _headers(self, number: int, flags: int, block: bytes) -> None:
+        if flags & (PADDED | PRIORITIZED):
+            block = unpadded(flags, block)
+        if flags & END_HEADERS:
+            self._field_block(number, block, bool(flags & END_STREAM))
+            return
+        if not number:
+            raise H2Error(Code.PROTOCOL_ERROR, "6.2", "HEADERS on stream 0")
+        self._block = (number, flags, [block], len(block))
+        self._expected = CONTINUATION
+
+    def _continuation(self, number: int, flags: int, part: bytes) -> None:
+        if self._block is None:
+            raise H2Error(Code.PROTOCOL_ERROR, "6.10", "CONTINUATION without HEADERS")
+        begun, first, parts, size = self._block
+        if number != begun:
+            raise H2Error(Code.PROTOCOL_ERROR, "6.10", "CONTINUATION of another stream")
+        self._glitch(FRAME, "CONTINUATION")
+        size += len(part)
+        if size > self.max_block:
+            raise H2Error(Code.ENHANCE_YOUR_CALM, "10.5.1", "a field block that is too large")
+        parts.append(part)
+        self._block = (begun, first, parts, size)
+        if flags & END_HEADERS:
+            self._block, self._expected = None, -1
+            self._field_block(number, b"".join(parts), bool(first & END_STREAM))
+
+    def _field_block(self, number: int, block: bytes, ended: bool) -> None:
+        found = self._decode(block)
+        stream = self.streams.get(number)
+        if stream is None:
+            stream = self._opened(number)
+            if stream is None:
+                return
+        elif stream.ended:
+            self._break(stream, Code.STREAM_CLOSED, "5.1", "HEADERS after END_STREAM")
+            return
+        elif not ended and not self._may_follow(stream):
+            return
+        if ended:
+            self._end(stream)
+        self._events.append((HEAD, stream, found, ended))
+
+    def _opened(self, number: int) -> Stream | None:
+        """The new stream of a field block on no open one; None to ignore the block."""
+        raise NotImplementedError
+
+    def _may_follow(self, stream: Stream) -> bool:
+        """Whether this may be a second head, which does not end the stream."""
+        raise NotImplementedError
+
+    def _is_idle(self, number: int) -> bool:
+        """Whether this stream has never been opened (section 5.1)."""
+        raise NotImplementedError
+
+    def _end(self, stream: Stream) -> None:
+        stream.ended = True
+        if stream.finished:
+            del self.streams[stream.number]
+
+    def _astray(self, number: int, name: str) -> None:
+        """A frame on a stream that is not open: an error, unless we have reset the stream."""
+        if self._is_idle(number):
+            raise H2Error(Code.PROTOCOL_ERROR, "5.1", f"{name} on an idle stream")
+        late = number in self._cut or number <= self._cut_before
+        if not late and not self._is_refused(number):
+            raise H2Error(Code.STREAM_CLOSED, "5.1", f"{name} on a closed stream")
+
+    def _is_refused(self, number: int) -> bool:
+        """Whether our GOAWAY has said that we do not take this stream."""
+        return self.said_last is not None and number > self.said_last
+
+    # -- DATA --------------------------------------------------------------------------------
+
+    def _data(self, number: int, flags: int, data: bytes, start: int, end: int) -> None:
+        size = end - start
+        self.receive_window -= size
+        if self.receive_window < 0:
+            raise H2Error(Code.FLOW_CONTROL_ERROR, "6.9", "DATA beyond the connection's window")
+        padding = 0
+        if flags & PADDED:
+            start, end = unpad(data, start, end)
+            padding = size - (end - start)
+        stream = self.streams.get(number)
+        if stream is None or stream.ended:
+            self._credit_link(size)
+            if start == end:
+                self._glitch(FRAME, "DATA without bytes")
+            if stream is None:
+                self._astray(number, "DATA")
+            else:
+                self._break(stream, Code.STREAM_CLOSED, "5.1", "DATA after END_STREAM")
+            return
+        stream.receive_window -= size
+        if stream.receive_window < 0:
+            self._credit_link(size)
+            self._break(stream, Code.FLOW_CONTROL_ERROR, "6.9", "DATA beyond the stream's window")
+            return
+        stream.unclaimed += size
+        ended = bool(flags & END_STREAM)
+        if ended:
+            self._end(stream)
+        elif start == end:
+            self._glitch(FRAME, "DATA without bytes")
+        if padding:
+            self.credit(stream, padding)
+        self._events.append((CONTENT, stream, data[start:end], ended))
+
+    # -- flow control ------------------------------------------------------------------------
+
+    def _window_update(self, number: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise H2Error(Code.FRAME_SIZE_ERROR, "6.9", "WINDOW_UPDATE that is not 4 bytes long")
+        increment = int.from_bytes(payload, "big") & MAX_WINDOW
+        if increment < SMALL_UPDATE:
+            self._glitch(FRAME, "small WINDOW_UPDATE")
+        if not number:
+            self._widen(increment)
+            return
+        stream = self.streams.get(number)
+        if stream is None:
+            if self._is_idle(number):
+                raise H2Error(Code.PROTOCOL_ERROR, "5.1", "WINDOW_UPDATE on an idle stream")
+            return
+        if not increment:
+            self._break(stream, Code.PROTOCOL_ERROR, "6.9", "WINDOW_UPDATE by 0")
+            return
+        stream.send_window += increment
+        if stream.send_window > MAX_WINDOW:
+            detail = "a window above 2^31-1"
+            self._break(stream, Code.FLOW_CONTROL_ERROR, "6.9.1", detail)
+        elif stream.blocked and stream.send_window > 0:
+            stream.blocked = False
+            self._events.append((ROOM, stream, None, False))
+
+    def _widen(self, increment: int) -> None:
+        """WINDOW_UPDATE of the connection."""
+        if not increment:
+            raise H2Error(Code.PROTOCOL_ERROR, "6.9", "WINDOW_UPDATE by 0")
+        self.send_window += increment
+        if self.send_window > MAX_WINDOW:
+            raise H2Error(Code.FLOW_CONTROL_ERROR, "6.9.1", "a window above 2^31-1")
+        if self.blocked:
+            self.blocked = False
+            self._events.append((ROOM, None, None, False))
+
+    def _rare(self, kind: int, number: int, flags: int, payload: bytes) -> None:
+        """A frame of any other type."""
+        raise NotImplementedError

@@ -1,0 +1,204 @@
+"""What an HTTP/2 connection sends, within the windows that its peer has granted (RFC 9113)."""
+
+from hopproxy.wire.h2_budget import EARNED_DATA, EARNED_MESSAGE, Budget
+from hopproxy.wire.h2_frames import (
+    DATA,
+    DEFAULT_WINDOW,
+    END_STREAM,
+    HEADER,
+    MAX_NUMBER,
+    PING,
+    Code,
+    H2Error,
+    Settings,
+    frame,
+    go_away,
+    head_frames,
+    rst_stream,
+    window_update,
+)
+from hopproxy.wire.h2_stream import Stream
+
+#: Most streams that we have reset whose late frames are still recognized as late.
+REMEMBERED = 256
+
+
+class Output:
+    """The sending half: `take` returns what is to be written to the socket.
+
+    `streams` are those that are not closed.  `peer` are the peer's settings.  `send_window` and
+    `receive_window` are those of the connection.  `blocked` if `send_data` met the end of the
+    connection's window: a ROOM event follows.  `failed` is the error that ended the connection.
+    `said_last` is the last stream of our GOAWAY, None if we have sent none.
+    """
+
+    __slots__ = (
+        "_cut", "_cut_before", "_link_window", "_out", "_owed", "_stream_window", "blocked",
+        "budget", "failed", "peer", "receive_window", "said_last", "send_window", "streams",
+    )  # fmt: skip
+
+    def __init__(self, ours: Settings, link_window: int, budget: Budget) -> None:
+        self.budget = budget
+        self.streams: dict[int, Stream] = {}
+        self.peer = Settings()
+        self.send_window = DEFAULT_WINDOW
+        self.receive_window = self._link_window = max(link_window, DEFAULT_WINDOW)
+        self._stream_window = max(ours.window, DEFAULT_WINDOW)
+        self.blocked = False
+        self.failed: H2Error | None = None
+        self.said_last: int | None = None
+        self._owed = 0
+        self._cut: dict[int, None] = {}  # streams that we have reset: late frames are no error
+        self._cut_before = 0  # as all of these were, that are no longer remembered
+        self._out: list[bytes | memoryview] = [ours.write()]
+        if link_window > DEFAULT_WINDOW:
+            self._out.append(window_update(0, link_window - DEFAULT_WINDOW))
+
+    @property
+    def has_output(self) -> bool:
+        """Whether `take` would return anything."""
+        return bool(self._out)
+
+    def take(self) -> bytes:
+        """Take all that is to be sent now."""
+        data = b"".join(self._out)
+        self._out.clear()
+        return data
+
+    # -- messages ----------------------------------------------------------------------------
+
+    def send_head(self, stream: Stream, block: bytes, *, ended: bool) -> None:
+        """Send a field block: a head, or (`ended`) trailers.  Nothing, if the stream is closed."""
+        if stream.reset is not None or stream.finished:
+            return
+        self._out += head_frames(stream.number, block, ended, self.peer.frame_size)
+        if ended:
+            self._finish(stream)
+
+    def send_data(self, stream: Stream, data: bytes | memoryview, *, ended: bool) -> int:
+        """Send as much of `data` as both windows permit; return how many bytes.
+
+        `ended` closes our side, if all of it could be sent.  If not all could be, the stream or the
+        connection is `blocked`, and a ROOM event follows.  Sends nothing on a closed stream.
+        """
+        size = len(data)
+        if stream.reset is not None or stream.finished:
+            return 0
+        room = min(stream.send_window, self.send_window)
+        if size > room:
+            if self.send_window < size:
+                self.blocked = True
+            if stream.send_window < size:
+                stream.blocked = True
+            if room <= 0:
+                return 0
+            size, ended = room, False
+        if not size and not ended:
+            return 0
+        most = self.peer.frame_size
+        if size <= most:
+            flags = END_STREAM if ended else 0
+            self._out.append(HEADER.pack(size >> 8, size & 255, DATA, flags, stream.number))
+            self._out.append(data if size == len(data) else memoryview(data)[:size])
+        else:
+            self._send_pieces(stream, memoryview(data)[:size], ended)
+        self.send_window -= size
+        stream.send_window -= size
+        if ended:
+            self._finish(stream)
+        elif self.budget.level:
+            self.budget.earn(EARNED_DATA)
+        return size
+
+    def _send_pieces(self, stream: Stream, data: memoryview, ended: bool) -> None:
+        most = self.peer.frame_size
+        for at in range(0, len(data), most):
+            piece = data[at : at + most]
+            last = ended and at + most >= len(data)
+            size = len(piece)
+            flags = END_STREAM if last else 0
+            self._out.append(HEADER.pack(size >> 8, size & 255, DATA, flags, stream.number))
+            self._out.append(piece)
+
+    def _finish(self, stream: Stream) -> None:
+        stream.finished = True
+        if stream.ended:
+            self.streams.pop(stream.number, None)
+        if self.budget.level:
+            self.budget.earn(EARNED_MESSAGE)
+
+    def reset(self, stream: Stream, code: int) -> None:
+        """Send RST_STREAM, unless the stream is closed."""
+        if not stream.closed:
+            self._reset(stream.number, code)
+            self._forget(stream, code)
+
+    def _reset(self, number: int, code: int) -> None:
+        """Reset a stream, known or not; late frames on it are then ignored."""
+        self._out.append(rst_stream(number, code))
+        self._remember(number)
+
+    def _remember(self, number: int) -> None:
+        self._cut[number] = None
+        if len(self._cut) > REMEMBERED:
+            oldest = next(iter(self._cut))
+            del self._cut[oldest]
+            self._cut_before = max(self._cut_before, oldest)
+
+    def _forget(self, stream: Stream, code: int) -> None:
+        """The stream was reset: nobody will claim what has arrived on it."""
+        stream.reset = code
+        del self.streams[stream.number]
+        unclaimed, stream.unclaimed = stream.unclaimed, 0
+        self._credit_link(unclaimed)
+
+    # -- windows -----------------------------------------------------------------------------
+
+    def credit(self, stream: Stream, size: int) -> None:
+        """`size` bytes received on a stream have been passed on: the peer may send as many more.
+
+        The peer is told once half of a window is owed to it.  May be called for a closed stream:
+        its bytes count against the window of the connection until then.
+        """
+        if size > stream.unclaimed:
+            size = stream.unclaimed
+        stream.unclaimed -= size
+        self._credit_link(size)
+        if not stream.ended:
+            stream.owed += size
+            self._repay(stream)
+
+    def _repay(self, stream: Stream) -> None:
+        if stream.owed * 2 >= self._stream_window and stream.reset is None:
+            stream.receive_window += stream.owed
+            self._out.append(window_update(stream.number, stream.owed))
+            stream.owed = 0
+
+    def _credit_link(self, size: int) -> None:
+        self._owed += size
+        if self._owed * 2 >= self._link_window:
+            self.receive_window += self._owed
+            self._out.append(window_update(0, self._owed))
+            self._owed = 0
+
+    # -- the connection ----------------------------------------------------------------------
+
+    def ping(self, payload: bytes) -> None:
+        """Send a PING of 8 bytes; a PONG event with the same bytes answers it."""
+        self._out.append(frame(PING, 0, 0, payload))
+
+    def announce_end(self) -> None:
+        """Say that a GOAWAY with the last stream will follow; streams under way may still come.
+
+        Wait for a round trip, then call `go_away` (section 6.8).
+        """
+        if self.said_last is None:
+            self._out.append(go_away(MAX_NUMBER, Code.NO_ERROR))
+            self.said_last = MAX_NUMBER
+
+    def _go_away(self, last: int, code: int, debug: bytes) -> None:
+        if self.said_last is not None:
+            last = min(last, self.said_last)
+        if last != self.said_last or code:
+            self.said_last = last
+            self._out.append(go_away(last, code, debug))
