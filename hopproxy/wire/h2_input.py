@@ -3,6 +3,7 @@
 The common part of both roles; see `wire.h2`, which has the table of events.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,7 @@ Decode = Callable[[bytes], Any]
 _unpack = HEADER.unpack_from
 
 
-class Input(Output):
+class Input(Output, ABC):
     """Both halves of a connection.  `ours` are the settings that it announces.
 
     `max_block` is the largest field block that is put together, in bytes.  `acknowledged` once the
@@ -107,9 +108,9 @@ class Input(Output):
             self._go_away(self.last, error.code, error.detail.encode())
 
     @property
+    @abstractmethod
     def last(self) -> int:
         """The highest stream of the peer that we have accepted, for GOAWAY."""
-        raise NotImplementedError
 
     def _read(self, data: bytes) -> None:
         at, end = 0, len(data)
@@ -201,17 +202,17 @@ class Input(Output):
             self._end(stream)
         self._events.append((HEAD, stream, found, ended))
 
+    @abstractmethod
     def _opened(self, number: int) -> Stream | None:
         """The new stream of a field block on no open one; None to ignore the block."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _may_follow(self, stream: Stream) -> bool:
         """Whether this may be a second head, which does not end the stream."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _is_idle(self, number: int) -> bool:
         """Whether this stream has never been opened (section 5.1)."""
-        raise NotImplementedError
 
     def _end(self, stream: Stream) -> None:
         stream.ended = True
@@ -220,6 +221,8 @@ class Input(Output):
 
     def _astray(self, number: int, name: str) -> None:
         """A frame on a stream that is not open: an error, unless we have reset the stream."""
+        if not number:
+            raise H2Error(Code.PROTOCOL_ERROR, "6.1", f"{name} on stream 0")
         if self._is_idle(number):
             raise H2Error(Code.PROTOCOL_ERROR, "5.1", f"{name} on an idle stream")
         late = number in self._cut or number <= self._cut_before
@@ -304,6 +307,6 @@ class Input(Output):
             self.blocked = False
             self._events.append((ROOM, None, None, False))
 
+    @abstractmethod
     def _rare(self, kind: int, number: int, flags: int, payload: bytes) -> None:
         """A frame of any other type."""
-        raise NotImplementedError

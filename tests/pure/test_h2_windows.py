@@ -1,0 +1,209 @@
+"""Flow control: no byte more than granted, each one given back once (RFC 9113 section 5.2)."""
+
+from __future__ import annotations
+
+from hopproxy.wire.h2 import BROKEN, ROOM, H2Client, Settings
+from hopproxy.wire.h2_frames import PREFACE
+from tests.pure.h2_peer import (
+    ACK,
+    DATA,
+    PADDED,
+    RST_STREAM,
+    SETTINGS,
+    UPDATE,
+    Blocks,
+    client,
+    data,
+    frames,
+    head,
+    raw,
+    server,
+    setting,
+    stream_of,
+    told,
+    u32,
+)
+
+
+def sizes(output: bytes) -> list[int]:
+    """The sizes of the DATA frames sent."""
+    return [frame.body_len for frame in frames(output) if frame.type == DATA]
+
+
+def test_a_response_goes_out_in_frames_of_the_peers_size() -> None:
+    machine = server()
+    stream = stream_of(machine.receive(head(1), 1.0))
+    machine.send_head(stream, b"head", ended=False)
+    assert machine.send_data(stream, bytes(40000), ended=True) == 40000
+    output = machine.take()
+    assert sizes(output) == [16384, 16384, 7232]
+    assert set(frames(output)[-1].flags) == {"END_STREAM"}
+    assert stream.closed
+    assert machine.streams == {}
+    assert not machine.has_output
+
+
+def test_data_in_whole_frames_ends_with_the_last_one() -> None:
+    machine = server()
+    stream = stream_of(machine.receive(head(1), 1.0))
+    assert machine.send_data(stream, bytes(32768), ended=True) == 32768
+    assert [set(frame.flags) for frame in frames(machine.take())] == [set(), {"END_STREAM"}]
+
+
+def test_a_large_field_block_continues() -> None:
+    machine = client()
+    stream = machine.open(b"x" * 40000, ended=True)
+    found = frames(machine.take())
+    assert [(frame.type, frame.body_len, set(frame.flags)) for frame in found] == [
+        (1, 16384, {"END_STREAM"}),
+        (9, 16384, set()),
+        (9, 7232, {"END_HEADERS"}),
+    ]
+    assert stream.finished
+    assert not stream.closed
+
+
+def test_the_window_of_a_stream_ends_and_opens() -> None:
+    machine = server()
+    stream = stream_of(machine.receive(head(1) + raw(UPDATE, 0, 0, u32(1 << 20)), 1.0))
+    assert machine.send_data(stream, bytes(70000), ended=True) == 65535
+    assert sum(sizes(machine.take())) == 65535
+    assert (stream.blocked, stream.finished, machine.blocked) == (True, False, False)
+    assert machine.send_data(stream, b"more", ended=True) == 0
+    events = machine.receive(raw(UPDATE, 0, 1, u32(5000)), 1.0)
+    assert events == [(ROOM, stream, None, False)]
+    assert machine.receive(raw(UPDATE, 0, 1, u32(5000)), 1.0) == []
+    assert machine.send_data(stream, memoryview(bytes(4465)), ended=True) == 4465
+    assert told(machine.take()) == [("Data", 1, (bytes(4465), True))]
+
+
+def test_the_window_of_the_connection_ends_and_opens() -> None:
+    machine = server()
+    events = machine.receive(head(1) + head(3), 1.0)
+    first, second = events[0][1], events[1][1]
+    assert first is not None
+    assert second is not None
+    assert machine.send_data(first, bytes(65535), ended=False) == 65535
+    assert not machine.blocked
+    assert machine.send_data(second, b"x", ended=True) == 0
+    assert (machine.blocked, second.blocked) == (True, False)
+    assert machine.receive(raw(UPDATE, 0, 0, u32(1024)), 1.0) == [(ROOM, None, None, False)]
+    assert machine.receive(raw(UPDATE, 0, 0, u32(1024)), 1.0) == []
+    assert machine.send_data(second, bytes(4000), ended=True) == 2048
+
+
+def test_an_end_without_bytes_needs_no_window() -> None:
+    machine = server()
+    stream = stream_of(machine.receive(head(1), 1.0))
+    machine.send_data(stream, bytes(65535), ended=False)
+    machine.take()
+    assert machine.send_data(stream, b"", ended=False) == 0
+    assert machine.send_data(stream, b"", ended=True) == 0
+    assert told(machine.take()) == [("Data", 1, (b"", True))]
+
+
+def test_a_new_initial_window_moves_all_streams() -> None:
+    machine = server()
+    stream = stream_of(machine.receive(head(1) + head(3), 1.0))
+    machine.send_data(stream, bytes(60000), ended=False)
+    machine.receive(raw(SETTINGS, 0, 0, setting(4, 1000)), 1.0)
+    assert stream.send_window == 1000 - 60000
+    assert machine.send_data(stream, b"x", ended=False) == 0
+    events = machine.receive(raw(SETTINGS, 0, 0, setting(4, 60000)), 1.0)
+    assert [event[0] for event in events] == [5], "a window of 0 is none"
+    events = machine.receive(raw(SETTINGS, 0, 0, setting(4, 60001)), 1.0)
+    assert events[0] == (ROOM, stream, None, False)
+    assert stream_of(machine.receive(head(5), 1.0)).send_window == 60001
+
+
+def test_what_is_passed_on_is_given_back_in_halves_of_a_window() -> None:
+    machine = server()
+    stream = stream_of(machine.receive(head(1, ended=False), 1.0))
+    for _ in range(2):
+        machine.receive(data(1, bytes(16384)), 1.0)
+    machine.credit(stream, 32767)
+    assert machine.take() == b""
+    machine.credit(stream, 1)
+    assert told(machine.take()) == [
+        ("WindowUpdate", 0, 32768),
+        ("WindowUpdate", 1, 32768),
+    ]
+    assert (stream.receive_window, machine.receive_window) == (65535, 65535)
+    machine.credit(stream, 99)
+    assert stream.unclaimed == 0
+
+
+def test_of_a_stream_that_has_ended_only_the_connection_is_credited() -> None:
+    machine = server()
+    stream = stream_of(machine.receive(head(1, ended=False), 1.0))
+    for ended in (False, False, True):
+        machine.receive(data(1, bytes(16384), ended=ended), 1.0)
+    machine.send_head(stream, b"head", ended=True)
+    machine.take()
+    machine.credit(stream, 49152)
+    assert told(machine.take()) == [("WindowUpdate", 0, 49152)]
+
+
+def test_a_reset_gives_the_connection_back_what_nobody_will_read() -> None:
+    for sent in (raw(RST_STREAM, 0, 1, u32(8)), b""):
+        machine = server()
+        stream = stream_of(machine.receive(head(1, ended=False), 1.0))
+        machine.receive(data(1, bytes(16384)) * 3, 1.0)
+        machine.receive(sent, 1.0)
+        machine.reset(stream, 8)
+        assert machine.receive_window == 65535
+        machine.receive(head(3, ended=False) + data(1, bytes(9)) * (not sent), 1.0)
+        assert machine.failed is None
+
+
+def test_dropped_bytes_count_for_the_connection_alone() -> None:
+    machine = server()
+    stream = stream_of(machine.receive(head(1, ended=False), 1.0))
+    machine.reset(stream, 8)
+    machine.take()
+    for _ in range(3):
+        machine.receive(data(1, bytes(16384)), 1.0)
+    assert told(machine.take()) == [("WindowUpdate", 0, 32768)]
+    events = machine.receive(head(3) + data(3, bytes(16384)), 1.0)
+    assert events[-1][0] == BROKEN
+    assert told(machine.take())[0] == ("WindowUpdate", 0, 32768)
+
+
+def test_bytes_beyond_the_window_of_a_stream_are_no_loss_for_the_connection() -> None:
+    machine = server(link_window=1 << 17)
+    machine.receive(head(1, ended=False), 1.0)
+    machine.receive(data(1, bytes(16384)) * 4, 1.0)
+    assert ("WindowUpdate", 0, 65536) in told(machine.take())
+
+
+def test_padding_is_given_back_at_once() -> None:
+    machine = server()
+    stream = stream_of(machine.receive(head(1, ended=False), 1.0))
+    for _ in range(200):
+        machine.receive(raw(DATA, PADDED, 1, b"\xff" + bytes(255)), 1.0)
+    machine.receive(raw(DATA, PADDED, 1, b"\0x"), 1.0)
+    assert stream.unclaimed == 1
+    assert stream.receive_window + stream.owed == 65534
+
+
+def test_a_small_window_of_ours_holds_once_it_is_acknowledged() -> None:
+    ours = Settings()
+    ours.window = 1000
+    machine = H2Client(Blocks(), ours)
+    assert told(machine.take()[len(PREFACE) :]) == [("Settings", 0, {2: 0, 4: 1000})]
+    stream = machine.open(b"request", ended=True)
+    machine.receive(raw(SETTINGS) + head(1, ended=False) + data(1, bytes(3000)), 1.0)
+    machine.receive(raw(SETTINGS, ACK), 1.0)
+    assert stream.receive_window == -2000
+    machine.credit(stream, 3000)
+    assert stream.receive_window == 1000
+    assert machine.acknowledged
+    fresh = machine.open(b"request", ended=True)
+    assert fresh.receive_window == 1000
+
+
+def test_a_large_window_of_ours_counts_from_the_beginning() -> None:
+    machine = server(window=1 << 17, link_window=1 << 20)
+    stream = stream_of(machine.receive(head(1, ended=False), 1.0))
+    machine.receive(data(1, bytes(16384)) * 8, 1.0)
+    assert (stream.reset, stream.receive_window) == (None, 0)
