@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -22,6 +23,7 @@ import trio
 
 from hopproxy import __version__, descriptors
 from hopproxy.begin import hold_standard_descriptors, serves
+from hopproxy.certificates import examine, refuse_unusable
 from hopproxy.errors import HopError
 from hopproxy.observe.access_log import STDOUT, AccessLog
 from hopproxy.observe.error_log import ErrorLog, stand_in
@@ -180,7 +182,8 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _all_risks(settings: Settings) -> list[Risk]:
-    return [*risks(settings), *shortfalls(settings, descriptors.attainable())]
+    of_certificates = examine(settings, time.time()).risks
+    return [*risks(settings), *of_certificates, *shortfalls(settings, descriptors.attainable())]
 
 
 def _warnings(file: str, text: str, found: Iterable[Risk]) -> Iterator[str]:
@@ -235,7 +238,9 @@ def _read_text(options: argparse.Namespace) -> tuple[str, str, Settings]:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise Failure(f"{files[0]}: cannot be read: {reason}", BAD_CONFIGURATION) from error
     try:
-        return files[0], text, read(text, file=files[0], environ=os.environ)
+        settings = read(text, file=files[0], environ=os.environ)
+        refuse_unusable(settings, time.time(), text, files[0])
+        return files[0], text, settings
     except SettingsErrors as errors:
         raise Failure(str(errors), BAD_CONFIGURATION) from errors
 

@@ -25,6 +25,7 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
     yield from _addresses(settings)
     yield from _limits(settings)
     yield from _upstream_names(settings)
+    yield from _keys_alone(settings)
     yield from _hidden_routes(settings.routes)
 
 
@@ -86,6 +87,14 @@ def _upstream_names(settings: Settings) -> Iterator[Contradiction]:
         if route.upstream not in known:
             message = f"no upstream is named `{route.upstream}`"
             yield Contradiction(f"routes[{n}].upstream", message, nearest(route.upstream, known))
+
+
+def _keys_alone(settings: Settings) -> Iterator[Contradiction]:
+    for name, upstream in settings.upstreams.items():
+        if upstream.tls.key is not None and upstream.tls.cert is None:
+            path = f"upstreams.{name}.tls"
+            hint = "write `cert:` too, or leave `key` out"
+            yield Contradiction(f"{path}.key", "has no certificate", hint, (f"{path}.cert",))
 
 
 def _hidden_routes(routes: tuple[Route, ...]) -> Iterator[Contradiction]:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 from hopproxy.pool.idle_timeout import usable
 from hopproxy.settings.addresses import reaches
 from hopproxy.settings.amounts import format_duration
+from hopproxy.settings.certificate import OriginTls
 from hopproxy.settings.kinds import Balancer, Server
 from hopproxy.settings.schema import DRAIN_TIMEOUT, Settings
-from hopproxy.settings.units import UNIX
+from hopproxy.settings.units import PORTS, UNIX, authority
 from hopproxy.settings.upstream import Pool, UpstreamSettings
 
 #: Seconds for which each server keeps an idle connection by default.
@@ -75,6 +76,7 @@ def risks(settings: Settings) -> Iterator[Risk]:
     yield from _grace(settings)
     yield from _unused(settings)
     yield from _loops(settings)
+    yield from _origin_tls(settings)
     for name, upstream in settings.upstreams.items():
         if upstream.server is not None:
             keeps = SERVERS[upstream.server]
@@ -158,6 +160,31 @@ def _loops(settings: Settings) -> Iterator[Risk]:
                     hint = "write the address of the application, or listen elsewhere"
                     yield Risk(f"upstreams.{name}.origins[{n}]", message, hint)
                     break
+
+
+def _origin_tls(settings: Settings) -> Iterator[Risk]:
+    """Origins that are not verified, TLS settings without effect, and a scheme on a wrong port."""
+    for name, upstream in settings.upstreams.items():
+        path, tls = f"upstreams.{name}", upstream.tls
+        if not any(origin.scheme == "https" for origin in upstream.origins):
+            if tls != OriginTls():
+                hint = "write https:// in front of the origins, or leave `tls` out"
+                yield Risk(f"{path}.tls", "has no effect: no origin of it is https://", hint)
+        elif not tls.verify:
+            message = "whoever answers is believed, and can read and change everything"
+            hint = "write verify: on, and ca: with the authority's certificate or the origin's own"
+            yield Risk(f"{path}.tls.verify", message, hint)
+            if tls.ca is not None:
+                yield Risk(f"{path}.tls.ca", "has no effect with verify: off", "leave it out")
+        for n, origin in enumerate(upstream.origins):
+            other = "https" if origin.scheme == "http" else "http"
+            if origin.kind == "tcp" and origin.port == PORTS[other]:
+                yield Risk(
+                    f"{path}.origins[{n}]",
+                    f"port {origin.port} is the port of {other}://",
+                    f"write {other}://{authority(origin.host, origin.port)}, unless it does speak "
+                    f"{origin.scheme} there",
+                )
 
 
 def against_origin(
