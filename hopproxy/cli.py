@@ -25,6 +25,7 @@ from hopproxy import __version__, descriptors
 from hopproxy.begin import hold_standard_descriptors, serves
 from hopproxy.certificates import examine, refuse_unusable
 from hopproxy.errors import HopError
+from hopproxy.link.clock import SteadyClock
 from hopproxy.observe.access_log import STDOUT, AccessLog
 from hopproxy.observe.error_log import ErrorLog, stand_in
 from hopproxy.server.listener import CannotBind, bound, close_listener, open_listener
@@ -289,7 +290,7 @@ def _serve_on(sockets: Sockets, settings: Settings, error_log: ErrorLog) -> int:
     fitting = fitted(settings, descriptors.limit(), descriptors.held())
     worker = Worker(fitting, sockets, access_log, error_log=error_log)
     settle_memory()
-    trio.run(_serve, worker, settings, sockets)
+    trio.run(_serve, worker, settings, sockets, clock=SteadyClock())
     return DONE
 
 

@@ -232,13 +232,14 @@ class RequestHead(Head):
     `target` is in origin-form, or `*`.  `host` is the authority, empty only in HTTP/1.0.  `expects`
     if the client waits for a 100 before it sends the body.  `upgrade` are the protocols offered for
     an upgrade, None if there is none.  `passed` if it came through other proxies, `binds` if it has
-    credentials for its connection (NTLM).  `raw` are its bytes if the fast parser has read it,
+    credentials for its connection (NTLM).  `simple` if it is a GET or HEAD of HTTP/1.1 without
+    body, options and credentials, as most are.  `raw` are its bytes if the fast parser has read it,
     `model` is an earlier head of the same forms.
     """
 
     __slots__ = (
         "binds", "cut", "expects", "host", "method", "model", "passed", "raw", "rewritten",
-        "target", "upgrade",
+        "simple", "target", "upgrade",
     )  # fmt: skip
 
     def __init__(
@@ -260,16 +261,14 @@ class RequestHead(Head):
         self.body = NO_BODY
         self.length = 0
         self.host = b""
-        self.expects = False
-        self.passed = False
-        self.binds = False
+        self.expects = self.passed = self.binds = self.simple = False
         self.upgrade: bytes | None = None
         self.model: RequestHead | None = None
         #: Cache of `rules.hop` in a model, for one `Underscores`: the places of the special fields
         #: to remove (None: look at each head) and the lines to add.
         self.cut: tuple[Enum, tuple[int, ...] | None, bytes] | None = None
         #: Cache of `rules.hop`: the added lines, the `Underscores`, and the head made with them.
-        self.rewritten: tuple[bytes, Enum, bytes] | None = None
+        self.rewritten: tuple[bytes, bytes, Enum, bytes] | None = None
 
     def settle_as(self, model: "RequestHead") -> None:
         """Copy the results of the rules from a head of the same method and forms."""
@@ -280,6 +279,7 @@ class RequestHead(Head):
         self.expects = model.expects
         self.passed = model.passed
         self.binds = model.binds
+        self.simple = model.simple
         self.upgrade = model.upgrade
         if model.body is SIZED:
             self.length = int(self.special_value(b"content-length") or b"")

@@ -11,6 +11,7 @@ from hopproxy import descriptors
 from hopproxy.dev.demo import Demo
 from hopproxy.dev.down import page_for
 from hopproxy.dev.settings import ADMIN, SITE, dev_settings, open_at
+from hopproxy.link.clock import SteadyClock
 from hopproxy.observe.access_log import STDOUT, AccessLog
 from hopproxy.observe.error_log import ErrorLog
 from hopproxy.server.listener import CannotBind, open_listener
@@ -56,7 +57,7 @@ def start(
     live_page = url(admin_bind)
     demo = None if demo_socket is None else (Demo(live_page), demo_socket)
     tell = partial(_tell, origin, (site, site_bind), (admin, admin_bind), demo=demo is not None)
-    trio.run(_serve, worker, demo, tell)
+    trio.run(_serve, worker, demo, tell, clock=SteadyClock())
 
 
 def _tell(

@@ -136,9 +136,10 @@ class ClientLink(Link):
                 return None
             data = self.buffer = data + more if data else more
         end = data.find(b"\r\n\r\n")
-        if end <= 0 or data[0] <= 32 or end + 4 > self.limits.max_head_size:
+        rest = end + 4
+        if end <= 0 or data[0] <= 32 or rest > self.limits.max_head_size:
             return None
-        self.buffer = data[end + 4 :] if end + 4 < len(data) else b""
+        self.buffer = data[rest:]
         return self._read(data[:end])
 
     async def read_head(self) -> RequestHead | None:
@@ -192,7 +193,7 @@ class ClientLink(Link):
         except HopError as error:
             error.read = raw[:GLIMPSE]
             raise
-        if request.body is not NO_BODY:
+        if not request.simple and request.body is not NO_BODY:
             self.begin_body(request)
         return request
 
@@ -261,17 +262,14 @@ class ClientLink(Link):
     def _write_head(self, head: ResponseHead, added: bytes) -> bytes:
         """The head of a final response, with the Connection field this link needs."""
         reason = self.closing
-        if reason is None:  # else there may be no request: its head could not be read
-            request = self.request
-            if request.options or not request.minor or self.clients.draining or self.bounded:
-                reason = self._verdict(head.body)
-        if reason is None and self.body is not NO_BODY:
-            reason = CloseReason.BODY_UNREAD
+        # If there is a reason already, there may be no request: its head could not be read.
+        if reason is None and (not self.request.simple or self.clients.draining or self.bounded):
+            reason = self._verdict(head.body)
+            if reason is None and self.request.minor == 0:
+                added += b"Connection: keep-alive\r\n"
         if reason is not None:
             self.closing = reason
             added += b"Connection: close\r\n"
-        elif self.request.minor == 0:
-            added += b"Connection: keep-alive\r\n"
         return http1.write_response(head, added)
 
     def _verdict(self, body: Body) -> CloseReason | None:
@@ -287,7 +285,7 @@ class ClientLink(Link):
             return CloseReason.REQUEST_LIMIT
         if limits.max_age and self.transport.now() - self.opened >= limits.max_age:
             return CloseReason.MAX_AGE
-        return None
+        return CloseReason.BODY_UNREAD if self.body is not NO_BODY else None
 
     def close(self, reason: CloseReason, *, reset: bool = False) -> None:
         """Close the socket.  Output queued for the end of this batch is sent first."""

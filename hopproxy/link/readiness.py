@@ -18,23 +18,19 @@ Everywhere else our epoll is nested: a task waits until it is readable.  Systems
 (macOS) call `poll` every two milliseconds.
 """
 
-import contextlib
 import errno
 import os
-import re
 import select
-from pathlib import Path
 from typing import Protocol
 
 import trio
 from trio.lowlevel import current_statistics, wait_readable
 
 from hopproxy.link.faults import contain
+from hopproxy.link.trio_epoll import find_epoll, is_guest
 
 #: Whether an epoll already waits in the hook of this trio run.  A second one must be nested.
 _hooked: "trio.lowlevel.RunVar[bool]" = trio.lowlevel.RunVar("epoll in the hook", False)
-#: Information about each descriptor; for an epoll, which descriptors it watches.
-FDINFO = "/proc/self/fdinfo"
 #: Most events handled before tasks get their turn.
 BATCH = 128
 #: Seconds by which an epoll wait may return before its deadline.
@@ -101,11 +97,12 @@ class Batches:
         """Call back for one batch of events."""
         find = self._sockets.get
         found = [(find(fd), mask) for fd, mask in events]  # None: no longer watched
-        # Mark everything readable before any callback runs: a request that arrives together with
-        # stray bytes on an idle upstream link must not be sent on that link.
-        for ready, _ in found:
-            if ready is not None:
-                ready.readable = True
+        if len(found) > 1:
+            # Mark everything readable before any callback runs: a request that arrives together
+            # with stray bytes on an idle upstream link must not be sent on that link.
+            for ready, _ in found:
+                if ready is not None:
+                    ready.readable = True
         if len(found) <= self.TOGETHER:
             self._tell_together(found)
             return
@@ -139,6 +136,22 @@ class Batches:
             self._outgoing.clear()
 
 
+class TrioEvents:
+    """trio's own epoll inside ours: `seen` once trio has events of its own to look at."""
+
+    __slots__ = ("closed", "fd", "readable", "seen", "urgent")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.closed = self.readable = self.seen = self.urgent = False
+
+    def on_ready(self, hung_up: bool) -> None:
+        self.seen = True
+
+    def on_fault(self, error: Exception) -> None:
+        raise error  # not expected
+
+
 class Epoll(Batches, trio.abc.Instrument):
     """Linux: one edge-triggered epoll for all sockets.  `run` must be running."""
 
@@ -152,7 +165,7 @@ class Epoll(Batches, trio.abc.Instrument):
         super().__init__()
         self._epoll = select.epoll()
         self._now = trio.lowlevel.current_clock().current_time
-        self._loop = -1  # trio's epoll
+        self._trio = TrioEvents(-1)
         self._bell = -1
         self._fault: BaseException | None = None
 
@@ -184,11 +197,11 @@ class Epoll(Batches, trio.abc.Instrument):
         self._bell = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
             await wait_readable(self._bell)
-            loop = None if _hooked.get() or _is_guest() else await _find_epoll()
+            loop = None if _hooked.get() or is_guest() else await find_epoll()
             if loop is None:
                 await self._run_nested()
             else:
-                self._loop = loop
+                self._trio = TrioEvents(loop)
                 await self._run_hooked()
         finally:
             self._sockets.clear()  # links may be closed after this
@@ -196,7 +209,8 @@ class Epoll(Batches, trio.abc.Instrument):
             os.close(self._bell)
 
     async def _run_hooked(self) -> None:
-        self._epoll.register(self._loop, select.EPOLLIN)
+        self._epoll.register(self._trio.fd, select.EPOLLIN)
+        self._sockets[self._trio.fd] = self._trio
         _hooked.set(True)
         trio.lowlevel.add_instrument(self)
         try:
@@ -226,7 +240,7 @@ class Epoll(Batches, trio.abc.Instrument):
         self.stirred = True
 
     def _wait(self, timeout: float) -> None:
-        poll, loop, now = self._epoll.poll, self._loop, self._now
+        poll, own, now = self._epoll.poll, self._trio, self._now
         busy = timeout <= 0  # trio has tasks to run, or a test clock that jumps
         told = self.stirred = False
         end = now() + timeout
@@ -234,7 +248,8 @@ class Epoll(Batches, trio.abc.Instrument):
             events = poll(timeout, BATCH)
             if events:
                 self.tell(events)
-                if (loop, select.EPOLLIN) in events:
+                if own.seen:
+                    own.seen = False
                     return
                 if not (busy or self.stirred) and (timeout := end - now()) > 0:
                     told = True  # only links were concerned: no need to look at trio's state
@@ -252,44 +267,6 @@ class Epoll(Batches, trio.abc.Instrument):
             if busy or not events or timeout <= 0 or state.tasks_runnable:
                 break
         os.eventfd_write(self._bell, 1)
-
-
-def _is_guest() -> bool:
-    """Whether trio runs inside another loop, or this cannot be known."""
-    context = getattr(trio._core._run, "GLOBAL_RUN_CONTEXT", None)
-    guest = getattr(getattr(context, "runner", None), "is_guest", None)
-    return guest is not False
-
-
-async def _find_epoll() -> int | None:
-    """The descriptor of this trio run's epoll, None if it cannot be found for certain."""
-    try:
-        mark, end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # forbidden, or no descriptor is left
-        return None
-    try:
-        os.write(end, b"x")
-        await wait_readable(mark)
-        return _epoll_of(mark)
-    finally:
-        trio.lowlevel.notify_closing(mark)
-        os.close(mark)
-        os.close(end)
-
-
-def _epoll_of(fd: int) -> int | None:
-    """The only epoll of this process that watches `fd`, matched by number and inode."""
-    inode = os.fstat(fd).st_ino
-    watches = re.compile(rf"^tfd:\s*{fd}\s.*\bino:0*{inode:x}\b", re.MULTILINE)
-    found = []
-    try:
-        for entry in Path(FDINFO).iterdir():
-            with contextlib.suppress(OSError):  # the folder's own descriptor
-                if watches.search(entry.read_text()):
-                    found.append(int(entry.name))
-    except OSError:
-        return None
-    return found[0] if len(found) == 1 else None
 
 
 class Polled(Batches):

@@ -104,9 +104,10 @@ class Transport:
             return None
         except OSError as error:
             raise self.broken(error) from error
-        if len(data) < size and not (self.hung_up or self.urgent):
-            self.readable = not data  # the end of the stream can be read again and again
-        self.received += len(data)
+        count = len(data)
+        if count < size and not self.hung_up and not self.urgent:
+            self.readable = not count  # the end of the stream can be read again and again
+        self.received += count
         return data
 
     def send_now(self, data: bytes | memoryview) -> int:

@@ -119,7 +119,7 @@ class UpstreamLink(Link):
         """Queue the request's head, with what the gateway adds, and the body that has arrived."""
         self.codes = head.body is CHUNKED
         written = request_for_upstream(head, *added)
-        self._out += written + b"\r\n" + body if body else written + b"\r\n"
+        self._out += written + body if body else written
 
     # -- the response ------------------------------------------------------------------------
 

@@ -62,17 +62,19 @@ class Attempt:
         self.pool = pool
         self.origin = origin
         self.link = self.stream = link
-        self.client.partner = link
         self.released = False
-        record = self.record
+        client, record = self.client, self.record
+        client.partner = link
+        link.idled = client.since - link.since
         record.attempts += 1
         record.origin = origin.label
         record.upstream_number = link.number
         record.local_port = link.local_port
-        link.idled = self.client.since - link.since
-        record.fresh = link.served == 1
-        if record.fresh:
+        if link.served == 1:
+            record.fresh = True
             record.unused = link.unused
+        elif record.fresh:
+            record.fresh = False
 
     def send(self) -> bool:
         """Send the request, whose body has arrived, at the end of this batch of events.
@@ -80,10 +82,11 @@ class Attempt:
         False if the request cannot be retried: it is queued and must be flushed now, because the
         link was checked a moment ago.
         """
-        self.stream.write_request(self.request, self.added, self.body or b"")
-        if self.request.method not in IDEMPOTENT:
+        request, stream = self.request, self.stream
+        stream.write_request(request, self.added, self.body or b"")
+        if not request.simple and request.method not in IDEMPOTENT:
             return False
-        self.stream.send_soon()
+        stream.send_soon()
         return True
 
     def respond_at_hand(self) -> bool:
@@ -255,13 +258,11 @@ class Attempt:
         """The response has been read: give the upstream link back to the pool."""
         link, client = self.link, self.client
         link.end_cycle(head, self.upload is None or self.upload.done)
-        if self.request.upgrade is not None:
+        if not self.request.simple and self.request.upgrade is not None:
             link.ending = link.ending or declined(self.request)
         self.record.upstream_close = link.ending
-        if self.request.binds:
-            self.origin.bind(link, head.status)
-        elif link.greeting and head.status != 401:
-            link.greeting = False  # accepted with another scheme
+        if link.greeting or self.request.binds:
+            self._authenticated(head.status)
         self.released = True
         client.partner = None
         self.pool.release(self.origin, link, now)
@@ -269,6 +270,13 @@ class Attempt:
             if client.bound is not None:  # a link to another upstream
                 client.bound.end()
             client.bound = BoundLink(self.pool, self.origin, link)
+
+    def _authenticated(self, status: int) -> None:
+        """The origin has answered credentials for its connection, or the end of a login."""
+        if self.request.binds:
+            self.origin.bind(self.link, status)
+        elif status != 401:
+            self.link.greeting = False  # accepted with another scheme
 
     async def _tunnel(self, head: ResponseHead) -> None:
         """The origin has switched protocols: answer 101, and carry bytes in both directions."""

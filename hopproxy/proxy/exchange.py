@@ -36,11 +36,8 @@ from hopproxy.routing.balancer import Search
 from hopproxy.rules.answer import answer_to, last_hop_answer
 from hopproxy.rules.forwarding import hops_left, via_line
 from hopproxy.rules.hop import check_options
-from hopproxy.rules.retry import IDEMPOTENT, Trace, is_idempotent, may_retry
+from hopproxy.rules.retry import Trace, is_idempotent, may_retry
 from hopproxy.wire.glimpse import glimpse
-
-#: Methods that the gateway may have to answer itself (Max-Forwards, TRACE).
-COUNTED = frozenset({b"TRACE", b"OPTIONS"})
 
 
 async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> None:
@@ -48,8 +45,10 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
 
     Whatever happens, no upstream link stays in use.
     """
-    asked = request.method, request.target, request.host
-    record = ExchangeRecord(client.peer, client.number, client.served, client.since, asked)
+    record = ExchangeRecord(
+        client.peer, client.number, client.served, client.since,
+        request.method, request.target, request.host,
+    )  # fmt: skip
     if client.sender.trusted:
         record.client = client.name_by(request)
     tally = terms.unrouted
@@ -57,7 +56,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
     upstream: Upstream | None = None
     ended = 0.0
     try:
-        if request.method in COUNTED and (own := _last_hop(request, terms)) is not None:
+        if not request.simple and (own := _last_hop(request, terms)) is not None:
             await _send_own(client, record, own, terms, request)
             return
         upstream = terms.table.find(request.host, request.target)
@@ -65,12 +64,12 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
             raise Denied("no route matches this host and path", 404, "destination_not_found")
         record.route = upstream.name
         tally = upstream.tally
-        if request.options or terms.rejects_underscores:
+        if not request.simple or terms.rejects_underscores:
             check_options(request, terms.underscores)
         via = via_line(request, terms.via_upstream, terms.pseudonym)
         authority = b"" if request.host else upstream.balancer.members[0].authority
         attempt.added = client.sender.block(request), via, terms.underscores, authority
-        if request.body is not NO_BODY:
+        if not request.simple and request.body is not NO_BODY:
             _take_body(attempt)
         if client.gone:
             raise client_gone()
@@ -141,8 +140,8 @@ def _link_now(attempt: Attempt, upstream: Upstream) -> UpstreamLink | None:
         return own[1]
     balancer = upstream.balancer
     origin = balancer.only or balancer.look(client.since)
-    plain = attempt.body is not None and attempt.request.method in IDEMPOTENT
-    link = pool.acquire_now(origin, look=not plain and not _may_be_resent(attempt, origin))
+    look = not attempt.request.simple and not _may_be_resent(attempt, origin)
+    link = pool.acquire_now(origin, look=look)
     if link is not None:
         if balancer.only is None:
             balancer.pick(client.since)

@@ -66,7 +66,8 @@ class Tally:
             causes[record.cause] = causes.get(record.cause, 0) + 1
         if record.attempts > 1:
             self.repeated += 1
-        self.received += record.received
+        if record.received:
+            self.received += record.received
         self.sent += record.sent
         taken = record.ended - record.started
         durations = self.upgraded if record.status == 101 else self.durations

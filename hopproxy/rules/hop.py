@@ -66,20 +66,22 @@ def request_for_upstream(
     underscores: Underscores,
     authority: bytes = b"",
 ) -> bytes:
-    """The request's head for the upstream hop.  `head` is not changed, for a retry.
+    """The request's head for the upstream hop, with its empty line.
+
+    `head` is not changed, for a retry.
 
     `forwarding` and `via` are whole lines.  `authority` is the origin's, for an HTTP/1.0 request
     without Host: upstream there must be one (RFC 9112 section 3.2).  We send HTTP/1.1, whatever the
     client's version (section 2.3).  No Connection field means that the connection may persist.
     """
-    added = forwarding + via
     memo = head.rewritten
-    if memo is not None and memo[0] == added and memo[1] is underscores:
-        return memo[2]
+    if memo is not None and memo[0] == forwarding and memo[1] == via and memo[2] is underscores:
+        return memo[3]
+    added = forwarding + via + b"\r\n"
     written = _by_its_bytes(head, added, underscores) if head.raw else None
     if written is None:
         written = _by_its_lines(head, added, underscores, authority)
-    head.rewritten = (added, underscores, written)
+    head.rewritten = (forwarding, via, underscores, written)
     return written
 
 

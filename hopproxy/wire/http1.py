@@ -30,6 +30,7 @@ from hopproxy.wire import plain
 from hopproxy.wire.unfinished import HeadLimits, UnfinishedRequest, UnfinishedResponse
 
 _FRAMING = frozenset({Kind.LENGTH, Kind.CODING})
+_SIMPLE = frozenset({b"GET", b"HEAD"})
 
 H = TypeVar("H", RequestHead, ResponseHead)
 
@@ -116,6 +117,7 @@ def read_request_fields(head: RequestHead) -> None:
     special = head.special
     if len(special) == 1 and special[0].kind is Kind.HOST:
         settle_target(head)  # nearly every GET: no other rule applies
+        head.simple = head.method in _SIMPLE and head.minor == 1
         return
     read_options(head, BadRequest)
     head.passed = any(field.kind is Kind.VIA for field in special)
@@ -129,6 +131,13 @@ def read_request_fields(head: RequestHead) -> None:
         if asked - {CONTINUE_EXPECTED}:
             raise BadRequest("an expectation that cannot be met", 417)
         head.expects = bool(asked) and head.body is not NO_BODY
+    head.simple = (
+        head.method in _SIMPLE
+        and head.minor == 1
+        and head.body is NO_BODY
+        and not head.options
+        and not head.binds
+    )
 
 
 def read_response(raw: bytes, method: bytes) -> ResponseHead:

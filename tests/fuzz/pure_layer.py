@@ -94,8 +94,8 @@ def _request(raw: bytes, rest: bytes) -> tuple[Written | None, bytes]:
     check_options(head, Underscores.SHADOW)
     via = via_line(head, _VIA, b"hopproxy")
     block = _SENDER.block(head)
-    out = request_for_upstream(head, block, via, Underscores.SHADOW, _AUTHORITY) + b"\r\n"
-    if out != request_for_upstream(head, block, via, Underscores.SHADOW, _AUTHORITY) + b"\r\n":
+    out = request_for_upstream(head, block, via, Underscores.SHADOW, _AUTHORITY)
+    if out != request_for_upstream(head, block, via, Underscores.SHADOW, _AUTHORITY):
         raise Disagreement(f"written twice, two heads: {out!r}")
     body, end, behind = _body(head, rest)
     if behind is None:

@@ -17,7 +17,7 @@ import pytest
 import trio
 from outcome import Outcome
 
-from hopproxy.link import readiness
+from hopproxy.link import readiness, trio_epoll
 from hopproxy.link.endpoint import Plain
 from hopproxy.link.stepper import in_task
 from hopproxy.link.transport import Transport
@@ -232,7 +232,7 @@ async def test_without_a_word_of_the_kernel_the_epoll_is_nested(
     hops: Hops, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     folder = "/proc/self/no-such" if missing == "/proc" else "/proc/self/net"
-    monkeypatch.setattr(readiness, "FDINFO", folder)
+    monkeypatch.setattr(trio_epoll, "FDINFO", folder)
     await hops.start()
     client, upstream = await hops.pair()
     assert (await hops.again(client, upstream, GET)).status == 200
@@ -283,7 +283,7 @@ async def main():
         watch = Watch()
         nursery.start_soon(watch.run)
         await trio.sleep(0.05)
-        loop = watch._readiness._loop
+        loop = watch._readiness._trio.fd
         assert loop not in (-1, inherited.fileno()), loop
         nursery.cancel_scope.cancel()
 

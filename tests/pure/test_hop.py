@@ -21,8 +21,8 @@ VIA = b"Via: 1.1 hopproxy\r\n"
 def upstream(head: RequestHead, underscores: Underscores = Underscores.SHADOW) -> list[bytes]:
     """The lines that go upstream."""
     written = request_for_upstream(head, b"", VIA, underscores)
-    assert written.endswith(b"\r\n" + VIA)
-    return written.split(b"\r\n")[:-2]
+    assert written.endswith(b"\r\n" + VIA + b"\r\n")
+    return written.split(b"\r\n")[:-3]
 
 
 def client(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK") -> list[bytes]:
@@ -182,7 +182,7 @@ def test_another_sender_has_other_lines() -> None:
     head = get(b"A: 1")
     for forwarding in (b"X-Forwarded-For: 1.1.1.1\r\n", b"X-Forwarded-For: 2.2.2.2\r\n"):
         written = request_for_upstream(head, forwarding, VIA, Underscores.SHADOW)
-        assert written == b"GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\n" + forwarding + VIA
+        assert written == (b"GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\n" + forwarding + VIA + b"\r\n")
         assert request_for_upstream(head, forwarding, VIA, Underscores.SHADOW) == written
 
 
