@@ -1,22 +1,52 @@
 """What a process does first, before other modules are imported."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
-from hopproxy.signals import SIGNALS
+from hopproxy.server.channel import VARIABLE
+from hopproxy.signals import HARMLESS, SIGNALS, STOP
 
 
 def begin() -> None:
-    """Make sure that the standard descriptors are open and that no signal is lost."""
+    """Make sure that the standard descriptors are open and that no signal is lost.
+
+    Does not return in the supervisor of `hopproxy run`, which needs none of the other modules.
+    """
     hold_standard_descriptors()
-    if serves(sys.argv[1:]):
+    words = sys.argv[1:]
+    if is_supervised():
+        obey_no_signals()
+    elif serves(words):
         SIGNALS.hear()
+        if has_workers(words):
+            from hopproxy.server.supervisor import supervise
+
+            sys.exit(supervise())
 
 
 def serves(arguments: Sequence[str]) -> bool:
     """Whether this command runs until a signal ends it."""
     return list(arguments[:1]) in (["run"], ["dev"])
+
+
+def has_workers(arguments: Sequence[str]) -> bool:
+    """Whether this command serves with workers; only Linux has what they need."""
+    return list(arguments[:1]) == ["run"] and sys.platform == "linux"
+
+
+def is_supervised() -> bool:
+    """Whether this process is a worker."""
+    return VARIABLE in os.environ
+
+
+def obey_no_signals() -> None:
+    """Workers are told by their supervisor what to do (see `server/supervisor.py`)."""
+    for number in (*STOP, *HARMLESS, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_IGN)
+    # They were blocked when this process was started; those that came meanwhile are gone now.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def hold_standard_descriptors() -> None:

@@ -7,53 +7,44 @@ if __name__ == "__main__":
     begin()
 
 import argparse
-import gc
 import json
 import logging
 import os
-import socket
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import trio
 
 from hopproxy import __version__, descriptors
-from hopproxy.begin import hold_standard_descriptors, serves
-from hopproxy.certificates import examine, refuse_unusable
+from hopproxy.begin import (
+    has_workers,
+    hold_standard_descriptors,
+    is_supervised,
+    obey_no_signals,
+    serves,
+)
 from hopproxy.errors import HopError
-from hopproxy.link.clock import SteadyClock
-from hopproxy.observe.access_log import STDOUT, AccessLog
+from hopproxy.exits import (
+    BAD_CONFIGURATION,
+    BAD_USAGE,
+    COULD_NOT_BIND,
+    DONE,
+    FAULT,
+    INTERRUPTED,
+    Failure,
+)
 from hopproxy.observe.error_log import ErrorLog, stand_in
-from hopproxy.server.listener import CannotBind, bound, close_listener, open_listener
-from hopproxy.server.worker import Sockets, Worker
+from hopproxy.server.channel import inherited
+from hopproxy.server.listener import CannotBind
+from hopproxy.server.supervisor import supervise
 from hopproxy.settings.amounts import Misread, parse_duration
-from hopproxy.settings.descriptors import fitted, shortfalls
-from hopproxy.settings.lint import Risk, risks
-from hopproxy.settings.reader import SettingsErrors, places, read
 from hopproxy.settings.reference import json_schema
-from hopproxy.settings.schema import Settings
-from hopproxy.settings.units import Bind
 from hopproxy.settings.words import parse_count, parse_path
+from hopproxy.settings_file import DEFAULT_FILES, all_risks, read_file, warnings
 from hopproxy.signals import SIGNALS
 
-DONE, BAD_CONFIGURATION, BAD_USAGE, COULD_NOT_BIND, FAULT, INTERRUPTED = 0, 1, 2, 3, 70, 130
-
-#: The files that `run` and `check` look for if none is given.
-DEFAULT_FILES = ("hopproxy.yaml", "/etc/hopproxy/hopproxy.yaml")
-
 log = logging.getLogger("hopproxy")
-
-
-class Failure(Exception):
-    """Ends the command with a message and an exit code."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,7 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serving(words: Sequence[str]) -> int:
     """Run a command that serves.  Its messages are written without waiting for their reader."""
-    SIGNALS.hear()
+    if is_supervised():
+        obey_no_signals()
+    else:
+        SIGNALS.hear()
+        if has_workers(words):
+            return supervise()
     descriptors.raise_limit()
     error_log = stand_in()
     try:
@@ -146,10 +142,10 @@ def _add_file(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    file, text, settings = _read_text(options)
-    for warning in _warnings(file, text, _all_risks(settings)):
-        log.warning("%s", warning)
-    return serve(settings, options.error_log)
+    # Imported here: no other command needs it.
+    from hopproxy.server.run import run
+
+    return run(partial(read_file, options.file, options.config), inherited(), options.error_log)
 
 
 def _dev(options: argparse.Namespace) -> int:
@@ -170,28 +166,16 @@ def _dev(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    file, text, settings = _read_text(options)
-    found = _all_risks(settings)
+    file = read_file(options.file, options.config)
+    found = all_risks(file.settings)
     if options.probe:
         from hopproxy.probe.run import probed_risks
 
-        found += trio.run(probed_risks, settings)
-    for warning in _warnings(file, text, found):
+        found += trio.run(probed_risks, file.settings)
+    for warning in warnings(file, found):
         print(warning)
     print("valid")
     return DONE
-
-
-def _all_risks(settings: Settings) -> list[Risk]:
-    of_certificates = examine(settings, time.time()).risks
-    return [*risks(settings), *of_certificates, *shortfalls(settings, descriptors.attainable())]
-
-
-def _warnings(file: str, text: str, found: Iterable[Risk]) -> Iterator[str]:
-    """Each risk with the place of its setting, in the order of the text."""
-    place_of = places(text, file=file, environ=os.environ)
-    for at, (path, message, hint) in sorted((place_of(risk.path), risk) for risk in found):
-        yield f"{file}:{at.line}:{at.column}: warning: {path}: {message} ({hint})"
 
 
 def _probe(options: argparse.Namespace) -> int:
@@ -219,105 +203,6 @@ def _probe(options: argparse.Namespace) -> int:
 def _schema(_: argparse.Namespace) -> int:
     print(json.dumps(json_schema(), indent=2))
     return DONE
-
-
-def _read_text(options: argparse.Namespace) -> tuple[str, str, Settings]:
-    """(file, its text, its settings)."""
-    named = {options.file, options.config} - {None}
-    if len(named) > 1:
-        message = f"two settings files are named: {options.file} and {options.config}"
-        raise Failure(f"hopproxy: {message}", BAD_USAGE)
-    files = list(named) or [file for file in DEFAULT_FILES if Path(file).exists()]
-    if not files:
-        raise Failure(
-            f"no settings file: name one, or create {' or '.join(DEFAULT_FILES)}",
-            BAD_CONFIGURATION,
-        )
-    try:
-        text = Path(files[0]).read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise Failure(f"{files[0]}: cannot be read: {reason}", BAD_CONFIGURATION) from error
-    try:
-        settings = read(text, file=files[0], environ=os.environ)
-        refuse_unusable(settings, time.time(), text, files[0])
-        return files[0], text, settings
-    except SettingsErrors as errors:
-        raise Failure(str(errors), BAD_CONFIGURATION) from errors
-
-
-def serve(settings: Settings, error_log: ErrorLog) -> int:
-    """Serve with these settings until a signal stops us; return the exit code."""
-    SIGNALS.keep()
-    with ExitStack() as opened:
-        return _serve_on(_listening(settings, opened), settings, error_log)
-
-
-def _listening(settings: Settings, opened: ExitStack) -> Sockets:
-    """Open all listening sockets; `opened` closes them.  Raises Failure."""
-    listen: list[tuple[str, Bind, Callable[[], socket.socket]]] = [
-        (
-            f"listeners[{n}]",
-            one.bind,
-            partial(open_listener, one.bind, one.backlog, settings.client, mode=one.mode),
-        )
-        for n, one in enumerate(settings.listeners)
-    ]
-    if settings.admin is not None:
-        bind = settings.admin.bind
-        listen.append(("admin", bind, partial(open_listener, bind, 128)))
-    sockets: list[socket.socket] = []
-    for path, bind, start in listen:
-        try:
-            sock = start()
-        except CannotBind as error:
-            message = str(error)
-            for owner, other, _ in listen[: len(sockets)]:
-                # Two names may mean the same address, which `check` cannot see.
-                if error.in_use and (other.kind, other.port) == ("tcp", bind.port):
-                    message = f"cannot listen on {bind}: {path} and {owner} share a port"
-                    message += " (give each its own)"
-            raise Failure(f"hopproxy: {message}", COULD_NOT_BIND) from error
-        opened.callback(close_listener, sock)
-        sockets.append(sock)
-    admin = sockets.pop() if settings.admin is not None else None
-    return Sockets(sockets, admin)
-
-
-def _serve_on(sockets: Sockets, settings: Settings, error_log: ErrorLog) -> int:
-    style = settings.access_log
-    access_log = None if style == "off" else AccessLog(style, STDOUT)
-    fitting = fitted(settings, descriptors.limit(), descriptors.held())
-    worker = Worker(fitting, sockets, access_log, error_log=error_log)
-    settle_memory()
-    trio.run(_serve, worker, settings, sockets, clock=SteadyClock())
-    return DONE
-
-
-def settle_memory() -> None:
-    """Tell the garbage collector to ignore what is loaded, and to run seldom.
-
-    Exchanges leave no cycles, and a pass over ten thousand idle links costs more than it finds.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 100)
-
-
-async def _serve(worker: Worker, settings: Settings, sockets: Sockets) -> None:
-    async with trio.open_nursery() as nursery:
-        await nursery.start(worker.obey_signals, _no_reload)
-        # Logged once signals are handled: whoever waits for this line may send one.
-        for listener, sock in zip(settings.listeners, sockets.clients, strict=True):
-            log.info("listening on %s", bound(listener.bind, sock))
-        if settings.admin is not None and sockets.admin is not None:
-            log.info("admin listener on %s", bound(settings.admin.bind, sockets.admin))
-        await worker.run()
-        nursery.cancel_scope.cancel()
-
-
-def _no_reload() -> None:
-    log.warning("SIGHUP: the settings are read at start only; restart to change them")
 
 
 if __name__ == "__main__":

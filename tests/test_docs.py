@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hopproxy.cli import DEFAULT_FILES, _parser
+from hopproxy.cli import _parser
 from hopproxy.settings.reader import SettingsErrors, read
 from hopproxy.settings.reference import reference
+from hopproxy.settings_file import DEFAULT_FILES
 from tests.cli.command import Command, get, hopproxy
 
 ROOT = Path(__file__).parent.parent

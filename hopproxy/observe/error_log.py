@@ -31,6 +31,12 @@ class ErrorLog(io.TextIOBase):
         """Lines that were never written."""
         return self._writer.dropped
 
+    @staticmethod
+    def name(writer: str) -> None:
+        """From now on messages say which of several processes has written them."""
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(logging.Formatter(f"hopproxy: {writer}: %(message)s"))
+
     def writable(self) -> bool:
         """Always True."""
         return True

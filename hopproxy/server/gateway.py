@@ -61,6 +61,8 @@ class Gateway:
         clients.links[client] = None
         clients.accepted += 1
         connection = self._connections[client] = Connection(client, self)
+        if runtime.board is not None:
+            runtime.board.count(len(self._connections))
         try:
             connection.start()
         except Exception as fault:
@@ -72,6 +74,8 @@ class Gateway:
         if self._connections.pop(client, None) is None:
             return
         client.driver = None  # breaks a reference cycle, which only the collector would free
+        if self._runtime.board is not None:
+            self._runtime.board.count(len(self._connections))
         clients = self._runtime.clients
         del clients.links[client]
         clients.idle.pop(client, None)

@@ -1,8 +1,9 @@
 """Listening sockets, and accepting from them when the watch reports an event.
 
 No task accepts: a listening socket is watched like any link, and passes each connection to the
-gateway.  If `max_connections` are open, the longest idle one is closed to make room; if none is
-idle, new connections wait in the kernel's queue.
+gateway.  All workers accept from the same sockets; one that has more connections than another steps
+back for a moment.  If `max_connections` are open, the longest idle one is closed to make room; if
+none is idle, new connections wait in the kernel's queue.
 """
 
 import contextlib
@@ -25,6 +26,8 @@ from hopproxy.settings.units import Bind
 
 #: Connections accepted in a row, and the seconds until the next ones.
 BATCH, TURN = 64, 0.0001
+#: Seconds that a worker leaves a connection to another one that has fewer.
+STEP_BACK = 0.001
 #: Seconds to wait if no file descriptor is left.
 PAUSE = 0.1
 #: Seconds to wait if `max_connections` are open and none is idle.
@@ -94,6 +97,11 @@ def close_listener(sock: socket.socket) -> None:
     sock.close()
 
 
+def disown(sock: socket.socket) -> None:
+    """Another process removes the file of this Unix socket."""
+    _files.pop(sock, None)
+
+
 def _bind_file(sock: socket.socket, path: str, mode: int | None) -> None:
     """Bind to a path.  The file is created with its final mode, never with a wider one."""
     _remove_stale(path)
@@ -155,6 +163,7 @@ class Intake:
         self._runtime = runtime
         self._gateway = gateway
         self._paused = False
+        self._stepped_back = False
         self.fd = listener.fileno()
         self.closed = self.readable = self.urgent = False
         self.timer_at = math.inf
@@ -205,8 +214,11 @@ class Intake:
 
     def _accept(self) -> float | None:
         """Accept connections; return after how many seconds to continue, None if none is left."""
-        gateway, clients = self._gateway, self._runtime.clients
+        gateway, clients, board = self._gateway, self._runtime.clients, self._runtime.board
         for _ in range(BATCH):
+            if board is not None and not self._stepped_back and board.is_ahead():
+                self._stepped_back = True  # once: it may be too busy, or stopped
+                return STEP_BACK
             if len(clients.links) >= clients.limit:
                 if not self._queue.poll(0):
                     return None
@@ -216,6 +228,7 @@ class Intake:
             try:
                 sock, address = self._listener.accept()
             except BlockingIOError:
+                self._stepped_back = False
                 return None
             except OSError as error:
                 if error.errno in NONE_LEFT:

@@ -13,6 +13,7 @@ from hopproxy.proxy.upstream import Upstream
 from hopproxy.record import Closes
 from hopproxy.routing.table import Table
 from hopproxy.rules.hop import Underscores
+from hopproxy.server.board import Board
 from hopproxy.settings.route import Route
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.upstream import UpstreamSettings
@@ -29,6 +30,7 @@ class Runtime:
         page: Page | None = None,
     ) -> None:
         self.watch = watch
+        self.board: Board | None = None  # what all workers share, if there are workers
         self.closes = Closes()
         self.pool = Pool(watch, settings.max_upstream_connections, self.closes)
         self.clients = Clients(settings.client.max_connections)

@@ -18,6 +18,7 @@ from hopproxy.server.drain import Drain, Report
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.listener import Intake, close_listener
 from hopproxy.server.runtime import Runtime
+from hopproxy.server.siblings import Siblings
 from hopproxy.settings.amounts import format_duration
 from hopproxy.settings.schema import Settings
 from hopproxy.signals import SIGNALS, STOP
@@ -53,7 +54,9 @@ class Worker:
         access_log: AccessLog | None,
         page: Page | None = None,
         error_log: ErrorLog | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
+        self.siblings = siblings
         self._settings = settings
         self._sockets = sockets
         self._access_log = access_log
@@ -71,6 +74,8 @@ class Worker:
             watch = Watch()
             base.start_soon(watch.run)
             runtime = Runtime(self._settings, watch, self._access_log, self._page)
+            if self.siblings is not None:
+                runtime.board = self.siblings.board
             if self._access_log is not None:
                 base.start_soon(self._access_log.run)
             if self._error_log is not None:
@@ -98,6 +103,8 @@ class Worker:
                     # Accepted sockets inherit these options, without a system call each.
                     tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
                     intakes.append(Intake(sock, runtime, gateway))
+                if self.siblings is not None:
+                    self.siblings.serving()
                 await self._stop.wait()
                 drain = Drain(runtime, gateway, self._settings)
                 await self._delay()

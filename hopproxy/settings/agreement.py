@@ -7,6 +7,7 @@ from hopproxy.settings.addresses import meet
 from hopproxy.settings.client import Listener
 from hopproxy.settings.route import Route
 from hopproxy.settings.schema import Settings
+from hopproxy.settings.shares import limits
 from hopproxy.settings.suggest import nearest
 from hopproxy.settings.upstream import Pool
 
@@ -24,6 +25,7 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
     """Every contradiction within `settings`."""
     yield from _addresses(settings)
     yield from _limits(settings)
+    yield from _shares(settings)
     yield from _upstream_names(settings)
     yield from _keys_alone(settings)
     yield from _hidden_routes(settings.routes)
@@ -75,6 +77,17 @@ def _limits(settings: Settings) -> Iterator[Contradiction]:
                 f"write max_idle: {pool.max_connections} or less",
                 (f"{path}.max_connections",),
             )
+
+
+def _shares(settings: Settings) -> Iterator[Contradiction]:
+    """Limits are totals, of which every worker needs a share."""
+    if settings.workers == "auto":  # takes no more workers than there are shares
+        return
+    for path, total in limits(settings):
+        if total < settings.workers:
+            message = f"{total} cannot be divided among {settings.workers} workers"
+            hint = f"write {settings.workers} or more, or workers: {total}"
+            yield Contradiction(path, message, hint, ("workers",))
 
 
 def _upstream_names(settings: Settings) -> Iterator[Contradiction]:

@@ -72,7 +72,6 @@ class Risk(NamedTuple):
 
 def risks(settings: Settings) -> Iterator[Risk]:
     """Every risk that can be seen in `settings` alone."""
-    yield from _workers(settings)
     yield from _grace(settings)
     yield from _unused(settings)
     yield from _loops(settings)
@@ -120,12 +119,6 @@ def against_via(settings: Settings, who: str) -> Iterator[Risk]:
             f"{who} does not compress its response to a request that has Via",
             "write via: response, or gzip_proxied any; in nginx",
         )
-
-
-def _workers(settings: Settings) -> Iterator[Risk]:
-    if settings.workers != 1:
-        message = f"`{settings.workers}` has no effect: this version serves with one process"
-        yield Risk("workers", message, "write workers: 1, or leave it out")
 
 
 def _grace(settings: Settings) -> Iterator[Risk]:

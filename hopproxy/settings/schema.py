@@ -36,7 +36,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     workers: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"],
-        about("Processes that share every listener. For now one serves, whatever is written."),
+        about(
+            "Processes that share every listener; all limits are totals. `auto`: as many as the "
+            "CPUs, or the CPU quota of the container, allow."
+        ),
     ] = 1
     drain_delay: Annotated[
         Seconds,

@@ -53,11 +53,20 @@ class Command:
         self.process.send_signal(number)
         return self.ended()
 
+    def workers(self) -> list[int]:
+        """The processes that serve, in the order of their start; `dev` serves by itself."""
+        return children_of(self.process.pid) or [self.process.pid]
+
     def ended(self) -> int:
         """Wait for the end; the exit code."""
         code = self.process.wait(PATIENCE)
         self._reader.join(PATIENCE)
         return code
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that this one has started, and orphans that it got."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @contextmanager

@@ -134,7 +134,6 @@ def test_two_files_are_one_too_many() -> None:
 def test_check_warns_of_settings_that_do_nothing_or_run_in_a_circle(tmp_path: Path) -> None:
     file = tmp_path / "odd.yaml"
     file.write_text(
-        "workers: 4\n"
         "listeners: [{bind: ':8080'}]\n"
         "upstreams:\n"
         "  app: {origins: [8080]}\n"
@@ -144,11 +143,9 @@ def test_check_warns_of_settings_that_do_nothing_or_run_in_a_circle(tmp_path: Pa
     ended = finished("check", str(file))
     assert ended.returncode == 0
     assert ended.stdout.splitlines() == [
-        f"{file}:1:10: warning: workers: `4` has no effect: this version serves with one process "
-        "(write workers: 1, or leave it out)",
-        f"{file}:4:19: warning: upstreams.app.origins[0]: `http://localhost:8080` is this proxy "
+        f"{file}:3:19: warning: upstreams.app.origins[0]: `http://localhost:8080` is this proxy "
         "itself: listeners[0], `:8080` (write the address of the application, or listen elsewhere)",
-        f"{file}:5:8: warning: upstreams.old: no route leads to it "
+        f"{file}:4:8: warning: upstreams.old: no route leads to it "
         "(add a route with `upstream: old`, or remove the upstream)",
         "valid",
     ]

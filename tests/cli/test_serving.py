@@ -209,9 +209,9 @@ def test_run_tells_the_ports_that_were_taken_for_port_0(tmp_path: Path) -> None:
 
 
 def test_run_warns_of_what_check_warns_of(tmp_path: Path) -> None:
-    file, _ = write_settings(tmp_path, free_port(), "workers: 2")
+    file, _ = write_settings(tmp_path, free_port(), "trusted_proxies: [0.0.0.0/0]")
     with hopproxy("run", str(file), until=LISTENING) as command:
-        assert f"{file}:3:10: warning: workers: `2` has no effect" in command.said
+        assert f"{file}:3:19: warning: trusted_proxies[0]: " in command.said
 
 
 def test_run_serves_where_every_limit_is_off(tmp_path: Path) -> None:

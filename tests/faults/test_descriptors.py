@@ -38,7 +38,7 @@ class Served:
 
     def __init__(self, command: Command, url: str, admin: str) -> None:
         self.command = command
-        self.pid = command.process.pid
+        self.pid = command.workers()[0]
         self.port = int(url.rpartition(":")[2])
         self.admin = admin
 

@@ -65,7 +65,7 @@ def test_without_descriptors_idle_clients_make_room_and_nothing_spins(tmp_path: 
         with answering(port, b"still here"), ExitStack() as crowd:
             for _ in range(80):
                 crowd.enter_context(connect(url))
-            pid = command.process.pid
+            pid = command.workers()[0]
             time.sleep(10 * STEP)
             before = burned(pid)
             time.sleep(20 * STEP)
@@ -87,7 +87,7 @@ def test_large_heads_and_bodies_do_not_fill_the_memory(tmp_path: Path) -> None:
         socket.create_server(("127.0.0.1", port)),
         ExitStack() as crowd,
     ):
-        pid = command.process.pid
+        pid = command.workers()[0]
         before = resident(pid)
         for _ in range(100):
             slow = crowd.enter_context(connect(url))

@@ -103,14 +103,6 @@ def test_a_risk_has_the_place_of_its_setting_or_of_what_would_hold_it() -> None:
     )
 
 
-def test_more_workers_than_serve() -> None:
-    for workers in ("4", "auto"):
-        (risk,) = found(f"workers: {workers}\n{APP}")
-        assert risk.path == "workers"
-        assert risk.message == (f"`{workers}` has no effect: this version serves with one process")
-    assert found(f"workers: 1\n{APP}") == []
-
-
 def test_upstream_that_no_route_leads_to() -> None:
     text = f"{APP}  old:\n    origins: [http://127.0.0.1:2]\nroutes:\n  - upstream: app\n"
     (risk,) = found(text)

@@ -25,6 +25,16 @@ def routes(*lines: str) -> list[str]:
     ("text", "problem"),
     [
         (
+            "workers: 4\nmax_upstream_connections: 3\n",
+            "a:3:27: max_upstream_connections: 3 cannot be divided among 4 workers "
+            "(write 4 or more, or workers: 3)",
+        ),
+        (
+            "workers: 2\nclient: {max_connections: 1}\n",
+            "a:3:27: client.max_connections: 1 cannot be divided among 2 workers "
+            "(write 2 or more, or workers: 1)",
+        ),
+        (
             "listeners:\n  - bind: a:80\n  - bind: A:80\n",
             "a:4:11: listeners[1].bind: `a:80` is taken by listeners[0].bind "
             "(give each listener its own port)",
@@ -175,3 +185,17 @@ def test_route_that_can_still_match_is_left_alone(first: str, second: str) -> No
 def test_nearest_names_all_when_none_is_near() -> None:
     assert nearest("idle_timout", ["idle_timeout", "queue"]) == "did you mean `idle_timeout`?"
     assert nearest("colour", ["idle_timeout", "queue"]) == "known here: idle_timeout, queue"
+
+
+def test_auto_makes_no_limit_too_small() -> None:
+    assert said("workers: auto\nclient: {max_connections: 1}\nroutes: [{upstream: app}]\n") == []
+
+
+def test_pool_of_one_cannot_be_divided() -> None:
+    text = "workers: 2\nupstreams: {a: {origins: [3000], pool: {max_connections: 1}}}\n"
+    with pytest.raises(SettingsErrors) as caught:
+        read(text, file="a", environ={})
+    assert str(caught.value) == (
+        "a:2:59: upstreams.a.pool.max_connections: 1 cannot be divided among 2 workers "
+        "(write 2 or more, or workers: 1)"
+    )

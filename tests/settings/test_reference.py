@@ -47,7 +47,8 @@ def test_reference_has_each_setting_once() -> None:
             "workers",
             "number or auto",
             "1",
-            "Processes that share every listener. For now one serves, whatever is written.",
+            "Processes that share every listener; all limits are totals. `auto`: as many as the "
+            "CPUs, or the CPU quota of the container, allow.",
         ),
         Row(
             "listeners[].bind",

@@ -54,7 +54,7 @@ class Proxy:
     """A running process."""
 
     def __init__(self, command: Command, port: int, admin: int) -> None:
-        self.pid = command.process.pid
+        self.pid = command.workers()[0]
         self.port = port
         self._command = command
         self._admin = admin

@@ -1,0 +1,62 @@
+"""The place of one worker: the process that serves there now, and when the next one starts."""
+
+import os
+import signal
+import socket
+import sys
+
+from hopproxy.server.backoff import BackOff
+from hopproxy.server.channel import VARIABLE, Channel, pair
+
+#: The number of the channel in a worker.
+_CHANNEL = 3
+
+
+class Place:
+    """Has one worker at a time, unless it waits for the time to start one.
+
+    `pid` is 0 while there is none, `start_at` is then when to start one.  `serving_since` is None
+    until it has said that it serves.  `report` is the descriptor of what it has counted.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.pid = 0
+        self.channel: Channel | None = None
+        self.serving_since: float | None = None
+        self.start_at = 0.0
+        self.report = -1
+        self.back_off = BackOff()
+
+    def start(self) -> Channel:
+        """Start a worker: this program once more, with one end of a channel.
+
+        Its signals are blocked until it has decided what they mean.
+        """
+        ours, theirs = pair()
+        with theirs:
+            self.pid = _spawn(theirs)
+        self.channel = ours
+        self.serving_since = None
+        return ours
+
+    def kill(self) -> None:
+        """End the worker at once."""
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def take_report(self, fd: int) -> None:
+        """A newer report has come; -1: none is left."""
+        if self.report >= 0:
+            os.close(self.report)
+        self.report = fd
+
+
+def _spawn(channel: socket.socket) -> int:
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, *sys.orig_argv[1:]],
+        {**os.environ, VARIABLE: str(_CHANNEL)},
+        file_actions=[(os.POSIX_SPAWN_DUP2, channel.fileno(), _CHANNEL)],
+        setsigmask=signal.valid_signals(),
+    )

@@ -1,0 +1,229 @@
+"""`hopproxy run` in a process that serves: a worker, or without a supervisor the only process.
+
+The first worker reads the settings file and opens the listening sockets; all others inherit both.
+"""
+
+import gc
+import logging
+import marshal
+import os
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from hopproxy import descriptors
+from hopproxy.exits import COULD_NOT_BIND, DONE, Failure
+from hopproxy.link.clock import SteadyClock
+from hopproxy.observe.access_log import STDOUT, AccessLog
+from hopproxy.observe.error_log import ErrorLog
+from hopproxy.server.board import PLACES, Board
+from hopproxy.server.channel import Channel, Ended, Message, close_all, content, in_memory
+from hopproxy.server.listener import CannotBind, bound, close_listener, disown, open_listener
+from hopproxy.server.siblings import Siblings
+from hopproxy.server.worker import Sockets, Worker
+from hopproxy.settings.cpus import cpus
+from hopproxy.settings.descriptors import fitted
+from hopproxy.settings.schema import Settings
+from hopproxy.settings.shares import most_workers, share
+from hopproxy.settings.units import Bind
+from hopproxy.settings_file import SettingsFile, all_risks, read_text, warnings
+from hopproxy.signals import SIGNALS
+
+log = logging.getLogger("hopproxy")
+
+
+def run(read: Callable[[], SettingsFile], channel: Channel | None, error_log: ErrorLog) -> int:
+    """Serve until told to stop; return the exit code.  `read` reads the settings file."""
+    if channel is None:
+        file = _checked(read)
+        SIGNALS.keep()
+        with ExitStack() as opened:
+            sockets = _listening(file.settings, opened)
+            return _serve_on(sockets, file.settings, error_log)
+    try:
+        begin = channel.receive(None)
+        while begin.kind != "begin":
+            begin = channel.receive(None)
+        return _work(begin, read, channel, error_log)
+    except (Ended, BrokenPipeError):
+        return DONE  # the supervisor has gone
+
+
+def _work(
+    begin: Message, read: Callable[[], SettingsFile], channel: Channel, error_log: ErrorLog
+) -> int:
+    """Serve as the worker that this message makes of us."""
+    place, workers, names = begin.body
+    tells = not workers  # as the first one
+    board, *fds = begin.fds
+    if workers:
+        settings_fd, *listeners = fds
+        file = read_text(*marshal.loads(content(settings_fd)))
+        os.close(settings_fd)
+        held = dict(zip(names, listeners, strict=True))
+        sockets = _inherited(file.settings, held)
+    else:
+        file = _checked(read)
+        workers = count_of(file.settings)
+        with ExitStack() as opened:
+            sockets = _listening(file.settings, opened)
+            _hand_over(channel, file, workers, sockets)
+            opened.pop_all()
+    siblings = Siblings(channel, Board(board, place, workers), place, workers)
+    os.close(board)
+    return _serve_on(sockets, file.settings, error_log, siblings, tells=tells)
+
+
+def _checked(read: Callable[[], SettingsFile]) -> SettingsFile:
+    file = read()
+    for warning in warnings(file, all_risks(file.settings)):
+        log.warning("%s", warning)
+    return file
+
+
+def count_of(settings: Settings) -> int:
+    """How many workers these settings ask for on this machine."""
+    if isinstance(settings.workers, int):
+        return settings.workers
+    return min(cpus(len(os.sched_getaffinity(0)), _readable), most_workers(settings), PLACES)
+
+
+def _readable(path: str) -> str | None:
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+# -- listening sockets -----------------------------------------------------------------------
+
+
+def names_of(settings: Settings) -> list[str]:
+    """A name for each listening socket, the admin listener's last: its address as it is set."""
+    binds = [listener.bind for listener in settings.listeners]
+    if settings.admin is not None:
+        binds.append(settings.admin.bind)
+    names: list[str] = []
+    for bind in binds:
+        name = str(bind)
+        names.append(f"{name} ({len(names)})" if name in names else name)  # port 0, twice
+    return names
+
+
+def _hand_over(channel: Channel, file: SettingsFile, workers: int, sockets: Sockets) -> None:
+    """Pass what every worker needs on to the supervisor.  Raises BrokenPipeError."""
+    listening = [*sockets.clients, *([] if sockets.admin is None else [sockets.admin])]
+    text = in_memory(marshal.dumps((file.name, file.text)))
+    told = workers, names_of(file.settings), file.settings.drain_delay + file.settings.drain_timeout
+    sent = channel.send("opened", told, [text, *(sock.fileno() for sock in listening)])
+    os.close(text)
+    if not sent:
+        raise BrokenPipeError
+    for sock in listening:
+        disown(sock)
+
+
+def _inherited(settings: Settings, held: dict[str, int]) -> Sockets:
+    """The listening sockets that another worker has opened for these settings."""
+    sockets = [socket.socket(fileno=held.pop(name)) for name in names_of(settings)]
+    close_all(held.values())
+    for sock in sockets:
+        sock.setblocking(False)
+    admin = sockets.pop() if settings.admin is not None else None
+    return Sockets(sockets, admin)
+
+
+def _listening(settings: Settings, opened: ExitStack) -> Sockets:
+    """Open all listening sockets; `opened` closes them.  Raises Failure."""
+    listen: list[tuple[str, Bind, Callable[[], socket.socket]]] = [
+        (
+            f"listeners[{n}]",
+            one.bind,
+            partial(open_listener, one.bind, one.backlog, settings.client, mode=one.mode),
+        )
+        for n, one in enumerate(settings.listeners)
+    ]
+    if settings.admin is not None:
+        bind = settings.admin.bind
+        listen.append(("admin", bind, partial(open_listener, bind, 128)))
+    sockets: list[socket.socket] = []
+    for path, bind, start in listen:
+        try:
+            sock = start()
+        except CannotBind as error:
+            message = str(error)
+            for owner, other, _ in listen[: len(sockets)]:
+                # Two names may mean the same address, which `check` cannot see.
+                if error.in_use and (other.kind, other.port) == ("tcp", bind.port):
+                    message = f"cannot listen on {bind}: {path} and {owner} share a port"
+                    message += " (give each its own)"
+            raise Failure(f"hopproxy: {message}", COULD_NOT_BIND) from error
+        opened.callback(close_listener, sock)
+        sockets.append(sock)
+    admin = sockets.pop() if settings.admin is not None else None
+    return Sockets(sockets, admin)
+
+
+# -- serving ---------------------------------------------------------------------------------
+
+
+def _serve_on(
+    sockets: Sockets,
+    settings: Settings,
+    error_log: ErrorLog,
+    siblings: Siblings | None = None,
+    *,
+    tells: bool = True,
+) -> int:
+    style = settings.access_log
+    access_log = None if style == "off" else AccessLog(style, STDOUT)
+    ours = settings
+    if siblings is not None:
+        ours = share(settings, siblings.place, siblings.workers)
+    fitting = fitted(ours, descriptors.limit(), descriptors.held())
+    worker = Worker(fitting, sockets, access_log, error_log=error_log, siblings=siblings)
+    settle_memory()
+    trio.run(
+        partial(_serve, worker, settings, sockets, error_log, tells=tells), clock=SteadyClock()
+    )
+    return DONE
+
+
+def settle_memory() -> None:
+    """Tell the garbage collector to ignore what is loaded, and to run seldom.
+
+    Exchanges leave no cycles, and a pass over ten thousand idle links costs more than it finds.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
+
+
+async def _serve(
+    worker: Worker, settings: Settings, sockets: Sockets, error_log: ErrorLog, *, tells: bool
+) -> None:
+    """`tells` if it is for this process to say where it listens."""
+    siblings = worker.siblings
+    async with trio.open_nursery() as nursery:
+        if siblings is None:
+            await nursery.start(worker.obey_signals, _no_reload)
+        else:
+            await nursery.start(siblings.run, worker)
+        if tells:
+            # Logged once signals are handled: whoever waits for this line may send one.
+            for listener, sock in zip(settings.listeners, sockets.clients, strict=True):
+                log.info("listening on %s", bound(listener.bind, sock))
+            if settings.admin is not None and sockets.admin is not None:
+                log.info("admin listener on %s", bound(settings.admin.bind, sockets.admin))
+        if siblings is not None and siblings.workers > 1:
+            error_log.name(f"worker {siblings.place}")
+        await worker.run()
+        nursery.cancel_scope.cancel()
+
+
+def _no_reload() -> None:
+    log.warning("SIGHUP: the settings are read at start only; restart to change them")

@@ -1,0 +1,148 @@
+"""What a worker knows of the others: it asks them, answers them, and tells the supervisor.
+
+Everything goes through the supervisor.  A question reaches every other worker with a pipe for its
+answer; one that is stopped does not answer in time, and one that has ended closes its pipe.
+"""
+
+import contextlib
+import marshal
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, Protocol
+
+import trio
+
+from hopproxy.server.board import Board
+from hopproxy.server.channel import Channel, Ended, Message, content, in_memory
+
+#: Seconds that the others have to answer.
+PATIENCE = 1.0
+#: Bytes read at once from a pipe.
+PIECE = 256 * 1024
+
+#: Questions and answers are plain values.
+Question = Any
+
+
+class Part(NamedTuple):
+    """What one other worker has answered; None if it has not."""
+
+    place: int
+    pid: int
+    answer: Any
+
+
+class Whole(NamedTuple):
+    """The answers of all other workers, and what those that have ended had counted."""
+
+    parts: list[Part]
+    past: dict[Any, float]
+
+
+class Member(Protocol):
+    """The worker, as messages see it."""
+
+    def stop(self) -> None:
+        """Drain; the second time, stop at once."""
+
+
+class Siblings:
+    """The other workers."""
+
+    def __init__(self, channel: Channel, board: Board, place: int, workers: int) -> None:
+        self.board = board
+        self.place = place
+        self.workers = workers
+        #: Answers a question of another worker, and makes the report of what is counted here.
+        self.answer: Callable[[Question], Awaitable[Any]] | None = None
+        self.count: Callable[[], dict[Any, float]] | None = None
+        self._channel = channel
+        self._asked = 0
+        self._open: dict[int, trio.MemorySendChannel[Message]] = {}
+        self._past: dict[Any, float] = {}
+
+    async def run(
+        self, member: Member, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Obey messages until cancelled.  If the supervisor has gone, drain."""
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                try:
+                    message = self._channel.receive()
+                except BlockingIOError:
+                    await trio.lowlevel.wait_readable(self._channel.fileno())
+                except Ended:
+                    member.stop()
+                    return
+                else:
+                    self._take(message, member, nursery)
+
+    def _take(self, message: Message, member: Member, nursery: trio.Nursery) -> None:
+        kind, body, fds = message
+        if kind == "stop":
+            member.stop()
+        elif kind == "question":
+            nursery.start_soon(self._answer, body, fds.pop())
+        elif kind == "parts" and (waiting := self._open.pop(body[0], None)) is not None:
+            waiting.send_nowait(message)
+            return
+        message.close()
+
+    async def _answer(self, question: Question, pipe: int) -> None:
+        async with trio.lowlevel.FdStream(pipe) as stream:
+            if self.answer is not None:
+                answer = marshal.dumps(await self.answer(question))
+                with trio.move_on_after(PATIENCE):
+                    # Perhaps nobody waits for it any more.
+                    with contextlib.suppress(trio.BrokenResourceError):
+                        await stream.send_all(answer)
+
+    async def ask(self, question: Question) -> Whole:
+        """Ask all others; waits at most PATIENCE seconds for those that do not answer."""
+        self.report()
+        self._asked = number = self._asked + 1
+        send, receive = trio.open_memory_channel[Message](1)
+        self._open[number] = send
+        answers: dict[int, Any] = {}
+        roster: list[tuple[int, int, bool]] = []
+        with trio.move_on_after(PATIENCE):
+            self._channel.send("ask", (number, question))
+            message = await receive.receive()
+            roster = message.body[1]
+            past, *pipes = message.fds
+            try:
+                self._past = marshal.loads(content(past))
+            finally:
+                os.close(past)
+            asked = [place for place, _, was_asked in roster if was_asked]
+            async with trio.open_nursery() as nursery:
+                for place, pipe in zip(asked, pipes, strict=True):
+                    nursery.start_soon(_read, pipe, place, answers)
+        self._open.pop(number, None)
+        parts = [Part(at, pid, answers.get(at)) for at, pid, _ in roster if at != self.place]
+        return Whole(parts, self._past)
+
+    def report(self) -> None:
+        """Tell the supervisor what is counted here, so that it outlives this worker."""
+        if self.count is not None:
+            fd = in_memory(marshal.dumps(self.count()))
+            self._channel.send("report", None, [fd])
+            os.close(fd)
+
+    def serving(self) -> None:
+        """This worker serves now."""
+        self.board.serve()
+        self._channel.send("serving")
+
+
+async def _read(pipe: int, place: int, answers: dict[int, Any]) -> None:
+    """Read the answer of one worker; leaves none if it ends before its answer is complete."""
+    read: list[bytes] = []
+    async with trio.lowlevel.FdStream(pipe) as stream:
+        while piece := await stream.receive_some(PIECE):
+            read.append(piece)
+    try:
+        answers[place] = marshal.loads(b"".join(read))
+    except (EOFError, ValueError, TypeError):
+        return

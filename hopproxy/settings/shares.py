@@ -1,0 +1,51 @@
+"""What each of several workers gets of the limits in the settings, which are totals."""
+
+from msgspec.structs import replace
+
+from hopproxy.settings.schema import Settings
+from hopproxy.settings.upstream import UpstreamSettings
+
+
+def limits(settings: Settings) -> list[tuple[str, int]]:
+    """Each limit of which every worker needs a share of 1 at least, by its path."""
+    found = [
+        ("client.max_connections", settings.client.max_connections),
+        ("max_upstream_connections", settings.max_upstream_connections),
+    ]
+    for name, upstream in settings.upstreams.items():
+        path = f"upstreams.{name}.pool.max_connections"
+        found.append((path, upstream.pool.max_connections))
+    return found
+
+
+def most_workers(settings: Settings) -> int:
+    """How many workers there can be at most, so that each has a share of every limit."""
+    return min(total for _, total in limits(settings))
+
+
+def share(settings: Settings, place: int, workers: int) -> Settings:
+    """The settings of the worker at `place` (from 0) of so many: all shares add up to the totals.
+
+    Each gets at least 1 of what is not off; `settings.agreement` refuses totals below `workers`.
+    """
+    if workers == 1:
+        return settings
+
+    def part(total: int) -> int:
+        return min(total, max(1, total // workers + (place < total % workers)))
+
+    def of_upstream(upstream: UpstreamSettings) -> UpstreamSettings:
+        pool = replace(
+            upstream.pool,
+            max_connections=part(upstream.pool.max_connections),
+            max_idle=part(upstream.pool.max_idle),
+            queue=part(upstream.pool.queue),
+        )
+        return replace(upstream, pool=pool)
+
+    return replace(
+        settings,
+        max_upstream_connections=part(settings.max_upstream_connections),
+        client=replace(settings.client, max_connections=part(settings.client.max_connections)),
+        upstreams={name: of_upstream(one) for name, one in settings.upstreams.items()},
+    )

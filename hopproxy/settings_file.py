@@ -1,0 +1,69 @@
+"""The settings file of a command: which one it is, what it says, what is worth a warning."""
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from hopproxy import descriptors
+from hopproxy.certificates import examine, refuse_unusable
+from hopproxy.exits import BAD_CONFIGURATION, BAD_USAGE, Failure
+from hopproxy.settings.descriptors import shortfalls
+from hopproxy.settings.lint import Risk, risks
+from hopproxy.settings.reader import SettingsErrors, places, read
+from hopproxy.settings.schema import Settings
+
+#: The files that `run` and `check` look for if none is given.
+DEFAULT_FILES = ("hopproxy.yaml", "/etc/hopproxy/hopproxy.yaml")
+
+
+class SettingsFile(NamedTuple):
+    """A settings file that was read."""
+
+    name: str
+    text: str
+    settings: Settings
+
+
+def read_file(*named: str | None) -> SettingsFile:
+    """Read the file that was named, or else the first of DEFAULT_FILES.  Raises Failure."""
+    names = {name for name in named if name is not None}
+    if len(names) > 1:
+        message = f"two settings files are named: {' and '.join(str(n) for n in named)}"
+        raise Failure(f"hopproxy: {message}", BAD_USAGE)
+    files = list(names) or [file for file in DEFAULT_FILES if Path(file).exists()]
+    if not files:
+        raise Failure(
+            f"no settings file: name one, or create {' or '.join(DEFAULT_FILES)}",
+            BAD_CONFIGURATION,
+        )
+    try:
+        text = Path(files[0]).read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise Failure(f"{files[0]}: cannot be read: {reason}", BAD_CONFIGURATION) from error
+    return read_text(files[0], text)
+
+
+def read_text(name: str, text: str) -> SettingsFile:
+    """The settings in this text, which comes from the file of this name.  Raises Failure."""
+    try:
+        settings = read(text, file=name, environ=os.environ)
+        refuse_unusable(settings, time.time(), text, name)
+        return SettingsFile(name, text, settings)
+    except SettingsErrors as errors:
+        raise Failure(str(errors), BAD_CONFIGURATION) from errors
+
+
+def all_risks(settings: Settings) -> list[Risk]:
+    """What is probably a mistake in these settings, on this machine."""
+    of_certificates = examine(settings, time.time()).risks
+    return [*risks(settings), *of_certificates, *shortfalls(settings, descriptors.attainable())]
+
+
+def warnings(file: SettingsFile, found: Iterable[Risk]) -> Iterator[str]:
+    """Each risk with the place of its setting, in the order of the text."""
+    place_of = places(file.text, file=file.name, environ=os.environ)
+    for at, (path, message, hint) in sorted((place_of(risk.path), risk) for risk in found):
+        yield f"{file.name}:{at.line}:{at.column}: warning: {path}: {message} ({hint})"

@@ -1,0 +1,178 @@
+"""Several workers as processes: they share the load, and one that ends is replaced."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import (
+    PATIENCE,
+    STEP,
+    Command,
+    Server,
+    answering,
+    children_of,
+    finished,
+    free_port,
+    get,
+    hopproxy,
+    write_settings,
+)
+from tests.cli.test_serving import LISTENING
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+class Crew:
+    """A hopproxy with two workers in front of an origin."""
+
+    def __init__(self, command: Command, url: str, admin: str, origin: Server) -> None:
+        self.command = command
+        self.url = url
+        self.port = int(url.rpartition(":")[2])
+        self.admin = admin
+        self.origin = origin
+
+    def workers(self) -> list[int]:
+        """Both, once both serve."""
+        limit = time.monotonic() + PATIENCE
+        while True:
+            pids = children_of(self.command.process.pid)
+            if len(pids) == 2 and all(is_listening(pid, self.port) for pid in pids):
+                return pids
+            assert time.monotonic() < limit, self.command.said
+            time.sleep(STEP)
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+
+
+def is_listening(pid: int, port: int) -> bool:
+    """Whether this process serves: it has an epoll beside the one of trio."""
+    names = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    return names.count("anon_inode:[eventpoll]") >= 2
+
+
+@contextmanager
+def crew(folder: Path, more: str = "") -> Iterator[Crew]:
+    origin_port, admin = free_port(), free_port()
+    more = f"workers: 2\nadmin: {{bind: 127.0.0.1:{admin}}}\n{more}"
+    file, url = write_settings(folder, origin_port, more)
+    with (
+        answering(origin_port, b"whole") as origin,
+        hopproxy("run", str(file), until=LISTENING) as command,
+    ):
+        found = Crew(command, url, f"http://127.0.0.1:{admin}", origin)
+        found.workers()
+        yield found
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def connections_of(pid: int, port: int) -> int:
+    """How many accepted connections a process has on this port."""
+    own = {
+        int(found[1])
+        for fd in os.listdir(f"/proc/{pid}/fd")
+        if (found := re.match(r"socket:\[(\d+)\]", os.readlink(f"/proc/{pid}/fd/{fd}")))
+    }
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = [row for row in rows if row[3] == "01" and int(row[9]) in own]
+    return sum(int(row[1].rpartition(":")[2], 16) == port for row in established)
+
+
+def test_connections_are_shared_and_a_stopped_worker_delays_nobody(tmp_path: Path) -> None:
+    with crew(tmp_path) as two:
+        pids = two.workers()
+        with ExitStack() as clients:
+            for _ in range(32):
+                clients.enter_context(two.connect())
+                time.sleep(0.005)
+            time.sleep(0.1)
+            counts = [connections_of(pid, two.port) for pid in pids]
+            assert sum(counts) == 32
+            assert 12 <= min(counts) <= max(counts) <= 20
+        with stopped(pids[0]):
+            times = []
+            for _ in range(20):
+                begun = time.monotonic()
+                assert get(two.url)[2] == b"whole"
+                times.append(time.monotonic() - begun)
+        assert sorted(times)[10] < 0.1
+        assert two.command.stop() == 0
+
+
+def test_a_killed_worker_is_replaced_and_its_connections_are_named(tmp_path: Path) -> None:
+    with crew(tmp_path) as two:
+        pids = two.workers()
+        with ExitStack() as clients:
+            for _ in range(8):
+                clients.enter_context(two.connect())
+            time.sleep(0.1)
+            lost = connections_of(pids[1], two.port)
+            os.kill(pids[1], signal.SIGKILL)
+            said = two.command.wait_for(
+                rf"worker \d \(pid {pids[1]}\) was killed by SIGKILL: (\d+) connections? lost"
+            )
+            assert int(said[1]) == lost
+            assert Counter(get(two.url)[0] for _ in range(10)) == {200: 10}
+            after = two.workers()
+        assert len(set(after) - set(pids)) == 1
+        assert two.command.stop() == 0
+        assert "Traceback" not in two.command.said
+
+
+def test_a_stopped_worker_does_not_hold_the_end_for_ever(tmp_path: Path) -> None:
+    with crew(tmp_path, "drain_timeout: 100ms") as two:
+        pid = two.workers()[0]
+        os.kill(pid, signal.SIGSTOP)
+        begun = time.monotonic()
+        two.command.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        assert two.command.stop() == 0
+        assert time.monotonic() - begun < 10
+        assert "does not end: killing it" in two.command.said
+
+
+def test_workers_end_if_their_supervisor_is_killed(tmp_path: Path) -> None:
+    with crew(tmp_path) as two:
+        pids = two.workers()
+        two.command.process.kill()
+        limit = time.monotonic() + PATIENCE
+        while any(Path(f"/proc/{pid}").exists() for pid in pids):
+            assert time.monotonic() < limit
+            time.sleep(STEP)
+
+
+def test_a_limit_that_cannot_be_divided_is_an_error_of_the_settings(tmp_path: Path) -> None:
+    file, _ = write_settings(tmp_path, free_port(), "workers: 2\nmax_upstream_connections: 1")
+    ended = finished("run", str(file))
+    assert ended.returncode == 1
+    assert "cannot be divided among 2 workers" in ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [("run", "--help"), ("run", "--nonsense"), ("run", "/no")])
+def test_what_the_first_worker_says_and_returns_is_what_run_does(
+    arguments: tuple[str, ...],
+) -> None:
+    ended = finished(*arguments)
+    expected = {"--help": (0, "usage"), "--nonsense": (2, "usage"), "/no": (1, "cannot be read")}
+    code, words = expected[arguments[-1]]
+    assert (ended.returncode, words in ended.stdout + ended.stderr) == (code, True)
