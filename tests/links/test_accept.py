@@ -27,6 +27,7 @@ class Runtime:
 
     def __init__(self, watch):
         self.watch = watch
+        self.board = None
 
 
 class Gateway:
