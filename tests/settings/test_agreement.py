@@ -196,6 +196,6 @@ def test_pool_of_one_cannot_be_divided() -> None:
     with pytest.raises(SettingsErrors) as caught:
         read(text, file="a", environ={})
     assert str(caught.value) == (
-        "a:2:59: upstreams.a.pool.max_connections: 1 cannot be divided among 2 workers "
+        "a:2:58: upstreams.a.pool.max_connections: 1 cannot be divided among 2 workers "
         "(write 2 or more, or workers: 1)"
     )
