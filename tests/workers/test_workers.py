@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -48,7 +48,7 @@ class Crew:
         limit = time.monotonic() + PATIENCE
         while True:
             pids = children_of(self.command.process.pid)
-            if len(pids) == 2 and all(is_listening(pid, self.port) for pid in pids):
+            if len(pids) == 2 and all(is_serving(pid) for pid in pids):
                 return pids
             assert time.monotonic() < limit, self.command.said
             time.sleep(STEP)
@@ -57,10 +57,19 @@ class Crew:
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
 
 
-def is_listening(pid: int, port: int) -> bool:
+def open_files(pid: int) -> list[str]:
+    """What the descriptors of a process refer to; some may be closed meanwhile."""
+    found = []
+    with suppress(OSError):
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return found
+
+
+def is_serving(pid: int) -> bool:
     """Whether this process serves: it has an epoll beside the one of trio."""
-    names = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-    return names.count("anon_inode:[eventpoll]") >= 2
+    return open_files(pid).count("anon_inode:[eventpoll]") >= 2
 
 
 @contextmanager
@@ -88,11 +97,8 @@ def stopped(pid: int) -> Iterator[None]:
 
 def connections_of(pid: int, port: int) -> int:
     """How many accepted connections a process has on this port."""
-    own = {
-        int(found[1])
-        for fd in os.listdir(f"/proc/{pid}/fd")
-        if (found := re.match(r"socket:\[(\d+)\]", os.readlink(f"/proc/{pid}/fd/{fd}")))
-    }
+    sockets = (re.match(r"socket:\[(\d+)\]", name) for name in open_files(pid))
+    own = {int(found[1]) for found in sockets if found}
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     established = [row for row in rows if row[3] == "01" and int(row[9]) in own]
     return sum(int(row[1].rpartition(":")[2], 16) == port for row in established)
