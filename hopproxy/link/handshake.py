@@ -8,11 +8,12 @@ served.
 from __future__ import annotations
 
 import math
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
 
-from hopproxy.link.endpoint import RECEIVE_SIZE
+from hopproxy.link.endpoint import RECEIVE_SIZE, Plain
 from hopproxy.link.stepper import Waker, wait
 from hopproxy.link.tls import Tls
 from hopproxy.link.transport import Transport
@@ -81,18 +82,28 @@ class Handshakes:
 
 
 class TlsTransport(Transport):
-    """A transport on TLS.  Its stream may end without an event of its own: by a close_notify."""
+    """A transport on TLS, or on a socket that TLS begins on later (`begin_tls`).
+
+    The stream of TLS may end without an event of its own: by a close_notify.
+    """
 
     __slots__ = ("tls",)
 
-    def __init__(self, tls: Tls, watch: Watch, hop: Hop) -> None:
-        super().__init__(tls, watch, hop)
-        self.tls = tls
+    def __init__(self, endpoint: Tls | Plain, watch: Watch, hop: Hop) -> None:
+        super().__init__(endpoint, watch, hop)
+        self.tls = endpoint if isinstance(endpoint, Tls) else None
+
+    def begin_tls(self, context: ssl.SSLContext) -> Tls:
+        """From now on speak TLS, as a server."""
+        assert isinstance(self.endpoint, Plain)
+        tls = self.tls = Tls(self.endpoint.channel, context, server_side=True)
+        self.endpoint = self._channel = tls
+        return tls
 
     def receive_now(self, size: int = RECEIVE_SIZE) -> bytes | None:
         """As in `Transport`."""
         data = super().receive_now(size)
-        if self.tls.ended:
+        if self.tls is not None and self.tls.ended:
             self.readable = True
         return data
 
@@ -101,6 +112,7 @@ class TlsTransport(Transport):
 
         Raises LinkError: `late` after `deadline`.  Raises OSError as `Tls.shake`.
         """
+        assert self.tls is not None
         while True:
             await handshakes.turn()
             if self.tls.shake():

@@ -15,6 +15,7 @@ import socket
 import ssl
 from typing import Self
 
+from hopproxy.link.asked import Asked
 from hopproxy.link.endpoint import RECEIVE_SIZE, Plain
 
 #: The largest record on the wire.  A memory BIO never shrinks, so it gets no more than this.
@@ -95,6 +96,8 @@ class Tls:
             else:
                 self._pass_on()
                 self.established = self._inside = True  # data may have come with the last flight
+                if isinstance(tls, Asked):
+                    tls.hello = b""
                 return True
             try:
                 raw = self._rest or self._receive(RECEIVE_SIZE)
@@ -102,6 +105,8 @@ class Tls:
                 return False
             if not raw:
                 raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer left during the handshake")
+            if isinstance(tls, Asked):
+                tls.note(raw)
             self._feed(raw)
 
     def _begin(self) -> ssl.SSLObject:

@@ -1,8 +1,8 @@
-"""Settings of certificates, and of TLS towards origins."""
+"""Settings of certificates, and of TLS on both hops."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from hopproxy.settings.kinds import FileWord, ServerName, about
 
@@ -17,6 +17,35 @@ class Certificate(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     key: Annotated[
         FileWord | None, about("File of its private key in PEM; absent: it is in `cert` too.")
     ] = None
+
+
+class ListenerTls(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """TLS on a listener."""
+
+    certificates: Annotated[
+        Annotated[tuple[Certificate, ...], Meta(min_length=1)],
+        about("Certificates; which one a client gets depends on the names in them."),
+    ]
+    min_version: Annotated[
+        Literal["1.2", "1.3"], about("The oldest version of TLS that clients may speak.")
+    ] = "1.2"
+    client_cert: Annotated[
+        Literal["off", "optional", "required"],
+        about(
+            "Whether clients are asked for a certificate of their own; one that `client_ca` has "
+            "not signed is refused."
+        ),
+    ] = "off"
+    client_ca: Annotated[
+        FileWord | None, about("File of the authorities that sign clients' certificates, in PEM.")
+    ] = None
+    client_cert_fields: Annotated[
+        tuple[Literal["subject", "issuer", "serial", "names", "fingerprint"], ...],
+        about(
+            "What the origin is told of a client's certificate, in X-Client-Cert-Subject and so "
+            "on. Clients can never send these fields."
+        ),
+    ] = ()
 
 
 class OriginTls(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

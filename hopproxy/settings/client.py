@@ -1,10 +1,11 @@
 """Settings of the client-facing hop."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from hopproxy.settings.amounts import KiB, MiB
+from hopproxy.settings.certificate import ListenerTls
 from hopproxy.settings.kinds import (
     Balancer,
     BindWord,
@@ -22,6 +23,9 @@ from hopproxy.settings.kinds import (
 )
 from hopproxy.settings.units import Bind
 
+#: The protocols that clients may speak, as ALPN names them.
+Protocol = Literal["http/1.1"]
+
 
 class Listener(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One socket that accepts clients."""
@@ -38,6 +42,18 @@ class Listener(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     mode: Annotated[
         ModeWord, about("Permissions of a Unix socket's file; whoever may write to it may connect.")
     ] = 0o666
+    tls: Annotated[ListenerTls | None, about("TLS; absent: plain HTTP.")] = None
+    protocols: Annotated[
+        Annotated[tuple[Protocol, ...], Meta(min_length=1)],
+        about("What clients may speak here. With `tls` they choose by ALPN."),
+    ] = ("http/1.1",)
+    proxy_protocol: Annotated[
+        bool,
+        about(
+            "Every connection begins with a PROXY header, version 1 or 2, that names the client. "
+            "Only `trusted_proxies` may connect then."
+        ),
+    ] = False
 
 
 class ClientSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -50,6 +66,9 @@ class ClientSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             "Longest time for a request's head, from its first byte; for the first one, from the "
             "connection."
         ),
+    ] = 10.0
+    handshake_timeout: Annotated[
+        Timeout, about("Longest time for a TLS handshake, with the PROXY header before it.")
     ] = 10.0
     body_timeout: Annotated[Timeout, about("Longest pause inside a request's body.")] = 60.0
     write_timeout: Annotated[Timeout, about("Longest time in which the client takes no byte.")] = (

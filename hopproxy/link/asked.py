@@ -1,0 +1,23 @@
+"""What a client asks for in its ClientHello."""
+
+import ssl
+
+#: Bytes of a ClientHello that are looked at; OpenSSL accepts twice as many.
+MOST = 65536
+
+
+class Asked(ssl.SSLObject):
+    """A connection of a TLS listener, as the callback for its ClientHello sees it.
+
+    `hello` is what has come, until the handshake has ended; `name` the server name (SNI), "" for
+    none.  `shares_no_protocol` if ALPN has refused it.
+    """
+
+    hello = b""
+    name = ""
+    shares_no_protocol = False
+
+    def note(self, raw: bytes | memoryview) -> None:
+        """More of the handshake has come."""
+        if len(self.hello) < MOST:
+            self.hello += raw

@@ -1,0 +1,131 @@
+"""The certificates of a TLS listener, and which of them a client gets.
+
+One context lasts as long as the listener: its keys encrypt the session tickets, so clients resume
+across a change of certificates.  When a ClientHello has come, a callback puts the context of the
+name that it asks for in the place of the lasting one.  So whatever a handshake asks of its context
+is set on all of them: ALPN, and the authorities of client certificates.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hopproxy.link.asked import Asked
+from hopproxy.wire.client_hello import offers_other
+
+#: The alert no_application_protocol (RFC 7301 section 3.2), which `ssl` does not name.
+_NO_PROTOCOL = 120
+_OLDEST = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_VERIFY = {"off": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+
+
+class Identity(NamedTuple):
+    """A certificate that we can show: its files, the names in it, and the kind of its key."""
+
+    cert: str
+    key: str | None
+    names: Sequence[str]
+    kind: str
+
+
+class Demand(NamedTuple):
+    """What a listener asks of its clients, in the words of the settings.
+
+    `protocols` as ALPN names them, the preferred one first.
+    """
+
+    protocols: tuple[str, ...]
+    min_version: str = "1.2"
+    client_cert: str = "off"
+    client_ca: str | None = None
+
+
+class Front:
+    """The certificates of one listener.
+
+    The first one is for clients that ask for no name, or for one that no certificate has.  Those
+    for the same names but with different kinds of key (ECDSA and RSA) are offered together.
+    Raises OSError, ssl.SSLError among them, if a file cannot be used.
+    """
+
+    #: For `Tls`.  Replaced only if the listener begins to ask for other client certificates.
+    context: ssl.SSLContext
+
+    def __init__(self, identities: Sequence[Identity], demand: Demand) -> None:
+        self._asked: object = None
+        self._table = _Table(identities, demand)
+        self._renew(demand)
+
+    def swap(self, identities: Sequence[Identity], demand: Demand) -> None:
+        """Use these from the next handshake on.  Links stay, and clients still resume.
+
+        Raises as the constructor; then nothing has changed.
+        """
+        table = _Table(identities, demand)
+        self._table.take(table)
+        self._renew(demand)
+
+    def _renew(self, demand: Demand) -> None:
+        """Keep the lasting context, unless its tickets would let in whom we ask no more."""
+        authorities = Path(demand.client_ca).read_bytes() if demand.client_ca else b""
+        asked = demand.client_cert, authorities
+        if asked != self._asked:
+            self._asked = asked
+            self.context = _context(demand)
+            self.context.sni_callback = self._table.choose
+        self.context.minimum_version = _OLDEST[demand.min_version]
+
+
+class _Table:
+    """Contexts by name.  The callback of the lasting context, which it outlives."""
+
+    def __init__(self, identities: Sequence[Identity], demand: Demand) -> None:
+        self._protocols = tuple(name.encode() for name in demand.protocols)
+        self._by_name: dict[str, ssl.SSLContext] = {}
+        together: dict[frozenset[str], dict[str, ssl.SSLContext]] = {}
+        for identity in identities:
+            kinds = together.setdefault(frozenset(identity.names), {})
+            context = next(iter(kinds.values()), None) or _context(demand)
+            if identity.kind not in kinds:
+                context.load_cert_chain(identity.cert, identity.key)
+                kinds[identity.kind] = context
+            for name in identity.names:
+                self._by_name.setdefault(name, context)
+        self._first = next(iter(next(iter(together.values())).values()))
+
+    def take(self, other: _Table) -> None:
+        """Become the other one."""
+        self._protocols, self._by_name = other._protocols, other._by_name
+        self._first = other._first
+
+    def choose(self, tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
+        """Choose the context for a ClientHello; an alert if it names no protocol of ours."""
+        assert isinstance(tls, Asked)
+        tls.name = name or ""
+        if offers_other(tls.hello, self._protocols):
+            tls.shares_no_protocol = True
+            return _NO_PROTOCOL
+        tls.context = self._context_for((name or "").lower().rstrip("."))
+        return None
+
+    def _context_for(self, name: str) -> ssl.SSLContext:
+        found = self._by_name.get(name)
+        if found is None:
+            found = self._by_name.get("*." + name.partition(".")[2])
+        return found or self._first
+
+
+def _context(demand: Demand) -> ssl.SSLContext:
+    """A context with what all of them need, without a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslobject_class = Asked
+    context.minimum_version = _OLDEST[demand.min_version]
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(list(demand.protocols))
+    context.verify_mode = _VERIFY[demand.client_cert]
+    if demand.client_ca is not None:
+        context.load_verify_locations(demand.client_ca)
+    return context

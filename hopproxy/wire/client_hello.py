@@ -1,0 +1,49 @@
+"""What a TLS ClientHello says about protocols (ALPN, RFC 7301), where OpenSSL does not tell.
+
+OpenSSL completes a handshake in which no protocol is shared, and does not say that the client had
+named some.
+"""
+
+from collections.abc import Iterator
+
+_ALPN = 16
+
+
+def offers_other(data: bytes, protocols: tuple[bytes, ...]) -> bool:
+    """Whether the client names protocols, and none of `protocols` is among them.
+
+    `data` are its records so far, with a complete ClientHello that OpenSSL has accepted.
+    """
+    if any(bytes([len(name)]) + name in data for name in protocols):
+        return False  # the usual case: its hello names one of ours
+    offered = list(_offered(_hello(data)))
+    return bool(offered) and not any(name in protocols for name in offered)
+
+
+def _hello(data: bytes) -> bytes:
+    """The body of the first handshake message, without the records around it."""
+    parts, place = [], 0
+    while place + 5 <= len(data) and data[place] == 22:
+        length = int.from_bytes(data[place + 3 : place + 5], "big")
+        parts.append(data[place + 5 : place + 5 + length])
+        place += 5 + length
+    whole = b"".join(parts)
+    return whole[4 : 4 + int.from_bytes(whole[1:4], "big")]
+
+
+def _offered(hello: bytes) -> Iterator[bytes]:
+    """The names in its ALPN extension; none if it is cut off."""
+    place = 34  # version and random
+    for size in (1, 2, 1):  # session id, cipher suites, compression methods
+        place += size + int.from_bytes(hello[place : place + size], "big")
+    place += 2  # the length of all extensions
+    while place + 4 <= len(hello):
+        kind = int.from_bytes(hello[place : place + 2], "big")
+        length = int.from_bytes(hello[place + 2 : place + 4], "big")
+        place += 4
+        if kind == _ALPN:
+            names = hello[place + 2 : place + length]
+            while names:
+                yield names[1 : 1 + names[0]]
+                names = names[1 + names[0] :]
+        place += length
