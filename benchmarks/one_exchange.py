@@ -18,8 +18,10 @@ import trio
 
 from hopproxy.link.watch import Watch
 from hopproxy.record import CloseReason, ExchangeRecord
+from hopproxy.server.entrance import Entrance
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.runtime import Runtime
+from hopproxy.settings.client import Listener
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import parse_origin
 from hopproxy.settings.upstream import UpstreamSettings
@@ -76,7 +78,7 @@ async def run(client: socket.socket, origin: str, count: int) -> float:
         runtime = Runtime(settings, watch, meter)
         async with trio.open_nursery() as connections:
             gateway = Gateway(runtime, connections)
-            gateway.admit(client, "127.0.0.1")
+            gateway.admit(client, "127.0.0.1", Entrance(settings, Listener()))
             await meter.done.wait()
             gateway.stop()
             connections.cancel_scope.cancel()

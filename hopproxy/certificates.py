@@ -57,6 +57,10 @@ class Examined(NamedTuple):
 
 def pairs(settings: Settings) -> Iterator[Pair]:
     """The certificates with keys that the settings name."""
+    for n, listener in enumerate(settings.listeners):
+        for m, one in enumerate(listener.tls.certificates if listener.tls is not None else ()):
+            path = f"listeners[{n}].tls.certificates[{m}]"
+            yield Pair(path, one.cert, one.key, server=True)
     for name, upstream in settings.upstreams.items():
         if upstream.tls.cert is not None:
             yield Pair(f"upstreams.{name}.tls", upstream.tls.cert, upstream.tls.key, server=False)
@@ -64,6 +68,9 @@ def pairs(settings: Settings) -> Iterator[Pair]:
 
 def authorities(settings: Settings) -> Iterator[tuple[str, str]]:
     """The files of authorities that the settings name, each with the path of its setting."""
+    for n, listener in enumerate(settings.listeners):
+        if listener.tls is not None and listener.tls.client_ca is not None:
+            yield f"listeners[{n}].tls.client_ca", listener.tls.client_ca
     for name, upstream in settings.upstreams.items():
         if upstream.tls.ca is not None:
             yield f"upstreams.{name}.tls.ca", upstream.tls.ca
@@ -115,6 +122,18 @@ def source_of(file: str) -> Source:
     if len(data) > MAX_SIZE:
         return Source(file, error="is too long", hint="a certificate has a few thousand bytes")
     return Source(file, data, mode)
+
+
+def identity(file: str) -> tuple[tuple[str, ...], str]:
+    """The names in the certificate of a file, and the kind of its key.  Raises OSError."""
+    from hopproxy.settings.chain import facts
+    from hopproxy.settings.pem import Unusable, certificates
+
+    try:
+        found = facts(certificates(source_of(file))[0], file)
+    except Unusable as unusable:
+        raise OSError(unusable.finding.message) from unusable
+    return found.names, found.key.partition(" ")[0]
 
 
 def _user() -> str:

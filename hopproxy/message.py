@@ -22,7 +22,9 @@ class Kind(Enum):
     LENGTH = "content-length"
     CODING = "transfer-encoding"
     CONNECTION = "connection"
-    HOP = "hop"  # hop-by-hop, named in Connection or not (RFC 9110 section 7.6.1)
+    # Hop-by-hop, named in Connection or not (RFC 9110 section 7.6.1), or about the certificate of
+    # the peer, which nobody else may speak of (RFC 9440 section 2.4).
+    HOP = "hop"
     FORWARDING = "forwarding"  # about the client: believed from trusted peers only
     VIA = "via"
     EXPECT = "expect"
@@ -45,6 +47,8 @@ _KINDS = {
     b"proxy-authenticate": Kind.HOP,
     b"proxy-authorization": Kind.HOP,
     b"proxy-authentication-info": Kind.HOP,
+    b"client-cert": Kind.HOP,
+    b"client-cert-chain": Kind.HOP,
     b"forwarded": Kind.FORWARDING,
     b"x-forwarded-for": Kind.FORWARDING,
     b"x-forwarded-host": Kind.FORWARDING,
@@ -68,26 +72,13 @@ PROTECTED = frozenset(
     name
     for name, kind in _KINDS.items()
     if kind not in (Kind.HOP, Kind.CONNECTION, Kind.EXPECT, Kind.DATE)
-) | {
-    b"www-authenticate",
-    b"cookie",
-    b"set-cookie",
-    b"cache-control",
-    b"age",
-    b"expires",
-    b"vary",
-    b"origin",
-    b"content-type",
-    b"content-encoding",
-    b"content-range",
-    b"range",
-    b"trailer",
-    b"max-forwards",
-    b"expect",
-    b"date",
-    b"proxy-status",
-}
+) | frozenset(
+    b"www-authenticate cookie set-cookie cache-control age expires vary origin content-type "
+    b"content-encoding content-range range trailer max-forwards expect date proxy-status".split()
+)
 
+#: How the names begin in which we tell the origin of a client's certificate.
+_CERTIFICATE = b"x-client-cert-"
 #: Names for which the spelling with `_` is dropped: those we write and those nobody may forge.
 _SHADOWED = PROTECTED | _KINDS.keys()
 
@@ -158,8 +149,12 @@ def kind_of(name: bytes) -> Kind:
     kind = _KINDS.get(name)
     if kind is not None:
         return kind
+    if name.startswith(_CERTIFICATE):
+        return Kind.HOP
     if b"_" in name:
-        return Kind.SHADOW if name.replace(b"_", b"-") in _SHADOWED else Kind.UNDERSCORE
+        meant = name.replace(b"_", b"-")
+        shadow = meant in _SHADOWED or meant.startswith(_CERTIFICATE)
+        return Kind.SHADOW if shadow else Kind.UNDERSCORE
     return Kind.ORDINARY
 
 

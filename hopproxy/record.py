@@ -60,6 +60,15 @@ class CloseReason(Enum):
     INTERNAL_ERROR = ("internal_error", Owner.US)
     NEVER_OPENED = ("never_opened", Owner.US)
     # The client link.
+    UNTRUSTED_PROXY = ("untrusted_proxy", Owner.US)  # only trusted_proxies may send a PROXY header
+    PROXY_HEADER = ("proxy_header", Owner.US)  # malformed, or missing
+    HANDSHAKE_TIMEOUT = ("handshake_timeout", Owner.TIMEOUT)
+    HANDSHAKE_LIMIT = ("handshake_limit", Owner.US)  # made room for another handshake
+    HANDSHAKE_FAILED = ("handshake_failed", Owner.US)
+    HANDSHAKE_REFUSED = ("handshake_refused", Owner.PEER)  # by an alert, or by leaving
+    CLIENT_CERTIFICATE = ("client_certificate", Owner.US)  # missing, or not accepted
+    NO_PROTOCOL = ("no_protocol", Owner.US)  # none in common
+    NOT_TLS = ("not_tls", Owner.US)  # plain HTTP on a port with TLS
     HEAD_TIMEOUT = ("head_timeout", Owner.TIMEOUT)
     BAD_REQUEST = ("bad_request", Owner.US)
     BODY_UNREAD = ("body_unread", Owner.US)  # answered before the request's body had ended
@@ -170,12 +179,12 @@ class CloseRecord:
 
     `idle` is how long it had been idle; `busy` is how long it had then served the request during
     which it ended, 0 if there was none.  `client` is the client that a trusted proxy named last,
-    `local_port` our port on an upstream link.
+    `local_port` our port on an upstream link.  `detail` says more of why, if that is known.
     """
 
     __slots__ = (
-        "age", "at", "busy", "client", "hop", "idle", "limit", "local_port", "peer", "reason",
-        "requests",
+        "age", "at", "busy", "client", "detail", "hop", "idle", "limit", "local_port", "peer",
+        "reason", "requests",
     )  # fmt: skip
 
     def __init__(
@@ -193,7 +202,7 @@ class CloseRecord:
         self.at, self.age, self.idle = times
         self.requests = requests
         self.limit: Limit | None = None
-        self.client = ""
+        self.client = self.detail = ""
         self.local_port = 0
         self.busy = 0.0
 

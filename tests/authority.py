@@ -5,11 +5,16 @@ Keys are ECDSA and made once in a test run.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import trustme
+
+from hopproxy.settings.certificate import Certificate, ListenerTls
+from tests.raw_peers import Peer
 
 
 @cache
@@ -51,3 +56,84 @@ def client_context(
     if alpn:
         made.set_alpn_protocols(list(alpn))
     return made
+
+
+def listener_tls(
+    folder: Path, *names: str, client_ca: bool = False, **settings: Any
+) -> ListenerTls:
+    """Settings of a TLS listener with a certificate for these names, in files in `folder`.
+
+    With `client_ca` the authority signs its clients' certificates too.
+    """
+    cert, key = files_of(certificate(*(names or ("site.test",))), folder)
+    if client_ca:
+        file = folder / "ca.crt"
+        file.write_bytes(authority().cert_pem.bytes())
+        settings["client_ca"] = str(file)
+    return ListenerTls(certificates=(Certificate(cert=str(cert), key=str(key)),), **settings)
+
+
+class TlsPeer(Peer):
+    """A raw client that speaks TLS: what it sends and reads is plaintext."""
+
+    def __init__(self, peer: Peer, context: ssl.SSLContext, name: str | None = "site.test") -> None:
+        super().__init__(peer.sock)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
+
+    def resume(self, session: ssl.SSLSession) -> None:
+        """Offer this session in the handshake."""
+        self.tls.session = session
+
+    async def shake(self) -> None:
+        """The handshake, to its end.  Raises ssl.SSLError, EOFError."""
+        while True:
+            try:
+                self.tls.do_handshake()
+                await self._flush()
+                return
+            except ssl.SSLWantReadError:
+                await self._flush()
+                if not (data := await self.sock.recv(65536)):
+                    raise EOFError from None
+                self.incoming.write(data)
+
+    async def _flush(self) -> None:
+        await super().send(self.outgoing.read())
+
+    async def send(self, data: bytes) -> None:
+        """Send all of it."""
+        self.tls.write(data)
+        await self._flush()
+
+    async def decrypted(self) -> bytes:
+        """The next plaintext; b"" after close_notify, EOFError at a FIN without it."""
+        while True:
+            try:
+                return self.tls.read(65536)
+            except ssl.SSLWantReadError:
+                if not (data := await self.sock.recv(65536)):
+                    raise EOFError(self.unread) from None
+                self.incoming.write(data)
+            except ssl.SSLZeroReturnError:
+                return b""
+
+    async def more(self) -> None:
+        """Receive once; EOFError at the end of the stream, said or not."""
+        data = await self.decrypted()
+        if not data:
+            raise EOFError(self.unread)
+        self.unread += data
+
+    async def rest(self) -> bytes:
+        """Everything up to close_notify.  A FIN without it is raised as EOFError."""
+        while data := await self.decrypted():
+            self.unread += data
+        found, self.unread = self.unread, b""
+        return found
+
+    async def say_goodbye(self) -> None:
+        """Send close_notify, and no FIN."""
+        with contextlib.suppress(ssl.SSLError):
+            self.tls.unwrap()
+        await self._flush()

@@ -101,18 +101,18 @@ class Hops:
             **(upstream or {}),
         )
         settings.setdefault("upstreams", {"app": app})
+        settings.setdefault("listeners", (Listener(),))
         bind = Bind("tcp", "::", 0) if self.dual_stack else self._bind("gateway")
-        listener = open_listener(bind, 128)
-        self.target = listener.getsockname()
+        sock = open_listener(bind, 128)
+        self.target = sock.getsockname()
         if self.dual_stack:  # by IPv4 all the same
-            self.target = ("127.0.0.1", listener.getsockname()[1])
+            self.target = ("127.0.0.1", sock.getsockname()[1])
         self.worker = Worker(
             Settings(
                 client=ClientSettings(**(client or {})),
-                listeners=(Listener(),),
                 **settings,
             ),
-            Sockets([listener], None),
+            Sockets([sock], None),
             self.records,
         )
         self.runtime = cast("Runtime", await self.nursery.start(self._run))

@@ -34,6 +34,7 @@ GLIMPSE = 16384
 class Clients:
     """The client links of one worker: all of them, and the idle ones, longest idle first.
 
+    `openings` are those that are not open yet, the one without progress for longest first.
     `draining` once each must close after its current response.  `goodbye` is how many seconds an
     idle link that we close waits for the client to close too, `late` how many requests came then.
     """
@@ -42,6 +43,7 @@ class Clients:
         self.limit = limit
         self.links: dict[ClientLink, None] = {}
         self.idle: dict[ClientLink, None] = {}
+        self.openings: dict[ClientLink, None] = {}
         self.accepted = 0
         self.draining = False
         self.goodbye = 0.0

@@ -104,8 +104,9 @@ class _Table:
     def choose(self, tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
         """Choose the context for a ClientHello; an alert if it names no protocol of ours."""
         assert isinstance(tls, Asked)
+        hello, tls.hello = tls.hello, None
         tls.name = name or ""
-        if offers_other(tls.hello, self._protocols):
+        if hello is not None and offers_other(hello, self._protocols):
             tls.shares_no_protocol = True
             return _NO_PROTOCOL
         tls.context = self._context_for((name or "").lower().rstrip("."))

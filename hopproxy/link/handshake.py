@@ -36,7 +36,7 @@ class _Place:
 class Handshakes:
     """The queue of one worker's handshakes, on both hops.
 
-    `waiting` have their peer's bytes and wait for their turn.
+    `done` counts those that succeeded, by version and by whether a session was resumed.
     """
 
     def __init__(self, watch: Watch, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -45,11 +45,17 @@ class Handshakes:
         self._places: deque[_Place] = deque()
         self._since = -math.inf
         self.timer_at = math.inf
+        self.done: dict[tuple[str, bool], int] = {}
 
     @property
     def waiting(self) -> int:
-        """How many handshakes wait for their turn."""
+        """How many have their peer's bytes, and wait for their turn."""
         return len(self._places)
+
+    def note(self, tls: ssl.SSLObject) -> None:
+        """A handshake has succeeded."""
+        key = tls.version() or "", bool(tls.session_reused)
+        self.done[key] = self.done.get(key, 0) + 1
 
     async def turn(self) -> None:
         """Wait for a turn.  At once if this one is not used up and nobody waits."""

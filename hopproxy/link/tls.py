@@ -96,8 +96,6 @@ class Tls:
             else:
                 self._pass_on()
                 self.established = self._inside = True  # data may have come with the last flight
-                if isinstance(tls, Asked):
-                    tls.hello = b""
                 return True
             try:
                 raw = self._rest or self._receive(RECEIVE_SIZE)

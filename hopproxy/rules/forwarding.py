@@ -61,12 +61,13 @@ class Sender:
     """The peer of a client link, as described to the upstream.
 
     `address` is its IP address, or empty for a Unix socket; `peer` is its name in logs.
-    `families` are the families that we write.
+    `proto` is the scheme of its requests.  `families` are the families that we write.
+    `certificate` are the lines about its certificate.
     """
 
     __slots__ = (
-        "_block", "_chains", "_families", "_forms", "_forwarded_first", "_host", "_networks",
-        "_node", "address", "peer", "proto", "trusted",
+        "_block", "_certificate", "_chains", "_families", "_forms", "_forwarded_first", "_host",
+        "_networks", "_node", "address", "peer", "proto", "trusted",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +76,7 @@ class Sender:
         proto: bytes,
         networks: Sequence[Network],
         families: Sequence[str] = FAMILIES,
+        certificate: bytes = b"",
     ) -> None:
         address = unmapped(address)
         self.address = address.encode("ascii", "replace")
@@ -83,6 +85,7 @@ class Sender:
         self.trusted = is_trusted(address, networks)
         self._networks = networks
         self._families = families
+        self._certificate = certificate
         self._forwarded_first = list(families[:1]) == [FORWARDED]
         self._node = for_value(parse_node(self.address))
         self._host: bytes | None = None
@@ -204,7 +207,7 @@ class Sender:
             lines.append(b"Forwarded: " + b", ".join(texts))
         if X_FORWARDED in self._families:
             lines += said.others
-        return b"".join([line + b"\r\n" for line in lines])
+        return b"".join([line + b"\r\n" for line in lines]) + self._certificate
 
     def _elements(self, said: Said, host: bytes) -> list[Element]:
         """The elements of Forwarded: those received, and ours, with what they do not say.

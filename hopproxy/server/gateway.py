@@ -9,17 +9,29 @@ import trio
 from hopproxy.errors import LinkError
 from hopproxy.link.client import ClientLink
 from hopproxy.link.endpoint import Plain
+from hopproxy.link.handshake import TlsTransport
 from hopproxy.link.transport import Transport
 from hopproxy.record import CloseReason, CloseRecord, Hop, setting_behind
-from hopproxy.rules.forwarding import Sender
 from hopproxy.server.connection import Connection
+from hopproxy.server.entrance import Entrance
+from hopproxy.server.opening import HTTP1, Opening
 from hopproxy.server.runtime import Runtime
 from hopproxy.settings.schema import Settings
 
 log = logging.getLogger("hopproxy")
 
-#: Client addresses for which a `Sender` is cached.
-SENDERS = 1024
+#: What serves a connection, by the protocol that its opening has found.
+SERVED_BY = {HTTP1: Connection}
+
+#: Reasons to close inside a response: over TLS it must not look complete.
+_CUTS = frozenset(
+    {
+        CloseReason.RESPONSE_CUT,
+        CloseReason.WRITE_TIMEOUT,
+        CloseReason.INTERNAL_ERROR,
+        CloseReason.STOPPED,
+    }
+)
 
 #: Idle links that are checked to find one to close without a request that has just arrived.
 LOOKS = 16
@@ -30,10 +42,10 @@ class Gateway:
 
     def __init__(self, runtime: Runtime, nursery: trio.Nursery) -> None:
         self.terms = runtime.terms
+        self.handshakes = runtime.handshakes
         self._runtime = runtime
         self._nursery = nursery
-        self._senders: dict[str, Sender] = {}
-        self._connections: dict[ClientLink, Connection] = {}
+        self._connections: dict[ClientLink, Connection | Opening] = {}
 
     def apply(self, settings: Settings) -> None:
         """Use these settings for new requests and new connections.
@@ -42,25 +54,29 @@ class Gateway:
         """
         self._runtime.apply(settings)
         self.terms = self._runtime.terms
-        self._senders = {}
 
-    def admit(self, sock: socket.socket, peer: str | tuple[str, int]) -> None:
+    def admit(self, sock: socket.socket, peer: str | tuple[str, int], entrance: Entrance) -> None:
         """Serve an accepted connection.  `peer` is its address, with the port if there is one."""
         address, port = (peer, 0) if isinstance(peer, str) else peer
-        runtime = self._runtime
-        limits = runtime.settings.client
+        runtime, sender = self._runtime, entrance.sender(address)
+        kind = Transport if entrance.direct else TlsTransport
         try:
-            transport = Transport(Plain(sock), runtime.watch, Hop.CLIENT)
+            transport = kind(Plain(sock), runtime.watch, Hop.CLIENT)
         except OSError as error:
             sock.close()
-            who = self._sender(address).peer
-            log.warning("a connection from %s cannot be served: %s", who, error)
+            log.warning("a connection from %s cannot be served: %s", sender.peer, error)
             return
         clients = runtime.clients
-        client = ClientLink(transport, self._sender(address), limits, clients, port)
+        client = ClientLink(transport, sender, entrance.limits, clients, port)
         clients.links[client] = None
         clients.accepted += 1
-        connection = self._connections[client] = Connection(client, self)
+        connection: Connection | Opening
+        if entrance.direct:
+            connection = Connection(client, self)
+        else:
+            connection = Opening(client, self, entrance)
+            self._make_room_to_open(client)
+        self._connections[client] = connection
         if runtime.board is not None:
             runtime.board.count(len(self._connections))
         try:
@@ -68,25 +84,62 @@ class Gateway:
         except Exception as fault:
             connection.on_fault(fault)
 
-    def close(self, connection: Connection, reason: CloseReason) -> None:
+    def _make_room_to_open(self, client: ClientLink) -> None:
+        """Count a connection that is not open yet, and close another one at the limit."""
+        openings = self._runtime.clients.openings
+        if len(openings) >= client.limits.max_handshakes:
+            self._end_opening(CloseReason.HANDSHAKE_LIMIT)
+        openings[client] = None
+
+    def _end_opening(self, reason: CloseReason) -> None:
+        """Close the connection that has not been opening for longest, if there is one."""
+        for client in self._runtime.clients.openings:
+            error = LinkError(Hop.CLIENT, reason, "made room for another connection")
+            if client.driver is not None and client.driver.throw(error):
+                return
+
+    def opened(self, opening: Opening, protocol: str) -> None:
+        """A connection is open: serve it."""
+        client = opening.client
+        if self._connections.get(client) is not opening:
+            return
+        self._runtime.clients.openings.pop(client, None)
+        client.since = client.now()
+        connection = self._connections[client] = SERVED_BY[protocol](client, self)
+        try:
+            connection.start()
+            if client.transport.readable:  # its event is over
+                client.transport.interrupt(None)
+            if opening.in_task:
+                self.give_task(connection)
+        except Exception as fault:
+            connection.on_fault(fault)
+
+    def close(
+        self, connection: Connection | Opening, reason: CloseReason, detail: str = ""
+    ) -> None:
         """Close a connection's link, once, and record why."""
         client = connection.client
-        if self._connections.pop(client, None) is None:
+        if self._connections.get(client) is not connection:
             return
+        del self._connections[client]
         client.driver = None  # breaks a reference cycle, which only the collector would free
         if self._runtime.board is not None:
             self._runtime.board.count(len(self._connections))
         clients = self._runtime.clients
         del clients.links[client]
-        clients.idle.pop(client, None)
+        was_idle = clients.idle.pop(client, True) is None
+        clients.openings.pop(client, None)
         if client.bound is not None:
             client.bound.end()
-        now = client.transport.now()
-        client.close(reason, reset=client.close_delimited)
+        transport = client.transport
+        now = transport.now()
+        cut = reason in _CUTS and not was_idle and isinstance(transport, TlsTransport)
+        client.close(reason, reset=client.close_delimited or cut)
         times = (now, now - client.opened, now - client.since)
         reason = client.close_reason or reason
         record = CloseRecord(Hop.CLIENT, client.peer, reason, times, client.served)
-        record.client = client.named
+        record.client, record.detail = client.named, detail
         if not client.gone:  # a client that left during its request was not idle
             record.limit = setting_behind(reason, client.limits)
         self._runtime.closes.add(record)
@@ -97,7 +150,7 @@ class Gateway:
             if not connection.in_task:
                 self.give_task(connection)
 
-    def give_task(self, connection: Connection) -> None:
+    def give_task(self, connection: Connection | Opening) -> None:
         """Continue the connection in a task."""
         connection.move_to_task()
         self._nursery.start_soon(connection.run_in_task)
@@ -132,14 +185,4 @@ class Gateway:
                 continue  # a request or a FIN has just arrived: its event follows
             if longest.transport.interrupt(made_room):  # False: it is being closed already
                 return
-
-    def _sender(self, address: str) -> Sender:
-        """The `Sender` for this address: its forwarding fields are the same for all its links."""
-        sender = self._senders.get(address)
-        if sender is None:
-            if len(self._senders) >= SENDERS:
-                self._senders.clear()
-            settings = self._runtime.settings
-            sender = Sender(address, b"http", settings.trusted_proxies, settings.forwarding)
-            self._senders[address] = sender
-        return sender
+        self._end_opening(CloseReason.MADE_ROOM)

@@ -19,6 +19,7 @@ from hopproxy.link.faults import report
 from hopproxy.link.shortage import NONE_LEFT
 from hopproxy.link.tcp import tune
 from hopproxy.record import Hop
+from hopproxy.server.entrance import Entrance
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.runtime import Runtime
 from hopproxy.settings.client import ClientSettings
@@ -158,8 +159,11 @@ def _explained(bind: Bind, error: OSError) -> str:
 class Intake:
     """Accepts from one listening socket, which its owner closes."""
 
-    def __init__(self, listener: socket.socket, runtime: Runtime, gateway: Gateway) -> None:
+    def __init__(
+        self, listener: socket.socket, runtime: Runtime, gateway: Gateway, entrance: Entrance
+    ) -> None:
         self._listener = listener
+        self._entrance = entrance
         self._runtime = runtime
         self._gateway = gateway
         self._paused = False
@@ -236,7 +240,9 @@ class Intake:
                     return PAUSE
                 continue  # the client has gone already
             try:
-                gateway.admit(sock, address[:2] if isinstance(address, tuple) else "")
+                gateway.admit(
+                    sock, address[:2] if isinstance(address, tuple) else "", self._entrance
+                )
             except BaseException:
                 sock.close()
                 raise

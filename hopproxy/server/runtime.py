@@ -4,6 +4,7 @@ import trio
 from msgspec.structs import replace
 
 from hopproxy.link.client import Clients
+from hopproxy.link.handshake import Handshakes
 from hopproxy.link.watch import Watch
 from hopproxy.pool import change
 from hopproxy.pool.pool import Pool
@@ -32,6 +33,7 @@ class Runtime:
         self.watch = watch
         self.board: Board | None = None  # what all workers share, if there are workers
         self.closes = Closes()
+        self.handshakes = Handshakes(watch)
         self.pool = Pool(watch, settings.max_upstream_connections, self.closes)
         self.clients = Clients(settings.client.max_connections)
         self.upstreams: dict[str, Upstream] = {}

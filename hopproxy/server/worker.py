@@ -15,6 +15,7 @@ from hopproxy.observe.error_log import ErrorLog
 from hopproxy.proxy.terms import Page
 from hopproxy.record import CloseReason
 from hopproxy.server.drain import Drain, Report
+from hopproxy.server.entrance import Entrance
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.listener import Intake, close_listener
 from hopproxy.server.runtime import Runtime
@@ -45,7 +46,7 @@ class Sockets:
 
 
 class Worker:
-    """Serves until `stop`, then drains."""
+    """Serves until `stop`, then drains.  Raises OSError if a certificate cannot be used."""
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class Worker:
         self._access_log = access_log
         self._page = page
         self._error_log = error_log
+        self._entrances = [Entrance(settings, listener) for listener in settings.listeners]
         self._gateway: Gateway | None = None
         self._stop = trio.Event()
         self._stop_now = trio.Event()
@@ -94,15 +96,15 @@ class Worker:
             base.cancel_scope.cancel()
 
     async def _serve(self, runtime: Runtime, base: trio.Nursery) -> None:
-        limits = self._settings.client
         async with trio.open_nursery() as connections:
             gateway = self._gateway = Gateway(runtime, connections)
             intakes = []
             try:
-                for sock in self._sockets.clients:
+                for sock, entrance in zip(self._sockets.clients, self._entrances, strict=True):
+                    limits = entrance.limits
                     # Accepted sockets inherit these options, without a system call each.
                     tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
-                    intakes.append(Intake(sock, runtime, gateway))
+                    intakes.append(Intake(sock, runtime, gateway, entrance))
                 if self.siblings is not None:
                     self.siblings.serving()
                 await self._stop.wait()
@@ -141,6 +143,8 @@ class Worker:
         self._settings = settings
         assert self._gateway is not None, "it serves"
         self._gateway.apply(settings)
+        for entrance, listener in zip(self._entrances, settings.listeners, strict=False):
+            entrance.apply(settings, listener)
 
     def stop(self) -> None:
         """Drain.  The second call stops at once."""

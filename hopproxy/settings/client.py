@@ -81,6 +81,13 @@ class ClientSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_connections: Annotated[
         Positive, about("Most client connections; at the limit the one idle for longest is closed.")
     ] = 4096
+    max_handshakes: Annotated[
+        Positive,
+        about(
+            "Most connections whose TLS handshake or PROXY header is not complete; at the limit "
+            "the one without progress for longest is closed."
+        ),
+    ] = 1024
     balancer: Annotated[
         Balancer | None,
         about("The load balancer in front; `check` compares its idle timeout with ours."),

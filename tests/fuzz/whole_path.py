@@ -22,9 +22,10 @@ from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.proxy import attempt
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
+from hopproxy.server.entrance import Entrance
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.runtime import Runtime
-from hopproxy.settings.client import ClientSettings
+from hopproxy.settings.client import ClientSettings, Listener
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings
@@ -91,6 +92,7 @@ class Stage:
         self.origins: list[End] = []
         self._by_fd: dict[int, End] = {}
         self._gateway = Gateway(runtime, nursery)
+        self._entrance = Entrance(runtime.settings, Listener())
         runtime.terms.log = self.records.append
         self._replies: list[tuple[bytes, ...]] = []
 
@@ -143,7 +145,7 @@ class Stage:
         near, far = socket.socketpair()
         end = End(far)
         self.clients.append(end)
-        self._gateway.admit(near, "192.0.2.7")
+        self._gateway.admit(near, "192.0.2.7", self._entrance)
         links = [*self.runtime.clients.links]
         if not links:  # a fault has ended it at once
             self._judge_faults()

@@ -35,7 +35,7 @@ class Gateway:
         self.taken = []
         self.rooms = 0
 
-    def admit(self, sock, address):
+    def admit(self, sock, address, entrance):
         self.taken.append(sock)
 
     def shed(self):
@@ -59,7 +59,7 @@ async def main():
                 held.append(socket.socket())
         except OSError as error:
             assert error.errno == errno.EMFILE
-        intake = Intake(listener, Runtime(watch), gateway)
+        intake = Intake(listener, Runtime(watch), gateway, None)
         began, burned = time.monotonic(), time.process_time()
         await trio.sleep(0.55)
         assert not gateway.taken

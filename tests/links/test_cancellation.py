@@ -11,7 +11,9 @@ import trio
 
 from hopproxy.errors import HopError
 from hopproxy.link.stepper import in_task
+from hopproxy.server.entrance import Entrance
 from hopproxy.server.gateway import Gateway
+from hopproxy.settings.client import Listener
 from tests.cancel_everywhere import Scenario, Victim, everywhere
 from tests.raw_peers import GET, OK, Origin, Peer
 from tests.wire_pair import Hops
@@ -47,7 +49,7 @@ async def served(hops: Hops, victim: Victim, nursery: trio.Nursery) -> Peer:
         with victim.scope:
             async with trio.open_nursery() as connections:
                 gateway = Gateway(hops.runtime, connections)
-                gateway.admit(near, "")
+                gateway.admit(near, "", Entrance(hops.runtime.settings, Listener()))
                 gateway.move_to_tasks()
                 try:
                     await trio.sleep_forever()

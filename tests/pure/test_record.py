@@ -138,6 +138,10 @@ def test_what_we_end_ourselves_is_no_failure_of_the_last_link(reason: CloseReaso
         CloseReason.NEVER_OPENED, CloseReason.BODY_UNREAD, CloseReason.NO_LENGTH,
         CloseReason.RESPONSE_CUT, CloseReason.DRAINING, CloseReason.STOPPED,
         CloseReason.ORIGIN_REMOVED,
+        # Of a client's connection that was never open.
+        CloseReason.UNTRUSTED_PROXY, CloseReason.PROXY_HEADER, CloseReason.HANDSHAKE_LIMIT,
+        CloseReason.HANDSHAKE_FAILED, CloseReason.CLIENT_CERTIFICATE, CloseReason.NO_PROTOCOL,
+        CloseReason.NOT_TLS,
     }  # fmt: skip
     assert (reason in UNUSED_AFTER) is not (reason in at_fault)
 

@@ -123,7 +123,13 @@ def test_schema_shows_defaults_as_they_are_written() -> None:
     assert top["drain_timeout"]["default"] == "30s"
     assert top["client"]["default"]["max_head_size"] == "32KiB"
     assert top["listeners"]["default"] == [
-        {"bind": "127.0.0.1:8080", "backlog": "1024", "mode": "0666"}
+        {
+            "bind": "127.0.0.1:8080",
+            "backlog": "1024",
+            "mode": "0666",
+            "protocols": ["http/1.1"],
+            "proxy_protocol": "off",
+        }
     ]
     assert top["access_log"]["default"] == "json"
     assert "default" not in top["admin"]

@@ -1,0 +1,70 @@
+"""What a listener means for the connections that it accepts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from hopproxy.certificates import identity
+from hopproxy.link.front import Demand, Front, Identity
+from hopproxy.rules.forwarding import Sender
+from hopproxy.settings.certificate import ListenerTls
+from hopproxy.settings.client import Listener
+from hopproxy.settings.schema import Settings
+
+log = logging.getLogger("hopproxy")
+
+#: Client addresses for which a `Sender` is cached.
+SENDERS = 1024
+
+
+class Entrance:
+    """One listener, for its connections: their limits, their TLS, and what to tell of them.
+
+    `direct` if HTTP/1.1 begins with the first byte, so that nothing has to be opened.  `limits` are
+    for new connections.  Raises OSError if a certificate cannot be used.
+    """
+
+    def __init__(self, settings: Settings, listener: Listener) -> None:
+        self.front: Front | None = None
+        self.apply(settings, listener)
+
+    def apply(self, settings: Settings, listener: Listener) -> None:
+        """Use these settings for new connections.  A certificate that is read anew takes effect.
+
+        Raises OSError if a certificate cannot be used; then nothing has changed.
+        """
+        tls = listener.tls
+        if tls is not None:
+            self._read(tls, listener.protocols)
+        self.limits = settings.client
+        self.listener = listener
+        self.scheme = b"http" if tls is None else b"https"
+        self.direct = tls is None and not listener.proxy_protocol
+        self._settings = settings
+        self._senders: dict[str, Sender] = {}
+
+    def _read(self, tls: ListenerTls, protocols: Sequence[str]) -> None:
+        demand = Demand(tuple(protocols), tls.min_version, tls.client_cert, tls.client_ca)
+        identities = [Identity(one.cert, one.key, *identity(one.cert)) for one in tls.certificates]
+        if self.front is None:
+            self.front = Front(identities, demand)
+        else:
+            self.front.swap(identities, demand)
+
+    def sender(self, address: str, certificate: bytes = b"") -> Sender:
+        """The `Sender` for this address: its forwarding fields are the same for all its links.
+
+        One with the lines of a client `certificate` is for one link only.
+        """
+        sender = None if certificate else self._senders.get(address)
+        if sender is None:
+            settings = self._settings
+            sender = Sender(
+                address, self.scheme, settings.trusted_proxies, settings.forwarding, certificate
+            )
+            if not certificate:
+                if len(self._senders) >= SENDERS:
+                    self._senders.clear()
+                self._senders[address] = sender
+        return sender
