@@ -8,8 +8,6 @@ from collections import deque
 from enum import Enum
 from typing import NamedTuple
 
-from msgspec import Struct
-
 
 class Hop(Enum):
     """The two hops of a gateway."""
@@ -254,8 +252,7 @@ class Closes:
         self.add(CloseRecord(hop, peer, CloseReason.INTERNAL_ERROR, (now, 0.0, 0.0), 0))
 
 
-# A Struct, since each request makes one, and a Struct with defaults is made in a third of the time.
-class ExchangeRecord(Struct, gc=False):
+class ExchangeRecord:
     """One request and its response, for the access log and the counters.
 
     Times are seconds of trio's clock; sizes are body bytes without framing.  `status` is what was
@@ -266,35 +263,41 @@ class ExchangeRecord(Struct, gc=False):
     that a trusted proxy named; `local_port` is our port on the upstream link, 0 on a Unix socket.
     """
 
-    peer: str
-    link_number: int
-    link_request: int
-    started: float
-    method: bytes = b""  # with `target` and `host`, as far as they were read
-    target: bytes = b""
-    host: bytes = b""
-    first_byte: float = 0.0
-    ended: float = 0.0
-    queued: float = 0.0
-    connecting: float = 0.0
-    has_waited: bool = False
-    client: str = ""
-    local_port: int = 0
-    route: str = ""
-    origin: str = ""
-    attempts: int = 0
-    upstream_number: int = 0
-    upstream_close: CloseReason | None = None
-    fresh: bool = False
-    unused: Unused | None = None
-    suffered: CloseRecord | None = None
-    upgraded: bool = False
-    status: int = 0
-    received: int = 0
-    sent: int = 0
-    cause: str = ""
-    detail: str = ""
-    passed: tuple[str, float] | None = None
+    # Slots, since each request makes a record: beyond 30 attributes Python would create a dict.
+    __slots__ = (
+        "attempts", "cause", "client", "connecting", "detail", "ended", "first_byte", "fresh",
+        "has_waited", "host", "link_number", "link_request", "local_port", "method", "origin",
+        "passed", "peer", "queued", "received", "route", "sent", "started", "status", "suffered",
+        "target", "unused", "upgraded", "upstream_close", "upstream_number",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        peer: str,
+        link_number: int,
+        link_request: int,
+        started: float,
+        method: bytes = b"",
+        target: bytes = b"",
+        host: bytes = b"",
+    ) -> None:
+        """`method`, `target` and `host` as far as they were read."""
+        self.peer = peer
+        self.link_number = link_number
+        self.link_request = link_request
+        self.started = started
+        self.method = method
+        self.target = target
+        self.host = host
+        self.first_byte = self.ended = self.queued = self.connecting = 0.0
+        self.client = self.route = self.origin = self.cause = self.detail = ""
+        self.status = self.received = self.sent = self.attempts = 0
+        self.local_port = self.upstream_number = 0
+        self.fresh = self.upgraded = self.has_waited = False
+        self.upstream_close: CloseReason | None = None
+        self.unused: Unused | None = None
+        self.suffered: CloseRecord | None = None
+        self.passed: tuple[str, float] | None = None
 
     def note_wait(self, began: float, now: float, dialled: float | None) -> None:
         """Note a wait for a link from `began` to `now`; `dialled` is when its dial began."""

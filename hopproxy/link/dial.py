@@ -70,9 +70,6 @@ class Dial:
     place of the one that has been silent for longest.
     """
 
-    fd = -1  # the sockets are those of its attempts
-    readable = urgent = False
-
     def __init__(
         self,
         address: OriginAddress,
@@ -112,19 +109,19 @@ class Dial:
         except Exception as fault:  # the caller's bookkeeping is not consistent yet: raise it later
             self._fault = fault
             again = now
-        self._watch.wake_at(self, again)
+        self._watch.brief.wake_at(self, again)
 
     def ask(self, askers: "dict[Dial, None]") -> None:
         """Wait in `askers` for the addresses of a name; `begin` or `give_up` follows."""
         self._askers = askers
         askers[self] = None
-        self._watch.wake_at(self, self.deadline)
+        self._watch.brief.wake_at(self, self.deadline)
 
     def give_up(self, error: Exception) -> None:
         """Nothing can be tried: `done` is called soon, with this error."""
         self._askers = None
         self._failure = error
-        self._watch.wake_at(self, self._watch.now())
+        self._watch.brief.wake_at(self, self._watch.now())
 
     def call_off(self) -> None:
         """Cancel the dial: close its sockets, and do not call `done`."""
@@ -142,9 +139,6 @@ class Dial:
             self._drop()
         finally:
             done(result)
-
-    def on_ready(self, hung_up: bool) -> None:
-        """Not used: the sockets are those of the attempts."""
 
     def on_fault(self, error: Exception) -> None:
         """A callback raised an unexpected exception: the dial ends with it."""
@@ -177,7 +171,7 @@ class Dial:
             return
         number = number or errno.ECONNREFUSED
         self._fail(attempt, OSError(number, os.strerror(number)))
-        self._watch.wake_at(self, self._watch.now())
+        self._watch.brief.wake_at(self, self._watch.now())
 
     def _late(self) -> ConnectFailed:
         if self._askers is not None:
@@ -235,7 +229,7 @@ class Dial:
             self._failure = failure  # a shortage wins: the target itself was not tried
 
     def _drop(self) -> None:
-        self._watch.remove(self)
+        self._watch.brief.forget_deadline(self)
         if self._askers is not None:
             self._askers.pop(self, None)
         for attempt in self._attempts:
@@ -245,8 +239,9 @@ class Dial:
 
     def _count(self) -> None:
         further = max(0, len(self._attempts) - 1)
-        self._shared.further += further - self._further
-        self._further = further
+        if further != self._further:
+            self._shared.further += further - self._further
+            self._further = further
 
 
 class _Attempt:

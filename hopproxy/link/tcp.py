@@ -6,47 +6,57 @@ On systems other than Linux, and on Unix sockets, the answers are zeros.
 import contextlib
 import socket
 import struct
+from functools import lru_cache
 
 #: The kernel's maximum for TCP_KEEPIDLE (seconds) and TCP_USER_TIMEOUT (milliseconds).
 _MOST_KEEPALIVE, _MOST_MILLISECONDS = 32767, 2**31 - 1
 _INFO = getattr(socket, "TCP_INFO", None)
 #: Offsets into `struct tcp_info` (linux/tcp.h), unchanged since Linux 2.6.
 _UNACKED, _RTT, _INFO_SIZE = 24, 68, 104
+_SOCKET = socket.SOL_SOCKET
+_IP = (socket.AF_INET, socket.AF_INET6)
+#: The family as a number: `sock.family` makes an Enum of it, which takes half a microsecond.
+_family = socket.SocketType.family.__get__
 
 
-def tune(sock: socket.socket, *, nodelay: bool, keepalive: float) -> None:
-    """Set TCP_NODELAY and TCP keep-alive (first probe after `keepalive` seconds, 0: none)."""
-    if sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    with contextlib.suppress(OSError):  # already closed: the first read will show it
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(nodelay))
-        # Urgent data stays in the stream, in its place.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-        if keepalive:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if hasattr(socket, "TCP_KEEPIDLE"):
-                idle = min(max(1, int(keepalive)), _MOST_KEEPALIVE)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle // 4))
-
-
-def break_after(sock: socket.socket, seconds: float) -> None:
-    """Break the connection if data stays unacknowledged for `seconds`; 0: the system's default.
+def tune(
+    sock: socket.socket, *, nodelay: bool, keepalive: float, user_timeout: float = 0.0
+) -> None:
+    """Set TCP_NODELAY, TCP keep-alive (first probe after `keepalive` seconds, 0: none), and how
+    long sent data may stay unacknowledged (`user_timeout` seconds, 0: the system's default).
 
     By default the kernel retransmits for a quarter of an hour (RFC 5482).  A peer that keeps its
     window closed for so long counts too.
     """
-    if not seconds or sock.family not in (socket.AF_INET, socket.AF_INET6):
+    if _family(sock) not in _IP:
         return
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        with contextlib.suppress(OSError):  # already closed: the first read will show it
-            milliseconds = min(max(1, int(seconds * 1000)), _MOST_MILLISECONDS)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+    with contextlib.suppress(OSError):  # already closed: the first read will show it
+        for level, option, value in _options(nodelay, keepalive, user_timeout):
+            sock.setsockopt(level, option, value)
+
+
+@lru_cache(256)
+def _options(
+    nodelay: bool, keepalive: float, user_timeout: float
+) -> tuple[tuple[int, int, int], ...]:
+    tcp = socket.IPPROTO_TCP
+    # Urgent data stays in the stream, in its place (SO_OOBINLINE).
+    options = [(tcp, socket.TCP_NODELAY, int(nodelay)), (_SOCKET, socket.SO_OOBINLINE, 1)]
+    if keepalive:
+        options.append((_SOCKET, socket.SO_KEEPALIVE, 1))
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            idle = min(max(1, int(keepalive)), _MOST_KEEPALIVE)
+            options += [(tcp, socket.TCP_KEEPIDLE, idle)]
+            options += [(tcp, socket.TCP_KEEPINTVL, max(1, idle // 4))]
+    if user_timeout and hasattr(socket, "TCP_USER_TIMEOUT"):
+        milliseconds = min(max(1, int(user_timeout * 1000)), _MOST_MILLISECONDS)
+        options.append((tcp, socket.TCP_USER_TIMEOUT, milliseconds))
+    return tuple((int(level), option, value) for level, option, value in options)
 
 
 def local_port(sock: socket.socket) -> int:
     """Our port, to find the connection in `ss` or in a packet capture; 0: none."""
-    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+    if _family(sock) not in _IP:
         return 0
     with contextlib.suppress(OSError):
         return int(sock.getsockname()[1])

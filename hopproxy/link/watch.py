@@ -51,6 +51,7 @@ class Watch:
         self._entries = 0
         self._dead = 0
         self._alarm = trio.CancelScope()
+        self.brief = Brief(self)
 
     async def run(self) -> None:
         """Run until cancelled.  No wait ends while this does not run."""
@@ -123,6 +124,51 @@ class Watch:
                 self.wake_at(transport, transport.on_time(now))
             except Exception as error:
                 contain(transport, error)
+
+
+class Brief:
+    """Deadlines of waits that nearly always end before they are due, such as that of a dial.
+
+    They share one entry in the heap of the watch: to begin and to end such a wait costs no work on
+    the heap.  When the entry is due, all of them are looked at.
+    """
+
+    __slots__ = ("_all", "_watch", "timer_at")
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._all: dict[Timed, None] = {}
+        self.timer_at = math.inf
+
+    def wake_at(self, timed: Timed, deadline: float) -> None:
+        """Have `on_time` called at `deadline` or earlier."""
+        if deadline >= timed.timer_at:
+            return
+        timed.timer_at = deadline
+        self._all[timed] = None
+        if deadline < self.timer_at:
+            self._watch.wake_at(self, deadline)
+
+    def forget_deadline(self, timed: Timed) -> None:
+        """Drop a deadline."""
+        if timed.timer_at != math.inf:
+            timed.timer_at = math.inf
+            del self._all[timed]
+
+    def on_time(self, now: float) -> float:
+        """Call those that are due; return when the next one is."""
+        for timed in [timed for timed in self._all if timed.timer_at <= now]:
+            if timed.timer_at > now:  # an earlier callback has dropped it
+                continue
+            self.forget_deadline(timed)
+            try:
+                self.wake_at(timed, timed.on_time(now))
+            except Exception as error:
+                contain(timed, error)
+        return min((timed.timer_at for timed in self._all), default=math.inf)
+
+    def on_fault(self, error: Exception) -> None:
+        raise error  # not expected: each callback is contained
 
 
 class Turn:

@@ -12,7 +12,7 @@ from hopproxy.errors import ConnectFailed, HopError, LocalShortage
 from hopproxy.link.dial import Dial, Result
 from hopproxy.link.endpoint import QUICKACK, Plain
 from hopproxy.link.faults import report
-from hopproxy.link.tcp import break_after, local_port, round_trip, tune
+from hopproxy.link.tcp import local_port, round_trip, tune
 from hopproxy.link.transport import Transport
 from hopproxy.link.upstream import Keeper, UpstreamLink
 from hopproxy.link.watch import Watch
@@ -114,9 +114,10 @@ class Connector:
         link = UpstreamLink(transport, origin.label, self._keeper, settings)
         link.local_port = local_port(result)
         origin.learned.rtt = origin.delayed_ack.rtt = round_trip(result)
-        if result.family != socket.AF_UNIX and QUICKACK is not None:
+        if not origin.address.path and QUICKACK is not None:
             link.delayed_ack = origin.delayed_ack
-        origin.refresh(link.opened)
+        if not (origin.learned.blank and origin.as_set):
+            origin.refresh(link.opened)
         origin.opened += 1
         if settings.pool.max_age:
             # Up to a tenth sooner, so that links opened together do not end together.
@@ -125,8 +126,12 @@ class Connector:
 
     def _transport(self, sock: socket.socket, origin: Origin) -> Transport:
         settings = origin.settings
-        tune(sock, nodelay=settings.tcp_nodelay, keepalive=settings.tcp_keepalive)
-        break_after(sock, settings.tcp_user_timeout)
+        tune(
+            sock,
+            nodelay=settings.tcp_nodelay,
+            keepalive=settings.tcp_keepalive,
+            user_timeout=settings.tcp_user_timeout,
+        )
         return Transport(Plain(sock), self._watch, Hop.UPSTREAM)
 
     def stop(self) -> None:

@@ -272,6 +272,17 @@ class IdleTimeout:
 
     # -- what follows ------------------------------------------------------------------------
 
+    @property
+    def blank(self) -> bool:
+        """Whether nothing is known: then the settings alone decide, at any time."""
+        return (
+            self.hint is None
+            and self.told.age is None
+            and self.silent.age is None
+            and self.proven <= SAFE
+            and self._requests is None
+        )
+
     def limit(self, now: float, setting: float, *, learns: bool = True) -> Limit:
         """The idle age at which a link is retired, and what sets it; 0: do not pool.
 

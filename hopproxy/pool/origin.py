@@ -51,11 +51,11 @@ class Origin(Share[UpstreamLink]):
     links that are bound to one client, idle or in use.  `limited` if its links have a limit of
     requests or age, or are not pooled.  The results of `learned` are kept in attributes, since
     every request needs them: `limit` and its value `idle_timeout`, `young`, `proven`, and `counted`
-    (requests after which the origin closes).
+    (requests after which the origin closes).  `as_set` if nothing was known when they were set.
     """
 
     __slots__ = (
-        "address", "authority", "bound", "counted", "delayed_ack", "expectation",
+        "address", "as_set", "authority", "bound", "counted", "delayed_ack", "expectation",
         "idle_timeout", "known", "label", "last_end", "learned", "limit", "limited",
         "opened", "proven", "reach", "removed", "reused", "settings", "unheard", "unused", "young",
     )  # fmt: skip
@@ -98,6 +98,7 @@ class Origin(Share[UpstreamLink]):
         self.young = learned.young(now, pool.idle_timeout, pool.young_share, learns=pool.learn)
         self.counted = learned.requests(now) if pool.learn else None
         self.proven = learned.proven if pool.learn else math.inf
+        self.as_set = learned.blank
         self.limited = bool(
             pool.max_requests
             or pool.max_age

@@ -88,9 +88,15 @@ class Pool:
             self.ledger.enqueue(origin, waiting)
         except QueueFull:
             raise PoolExhausted(f"the queue for {origin.label} is full") from None
+        waiting.queued = True
         self.start_dials(origin)
+        until = self._watch.now() + origin.settings.pool.queue_timeout
         try:
-            link = await waiting.served(origin, leave=leave)
+            begun = waiting.settled_or_left(origin, until) if leave else waiting.settled(until)
+            link = await begun
+            if link is None and origin.waiters.index(waiting) < origin.dialling:
+                # A dial is being made for this request: connect_timeout bounds it.
+                link = await waiting.settled(math.inf)
         finally:
             self._leave(origin, waiting)
         if link is None:
@@ -103,7 +109,9 @@ class Pool:
     def _leave(self, origin: Origin, waiting: Wait) -> None:
         """Leave the queue; a link that arrived at the same moment is given back."""
         link = waiting.leave()
-        if not self.ledger.withdraw(origin, waiting) and link is not None:
+        if waiting.queued:
+            self.ledger.withdraw(origin, waiting)
+        elif link is not None:
             self._settle(origin, link, self._watch.now())
 
     async def acquire_fresh(
@@ -126,9 +134,7 @@ class Pool:
             link = await waiting.settled(math.inf)
         finally:
             origin.unheard.ended(dial)
-            served = waiting.leave()
-            if served is not None:
-                self._settle(origin, served, self._watch.now())
+            self._leave(origin, waiting)
         assert link is not None
         return origin.begin(link, why, self._watch.now())
 
@@ -149,10 +155,7 @@ class Pool:
     # -- taking back -------------------------------------------------------------------------
 
     def release(self, origin: Origin, link: UpstreamLink, now: float) -> None:
-        """Take back a link: give it to a waiter, keep it idle, or close it if `ending` says so.
-
-        Does not wait; safe in any `finally`.
-        """
+        """Take back a link: a waiter gets it, it becomes idle, or closes if `ending` says so."""
         if link.idled > origin.proven:
             origin.outlived(link.idled, now)
         if link.served == 1:

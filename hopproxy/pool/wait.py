@@ -13,26 +13,31 @@ from hopproxy.pool.reach import PATIENCE
 
 
 class Wait:
-    """A wait for a link, until `serve` or `fail`.  `left` once the request has gone."""
+    """A wait for a link, until `serve` or `fail`.
 
-    __slots__ = ("_error", "_link", "_until", "_watch", "left", "timer_at", "waker")
+    `queued` while it is in an origin's queue; `left` once the request has gone.
+    """
+
+    __slots__ = ("_error", "_link", "_until", "_watch", "left", "queued", "timer_at", "waker")
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self.waker: Waker | None = None
         self.timer_at = math.inf
         self._until = math.inf
-        self.left = False
+        self.left = self.queued = False
         self._link: UpstreamLink | None = None
         self._error: Exception | None = None
 
     def serve(self, link: UpstreamLink) -> None:
         """End the wait with a link, which is in use from now on."""
+        self.queued = False
         self._link = link
         self._wake()
 
     def fail(self, error: Exception) -> None:
         """End the wait with an error."""
+        self.queued = False
         self._error = error
         self._wake()
 
@@ -45,12 +50,13 @@ class Wait:
 
     def on_fault(self, error: Exception) -> None:
         """`on_time` raised an unexpected exception."""
-        self.fail(error)
+        self._error = error
+        self._wake()
 
     async def settled(self, until: float) -> UpstreamLink | None:
         """Wait for a link; None if there is none at `until`.  Raises the error given to `fail`."""
         self._until = until
-        self._watch.wake_at(self, until)
+        self._watch.brief.wake_at(self, until)
         while self._link is None and self._error is None and self._watch.now() < until:
             await wait(self)
         if self._error is not None:
@@ -61,30 +67,23 @@ class Wait:
         link, self._link = self._link, None
         return link
 
-    async def served(self, origin: Origin, *, leave: bool) -> UpstreamLink | None:
-        """Wait in the queue of an origin, until `queue_timeout`.
+    async def settled_or_left(self, origin: Origin, until: float) -> UpstreamLink | None:
+        """As `settled`, for a request that may go to another origin.
 
-        Raises as `settled`, and Unanswered if the request may `leave` for another origin and a
-        dial to this one has not been answered for too long.
+        Raises Unanswered as well, if a dial to this one has not been answered for too long.
         """
         now, reach = self._watch.now(), origin.reach
-        until = now + origin.settings.pool.queue_timeout
-        if leave:
-            link = await self.settled(min(until, now + PATIENCE, max(now, reach.away_from)))
-            if link is not None:
-                return link
-            if reach.away_from <= self._watch.now():
-                raise Unanswered(f"{origin.label} has not accepted a connection yet")
-        link = await self.settled(until)
-        if link is None and origin.waiters.index(self) < origin.dialling:
-            # A dial is being made for this request: connect_timeout bounds it.
-            link = await self.settled(math.inf)
-        return link
+        link = await self.settled(min(until, now + PATIENCE, max(now, reach.away_from)))
+        if link is not None:
+            return link
+        if reach.away_from <= self._watch.now():
+            raise Unanswered(f"{origin.label} has not accepted a connection yet")
+        return await self.settled(until)
 
     def leave(self) -> UpstreamLink | None:
         """Stop waiting.  Returns a link that arrived at the same moment, to be given back."""
         self.left = True
-        self._watch.forget_deadline(self)
+        self._watch.brief.forget_deadline(self)
         link, self._link = self._link, None
         return link
 

@@ -164,14 +164,16 @@ async def _link(attempt: Attempt, upstream: Upstream) -> UpstreamLink:
     while True:
         origin = search.origin
         began, dialled = now(), None
+        link: UpstreamLink | None = None
         try:
             if attempt.record.attempts:
                 link = await pool.acquire_fresh(origin)
             else:
-                look = not _may_be_resent(attempt, origin)
-                idle = pool.acquire_now(origin, look=look) if search.begun else None
-                leave = search.may_leave(now())
-                link = idle or await pool.acquire(origin, leave=leave)
+                if search.begun:
+                    link = pool.acquire_now(origin, look=not _may_be_resent(attempt, origin))
+                if link is None:
+                    leave = balancer.only is None and search.may_leave(began)
+                    link = await pool.acquire(origin, leave=leave)
         except ConnectFailed as error:
             dialled = began
             if not search.goes_on(now(), slow=isinstance(error, Unanswered)):

@@ -508,3 +508,20 @@ def test_limit_that_is_off_is_only_shortened_by_the_origin() -> None:
     assert learned.limit(0.0, math.inf) == Limit(math.inf, Source.SETTING)
     learned.hinted(10.0)
     assert learned.limit(0.0, math.inf) == Limit(9.0, Source.HINT)
+
+
+def test_it_is_blank_until_something_is_known() -> None:
+    learner = learning()
+    assert learner.blank
+    for learn in (
+        lambda it: it.hinted(5),
+        lambda it: it.reused_well(20),
+        lambda it: it.closed_idle(9, 1, 100.0),
+        lambda it: it.closed_idle(9, 1, 100.0, Sign.SILENT),
+        lambda it: [it.closed_by_count(7, 100.0 + at) for at in range(COUNTED)],
+    ):
+        known = learning()
+        learn(known)
+        assert not known.blank
+        known.restarted()
+        assert known.blank

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from hopproxy.link.tcp import break_after, round_trip, unacknowledged
+from hopproxy.link.tcp import round_trip, tune, unacknowledged
 from hopproxy.record import CloseReason, Hop, Source
 from tests.raw_peers import GET, Peer
 from tests.wire_pair import Hops
@@ -57,7 +57,7 @@ def test_what_the_kernel_knows(pair: tuple[socket.socket, socket.socket]) -> Non
 
 def test_a_connection_is_given_up_in_time(pair: tuple[socket.socket, socket.socket]) -> None:
     near, far = pair
-    break_after(near, 0.3)
+    tune(near, nodelay=True, keepalive=0, user_timeout=0.3)
     forget(far)
     near.settimeout(20)
     near.sendall(b"y")
@@ -70,7 +70,7 @@ def test_a_connection_is_given_up_in_time(pair: tuple[socket.socket, socket.sock
 def test_other_sockets_know_nothing() -> None:
     near, far = socket.socketpair()
     with near, far:
-        break_after(near, 5.0)
+        tune(near, nodelay=True, keepalive=0, user_timeout=5.0)
         assert (unacknowledged(near.fileno()), round_trip(near)) == (0, 0.0)
 
 

@@ -286,3 +286,27 @@ def test_credentials_for_a_connection_bind_it(
     """RFC 9110 section 3.3 forbids what NTLM does, so its link is one client's alone."""
     for _ in range(40):  # until the line is remembered, and after
         assert get(*lines, b"X: y" + line_end).binds is binds
+
+
+@pytest.mark.parametrize(
+    ("start", "lines", "simple"),
+    [
+        (b"GET / HTTP/1.1", [], True),
+        (b"HEAD / HTTP/1.1", [], True),
+        (b"GET / HTTP/1.1", [b"Cookie: a=1", b"Via: 1.1 x", b"X-Forwarded-For: 1.1.1.1"], True),
+        (b"GET / HTTP/1.0", [], False),
+        (b"GET / HTTP/1.0", [b"Via: 1.1 x"], False),
+        (b"POST / HTTP/1.1", [], False),
+        (b"OPTIONS * HTTP/1.1", [b"Max-Forwards: 0"], False),
+        (b"GET / HTTP/1.1", [b"Content-Length: 1"], False),
+        (b"GET / HTTP/1.1", [b"Transfer-Encoding: chunked"], False),
+        (b"GET / HTTP/1.1", [b"Connection: close"], False),
+        (b"GET / HTTP/1.1", [b"Connection: Upgrade", b"Upgrade: websocket"], False),
+        (b"GET / HTTP/1.1", [b"Authorization: NTLM x"], False),
+    ],
+)
+def test_a_simple_request_has_nothing_that_a_rule_of_the_connection_asks_for(
+    start: bytes, lines: list[bytes], simple: bool
+) -> None:
+    for _ in range(3 * plain.TEACHING):  # remembered or not, or settled as an earlier one
+        assert get(*lines, start=start).simple is simple
