@@ -103,6 +103,12 @@ class ConnectFailed(HopError):
     at: Hop | None = Hop.UPSTREAM
 
 
+class TlsFailed(ConnectFailed):
+    """The origin accepted a connection, but not TLS as we want it, or we do not trust it."""
+
+    cause = "tls_protocol_error"
+
+
 class Unanswered(ConnectFailed):
     """The origin has not accepted a connection yet; another one may be tried meanwhile."""
 

@@ -5,6 +5,7 @@ import random
 import socket
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 
@@ -12,6 +13,8 @@ from hopproxy.errors import ConnectFailed, HopError, LocalShortage
 from hopproxy.link.dial import Dial, Result
 from hopproxy.link.endpoint import QUICKACK, Plain
 from hopproxy.link.faults import report
+from hopproxy.link.handshake import Handshakes
+from hopproxy.link.origin_tls import OriginTransport, Shaking
 from hopproxy.link.tcp import local_port, round_trip, tune
 from hopproxy.link.transport import Transport
 from hopproxy.link.upstream import Keeper, UpstreamLink
@@ -28,6 +31,17 @@ Opened = UpstreamLink | HopError | None
 Done = Callable[[Origin, Opened], None]
 
 
+class Made(NamedTuple):
+    """A connected socket, and the transport on it."""
+
+    sock: socket.socket
+    transport: Transport
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.transport.close()
+
+
 class Connector:
     """Opens links for one pool, their `keeper`."""
 
@@ -38,6 +52,8 @@ class Connector:
         self._resolver = Resolver()
         self._random = random.Random()
         self._dials: dict[Dial, Callable[[None], None]] = {}
+        self._shaking: dict[Dial, Shaking] = {}
+        self.handshakes = Handshakes(watch)
         #: Called after each dial that did not succeed.
         self.plans: dict[Origin, Callable[[], None]] = {}
 
@@ -49,8 +65,15 @@ class Connector:
         now = self._watch.now()
         number = origin.reach.begin(now)
 
-        def ended(result: Result) -> None:
+        def connected(result: Result) -> None:
+            if origin.secured is None or isinstance(result, Exception):
+                ended(result)
+            else:
+                self._secure(dial, origin, result, ended)
+
+        def ended(result: Result | Made) -> None:
             del self._dials[dial]
+            self._shaking.pop(dial, None)
             if trial and not isinstance(result, Exception) and not origin.waiters:
                 result.close()
                 origin.reach.succeeded()
@@ -62,7 +85,7 @@ class Connector:
             done(origin, opened)
 
         deadline = now + origin.settings.connect_timeout
-        dial = Dial(origin.address, self._watch, deadline, ended, self._resolver.shared)
+        dial = Dial(origin.address, self._watch, deadline, connected, self._resolver.shared)
         self._dials[dial] = partial(done, origin)
         self._resolver.begin(dial)
         return dial
@@ -72,11 +95,37 @@ class Connector:
         origin.reach.untold(number, self._watch.now())
         self._plan(origin)
 
+    def turned_away(self, origin: Origin) -> None:
+        """The origin has refused a connection that had seemed to be made."""
+        origin.reach.failed(origin.reach.begin(self._watch.now()), self._watch.now())
+        self._plan(origin)
+
     def _plan(self, origin: Origin) -> None:
         if (plan := self.plans.get(origin)) is not None:
             plan()
 
-    def _opened(self, origin: Origin, number: int, result: Result) -> Opened:
+    def _secure(
+        self,
+        dial: Dial,
+        origin: Origin,
+        sock: socket.socket,
+        ended: Callable[[Result | Made], None],
+    ) -> None:
+        """Begin the handshake on a connected socket, within the deadline of its dial."""
+        try:
+            made = self._made(sock, origin)
+        except Exception as error:
+            ended(error)
+            return
+        assert isinstance(made.transport, OriginTransport)
+        shaking = self._shaking[dial] = Shaking(made.transport)
+        shaking.start(
+            self.handshakes,
+            dial.deadline,
+            lambda failure: ended(made if failure is None else failure),
+        )
+
+    def _opened(self, origin: Origin, number: int, result: Result | Made) -> Opened:
         """Turn a dial's result into a link or an error, and note whether the origin is up."""
         try:
             if not isinstance(result, Exception):
@@ -95,7 +144,7 @@ class Connector:
             self._closes.add_fault(Hop.UPSTREAM, origin.label, self._watch.now())
             return ConnectFailed("a fault in hopproxy", 500, "proxy_internal_error")
 
-    def _link(self, origin: Origin, result: Result) -> UpstreamLink:
+    def _link(self, origin: Origin, result: Result | Made) -> UpstreamLink:
         """Make a link of a dial's socket.  Raises ConnectFailed, or the dial's error."""
         settings = origin.settings
         if isinstance(result, Exception):
@@ -103,17 +152,12 @@ class Connector:
                 # The process has ended; a new one will listen there.
                 origin.known.restarted(self._watch.now())
             raise result
-        try:
-            transport = self._transport(result, origin)
-        except BaseException as error:
-            result.close()
-            if not isinstance(error, OSError):
-                raise
-            detail = f"the connection to {origin.label} cannot be used: {error.strerror}"
-            raise LocalShortage(detail) from error
+        sock, transport = (
+            self._made(result, origin) if isinstance(result, socket.socket) else result
+        )
         link = UpstreamLink(transport, origin.label, self._keeper, settings)
-        link.local_port = local_port(result)
-        origin.learned.rtt = origin.delayed_ack.rtt = round_trip(result)
+        link.local_port = local_port(sock)
+        origin.learned.rtt = origin.delayed_ack.rtt = round_trip(sock)
         if not origin.address.path and QUICKACK is not None:
             link.delayed_ack = origin.delayed_ack
         if not (origin.learned.blank and origin.as_set):
@@ -124,21 +168,33 @@ class Connector:
             link.old_at = link.opened + settings.pool.max_age * self._random.uniform(0.9, 1.0)
         return link
 
-    def _transport(self, sock: socket.socket, origin: Origin) -> Transport:
-        settings = origin.settings
-        tune(
-            sock,
-            nodelay=settings.tcp_nodelay,
-            keepalive=settings.tcp_keepalive,
-            user_timeout=settings.tcp_user_timeout,
-        )
-        return Transport(Plain(sock), self._watch, Hop.UPSTREAM)
+    def _made(self, sock: socket.socket, origin: Origin) -> Made:
+        """A transport on a connected socket.  Raises LocalShortage; then the socket is closed."""
+        settings, secured = origin.settings, origin.secured
+        try:
+            tune(
+                sock,
+                nodelay=settings.tcp_nodelay,
+                keepalive=settings.tcp_keepalive,
+                user_timeout=settings.tcp_user_timeout,
+            )
+            if secured is not None:
+                return Made(sock, secured.transport(sock, self._watch))
+            return Made(sock, Transport(Plain(sock), self._watch, Hop.UPSTREAM))
+        except BaseException as error:
+            sock.close()
+            if not isinstance(error, OSError):
+                raise
+            detail = f"the connection to {origin.label} cannot be used: {error.strerror}"
+            raise LocalShortage(detail) from error
 
     def stop(self) -> None:
         """Call off every dial and forget every name that is being resolved."""
         dials, self._dials = self._dials, {}
         for dial, done in dials.items():
             dial.call_off()
+            if (shaking := self._shaking.pop(dial, None)) is not None:
+                shaking.call_off()
             done(None)
         self._resolver.stop()
 

@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Callable
 
+from hopproxy.link.origin_tls import OriginTransport, Secured
 from hopproxy.link.tcp import unacknowledged
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
@@ -47,8 +48,9 @@ class Known:
 class Origin(Share[UpstreamLink]):
     """One origin: its address, its settings, its share of the pool.
 
-    `reach` says whether it is up.  `removed` once no request may begin with it.  `bound` counts its
-    links that are bound to one client, idle or in use.  `limited` if its links have a limit of
+    `secured` is TLS with it, None without TLS.  `reach` says whether it is up.  `removed` once no
+    request may begin with it.  `bound` counts its links that are bound to one client, idle or in
+    use.  `limited` if its links have a limit of
     requests or age, or are not pooled.  The results of `learned` are kept in attributes, since
     every request needs them: `limit` and its value `idle_timeout`, `young`, `proven`, and `counted`
     (requests after which the origin closes).  `as_set` if nothing was known when they were set.
@@ -57,7 +59,8 @@ class Origin(Share[UpstreamLink]):
     __slots__ = (
         "address", "as_set", "authority", "bound", "counted", "delayed_ack", "expectation",
         "idle_timeout", "known", "label", "last_end", "learned", "limit", "limited",
-        "opened", "proven", "reach", "removed", "reused", "settings", "unheard", "unused", "young",
+        "opened", "proven", "reach", "removed", "reused", "secured", "settings",
+        "unheard", "unused", "young",
     )  # fmt: skip
 
     def __init__(self, address: OriginAddress, settings: UpstreamSettings, known: Known) -> None:
@@ -66,9 +69,8 @@ class Origin(Share[UpstreamLink]):
         self.address = address
         self.settings = settings
         self.label = str(address)
-        self.authority = (
-            self.label.removeprefix("http://").encode() if address.host else b"localhost"
-        )
+        self.authority = self.label.partition("://")[2].encode() if address.host else b"localhost"
+        self.secured: Secured | None = None
         self.reach = Reach(random.random)
         self.removed = False
         self.bound = 0
@@ -194,13 +196,20 @@ class Origin(Share[UpstreamLink]):
         self.learned.hinted(timeout)
         self.known.refresh(now)
 
-    def ended(self, link: UpstreamLink, reason: CloseReason, now: float) -> None:
-        """A link has ended."""
+    def heard(self, link: UpstreamLink, now: float) -> None:
+        """A link has answered for the first time."""
+        self.unheard.heard(link, now)
+        if isinstance(link.transport, OriginTransport):
+            link.transport.secured.keep_session(link.transport)
+
+    def ended(self, link: UpstreamLink, reason: CloseReason, now: float) -> bool:
+        """A link has ended.  True if the origin has refused it by a TLS alert."""
         self.last_end = reason
         if reason is CloseReason.RESPONSE_TIMEOUT and not link.answered:
             self.reach.silent(now, self.settings.response_timeout)
         self.learned.passed(link.served - (1 if link.answered else 2))
         self.unheard.ended(link)
+        return isinstance(link.transport, OriginTransport) and link.transport.alerted
 
     def died_idle(self, link: UpstreamLink, reason: CloseReason, now: float) -> Sign | None:
         """How a link had ended before its request failed; None if the request may be the cause.

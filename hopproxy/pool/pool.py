@@ -159,7 +159,7 @@ class Pool:
         if link.idled > origin.proven:
             origin.outlived(link.idled, now)
         if link.served == 1:
-            origin.unheard.heard(link, now)
+            origin.heard(link, now)
         if origin.reach.passed_until > 0:
             origin.reach.answered()
         reason = link.ending
@@ -283,7 +283,8 @@ class Pool:
         record = CloseRecord(Hop.UPSTREAM, origin.label, reason, times, link.served)
         record.limit = origin.limit_on(link, reason)
         record.local_port = link.local_port
-        origin.ended(link, reason, now)
+        if origin.ended(link, reason, now):
+            self.connector.turned_away(origin)
         link.close(reason)
         self._closes.add(record)
         return record

@@ -1,5 +1,6 @@
 """What a route leads to."""
 
+from hopproxy.link.origin_tls import Secured, Trust, mark_of
 from hopproxy.link.watch import Watch
 from hopproxy.pool import change
 from hopproxy.pool.origin import Origin
@@ -27,12 +28,16 @@ class Upstream:
         self.tally = Tally()
         self.balancer: RoundRobin[Origin] = RoundRobin([])
         self._trials = Trials(pool, watch)
+        self._trust: Trust | None = None
         for address in settings.origins:
             self.add(address, sought=sought)
 
     def add(self, address: OriginAddress, *, sought: bool = False) -> Origin:
         """Add an origin; its turn comes last."""
         origin = self.pool.add(address, self.settings)
+        if address.scheme == "https":
+            self._trust = self._trust or Trust(self.settings.tls, offered(self.settings))
+            origin.secured = Secured(address, self._trust)
         origin.reach.sought = sought
         self.balancer.add(origin)
         self._trials.add(origin)
@@ -48,6 +53,16 @@ class Upstream:
         self._trials.remove(origin)
         change.remove(self.pool, origin)
 
+    def renew(self) -> None:
+        """Use the certificates that the files hold now, if they have changed.  Raises OSError."""
+        before = self._trust
+        if before is None or before.mark == mark_of(self.settings.tls):
+            return
+        self._trust = Trust(self.settings.tls, offered(self.settings))
+        for origin in self.balancer.members:
+            if origin.secured is not None:
+                origin.secured.renew(self._trust)
+
     def drain(self) -> None:
         """Take no new requests; those in progress go on to their end.
 
@@ -56,3 +71,8 @@ class Upstream:
         for origin in self.balancer.members:
             self._trials.remove(origin)
             change.drain(self.pool, origin)
+
+
+def offered(settings: UpstreamSettings) -> tuple[str, ...]:
+    """The protocols that we offer to the origins of an upstream (ALPN)."""
+    return ("http/1.1",)

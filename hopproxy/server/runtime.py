@@ -92,6 +92,7 @@ class Runtime:
                 made.tally = before.tally
             return made
         before.settings = settings
+        before.renew()
         stay = [origin.address for origin in before.balancer.members]
         for address in settings.origins:
             if address not in stay:

@@ -232,15 +232,22 @@ def _weak(one: x509.Certificate, file: str) -> list[Finding]:
 
 
 def _time(one: x509.Certificate, file: str, what: str, now: float) -> list[Finding]:
+    when = out_of_time(one, now)
+    if not when:
+        return []
+    early = now < _since(one)
+    hint = "is the clock of this machine right?" if early else "renew it"
+    return [Finding("not_yet_valid" if early else "expired", f"{file}: {what} {when}", hint)]
+
+
+def out_of_time(one: x509.Certificate, now: float) -> str:
+    """`expired on ...` or `is not valid before ...`; empty if it is valid now."""
     since, until = _since(one), _until(one)
     if now >= until:
-        ago = _days(now - until)
-        message = f"{file}: {what} expired on {_date(until)}, {ago} ago"
-        return [Finding("expired", message, "renew it")]
+        return f"expired on {_date(until)}, {_days(now - until)} ago"
     if now < since:
-        message = f"{file}: {what} is not valid before {_date(since)}, in {_days(since - now)}"
-        return [Finding("not_yet_valid", message, "is the clock of this machine right?")]
-    return []
+        return f"is not valid before {_date(since)}, in {_days(since - now)}"
+    return ""
 
 
 def _signs_itself(one: x509.Certificate) -> bool:

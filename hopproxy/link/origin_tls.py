@@ -1,0 +1,231 @@
+"""TLS towards origins: whom we trust, who we are, and the sessions that are resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hopproxy.errors import HopError, LinkError, TlsFailed
+from hopproxy.link.endpoint import RECEIVE_SIZE
+from hopproxy.link.handshake import Handshakes, TlsTransport
+from hopproxy.link.stepper import Stepper
+from hopproxy.link.tls import Tls
+from hopproxy.link.watch import Watch
+from hopproxy.pool.distrust import Seen, Why, alert_in, why
+from hopproxy.record import CloseReason, Hop
+from hopproxy.settings.certificate import OriginTls
+from hopproxy.settings.units import OriginAddress
+
+
+class Trust:
+    """Whom the origins of one upstream must be, and who we are to them.
+
+    `protocols` are offered by ALPN.  `mark` changes when one of the files does.  Raises OSError if
+    a file cannot be used.
+    """
+
+    __slots__ = ("context", "mark", "settings")
+
+    def __init__(self, settings: OriginTls, protocols: tuple[str, ...]) -> None:
+        self.settings = settings
+        self.mark = mark_of(settings)
+        made = self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        made.minimum_version = ssl.TLSVersion.TLSv1_2
+        made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+        made.hostname_checks_common_name = False
+        made.set_alpn_protocols(list(protocols))
+        if not settings.verify:
+            made.check_hostname = False
+            made.verify_mode = ssl.CERT_NONE
+        elif settings.ca is None:
+            made.load_default_certs(ssl.Purpose.SERVER_AUTH)
+        else:
+            # Whatever is in this file is trusted, also what another authority has signed.
+            made.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+            made.load_verify_locations(settings.ca)
+        if settings.cert is not None:
+            made.load_cert_chain(settings.cert, settings.key)
+            made.post_handshake_auth = True
+
+
+def mark_of(settings: OriginTls) -> tuple[bytes, ...]:
+    """What the files of these settings hold now.  Raises OSError."""
+    files = (settings.ca, settings.cert, settings.key)
+    return tuple(hashlib.sha256(Path(one).read_bytes()).digest() for one in files if one)
+
+
+class Secured:
+    """TLS with one origin.
+
+    `full` and `resumed` count the handshakes that succeeded, `failed` the others by their cause.
+    `version`, `cipher` and `alpn` are those of the last one.
+    """
+
+    __slots__ = (
+        "_session", "alpn", "cipher", "failed", "full", "label", "name", "resumed", "trust",
+        "version",
+    )  # fmt: skip
+
+    def __init__(self, address: OriginAddress, trust: Trust) -> None:
+        self.label = str(address)
+        self.name = trust.settings.server_name or address.host or "localhost"
+        self.trust = trust
+        self.full = self.resumed = 0
+        self.failed: dict[str, int] = {}
+        self.version = self.cipher = self.alpn = ""
+        self._session: ssl.SSLSession | None = None
+
+    def renew(self, trust: Trust) -> None:
+        """Use other certificates for new connections.  Their first handshake is a full one."""
+        self.trust = trust
+        self._session = None
+
+    def transport(self, sock: socket.socket, watch: Watch) -> OriginTransport:
+        """A transport on a connected socket; its handshake follows.  Raises OSError."""
+        tls = Tls(
+            sock, self.trust.context, server_side=False, name=self.name, session=self._session
+        )
+        return OriginTransport(tls, watch, self)
+
+    def established(self, tls: ssl.SSLObject) -> None:
+        """A handshake has succeeded."""
+        if tls.session_reused:
+            self.resumed += 1
+        else:
+            self.full += 1
+        self.version = tls.version() or ""
+        cipher = tls.cipher()
+        self.cipher = cipher[0] if cipher is not None else ""
+        self.alpn = tls.selected_alpn_protocol() or ""
+
+    def keep_session(self, transport: TlsTransport) -> None:
+        """A first response has come, and tickets with it: keep the session of a full handshake.
+
+        It is resumed until the origin refuses it.  OpenSSL copies a session for each look at it,
+        which costs as much as three requests.
+        """
+        tls = transport.tls.tls
+        if tls is None or tls.session_reused or tls.context is not self.trust.context:
+            return
+        session = tls.session
+        if session is not None and (session.has_ticket or session.id):
+            self._session = session
+
+    def refused(self, error: Exception, transport: TlsTransport) -> HopError:
+        """Count a handshake that failed, and say why."""
+        found = self._why(error, transport.tls.tls)
+        self.failed[found.cause] = self.failed.get(found.cause, 0) + 1
+        failure = TlsFailed(f"TLS with {self.label} failed: {found.what}", 502, found.cause)
+        if found.cause == "connection_timeout":
+            failure.status, failure.limit = 504, "connect_timeout"
+        return failure
+
+    def _why(self, error: Exception, tls: ssl.SSLObject | None) -> Why:
+        if isinstance(error, LinkError):
+            return Why("connection_timeout", "the handshake did not end in time")
+        if isinstance(error, ssl.SSLCertVerificationError):
+            chain = _chain_of(tls)
+            seen = Seen(self.name, "VERIFY", "", error.verify_code, error.verify_message, chain)
+        elif isinstance(error, ssl.SSLEOFError | ConnectionError):
+            seen = Seen(self.name, broke="it closed the connection")
+        elif isinstance(error, ssl.SSLError):
+            seen = Seen(self.name, error.reason or str(error))
+        else:
+            broke = getattr(error, "strerror", None) or str(error)
+            seen = Seen(self.name, broke=f"the connection broke ({broke})")
+        return why(seen, time.time())
+
+
+class OriginTransport(TlsTransport):
+    """A transport to an origin.  `alerted` once an alert of the origin has ended it."""
+
+    __slots__ = ("alerted", "secured")
+
+    def __init__(self, tls: Tls, watch: Watch, secured: Secured) -> None:
+        super().__init__(tls, watch, Hop.UPSTREAM)
+        self.secured = secured
+        self.alerted = False
+
+    def receive_now(self, size: int = RECEIVE_SIZE) -> bytes | None:
+        """As in `Transport`.  A close_notify hangs up, whenever the FIN comes."""
+        data = super().receive_now(size)
+        if self.tls.ended:
+            self.hung_up = True
+        return data
+
+    def broken(self, error: Exception) -> LinkError:
+        """As in `Transport`.  In TLS 1.3 an origin refuses our certificate after the handshake."""
+        failure = super().broken(error)
+        reason = getattr(error, "reason", None)
+        if isinstance(error, ssl.SSLError) and reason:
+            found = why(Seen(self.secured.name, reason), time.time())
+            failure.detail = f"TLS with {self.secured.label} failed: {found.what}"
+            failure.cause = found.cause
+            if alert_in(reason) and not self.alerted:
+                self.alerted = True
+                failed = self.secured.failed
+                failed[found.cause] = failed.get(found.cause, 0) + 1
+        return failure
+
+
+class Shaking(Stepper):
+    """The handshake of one new connection to an origin."""
+
+    __slots__ = ("_done", "_transport")
+
+    def __init__(self, transport: OriginTransport) -> None:
+        super().__init__()
+        self._transport = transport
+        self._done: Callable[[Exception | None], None] | None = None
+
+    def start(
+        self,
+        handshakes: Handshakes,
+        deadline: float,
+        done: Callable[[Exception | None], None],
+    ) -> None:
+        """Begin.  `done` is called once, with the error, None if there is none, unless called off.
+
+        After an error the connection is closed.
+        """
+        self._done = done
+        self.begin(self._shake(handshakes, deadline))
+
+    async def _shake(self, handshakes: Handshakes, deadline: float) -> Exception | None:
+        transport = self._transport
+        secured = transport.secured
+        try:
+            await transport.shake(handshakes, deadline, CloseReason.NEVER_OPENED)
+        except (LinkError, OSError, ValueError) as error:
+            return secured.refused(error, transport)
+        assert transport.tls.tls is not None
+        secured.established(transport.tls.tls)
+        return None
+
+    def on_end(self, result: object) -> None:
+        done, self._done = self._done, None
+        if result is not None:
+            self._transport.close()
+        if done is not None:
+            done(result if isinstance(result, Exception) else None)
+
+    def on_fault(self, error: Exception) -> None:
+        self.on_end(error)
+
+    def call_off(self) -> None:
+        """End it, and do not call `done`."""
+        self._done = None
+        self.close()
+        self._transport.close()
+
+
+def _chain_of(tls: ssl.SSLObject | None) -> tuple[bytes, ...]:
+    """The certificates that the peer has sent, in DER, also if they were refused."""
+    inner = getattr(tls, "_sslobj", None)
+    chain: list[Any] | None = getattr(inner, "get_unverified_chain", list)()
+    return tuple(one.public_bytes(2) for one in chain or ())  # 2: DER
