@@ -103,22 +103,22 @@ class Secured:
         self.cipher = cipher[0] if cipher is not None else ""
         self.alpn = tls.selected_alpn_protocol() or ""
 
-    def keep_session(self, transport: TlsTransport) -> None:
+    def keep_session(self, transport: OriginTransport) -> None:
         """A first response has come, and tickets with it: keep the session of a full handshake.
 
         It is resumed until the origin refuses it.  OpenSSL copies a session for each look at it,
         which costs as much as three requests.
         """
-        tls = transport.tls.tls
+        tls = transport.within.tls
         if tls is None or tls.session_reused or tls.context is not self.trust.context:
             return
         session = tls.session
         if session is not None and (session.has_ticket or session.id):
             self._session = session
 
-    def refused(self, error: Exception, transport: TlsTransport) -> HopError:
+    def refused(self, error: Exception, transport: OriginTransport) -> HopError:
         """Count a handshake that failed, and say why."""
-        found = self._why(error, transport.tls.tls)
+        found = self._why(error, transport.within.tls)
         self.failed[found.cause] = self.failed.get(found.cause, 0) + 1
         failure = TlsFailed(f"TLS with {self.label} failed: {found.what}", 502, found.cause)
         if found.cause == "connection_timeout":
@@ -142,19 +142,23 @@ class Secured:
 
 
 class OriginTransport(TlsTransport):
-    """A transport to an origin.  `alerted` once an alert of the origin has ended it."""
+    """A transport to an origin.  `alerted` once an alert of the origin has ended it.
 
-    __slots__ = ("alerted", "secured")
+    `within` is its TLS.
+    """
+
+    __slots__ = ("alerted", "secured", "within")
 
     def __init__(self, tls: Tls, watch: Watch, secured: Secured) -> None:
         super().__init__(tls, watch, Hop.UPSTREAM)
         self.secured = secured
         self.alerted = False
+        self.within = tls
 
     def receive_now(self, size: int = RECEIVE_SIZE) -> bytes | None:
         """As in `Transport`.  A close_notify hangs up, whenever the FIN comes."""
         data = super().receive_now(size)
-        if self.tls.ended:
+        if self.within.ended:
             self.hung_up = True
         return data
 
@@ -203,8 +207,8 @@ class Shaking(Stepper):
             await transport.shake(handshakes, deadline, CloseReason.NEVER_OPENED)
         except (LinkError, OSError, ValueError) as error:
             return secured.refused(error, transport)
-        assert transport.tls.tls is not None
-        secured.established(transport.tls.tls)
+        assert transport.within.tls is not None
+        secured.established(transport.within.tls)
         return None
 
     def on_end(self, result: object) -> None:
