@@ -281,8 +281,7 @@ class Pool:
         now = self._watch.now()
         times = (now, now - link.opened, now - link.since)
         record = CloseRecord(Hop.UPSTREAM, origin.label, reason, times, link.served)
-        record.limit = origin.limit_on(link, reason)
-        record.local_port = link.local_port
+        record.limit, record.local_port = origin.limit_on(link, reason), link.local_port
         if origin.ended(link, reason, now):
             self.connector.turned_away(origin)
         link.close(reason)

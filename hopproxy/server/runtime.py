@@ -4,7 +4,6 @@ import trio
 from msgspec.structs import replace
 
 from hopproxy.link.client import Clients
-from hopproxy.link.handshake import Handshakes
 from hopproxy.link.watch import Watch
 from hopproxy.pool import change
 from hopproxy.pool.pool import Pool
@@ -33,8 +32,8 @@ class Runtime:
         self.watch = watch
         self.board: Board | None = None  # what all workers share, if there are workers
         self.closes = Closes()
-        self.handshakes = Handshakes(watch)
         self.pool = Pool(watch, settings.max_upstream_connections, self.closes)
+        self.handshakes = self.pool.connector.handshakes  # one queue for both hops
         self.clients = Clients(settings.client.max_connections)
         self.upstreams: dict[str, Upstream] = {}
         #: What is counted, by upstream; "" for what no route took.  Observers hold it.
