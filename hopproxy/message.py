@@ -82,7 +82,6 @@ _CERTIFICATE = b"x-client-cert-"
 #: Names for which the spelling with `_` is dropped: those we write and those nobody may forge.
 _SHADOWED = PROTECTED | _KINDS.keys()
 
-
 #: Kinds of which the rules need only the presence, not the value.
 _SILENT = frozenset(
     {Kind.FORWARDING, Kind.VIA, Kind.DATE, Kind.CREDENTIALS, Kind.SHADOW, Kind.UNDERSCORE}
@@ -233,8 +232,8 @@ class RequestHead(Head):
     """
 
     __slots__ = (
-        "binds", "cut", "expects", "host", "method", "model", "passed", "raw", "rewritten",
-        "simple", "target", "upgrade",
+        "binds", "cut", "edited", "expects", "host", "method", "model", "passed", "raw",
+        "rewritten", "simple", "target", "upgrade",
     )  # fmt: skip
 
     def __init__(
@@ -264,6 +263,7 @@ class RequestHead(Head):
         self.cut: tuple[Enum, tuple[int, ...] | None, bytes] | None = None
         #: Cache of `rules.hop`: the added lines, the `Underscores`, and the head made with them.
         self.rewritten: tuple[bytes, bytes, Enum, bytes] | None = None
+        self.edited: tuple[object, RequestHead] | None = None  # cache of `routing.plan`
 
     def settle_as(self, model: "RequestHead") -> None:
         """Copy the results of the rules from a head of the same method and forms."""
@@ -301,7 +301,7 @@ class ResponseHead(Head):
     it has no body although its fields announce one.
     """
 
-    __slots__ = ("dated", "doubtful", "ending", "hint", "reason", "rewritten", "status")
+    __slots__ = ("dated", "doubtful", "edited", "ending", "hint", "reason", "rewritten", "status")
 
     def __init__(
         self, status: int, reason: bytes, minor: int, lines: list[bytes], special: list[Field]
@@ -319,6 +319,7 @@ class ResponseHead(Head):
         self.body = NO_BODY
         self.length = 0
         self.rewritten: tuple[bytes, bytes] | None = None
+        self.edited: tuple[object, object, ResponseHead] | None = None  # cache of `routing.plan`
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} {self.body.name}>"

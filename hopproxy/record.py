@@ -261,14 +261,15 @@ class ExchangeRecord:
     by its setting.  `queued` and `connecting` are the waits for a free link and for a new
     connection.  `peer` is the address and port of the client link's peer, `client` is the client
     that a trusted proxy named; `local_port` is our port on the upstream link, 0 on a Unix socket.
+    `request_id` is empty unless the settings ask for one.
     """
 
     # Slots, since each request makes a record: beyond 30 attributes Python would create a dict.
     __slots__ = (
         "attempts", "cause", "client", "connecting", "detail", "ended", "first_byte", "fresh",
         "has_waited", "host", "link_number", "link_request", "local_port", "method", "origin",
-        "passed", "peer", "queued", "received", "route", "sent", "started", "status", "suffered",
-        "target", "unused", "upgraded", "upstream_close", "upstream_number",
+        "passed", "peer", "queued", "received", "request_id", "route", "sent", "started", "status",
+        "suffered", "target", "unused", "upgraded", "upstream_close", "upstream_number",
     )  # fmt: skip
 
     def __init__(
@@ -290,7 +291,7 @@ class ExchangeRecord:
         self.target = target
         self.host = host
         self.first_byte = self.ended = self.queued = self.connecting = 0.0
-        self.client = self.route = self.origin = self.cause = self.detail = ""
+        self.client = self.route = self.origin = self.cause = self.detail = self.request_id = ""
         self.status = self.received = self.sent = self.attempts = 0
         self.local_port = self.upstream_number = 0
         self.fresh = self.upgraded = self.has_waited = False

@@ -122,7 +122,13 @@ class ClientStream(Stream, Protocol):
 
 
 class UpstreamStream(Stream, Protocol):
-    """The origin's side of one attempt."""
+    """The origin's side of one attempt.
+
+    `body_timeout` and `write_timeout` are those of the upstream, unless a route has its own.
+    """
+
+    body_timeout: float
+    write_timeout: float
 
     def write_request(self, head: RequestHead, added: Added, body: bytes) -> None:
         """Queue the request's head, and the part of the body that has arrived."""

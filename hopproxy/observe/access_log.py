@@ -92,6 +92,7 @@ class Line(msgspec.Struct, gc=False):
     passed: Passed | None = None
     queue_ms: float = 0.0
     connect_ms: float = 0.0
+    request_id: str = ""
 
 
 def _rfc3339(second: int) -> str:
@@ -198,6 +199,8 @@ class AccessLog:
             number > 0 and not record.fresh,
             record.attempts,
         )
+        if record.request_id:
+            line.request_id = record.request_id
         if record.has_waited:
             line.queue_ms = int(record.queued * 1e6) / 1000
             line.connect_ms = int(record.connecting * 1e6) / 1000
@@ -263,6 +266,8 @@ class AccessLog:
                 words.append(_told(record.suffered, record.suffered.limit))
         if record.upgraded:
             words.append("upgraded")
+        if record.request_id:
+            words.append(f"id:{record.request_id}")
         if record.cause:
             words.append(f"! {record.cause}: {printable(record.detail.encode('utf-8', 'replace'))}")
             if record.passed is not None:

@@ -69,7 +69,7 @@ class Origin(Share[UpstreamLink]):
         self.address = address
         self.settings = settings
         self.label = str(address)
-        self.authority = self.label.partition("://")[2].encode() if address.host else b"localhost"
+        self.authority = address.authority.encode()
         self.secured: Secured | None = None
         self.reach = Reach(random.random)
         self.removed = False

@@ -18,11 +18,14 @@ from hopproxy.message import SIZED, RequestHead, ResponseHead
 from hopproxy.pool.bound import BoundLink
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
+from hopproxy.proxy.route import RouteTerms
 from hopproxy.proxy.terms import Terms
 from hopproxy.proxy.upload import Upload
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
+from hopproxy.routing.plan import Plan
 from hopproxy.rules.hop import end_to_end_trailers
 from hopproxy.rules.retry import IDEMPOTENT
+from hopproxy.rules.template import Asked
 from hopproxy.rules.upgrade import check_sent, check_switch, declined, switches
 
 
@@ -31,14 +34,18 @@ class Attempt:
 
     `added` is what the gateway adds to the request's head.  `body` is the body if it has arrived
     completely; None if `upload` has to send it.  `released` while no upstream link is in use.
+    `plan` are the changes that the route makes, None if there are none; `request` is then the
+    changed one, and `asked` what the client asked for.
     """
 
     __slots__ = (
-        "_head", "_interim", "added", "body", "client", "link", "origin", "pool", "record",
-        "released", "request", "stream", "terms", "upload",
+        "_head", "_interim", "added", "asked", "body", "client", "link", "origin", "plan", "pool",
+        "record", "released", "request", "route", "stream", "terms", "upload",
     )  # fmt: skip
 
     added: Added
+    route: RouteTerms
+    asked: Asked
     pool: Pool
     origin: Origin
     link: UpstreamLink  # as the pool knows it
@@ -52,6 +59,7 @@ class Attempt:
         self.record = record
         self.terms = terms
         self.released = True
+        self.plan: Plan | None = None
         self.body: bytes | None = b""
         self.upload: Upload | None = None
         self._head: ResponseHead | None = None
@@ -75,6 +83,10 @@ class Attempt:
             record.unused = link.unused
         elif record.fresh:
             record.fresh = False
+        if self.plan is not None:
+            self.request = self.plan.for_origin(self.request, origin.authority)
+            if self.plan.bounds:
+                self.route.bound(link, self.route.limits)
 
     def send(self) -> bool:
         """Send the request, whose body has arrived, at the end of this batch of events.
@@ -167,7 +179,7 @@ class Attempt:
             await self._tunnel(head)
 
     def _new_upload(self) -> Upload:
-        return Upload(self.client, self.request, self.record, self.terms.pipe)
+        return Upload(self.client, self.request, self.record, self.terms.pipe, self.route)
 
     async def _heard(self, deadline: float) -> ResponseHead:
         """Read the next head, and pass it on if it is interim."""
@@ -188,7 +200,7 @@ class Attempt:
         if self._interim > self.origin.settings.max_interim:
             raise BadResponse("more interim responses than max_interim", limit="max_interim")
         if not (head.status == 100 and self._heard_continue()):
-            await self.client.send_interim(head)
+            await self.client.send_interim(head if self.plan is None else self.plan.interim(head))
         return False
 
     def _heard_continue(self) -> bool:
@@ -212,7 +224,8 @@ class Attempt:
         """Queue a response that has arrived completely, and release the upstream link."""
         record = self.record
         via = self.terms.via_client[head.minor]
-        self.client.respond(head, via if head.dated else self._added_to(head), content)
+        out = head if self.plan is None else self._changed(head)
+        self.client.respond(out, via if head.dated else self._added_to(head), content)
         record.status = head.status
         record.sent = len(content)
         record.first_byte = now = self.client.now()
@@ -226,7 +239,8 @@ class Attempt:
         client, stream, record = self.client, self.stream, self.record
         pipe = self.terms.pipe
         data = stream.take_at_hand()  # before the head: if it raises, we can still answer
-        client.begin_response(head, self._added_to(head))
+        out = head if self.plan is None else self._changed(head)
+        client.begin_response(out, self._added_to(head))
         record.status = head.status
         record.first_byte = client.now()
         while True:
@@ -244,10 +258,16 @@ class Attempt:
             data = await stream.read_body()
             if not data:
                 break
-        client.end_content(end_to_end_trailers(stream.trailers, head.options))
+        trailers = end_to_end_trailers(stream.trailers, head.options)
+        client.end_content(trailers if self.plan is None else self.plan.trailers(trailers))
         self._release(head, client.now())
         if not client.send_last():
             await client.finish()
+
+    def _changed(self, head: ResponseHead) -> ResponseHead:
+        """A final response with the changes of the route."""
+        assert self.plan is not None
+        return self.plan.incoming(head, self.asked, self.origin.authority)
 
     def _added_to(self, head: ResponseHead) -> bytes:
         """The field lines that the gateway adds to a response."""
@@ -258,6 +278,8 @@ class Attempt:
         """The response has been read: give the upstream link back to the pool."""
         link, client = self.link, self.client
         link.end_cycle(head, self.upload is None or self.upload.done)
+        if self.plan is not None and self.plan.bounds:
+            self.route.bound(link, self.origin.settings)  # the link may serve another route next
         if not self.request.simple and self.request.upgrade is not None:
             link.ending = link.ending or declined(self.request)
         self.record.upstream_close = link.ending
@@ -285,8 +307,9 @@ class Attempt:
         record.status = 101
         record.upgraded = True
         record.first_byte = client.now()
-        await client.switch(head, self.terms.via_client[head.minor], protocol)
-        tunnel = Tunnel(client.link, stream.link, self.origin.settings.tunnel_timeout)
+        out = head if self.plan is None else self._changed(head)
+        await client.switch(out, self.terms.via_client[head.minor], protocol)
+        tunnel = Tunnel(client.link, stream.link, self.route.limits.tunnel_timeout)
         await tunnel.run()
         record.sent, inwards = tunnel.carried
         record.received += inwards

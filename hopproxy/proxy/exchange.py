@@ -28,6 +28,7 @@ from hopproxy.message import NO_BODY, SIZED, RequestHead, ResponseHead
 from hopproxy.pool.bound import BoundLink
 from hopproxy.pool.origin import Origin
 from hopproxy.proxy.attempt import Attempt
+from hopproxy.proxy.follow import follow
 from hopproxy.proxy.terms import Terms
 from hopproxy.proxy.upload import KEPT
 from hopproxy.proxy.upstream import Upstream
@@ -59,9 +60,17 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
         if not request.simple and (own := _last_hop(request, terms)) is not None:
             await _send_own(client, record, own, terms, request)
             return
-        upstream = terms.table.find(request.host, request.target)
-        if upstream is None:
+        route = terms.table.find(request.host, request.target)
+        if route is not None and route.plan is not None:
+            route = follow(attempt, route)
+        if route is None:
             raise Denied("no route matches this host and path", 404, "destination_not_found")
+        attempt.route = route
+        upstream = route.upstream
+        if upstream is None:
+            await _answer_route(attempt)
+            return
+        request = attempt.request
         record.route = upstream.name
         tally = upstream.tally
         if not request.simple or terms.rejects_underscores:
@@ -83,7 +92,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
                     if not attempt.send():
                         await link.flush()
                     now = client.now() if record.has_waited else client.since
-                    by = now + attempt.origin.settings.response_timeout
+                    by = now + route.limits.response_timeout
                     if (arrival := link.expect_head(by)) is not None:
                         await wait(arrival)
                     if attempt.respond_at_hand():
@@ -116,7 +125,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
 def _take_body(attempt: Attempt) -> None:
     """Take the body if it has arrived completely; else it will be uploaded.  Raises BadRequest."""
     client, request = attempt.client, attempt.request
-    limit = client.limits.max_body_size
+    limit = attempt.route.largest_body(client.limits)
     if limit and request.length > limit:
         raise BadRequest("the body is larger than max_body_size", 413, limit="max_body_size")
     attempt.body = client.take_content(request) if request.body is SIZED else None
@@ -222,7 +231,10 @@ def _may_retry(attempt: Attempt, error: HopError) -> bool:
 async def _fail(attempt: Attempt, error: HopError, upstream: Upstream | None) -> None:
     """The exchange failed: answer if no response has begun, else cut the connection."""
     client, record, terms = attempt.client, attempt.record, attempt.terms
-    note_failure(record, error, client.limits, upstream and upstream.settings)
+    limits = client.limits
+    if upstream is not None:
+        limits = attempt.route.client_limits(limits)
+    note_failure(record, error, limits, upstream and attempt.route.limits)
     if record.status:
         at_client = error.at is Hop.CLIENT
         client.closing = error.reason if at_client or error.at is None else _CUT
@@ -233,11 +245,24 @@ async def _fail(attempt: Attempt, error: HopError, upstream: Upstream | None) ->
         return
     if isinstance(error, BadRequest | Fault) or error.status in (405, 408):
         client.closing = error.reason
-    request = attempt.request
-    await _send_own(client, record, _answer(request, error, terms), terms, request)
+    request, own = attempt.request, _answer(attempt.request, error, terms)
+    if attempt.plan is not None:
+        own = attempt.plan.failure(own, attempt.asked)
+    await _send_own(client, record, own, terms, request)
 
 
 _CUT = CloseReason.RESPONSE_CUT
+
+
+async def _answer_route(attempt: Attempt) -> None:
+    """The answer of a route that asks no origin."""
+    plan = attempt.plan
+    assert plan is not None
+    own = plan.answer(attempt.asked)
+    assert own is not None
+    if attempt.request.body is not NO_BODY:
+        _take_body(attempt)  # if it has arrived, the connection persists
+    await _send_own(attempt.client, attempt.record, own, attempt.terms, attempt.request)
 
 
 async def refuse(client: ClientStream, error: HopError, terms: Terms) -> None:

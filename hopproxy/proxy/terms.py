@@ -1,17 +1,19 @@
 """What all exchanges of a worker share."""
 
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 
 from hopproxy.errors import HopError
 from hopproxy.link.splice import Pipe
 from hopproxy.message import RequestHead, ResponseHead
+from hopproxy.proxy.route import RouteTerms
 from hopproxy.proxy.tally import Tally
-from hopproxy.proxy.upstream import Upstream
 from hopproxy.record import ExchangeRecord
 from hopproxy.routing.table import Table
 from hopproxy.rules.hop import Underscores
+from hopproxy.settings.route import Route
 
 Log = Callable[[ExchangeRecord], None]
 #: Replaces one of our own responses by a page for browsers.
@@ -21,13 +23,20 @@ Page = Callable[[RequestHead | None, HopError], tuple[ResponseHead, bytes] | Non
 class Terms:
     """What holds for every exchange that begins: the routes, our name, the fields we add, the log.
 
-    `log` is called for every exchange that ends.  `unrouted` counts those that matched no route.
+    `log` is called for every exchange that ends.  `unrouted` counts those that matched no route, or
+    one that asks no origin.  `over_https` are the routes without those that only redirect to https.
     """
 
     def __init__(
-        self, table: Table[Upstream], pseudonym: bytes, *, via: str, underscores: Underscores
+        self,
+        routes: Sequence[tuple[Route, RouteTerms]],
+        pseudonym: bytes,
+        *,
+        via: str,
+        underscores: Underscores,
     ) -> None:
-        self.table = table
+        self.table = Table(routes)
+        self.over_https = Table([one for one in routes if one[0].redirect != "https"])
         self.pseudonym = pseudonym
         self.underscores = underscores
         self.rejects_underscores = underscores is Underscores.REJECT
@@ -49,6 +58,11 @@ class Terms:
         self.page = before.page
         self.unrouted = before.unrouted
         self.pipe = before.pipe
+
+    @staticmethod
+    def fresh_id(digits: int) -> bytes:
+        """So many random hexadecimal digits, not all of them zero."""
+        return b"%0*x" % (digits, random.randrange(1, 16**digits))
 
     def date_line(self) -> bytes:
         """The Date field for a response without one (RFC 9110 section 6.6.1)."""

@@ -9,6 +9,7 @@ from hopproxy.link.stream import ClientStream
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import RequestHead, ResponseHead
 from hopproxy.pool.origin import Origin
+from hopproxy.proxy.route import RouteTerms
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.hop import end_to_end_trailers
@@ -34,6 +35,7 @@ class Upload(Stepper):
         "_pipe",
         "_record",
         "_request",
+        "_route",
         "done",
         "failure",
         "kept",
@@ -42,9 +44,15 @@ class Upload(Stepper):
     )
 
     def __init__(
-        self, client: ClientStream, request: RequestHead, record: ExchangeRecord, pipe: Pipe
+        self,
+        client: ClientStream,
+        request: RequestHead,
+        record: ExchangeRecord,
+        pipe: Pipe,
+        route: RouteTerms,
     ) -> None:
         super().__init__()
+        self._route = route
         self._client = client
         self._pipe = pipe
         self._request = request
@@ -130,7 +138,7 @@ class Upload(Stepper):
 
     async def _send(self, stream: UpstreamLink) -> None:
         client, record, pipe = self._client, self._record, self._pipe
-        limit = client.limits.max_body_size
+        plan, limit = self._route.plan, self._route.largest_body(client.limits)
         for data in self.kept or ():
             stream.write_content(data)
         while True:
@@ -149,7 +157,8 @@ class Upload(Stepper):
                 )
             stream.write_content(data)
             self._keep(data)
-        stream.end_content(end_to_end_trailers(client.trailers, self._request.options))
+        trailers = end_to_end_trailers(client.trailers, self._request.options)
+        stream.end_content(trailers if plan is None else plan.request.kept(trailers))
         await stream.flush()
         self.done = True
 
@@ -163,4 +172,4 @@ class Upload(Stepper):
         """Start `response_timeout`, unless the response has begun."""
         if not self._record.status:
             now = stream.now()
-            stream.expect_head(now + stream.limits.response_timeout)
+            stream.expect_head(now + self._route.limits.response_timeout)

@@ -12,12 +12,17 @@ MEMO_HOSTS = 1024
 
 
 class Rule(Protocol):
-    """What a route matches: `host` exact, `*.suffix` or None; `path` a prefix or None."""
+    """What a route matches: any of `host`, exact or `*.suffix`; `path`, a prefix unless `exact`.
+
+    None matches everything.
+    """
 
     @property
-    def host(self) -> str | None: ...
+    def host(self) -> Sequence[str] | None: ...
     @property
     def path(self) -> str | None: ...
+    @property
+    def exact(self) -> bool: ...
 
 
 T = TypeVar("T")
@@ -29,8 +34,7 @@ class Table(Generic[T]):
     def __init__(self, routes: Sequence[tuple[Rule, T]]) -> None:
         self._routes = [(rule, goal) for rule, goal in routes]
         self._by_host: dict[bytes, _Paths[T]] = {}
-        catch_all = len(routes) == 1 and routes[0][0].host is None and not _prefix(routes[0][0])
-        self._only = routes[0][1] if catch_all else None
+        self._only = routes[0][1] if len(routes) == 1 and _takes_all(routes[0][0]) else None
 
     def find(self, host: bytes, target: bytes) -> T | None:
         """The goal of the route for this authority and target, None if no route matches."""
@@ -46,8 +50,8 @@ class Table(Generic[T]):
     def _paths_for(self, host: str) -> "_Paths[T]":
         paths = _Paths[T]()
         for order, (rule, goal) in enumerate(self._routes):
-            if _host_matches(rule.host, host):
-                paths.add(order, _prefix(rule), goal)
+            if rule.host is None or any(_host_matches(one, host) for one in rule.host):
+                paths.add(order, rule, goal)
         return paths
 
 
@@ -56,16 +60,23 @@ class _Paths(Generic[T]):
 
     def __init__(self) -> None:
         self._prefixes: dict[bytes, tuple[int, T]] = {}
+        self._exact: dict[bytes, tuple[int, T]] = {}
 
-    def add(self, order: int, prefix: bytes, goal: T) -> None:
-        self._prefixes.setdefault(prefix, (order, goal))
+    def add(self, order: int, rule: Rule, goal: T) -> None:
+        if rule.exact and rule.path:
+            self._exact.setdefault(rule.path.encode(), (order, goal))
+        else:
+            self._prefixes.setdefault(_prefix(rule), (order, goal))
 
     def find(self, target: bytes) -> T | None:
         """The first route whose prefix ends where a segment of the path ends."""
         best = self._prefixes.get(b"")
-        if len(self._prefixes) == (best is not None):
+        if len(self._prefixes) == (best is not None) and not self._exact:
             return best[1] if best else None
         path = target.partition(b"?")[0]
+        exact = self._exact.get(path)
+        if exact is not None and (best is None or exact[0] < best[0]):
+            best = exact
         end = len(path)
         while end > 0:
             found = self._prefixes.get(path[:end])
@@ -74,6 +85,10 @@ class _Paths(Generic[T]):
             # "/a/b" is tried as "/a/b", "/a/" and "/a": a prefix may end with a slash.
             end = end - 1 if path[end - 1 : end] == b"/" else path.rfind(b"/", 0, end) + 1
         return best[1] if best else None
+
+
+def _takes_all(rule: Rule) -> bool:
+    return rule.host is None and not rule.exact and not _prefix(rule)
 
 
 def _prefix(rule: Rule) -> bytes:
@@ -90,9 +105,7 @@ def _name(host: bytes) -> str:
     return name.partition(":")[0].rstrip(".")
 
 
-def _host_matches(pattern: str | None, host: str) -> bool:
-    if pattern is None:
-        return True
+def _host_matches(pattern: str, host: str) -> bool:
     pattern = pattern.lower()
     if pattern.startswith("*."):
         return host.endswith(pattern[1:]) and len(host) > len(pattern) - 1

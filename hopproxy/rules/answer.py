@@ -3,7 +3,7 @@
 from http import HTTPStatus
 
 from hopproxy.errors import HopError
-from hopproxy.message import SIZED, RequestHead, ResponseHead, name_of
+from hopproxy.message import NO_BODY, SIZED, RequestHead, ResponseHead, name_of
 
 #: Seconds after which a client may try again (503).
 RETRY_AFTER = 1
@@ -49,6 +49,24 @@ def plain_answer(
     head = ResponseHead(status, reason_phrase(status), 1, lines, [])
     head.body = SIZED
     head.length = len(body)
+    return head, body
+
+
+def fixed_answer(status: int, body: bytes, media_type: bytes) -> tuple[ResponseHead, bytes]:
+    """(head, body) of a response that a route's settings give."""
+    lines = [] if status in (204, 205, 304) else [b"Content-Length: %d" % len(body)]
+    if body:
+        lines.insert(0, b"Content-Type: " + media_type)
+    head = ResponseHead(status, reason_phrase(status), 1, lines, [])
+    head.body = SIZED if body else NO_BODY
+    head.length = len(body)
+    return head, body
+
+
+def redirect_answer(status: int, url: bytes) -> tuple[ResponseHead, bytes]:
+    """(head, body) of a redirect (RFC 9110 section 15.4)."""
+    head, body = fixed_answer(status, url + b"\n", b"text/plain; charset=utf-8")
+    head.lines.insert(0, b"Location: " + url)
     return head, body
 
 

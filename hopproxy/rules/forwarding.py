@@ -114,6 +114,14 @@ class Sender:
             return self._read(head)[1]
         return ""
 
+    def scheme(self, head: RequestHead) -> bytes:
+        """http or https, as the client has used it: a trusted proxy may say so."""
+        fields = [f for f in head.special if f.kind is Kind.FORWARDING] if self.trusted else []
+        if not fields:
+            return self.proto
+        said = said_by(fields, (self.proto, head.host), forwarded_first=self._forwarded_first)
+        return leftmost(said.proto, is_scheme).lower() or self.proto
+
     def _read(self, head: RequestHead) -> tuple[bytes, str]:
         """(the lines, the client that is named), cached by the fields they are made from."""
         fields = [f for f in head.special if f.kind is Kind.FORWARDING]

@@ -7,11 +7,12 @@ from hopproxy.link.client import Clients
 from hopproxy.link.watch import Watch
 from hopproxy.pool import change
 from hopproxy.pool.pool import Pool
+from hopproxy.proxy.route import RouteTerms
 from hopproxy.proxy.tally import Tally
 from hopproxy.proxy.terms import Log, Page, Terms
 from hopproxy.proxy.upstream import Upstream
 from hopproxy.record import Closes
-from hopproxy.routing.table import Table
+from hopproxy.routing.plan import plan_of
 from hopproxy.rules.hop import Underscores
 from hopproxy.server.board import Board
 from hopproxy.settings.route import Route
@@ -74,13 +75,20 @@ class Runtime:
                 old.drain()
         routes = settings.routes or (Route(upstream=next(iter(self.upstreams))),)
         terms = Terms(
-            Table([(route, self.upstreams[route.upstream]) for route in routes]),
+            [(route, self._route(route)) for route in routes],
             settings.pseudonym.encode(),
             via=settings.via,
             underscores=Underscores(settings.underscore_fields),
         )
         terms.traces = settings.trace
         return terms
+
+    def _route(self, route: Route) -> RouteTerms:
+        upstream = self.upstreams[route.upstream] if route.upstream is not None else None
+        host = upstream.settings.host if upstream is not None else "pass"
+        underscores = Underscores(self.settings.underscore_fields)
+        plan = plan_of(route, host, self.settings.request_id, underscores)
+        return RouteTerms(route, upstream, plan)
 
     def _upstream(self, name: str, settings: UpstreamSettings, before: Upstream | None) -> Upstream:
         """The upstream of this name: the one `before` if it can be kept."""

@@ -1,24 +1,13 @@
 """Settings that contradict each other, although each alone is valid."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from hopproxy.settings.addresses import meet
 from hopproxy.settings.client import Listener
-from hopproxy.settings.route import Route
+from hopproxy.settings.route_agreement import Contradiction, route_contradictions
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.shares import limits
-from hopproxy.settings.suggest import nearest
 from hopproxy.settings.upstream import Pool
-
-
-class Contradiction(NamedTuple):
-    """What is wrong with the setting at `path`, assuming that those it `rests_on` are right."""
-
-    path: str
-    message: str
-    hint: str
-    rests_on: tuple[str, ...] = ()
 
 
 def contradictions(settings: Settings) -> Iterator[Contradiction]:
@@ -28,7 +17,7 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
     yield from _shares(settings)
     yield from _upstream_names(settings)
     yield from _keys_alone(settings)
-    yield from _hidden_routes(settings.routes)
+    yield from route_contradictions(settings.routes, list(settings.upstreams))
 
 
 def _addresses(settings: Settings) -> Iterator[Contradiction]:
@@ -96,10 +85,6 @@ def _upstream_names(settings: Settings) -> Iterator[Contradiction]:
         message = f"is missing: nothing says which request goes to {', '.join(known)}"
         hint = f"write routes:, the last one `- upstream: {known[0]}` for all that is left"
         yield Contradiction("routes", message, hint)
-    for n, route in enumerate(settings.routes):
-        if route.upstream not in known:
-            message = f"no upstream is named `{route.upstream}`"
-            yield Contradiction(f"routes[{n}].upstream", message, nearest(route.upstream, known))
 
 
 def _keys_alone(settings: Settings) -> Iterator[Contradiction]:
@@ -108,33 +93,3 @@ def _keys_alone(settings: Settings) -> Iterator[Contradiction]:
             path = f"upstreams.{name}.tls"
             hint = "write `cert:` too, or leave `key` out"
             yield Contradiction(f"{path}.key", "has no certificate", hint, (f"{path}.cert",))
-
-
-def _hidden_routes(routes: tuple[Route, ...]) -> Iterator[Contradiction]:
-    for n, route in enumerate(routes):
-        for earlier in range(n):
-            if _takes_all_of(routes[earlier], route):
-                owner = f"routes[{earlier}]"
-                message = f"can never match: {owner} takes all of it first"
-                hint = f"put it above {owner}"
-                if _takes_all_of(route, routes[earlier]):
-                    hint = "keep one of them"
-                yield Contradiction(f"routes[{n}]", message, hint, (owner,))
-                break
-
-
-def _takes_all_of(wide: Route, narrow: Route) -> bool:
-    """Whether every request that matches `narrow` also matches `wide`."""
-    return _host_within(narrow.host, wide.host) and _path_within(narrow.path, wide.path)
-
-
-def _host_within(narrow: str | None, wide: str | None) -> bool:
-    if wide is None or narrow == wide:
-        return True
-    return narrow is not None and wide.startswith("*.") and narrow.endswith(wide[1:])
-
-
-def _path_within(narrow: str | None, wide: str | None) -> bool:
-    if wide is None or wide == "/" or narrow == wide:
-        return True
-    return narrow is not None and narrow.startswith(wide.rstrip("/") + "/")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from hopproxy.settings import words
+from hopproxy.settings import fields, words
 from hopproxy.settings.units import Bind, Network, OriginAddress
 
 #: Durations for which 0 makes sense: `off` could mean 0 or no limit, and is refused.
@@ -36,6 +36,17 @@ ViaWord = Annotated[str, Meta(extra={"unit": words.VIA})]
 Share = Annotated[float, Meta(extra={"unit": words.SHARE})]
 FileWord = Annotated[str, Meta(extra={"unit": words.FILE})]
 ServerName = Annotated[str, Meta(extra={"unit": words.SERVER_NAME})]
+#: One, or a list of several.
+Hosts = Annotated[tuple[HostWord, ...], Meta(extra={"single": True})]
+FieldName = Annotated[str, Meta(extra={"unit": fields.FIELD_NAME})]
+FieldNames = Annotated[tuple[FieldName, ...], Meta(extra={"single": True})]
+FieldValue = Annotated[str, Meta(extra={"unit": fields.FIELD_VALUE})]
+FieldValues = Annotated[tuple[FieldValue, ...], Meta(extra={"single": True})]
+RedirectWord = Annotated[str, Meta(extra={"unit": fields.REDIRECT})]
+RedirectStatus = Annotated[int, Meta(extra={"unit": fields.REDIRECT_STATUS})]
+Status = Annotated[int, Meta(ge=200, le=599)]
+SentHost = Annotated[str, Meta(extra={"unit": fields.SENT_HOST})]
+Text = Annotated[str, Meta(extra={"unit": fields.TEXT})]
 PathWord = Annotated[str, Meta(extra={"unit": words.PATH})]
 #: Servers and balancers whose idle limits `check` knows.
 Server = Literal[

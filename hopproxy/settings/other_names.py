@@ -21,11 +21,13 @@ _READ = (
     "upstreams.<name>.response_timeout",
     "upstreams.<name>.body_timeout",
 )
+_FIELDS = ("routes[].request_fields", "routes[].response_fields")
 _KEPT = ("client.idle_timeout", f"{_POOL}.idle_timeout", f"{_POOL}.max_idle")
 _NO_TLS = "hopproxy does not do TLS yet: put a TLS terminator in front of it"
 #: Names that other proxies, and people, use for our settings.
 CALLED: dict[str, tuple[str, ...]] = {
     "access_logs": ("access_log",),
+    "add_header": ("routes[].response_fields",),
     "address": ("listeners[].bind", "admin.bind", "upstreams.<name>.origins"),
     "backend": ("routes[].upstream", "upstreams"),
     "backends": ("upstreams",),
@@ -43,7 +45,12 @@ CALLED: dict[str, tuple[str, ...]] = {
     "frontends": ("listeners",),
     "grace_period": ("drain_timeout",),
     "graceful_timeout": ("drain_timeout",),
+    "header": _FIELDS,
+    "header_down": ("routes[].response_fields",),
     "header_timeout": ("client.head_timeout",),
+    "header_up": ("routes[].request_fields",),
+    "headers": _FIELDS,
+    "hide_header": ("routes[].response_fields",),
     "hosts": ("routes[].host",),
     "keep_alive": _KEPT,
     "keep_alive_timeout": ("client.idle_timeout", f"{_POOL}.idle_timeout"),
@@ -71,10 +78,18 @@ CALLED: dict[str, tuple[str, ...]] = {
     "proxies": ("upstreams",),
     "proxy_connect_timeout": ("upstreams.<name>.connect_timeout",),
     "proxy_pass": ("routes[].upstream", "upstreams.<name>.origins"),
+    "preserve_host": ("upstreams.<name>.host",),
     "proxy_read_timeout": _READ[1:],
+    "proxy_redirect": ("routes[].locations",),
     "proxy_send_timeout": ("upstreams.<name>.write_timeout",),
+    "proxy_set_header": ("routes[].request_fields", "upstreams.<name>.host"),
     "read_timeout": _READ,
     "real_ip_header": ("trusted_proxies", "forwarding"),
+    "redirects": ("routes[].redirect",),
+    "request_headers": ("routes[].request_fields",),
+    "response": ("routes[].respond",),
+    "response_headers": ("routes[].response_fields",),
+    "return": ("routes[].redirect", "routes[].respond"),
     "rules": ("routes",),
     "send_timeout": ("client.write_timeout", "upstreams.<name>.write_timeout"),
     "server": ("upstreams.<name>.origins", "upstreams"),
@@ -86,6 +101,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "shutdown_timeout": ("drain_timeout",),
     "size": (f"{_POOL}.max_connections",),
     "stats": ("admin",),
+    "strip_prefix": ("routes[].strip",),
     "target": ("routes[].upstream", "upstreams.<name>.origins"),
     "targets": ("upstreams.<name>.origins", "upstreams"),
     "threads": ("workers",),
@@ -109,10 +125,7 @@ ABSENT = {
         "leave it out: bodies and WebSockets are passed on as they come",
     ),
     **dict.fromkeys(("cache", "caching"), "hopproxy does not cache"),
-    **dict.fromkeys(
-        ("add_header", "header", "headers", "redirect", "redirects", "rewrite", "strip_prefix"),
-        "hopproxy does not change requests: let the application do it",
-    ),
+    "rewrite": "a route can `strip` the beginning of a path, or `redirect`",
     **dict.fromkeys(
         ("error_log", "log_level"), "leave it out: errors go to standard error, and all are written"
     ),

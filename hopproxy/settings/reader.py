@@ -128,21 +128,28 @@ class _Reading:
             items = ()
         elif isinstance(tree, Scalar) and tree.is_filled_in and isinstance(shape.item, Word):
             items = tree.words()
+        elif isinstance(tree, Scalar) and shape.single:
+            items = (tree,)
         else:
             raise self._unread(tree, path, "is not a list", as_list(tree, shape))
         if isinstance(shape.item, Word):
             items = tuple(word for item in items for word in _words(item))
         if len(items) < shape.least:
             raise self._unread(tree, path, "is empty", "at least one is needed")
+        if shape.single and not isinstance(tree, place.Sequence):
+            return tuple(self._item(item, shape.item, path) for item in items)
         read = (self._item(item, shape.item, child(path, n)) for n, item in enumerate(items))
         return tuple(read)
 
     def _named(self, tree: Tree, shape: Named, path: str) -> dict[str, object]:
         read: dict[str, object] = {}
         hint = "write a name of your choice, like `app:`, and its settings below it"
+        if not isinstance(shape.item, Section):
+            hint = "write a name and a value in each line below it, like `X-Name: value`"
         entries = self._entries(tree, path, hint)
-        needed = {one.name for one in settings_of(shape.item.struct) if one.required}
-        known = {one.name: one.shape for one in settings_of(shape.item.struct)}
+        keys = settings_of(shape.item.struct) if isinstance(shape.item, Section) else ()
+        needed = {one.name for one in keys if one.required}
+        known = {one.name: one.shape for one in keys}
         for entry in entries:
             if _is_part(entry.value, known.get(entry.key)):
                 below, hint = child(path, entry.key), "indent it further, below a name"

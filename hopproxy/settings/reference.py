@@ -40,8 +40,19 @@ def _rows(struct: type[Struct], prefix: str) -> Iterator[Row]:
             mark = ".<name>" if isinstance(shape, Named) else "[]" * isinstance(shape, Several)
             yield from _rows(inner.struct, f"{path}{mark}.")
         else:
-            kind = "list of " * isinstance(shape, Several) + _type(inner)
+            kind = _kind(shape)
             yield Row(path, kind, _default(setting), setting.description)
+
+
+def _kind(shape: Shape) -> str:
+    """`duration`, `list of origins`, `name: value`: how the value of a setting is written."""
+    if isinstance(shape, Named):
+        return f"{_kind(shape.key)}: {_kind(shape.item)}"
+    if isinstance(shape, Several):
+        assert isinstance(shape.item, Word)
+        return f"{_type(shape.item)}, or a list" if shape.single else f"list of {_type(shape.item)}"
+    assert isinstance(shape, Word)
+    return _type(shape)
 
 
 def _type(word: Word) -> str:
@@ -57,7 +68,9 @@ def _default(setting: Setting) -> str:
     if setting.default is None:
         return "absent"
     written = _written(setting.default, setting.shape)
-    return f"[{', '.join(map(str, written))}]" if isinstance(written, list) else str(written)
+    if isinstance(written, list):
+        return f"[{', '.join(map(str, written))}]"
+    return str(written) or '""'
 
 
 def _written(value: object, shape: Shape) -> object:
@@ -67,7 +80,9 @@ def _written(value: object, shape: Shape) -> object:
     if isinstance(shape, Several):
         assert isinstance(value, tuple)
         return [_written(one, shape.item) for one in value]
-    assert isinstance(shape, Section), "no mapping of names has a default"
+    if isinstance(shape, Named):
+        assert not value, "no mapping of names has a default"
+        return {}
     keys = settings_of(shape.struct)
     values = [(one, getattr(value, one.name)) for one in keys]
     return {one.name: _written(of, one.shape) for one, of in values if of is not None}
@@ -91,13 +106,16 @@ def _schema(shape: Shape) -> dict[str, Any]:
         case Several(item=item, least=least):
             kind: Any = "array" if least else ["array", "null"]
             listed = {"type": kind, "items": _schema(item), "minItems": least}
+            if not isinstance(item, Word):
+                return listed
             # One variable may hold the whole list.
-            whole = {"type": "string", "pattern": _VARIABLE}
-            return {"anyOf": [whole, listed]} if isinstance(item, Word) else listed
+            whole: Any = {"type": "string", "pattern": _VARIABLE}
+            return {"anyOf": [*(_word_schemas(item) if shape.single else [whole]), listed]}
         case Named(key=key, item=item, least=least):
             names = {"pattern": _anchored(key)}
             below = {"propertyNames": names, "additionalProperties": _schema(item)}
-            return {"type": "object", "minProperties": least} | below
+            empty: Any = "object" if least else ["object", "null"]
+            return {"type": empty, "minProperties": least} | below
         case Section(struct=struct):
             return _section_schema(struct)
     assert_never(shape)
@@ -106,7 +124,8 @@ def _schema(shape: Shape) -> dict[str, Any]:
 def _section_schema(struct: type[Struct]) -> dict[str, Any]:
     keys = settings_of(struct)
     required = [setting.name for setting in keys if setting.required]
-    return {
+    choice = [{"required": [name]} for name in getattr(struct, "ONE_OF", ())]
+    return ({"anyOf": choice} if choice else {}) | {
         # An empty section is null in YAML, and means its defaults.
         "type": "object" if required else ["object", "null"],
         "properties": {setting.name: _setting_schema(setting) for setting in keys},

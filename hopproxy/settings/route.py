@@ -1,22 +1,106 @@
 """Settings of routes."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Struct
 
 from hopproxy.settings.kinds import (
-    HostWord,
+    FieldName,
+    FieldNames,
+    FieldValue,
+    FieldValues,
+    Hosts,
     PathWord,
+    RedirectStatus,
+    RedirectWord,
+    SizeOrOff,
+    Status,
+    Text,
+    Timeout,
     Token,
     about,
 )
 
+#: Settings of an upstream that a route may replace.
+TIMEOUTS = ("response_timeout", "body_timeout", "write_timeout", "tunnel_timeout")
+
+
+class FieldEdits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Fields to set, add and remove."""
+
+    set: Annotated[
+        dict[FieldName, FieldValue],
+        about("Fields to send with this value, instead of all others of the same name."),
+    ] = {}
+    add: Annotated[
+        dict[FieldName, FieldValues],
+        about("Fields to send with this value, beside others of the same name."),
+    ] = {}
+    remove: Annotated[FieldNames, about("Fields to leave out.")] = ()
+
+
+class Respond(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A response without an origin."""
+
+    status: Annotated[Status, about("Its status.")] = 200
+    body: Annotated[Text, about("Its body.")] = ""
+    type: Annotated[FieldValue, about("Its Content-Type, if it has a body.")] = (
+        "text/plain; charset=utf-8"
+    )
+
 
 class Route(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which requests go to which upstream; the first that matches wins."""
+    """What happens to which requests; the first route that matches is taken."""
 
-    upstream: Annotated[Token, about("Name of the upstream.")]
-    host: Annotated[HostWord | None, about("Only this host: exact, or `*.suffix`.")] = None
+    #: A route has exactly one of these.
+    ONE_OF: ClassVar[tuple[str, ...]] = ("upstream", "redirect", "respond")
+
+    upstream: Annotated[
+        Token | None,
+        about("Name of the upstream; a route has this, or `redirect`, or `respond`."),
+    ] = None
+    redirect: Annotated[
+        RedirectWord | None,
+        about(
+            "Where to send the client: `https` (requests that came by https go on to the next "
+            "route), or a URL or a path, in which `{host}`, `{path}` and other variables are "
+            "filled in. If it ends with `{path}`, the query follows."
+        ),
+    ] = None
+    redirect_status: Annotated[
+        RedirectStatus, about("Status of the redirect: 308 is permanent, 307 is not.")
+    ] = 308
+    respond: Annotated[Respond | None, about("A fixed response.")] = None
+    host: Annotated[
+        Hosts | None, about("Only these hosts, one or a list: exact, or `*.suffix`.")
+    ] = None
     path: Annotated[
         PathWord | None, about("Only this path and all below it, by whole segments; no patterns.")
     ] = None
+    exact: Annotated[bool, about("Only this very path, nothing below it.")] = False
+    strip: Annotated[
+        PathWord | None,
+        about("Taken off the beginning of the path towards the origin: `/api/x` becomes `/x`."),
+    ] = None
+    request_fields: Annotated[
+        FieldEdits, about("Changes of the request's fields on the way to the origin.")
+    ] = FieldEdits()
+    response_fields: Annotated[
+        FieldEdits, about("Changes of the response's fields on the way to the client.")
+    ] = FieldEdits()
+    locations: Annotated[
+        Literal["origin", "all", "off"],
+        about(
+            "What a route with `strip`, or whose upstream changes `host`, turns back in Location, "
+            "Content-Location and Refresh: `origin` URLs that name the origin itself, `all` also "
+            "paths, and the Path of cookies, `off` nothing."
+        ),
+    ] = "origin"
+    max_body_size: Annotated[
+        SizeOrOff | None,
+        about("Largest body of a request; 0: no limit. Absent: `client.max_body_size`."),
+    ] = None
+    response_timeout: Annotated[Timeout | None, about("Instead of the upstream's.")] = None
+    body_timeout: Annotated[Timeout | None, about("Instead of the upstream's.")] = None
+    write_timeout: Annotated[Timeout | None, about("Instead of the upstream's.")] = None
+    tunnel_timeout: Annotated[Timeout | None, about("Instead of the upstream's.")] = None

@@ -91,6 +91,13 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "named first are believed."
         ),
     ] = ("x-forwarded", "forwarded")
+    request_id: Annotated[
+        tuple[Literal["x-request-id", "traceparent"], ...],
+        about(
+            "Fields that tell the origin and the access log which request it is. Those of trusted "
+            "proxies are passed on, others are replaced. Empty: they pass as any other field."
+        ),
+    ] = ()
     via: Annotated[
         ViaWord,
         about("Messages that get our `Via`. Without it in requests, loops are not noticed."),

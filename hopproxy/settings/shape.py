@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from msgspec import Struct, inspect
+from msgspec import NODEFAULT, Struct, inspect
 
 from hopproxy.settings import words
 from hopproxy.settings.words import Unit
@@ -34,10 +34,11 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """A list of `item`, at least `least` of them."""
+    """A list of `item`, at least `least` of them; if `single`, one may stand without a list."""
 
     item: Word | Section
     least: int
+    single: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Named:
     """A mapping whose keys the operator chooses, at least `least` of them."""
 
     key: Word
-    item: Section
+    item: Section | Word | Several
     least: int
 
 
@@ -77,9 +78,13 @@ def _setting(field: inspect.Field) -> Setting:
     described = field.type
     inner = described.type
     optional = isinstance(inner, inspect.UnionType) and inner.includes_none
-    default = None if field.required else field.default
+    default = None if field.required else _default(field)
     description = (described.extra_json_schema or {})["description"]
     return Setting(field.name, description, field.required, default, optional, _shape(described))
+
+
+def _default(field: inspect.Field) -> object:
+    return field.default if field.default_factory is NODEFAULT else field.default_factory()
 
 
 def _shape(kind: inspect.Type, extra: dict[str, Any] | None = None) -> Shape:
@@ -92,11 +97,11 @@ def _shape(kind: inspect.Type, extra: dict[str, Any] | None = None) -> Shape:
         case inspect.VarTupleType(item_type=item, min_length=least):
             listed = _shape(item)
             assert isinstance(listed, Word | Section)
-            return Several(listed, least or 0)
+            return Several(listed, least or 0, (extra or {}).get("single", False))
         case inspect.DictType(key_type=key, value_type=item, min_length=least):
             name, named = _shape(key), _shape(item)
             assert isinstance(name, Word)
-            assert isinstance(named, Section)
+            assert isinstance(named, Section | Word | Several)
             return Named(name, named, least or 0)
         case inspect.UnionType(types=types):
             return _union([_shape(one) for one in types if not isinstance(one, inspect.NoneType)])

@@ -66,6 +66,14 @@ class OriginAddress:
             return f"unix:{self.path}"
         return f"{self.scheme}://{authority(self.host, self.port)}"
 
+    @property
+    def authority(self) -> str:
+        """Host and port for Host, without a default port; a Unix socket is `localhost`."""
+        if self.kind == "unix":
+            return "localhost"
+        default = ":443" if self.scheme == "https" else ":80"
+        return authority(self.host, self.port).removesuffix(default)
+
 
 @dataclass(frozen=True, slots=True)
 class Network:

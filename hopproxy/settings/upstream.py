@@ -1,6 +1,6 @@
 """Settings of the upstream hop."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -14,6 +14,7 @@ from hopproxy.settings.kinds import (
     Positive,
     Seconds,
     SecondsOrOff,
+    SentHost,
     Server,
     Share,
     Timeout,
@@ -58,6 +59,12 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "`unix:/path`."
         ),
     ]
+    host: Annotated[
+        SentHost | Literal["pass", "origin"],
+        about(
+            "The Host that origins see: `pass` the client's, `origin` the origin's own, or a name."
+        ),
+    ] = "pass"
     connect_timeout: Annotated[Timeout, about("Longest time to connect to an origin.")] = 3.0
     response_timeout: Annotated[
         Timeout, about("Longest time from the end of the request to the head of the response.")

@@ -95,6 +95,7 @@ async def test_every_field_of_an_exchange(tmp_path: Path) -> None:
         "suffered": None,
         "passed": None,
         "queue_ms": 0.0,
+        "request_id": "",
     }
     assert (second["method"], second["client_request"], second["reused"]) == ("POST", 2, True)
     assert (second["client_link"], second["upstream_link"]) == (link["number"], upstream["number"])

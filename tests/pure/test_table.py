@@ -13,8 +13,14 @@ from tests.pure.search import search
 class When(NamedTuple):
     """When a route is taken."""
 
-    host: str | None = None
+    name: str | None = None
     path: str | None = None
+    exact: bool = False
+
+    @property
+    def host(self) -> tuple[str, ...] | None:
+        """The hosts: those in `name`, separated by spaces."""
+        return tuple(self.name.split()) if self.name is not None else None
 
 
 def table(*rules: When) -> Table[int]:
@@ -114,6 +120,22 @@ def test_the_first_that_matches_wins(host: bytes, target: bytes, found: int) -> 
         assert rules.find(host, target) == found
 
 
+def test_any_of_several_hosts_matches() -> None:
+    rules = table(When("a *.b"), When())
+    assert [rules.find(host, b"/") for host in (b"a", b"c.b", b"b")] == [0, 0, 1]
+
+
+def test_an_exact_path_has_nothing_below_it() -> None:
+    rules = table(When(None, "/x", True), When("a", "/", True), When(None, "/x"), When())
+    for host, target, found in (
+        (b"a", b"/x?y", 0), (b"a", b"/x/", 2), (b"a", b"/?x", 1), (b"b", b"/", 3),
+        (b"a", b"/y", 3), (b"a", b"*", 3),
+    ):  # fmt: skip
+        assert rules.find(host, target) == found
+    assert table(When(None, "/x", True)).find(b"a", b"/x/y") is None
+    assert table(When(), When(None, "/x", True)).find(b"a", b"/x") == 0
+
+
 def test_without_routes_nothing_is_found() -> None:
     assert table().find(b"a", b"/") is None
     assert table(When("a")).find(b"b", b"/") is None
@@ -133,17 +155,19 @@ PATHS = st.sampled_from([None, "/", "/x", "/x/", "/x/y", "/xy", "/x//"])
 
 def plainly(rule: When, host: str, path: str) -> bool:
     """Whether a route matches, said as simply as can be."""
-    pattern = rule.host or host
+    pattern = rule.name or host
     if pattern != host and not (pattern.startswith("*.") and host.endswith(pattern[1:])):
         return False
     prefix = rule.path or "/"
+    if rule.exact and rule.path:
+        return path == prefix
     if prefix == "/" or path == prefix:
         return True
     return path.startswith(prefix) and (prefix[-1] == "/" or path[len(prefix)] == "/")
 
 
 @given(
-    st.lists(st.builds(When, HOSTS, PATHS), max_size=6),
+    st.lists(st.builds(When, HOSTS, PATHS, st.booleans()), max_size=6),
     st.sampled_from(["a", "b.a", "c.a", "c.b.a", "d"]),
     st.text("xy/", max_size=6),
 )

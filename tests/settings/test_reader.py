@@ -81,7 +81,7 @@ trace: true
         )
     }
     assert got.routes == (
-        Route(upstream="app", host="*.example.org", path="/x"),
+        Route(upstream="app", host=("*.example.org",), path="/x"),
         Route(upstream="app"),
     )
     assert got.admin == Admin(bind=Bind("tcp", "127.0.0.1", 0))

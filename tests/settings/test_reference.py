@@ -71,7 +71,19 @@ def test_reference_has_each_setting_once() -> None:
             "64",
             "Most idle connections to each origin.",
         ),
-        Row("routes[].host", "host", "absent", "Only this host: exact, or `*.suffix`."),
+        Row(
+            "routes[].host",
+            "host, or a list",
+            "absent",
+            "Only these hosts, one or a list: exact, or `*.suffix`.",
+        ),
+        Row("routes[].respond.body", "text", '""', "Its body."),
+        Row(
+            "routes[].request_fields.set",
+            "field name: field value",
+            "{}",
+            "Fields to send with this value, instead of all others of the same name.",
+        ),
         Row(
             "trusted_proxies",
             "list of network",

@@ -1,0 +1,53 @@
+"""What a route leads to, what it changes, and its limits."""
+
+from msgspec.structs import replace
+
+from hopproxy.link.stream import UpstreamStream
+from hopproxy.proxy.upstream import Upstream
+from hopproxy.routing.plan import Plan
+from hopproxy.settings.client import ClientSettings
+from hopproxy.settings.route import TIMEOUTS, Route
+from hopproxy.settings.upstream import UpstreamSettings
+
+
+class RouteTerms:
+    """What holds for every exchange of one route.
+
+    `upstream` is None if the route answers by itself.  `plan` is None if it changes nothing; then
+    `limits` are the upstream's own.
+    """
+
+    __slots__ = ("limits", "max_body_size", "plan", "upstream")
+
+    def __init__(self, route: Route, upstream: Upstream | None, plan: Plan | None) -> None:
+        self.upstream = upstream
+        self.plan = plan
+        self.max_body_size = route.max_body_size
+        self.limits = limits_of(route, upstream.settings if upstream is not None else None)
+
+    @staticmethod
+    def bound(stream: UpstreamStream, limits: UpstreamSettings) -> None:
+        """Use the timeouts in `limits`: this route's own, or at the end the upstream's again."""
+        stream.body_timeout = limits.body_timeout
+        stream.write_timeout = limits.write_timeout
+
+    def largest_body(self, limits: ClientSettings) -> int:
+        """The largest body of a request on this route; 0: no limit."""
+        return limits.max_body_size if self.max_body_size is None else self.max_body_size
+
+    def client_limits(self, limits: ClientSettings) -> ClientSettings:
+        """The limits of a client's link, as they are on this route."""
+        if self.max_body_size is None:
+            return limits
+        return replace(limits, max_body_size=self.max_body_size)
+
+
+def limits_of(route: Route, settings: UpstreamSettings | None) -> UpstreamSettings:
+    """The limits towards the origin, as they are on this route."""
+    own = {name: getattr(route, name) for name in TIMEOUTS}
+    own = {name: value for name, value in own.items() if value is not None}
+    settings = settings or _NO_ORIGIN
+    return replace(settings, **own) if own else settings
+
+
+_NO_ORIGIN = UpstreamSettings(origins=())

@@ -1,0 +1,186 @@
+"""Changes of fields: set, add, remove; and copies of heads with such changes.
+
+A head is never changed: what is sent is a copy, so that the log, the rules about the client and a
+retry keep what was received.  The copy goes through `rules.hop` as any other head does.  A peer
+cannot remove a field that we add by naming it in Connection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from hopproxy.message import NO_BODY, SIZED, Field, Kind, RequestHead, ResponseHead, name_of
+from hopproxy.rules.template import Asked, Template
+
+#: Fields about content.  Rules for them do not change our own error messages, whose content is
+#: another: with the Cache-Control of a page, caches would keep its 502.
+CONTENT = frozenset(
+    {
+        b"accept-ranges", b"age", b"cache-control", b"content-disposition", b"content-encoding",
+        b"content-language", b"content-location", b"content-md5", b"content-range",
+        b"content-type", b"etag", b"expires", b"last-modified", b"location", b"pragma", b"vary",
+    }
+)  # fmt: skip
+
+#: Fields that have no meaning once a chunked body has become a sized one.
+_OF_CHUNKED = frozenset({b"expect", b"trailer", b"transfer-encoding"})
+
+
+class FieldRules:
+    """Fields to take off a head, and fields to add to it.
+
+    `names` (lower case) are taken off.  With `dashes` so are their spellings with `_`: an
+    application behind WSGI or CGI takes `X_User` for the `X-User` that a rule has set.  `varies` if
+    the values differ from request to request.
+    """
+
+    __slots__ = ("_added", "_constant", "_dashes", "_fields", "_pattern", "names", "varies")
+
+    def __init__(
+        self, fields: Sequence[tuple[str, Template]], names: Iterable[str], *, dashes: bool = False
+    ) -> None:
+        self.names = frozenset(name.lower().encode() for name in names)
+        self._fields = fields
+        self._dashes = dashes
+        self._added = frozenset(name.lower().encode() for name, _ in fields)
+        self._constant = [name.encode() + b": " + value.constant for name, value in fields]
+        self.varies = any(value.variables for _, value in fields)
+        words = [re.escape(name) for name in sorted(self.names)]
+        if dashes:
+            words = [word.replace(rb"\-", b"[-_]") for word in words]
+        self._pattern = re.compile(b"\r\n(?:" + b"|".join(words) + b"):", re.IGNORECASE)
+
+    def __bool__(self) -> bool:
+        return bool(self.names or self._fields)
+
+    def without(self, names: frozenset[bytes]) -> FieldRules:
+        """The rules for all fields but these."""
+        fields = [one for one in self._fields if one[0].lower().encode() not in names]
+        kept = [name.decode() for name in self.names - names]
+        return FieldRules(fields, kept, dashes=self._dashes)
+
+    def removals(self) -> FieldRules:
+        """The rules that only remove, for interim responses and trailers."""
+        return FieldRules((), [name.decode() for name in self.names - self._added])
+
+    def lines(self, asked: Asked) -> list[bytes]:
+        """The lines to add to the head for one request."""
+        if not self.varies:
+            return self._constant
+        return [name.encode() + b": " + value.filled(asked) for name, value in self._fields]
+
+    def kept(self, lines: list[bytes], whole: bytes = b"") -> list[bytes]:
+        """`lines` without those to take off: the same list if there are none.
+
+        `whole` is the head that they come from, if it is at hand: one search in it is cheaper than
+        a look at each line, and most heads have no such field.
+        """
+        if not self.names or not self._pattern.search(whole or b"\r\n" + b"\r\n".join(lines)):
+            return lines
+        return [line for line in lines if not self.takes(line)]
+
+    def takes(self, line: bytes) -> bool:
+        """Whether this line is taken off."""
+        return bool(self.names) and self._pattern.match(b"\r\n" + line) is not None
+
+    def may_name(self, options: frozenset[bytes]) -> frozenset[bytes]:
+        """Options of Connection that name none of the fields which these rules add."""
+        return options - self._added if options else options
+
+
+NO_RULES = FieldRules((), ())
+
+
+def edited_request(
+    head: RequestHead, rules: FieldRules, added: list[bytes], target: bytes
+) -> RequestHead:
+    """A copy of a request with another target, without what `rules` take off, and with `added`."""
+    kept = rules.kept(head.lines, head.raw)
+    raw = head.raw
+    if kept is not head.lines:
+        raw = b""
+    elif raw:
+        if target is not head.target:
+            raw = b"%b %b HTTP/1.1%b" % (head.method, target, raw[raw.index(b"\r\n") :])
+        raw = b"\r\n".join([raw, *added])
+    special = head.special
+    if not raw:
+        special = [field for field in special if not rules.takes(field.line)]
+    copy = _copy_of(head, target, kept + added, special, raw)
+    copy.options = rules.may_name(head.options)
+    if raw and copy.options == head.options:
+        copy.model = head.model or head  # the same special fields at the same places
+    if head.binds:
+        copy.binds = any(field.kind is Kind.CREDENTIALS for field in special)
+    return copy
+
+
+def with_host(head: RequestHead, host: bytes) -> RequestHead:
+    """A copy with this Host field; `host`, the authority that the client asked for, stays."""
+    line = b"Host: " + host
+    lines, special = head.lines, head.special
+    old = next((field for field in special if field.kind is Kind.HOST), None)
+    new = Field(line, b"host", host, Kind.HOST)
+    if old is None:  # HTTP/1.0
+        return _copy_of(head, head.target, [line, *lines], [new, *special], b"")
+    lines = [line if one == old.line else one for one in lines]
+    special = [new if one is old else one for one in special]
+    raw = head.raw.replace(b"\r\n" + old.line, b"\r\n" + line, 1)
+    copy = _copy_of(head, head.target, lines, special, raw)
+    copy.model = head.model or head
+    return copy
+
+
+def with_length(head: RequestHead, length: int) -> RequestHead:
+    """A copy of a chunked request whose body has been collected."""
+    line = b"Content-Length: %d" % length
+    special = [field for field in head.special if field.name not in _OF_CHUNKED]
+    special.append(Field(line, b"content-length", b"%d" % length, Kind.LENGTH))
+    lines = [one for one in head.lines if name_of(one) not in _OF_CHUNKED]
+    copy = _copy_of(head, head.target, [*lines, line], special, b"")
+    copy.body = SIZED if length else NO_BODY
+    copy.length = length
+    copy.expects = False
+    return copy
+
+
+def _copy_of(
+    head: RequestHead, target: bytes, lines: list[bytes], special: list[Field], raw: bytes
+) -> RequestHead:
+    copy = RequestHead(head.method, target, head.minor, lines, special, raw)
+    copy.options = head.options
+    copy.body = head.body
+    copy.length = head.length
+    copy.host = head.host
+    copy.expects = head.expects
+    copy.passed = head.passed
+    copy.binds = head.binds
+    copy.simple = head.simple
+    copy.upgrade = head.upgrade
+    return copy
+
+
+def edited_response(head: ResponseHead, rules: FieldRules, added: list[bytes]) -> ResponseHead:
+    """A copy of a response without what `rules` take off, and with `added`."""
+    lines = rules.kept(head.lines)
+    special = head.special
+    if lines is not head.lines:
+        special = [field for field in special if not rules.takes(field.line)]
+    copy = with_lines(head, lines + added)
+    copy.special = special
+    copy.options = rules.may_name(head.options)
+    return copy
+
+
+def with_lines(head: ResponseHead, lines: list[bytes]) -> ResponseHead:
+    """A copy of a response with these lines, whose special fields are the same."""
+    copy = ResponseHead(head.status, head.reason, head.minor, lines, head.special)
+    copy.options = head.options
+    copy.body = head.body
+    copy.length = head.length
+    copy.dated = head.dated
+    copy.doubtful = head.doubtful
+    copy.ending = head.ending
+    copy.hint = head.hint
+    return copy
