@@ -12,7 +12,7 @@ from hopproxy.message import CHUNKED, NO_BODY, SIZED, Body, RequestHead, Respons
 from hopproxy.record import CloseReason, Hop
 from hopproxy.rules.forwarding import Sender
 from hopproxy.rules.persistence import client_asks, client_can_keep
-from hopproxy.settings.client import ClientSettings
+from hopproxy.settings.client import LinkSettings
 from hopproxy.settings.units import authority
 from hopproxy.wire import http1
 from hopproxy.wire.chunked import LAST_CHUNK, chunk
@@ -72,7 +72,7 @@ class ClientLink(Link):
         self,
         transport: Transport,
         sender: Sender,
-        limits: ClientSettings,
+        limits: LinkSettings,
         clients: Clients,
         port: int = 0,
     ) -> None:

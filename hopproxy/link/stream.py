@@ -20,7 +20,7 @@ from hopproxy.message import Head, RequestHead, ResponseHead
 from hopproxy.record import CloseReason
 from hopproxy.rules.forwarding import Sender
 from hopproxy.rules.hop import Underscores
-from hopproxy.settings.client import ClientSettings
+from hopproxy.settings.client import LinkSettings
 
 #: What the gateway adds to a request: the forwarding fields, Via, what to do with field names that
 #: contain `_`, and the Host to send if the request has none.
@@ -91,7 +91,7 @@ class ClientStream(Stream, Protocol):
     served: int
     since: float
     sender: Sender
-    limits: ClientSettings
+    limits: LinkSettings
     driver: Stepper | None
     gone: bool
     closing: CloseReason | None

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from hopproxy.link.stream import UpstreamStream
 from hopproxy.proxy.upstream import Upstream
 from hopproxy.routing.plan import Plan
-from hopproxy.settings.client import ClientSettings
+from hopproxy.settings.client import LinkSettings
 from hopproxy.settings.route import TIMEOUTS, Route
 from hopproxy.settings.upstream import UpstreamSettings
 
@@ -31,11 +31,11 @@ class RouteTerms:
         stream.body_timeout = limits.body_timeout
         stream.write_timeout = limits.write_timeout
 
-    def largest_body(self, limits: ClientSettings) -> int:
+    def largest_body(self, limits: LinkSettings) -> int:
         """The largest body of a request on this route; 0: no limit."""
         return limits.max_body_size if self.max_body_size is None else self.max_body_size
 
-    def client_limits(self, limits: ClientSettings) -> ClientSettings:
+    def client_limits(self, limits: LinkSettings) -> LinkSettings:
         """The limits of a client's link, as they are on this route."""
         if self.max_body_size is None:
             return limits

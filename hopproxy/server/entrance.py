@@ -9,7 +9,7 @@ from hopproxy.certificates import identity
 from hopproxy.link.front import Demand, Front, Identity
 from hopproxy.rules.forwarding import Sender
 from hopproxy.settings.certificate import ListenerTls
-from hopproxy.settings.client import Listener
+from hopproxy.settings.client import LinkSettings, Listener
 from hopproxy.settings.schema import Settings
 
 log = logging.getLogger("hopproxy")
@@ -37,7 +37,7 @@ class Entrance:
         tls = listener.tls
         if tls is not None:
             self._read(tls, listener.protocols)
-        self.limits = settings.client
+        self.limits: LinkSettings = listener.client or settings.client
         self.listener = listener
         self.scheme = b"http" if tls is None else b"https"
         self.direct = tls is None and not listener.proxy_protocol

@@ -87,7 +87,7 @@ class Gateway:
     def _make_room_to_open(self, client: ClientLink) -> None:
         """Count a connection that is not open yet, and close another one at the limit."""
         openings = self._runtime.clients.openings
-        if len(openings) >= client.limits.max_handshakes:
+        if len(openings) >= self._runtime.settings.client.max_handshakes:
             self._end_opening(CloseReason.HANDSHAKE_LIMIT)
         openings[client] = None
 

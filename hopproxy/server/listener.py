@@ -22,7 +22,7 @@ from hopproxy.record import Hop
 from hopproxy.server.entrance import Entrance
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.runtime import Runtime
-from hopproxy.settings.client import ClientSettings
+from hopproxy.settings.client import LinkSettings
 from hopproxy.settings.units import Bind
 
 #: Connections accepted in a row, and the seconds until the next ones.
@@ -53,7 +53,7 @@ _files: "WeakKeyDictionary[socket.socket, tuple[str, tuple[int, int]]]" = WeakKe
 
 
 def open_listener(
-    bind: Bind, backlog: int, client: ClientSettings | None = None, *, mode: int | None = None
+    bind: Bind, backlog: int, client: LinkSettings | None = None, *, mode: int | None = None
 ) -> socket.socket:
     """Open a listening, non-blocking socket.  Raises CannotBind, which says what to do.
 

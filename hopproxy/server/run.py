@@ -143,7 +143,9 @@ def _listening(settings: Settings, opened: ExitStack) -> Sockets:
         (
             f"listeners[{n}]",
             one.bind,
-            partial(open_listener, one.bind, one.backlog, settings.client, mode=one.mode),
+            partial(
+                open_listener, one.bind, one.backlog, one.client or settings.client, mode=one.mode
+            ),
         )
         for n, one in enumerate(settings.listeners)
     ]
@@ -216,7 +218,8 @@ async def _serve(
         if tells:
             # Logged once signals are handled: whoever waits for this line may send one.
             for listener, sock in zip(settings.listeners, sockets.clients, strict=True):
-                log.info("listening on %s", bound(listener.bind, sock))
+                scheme = "" if listener.tls is None else " (https)"
+                log.info("listening on %s%s", bound(listener.bind, sock), scheme)
             if settings.admin is not None and sockets.admin is not None:
                 log.info("admin listener on %s", bound(settings.admin.bind, sockets.admin))
         if siblings is not None and siblings.workers > 1:

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from hopproxy.settings.addresses import meet
-from hopproxy.settings.client import Listener
+from hopproxy.settings.client import LinkSettings, Listener
 from hopproxy.settings.route_agreement import Contradiction, route_contradictions
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.shares import limits
+from hopproxy.settings.units import UNIX
 from hopproxy.settings.upstream import Pool
 
 
@@ -17,6 +18,7 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
     yield from _shares(settings)
     yield from _upstream_names(settings)
     yield from _keys_alone(settings)
+    yield from _listeners(settings)
     yield from route_contradictions(settings.routes, list(settings.upstreams))
 
 
@@ -49,14 +51,18 @@ def _addresses(settings: Settings) -> Iterator[Contradiction]:
 
 
 def _limits(settings: Settings) -> Iterator[Contradiction]:
-    client = settings.client
-    if client.max_target_size > client.max_head_size:
-        yield Contradiction(
-            "client.max_target_size",
-            f"{client.max_target_size} bytes do not fit in a head",
-            f"max_head_size is {client.max_head_size}",
-            ("client.max_head_size",),
-        )
+    links: list[tuple[str, LinkSettings]] = [("client", settings.client)]
+    for n, listener in enumerate(settings.listeners):
+        if listener.client is not None:
+            links.append((f"listeners[{n}].client", listener.client))
+    for path, link in links:
+        if link.max_target_size > link.max_head_size:
+            yield Contradiction(
+                f"{path}.max_target_size",
+                f"{link.max_target_size} bytes do not fit in a head",
+                f"max_head_size is {link.max_head_size}",
+                (f"{path}.max_head_size",),
+            )
     for name, upstream in settings.upstreams.items():
         path, pool = f"upstreams.{name}.pool", upstream.pool
         if pool.max_idle > pool.max_connections and pool.max_idle != Pool().max_idle:
@@ -93,3 +99,26 @@ def _keys_alone(settings: Settings) -> Iterator[Contradiction]:
             path = f"upstreams.{name}.tls"
             hint = "write `cert:` too, or leave `key` out"
             yield Contradiction(f"{path}.key", "has no certificate", hint, (f"{path}.cert",))
+
+
+def _listeners(settings: Settings) -> Iterator[Contradiction]:
+    """Who may connect to a listener that demands something of its clients."""
+    for n, listener in enumerate(settings.listeners):
+        path, tls = f"listeners[{n}]", listener.tls
+        if tls is not None and tls.client_cert != "off" and tls.client_ca is None:
+            message = "needs `client_ca`, the authorities that sign these certificates"
+            hint = "write client_ca: FILE"
+            yield Contradiction(
+                f"{path}.tls.client_cert", message, hint, (f"{path}.tls.client_ca",)
+            )
+        if not listener.proxy_protocol or not listener.bind:
+            continue
+        peers = "unix" if listener.bind.kind == "unix" else "addresses"
+        trusted = [one for one in settings.trusted_proxies if (str(one) == UNIX) == (peers == UNIX)]
+        if not trusted:
+            message = f"nobody may connect: trusted_proxies names no {peers}"
+            hint = "write the addresses of the proxies that send the header"
+            if peers == UNIX:
+                hint = "write trusted_proxies: [unix]"
+            path = f"{path}.proxy_protocol"
+            yield Contradiction(path, message, hint, ("trusted_proxies",))

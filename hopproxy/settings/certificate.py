@@ -24,7 +24,7 @@ class ListenerTls(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     certificates: Annotated[
         Annotated[tuple[Certificate, ...], Meta(min_length=1)],
-        about("Certificates; which one a client gets depends on the names in them."),
+        about("Certificates; the first one is for names that none of them has."),
     ]
     min_version: Annotated[
         Literal["1.2", "1.3"], about("The oldest version of TLS that clients may speak.")

@@ -27,6 +27,61 @@ from hopproxy.settings.units import Bind
 Protocol = Literal["http/1.1"]
 
 
+class LinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Settings of each client connection; they may differ from listener to listener."""
+
+    idle_timeout: Annotated[Timeout, about("Longest wait for the next request.")] = 75.0
+    head_timeout: Annotated[
+        Timeout,
+        about(
+            "Longest time for a request's head, from its first byte; for the first one, from the "
+            "connection."
+        ),
+    ] = 10.0
+    handshake_timeout: Annotated[
+        Timeout, about("Longest time for a TLS handshake, with the PROXY header before it.")
+    ] = 10.0
+    body_timeout: Annotated[Timeout, about("Longest pause inside a request's body.")] = 60.0
+    write_timeout: Annotated[Timeout, about("Longest time in which the client takes no byte.")] = (
+        60.0
+    )
+    max_requests: Annotated[CountOrOff, about("Most requests on one connection; 0: no limit.")] = 0
+    max_age: Annotated[SecondsOrOff, about("Age at which a connection is closed; 0: no limit.")] = (
+        0.0
+    )
+    max_head_size: Annotated[HeadSize, about("Largest head of a request.")] = 32 * KiB
+    max_fields: Annotated[Positive, about("Most field lines in a request's head.")] = 128
+    max_target_size: Annotated[TargetSize, about("Longest target of a request.")] = 8 * KiB
+    max_body_size: Annotated[SizeOrOff, about("Largest body of a request; 0: no limit.")] = 0
+    linger_timeout: Annotated[
+        Seconds, about("How long a closing connection still reads what the client has sent.")
+    ] = 5.0
+    linger_size: Annotated[Size, about("How much a closing connection still reads.")] = MiB
+    tcp_nodelay: Annotated[bool, about("Send small writes at once (TCP_NODELAY).")] = True
+    tcp_keepalive: Annotated[
+        SecondsOrOff, about("Idle time before TCP keepalive probes; 0: off.")
+    ] = 60.0
+
+
+class ClientSettings(LinkSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The client-facing hop."""
+
+    max_connections: Annotated[
+        Positive, about("Most client connections; at the limit the one idle for longest is closed.")
+    ] = 4096
+    max_handshakes: Annotated[
+        Positive,
+        about(
+            "Most connections whose TLS handshake or PROXY header is not complete; at the limit "
+            "the one without progress for longest is closed."
+        ),
+    ] = 1024
+    balancer: Annotated[
+        Balancer | None,
+        about("The load balancer in front; `check` compares its idle timeout with ours."),
+    ] = None
+
+
 class Listener(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One socket that accepts clients."""
 
@@ -54,53 +109,8 @@ class Listener(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "Only `trusted_proxies` may connect then."
         ),
     ] = False
-
-
-class ClientSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The client-facing hop."""
-
-    idle_timeout: Annotated[Timeout, about("Longest wait for the next request.")] = 75.0
-    head_timeout: Annotated[
-        Timeout,
-        about(
-            "Longest time for a request's head, from its first byte; for the first one, from the "
-            "connection."
-        ),
-    ] = 10.0
-    handshake_timeout: Annotated[
-        Timeout, about("Longest time for a TLS handshake, with the PROXY header before it.")
-    ] = 10.0
-    body_timeout: Annotated[Timeout, about("Longest pause inside a request's body.")] = 60.0
-    write_timeout: Annotated[Timeout, about("Longest time in which the client takes no byte.")] = (
-        60.0
-    )
-    max_requests: Annotated[CountOrOff, about("Most requests on one connection; 0: no limit.")] = 0
-    max_age: Annotated[SecondsOrOff, about("Age at which a connection is closed; 0: no limit.")] = (
-        0.0
-    )
-    max_connections: Annotated[
-        Positive, about("Most client connections; at the limit the one idle for longest is closed.")
-    ] = 4096
-    max_handshakes: Annotated[
-        Positive,
-        about(
-            "Most connections whose TLS handshake or PROXY header is not complete; at the limit "
-            "the one without progress for longest is closed."
-        ),
-    ] = 1024
-    balancer: Annotated[
-        Balancer | None,
-        about("The load balancer in front; `check` compares its idle timeout with ours."),
+    client: Annotated[
+        LinkSettings | None,
+        Meta(extra={"like": "client"}),
+        about("Settings of `client` that differ on this listener."),
     ] = None
-    max_head_size: Annotated[HeadSize, about("Largest head of a request.")] = 32 * KiB
-    max_fields: Annotated[Positive, about("Most field lines in a request's head.")] = 128
-    max_target_size: Annotated[TargetSize, about("Longest target of a request.")] = 8 * KiB
-    max_body_size: Annotated[SizeOrOff, about("Largest body of a request; 0: no limit.")] = 0
-    linger_timeout: Annotated[
-        Seconds, about("How long a closing connection still reads what the client has sent.")
-    ] = 5.0
-    linger_size: Annotated[Size, about("How much a closing connection still reads.")] = MiB
-    tcp_nodelay: Annotated[bool, about("Send small writes at once (TCP_NODELAY).")] = True
-    tcp_keepalive: Annotated[
-        SecondsOrOff, about("Idle time before TCP keepalive probes; 0: off.")
-    ] = 60.0

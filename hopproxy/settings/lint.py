@@ -76,6 +76,7 @@ def risks(settings: Settings) -> Iterator[Risk]:
     yield from _unused(settings)
     yield from _loops(settings)
     yield from _origin_tls(settings)
+    yield from _listener_tls(settings)
     for name, upstream in settings.upstreams.items():
         if upstream.server is not None:
             keeps = SERVERS[upstream.server]
@@ -178,6 +179,24 @@ def _origin_tls(settings: Settings) -> Iterator[Risk]:
                     f"write {other}://{authority(origin.host, origin.port)}, unless it does speak "
                     f"{origin.scheme} there",
                 )
+
+
+def _listener_tls(settings: Settings) -> Iterator[Risk]:
+    """Settings of client certificates without effect, and TLS on the port of plain HTTP."""
+    for n, listener in enumerate(settings.listeners):
+        path, tls, bind = f"listeners[{n}]", listener.tls, listener.bind
+        if bind.kind == "tcp" and bind.port == PORTS["http" if tls is not None else "https"]:
+            scheme = "https" if tls is None else "http"
+            hint = "leave `tls` out, or take port 443"
+            if tls is None:
+                hint = "write `tls` with its certificates, or take port 80"
+            yield Risk(f"{path}.bind", f"port {bind.port} is the port of {scheme}://", hint)
+        if tls is None or tls.client_cert != "off":
+            continue
+        for name in ("client_ca", "client_cert_fields"):
+            if getattr(tls, name):
+                hint = "write client_cert: required, or optional"
+                yield Risk(f"{path}.tls.{name}", "has no effect: no client is asked", hint)
 
 
 def against_origin(

@@ -23,15 +23,20 @@ _READ = (
 )
 _FIELDS = ("routes[].request_fields", "routes[].response_fields")
 _KEPT = ("client.idle_timeout", f"{_POOL}.idle_timeout", f"{_POOL}.max_idle")
-_NO_TLS = "hopproxy does not do TLS yet: put a TLS terminator in front of it"
+_LISTENER_TLS = "listeners[].tls"
 #: Names that other proxies, and people, use for our settings.
 CALLED: dict[str, tuple[str, ...]] = {
+    "accept_proxy": ("listeners[].proxy_protocol",),
     "access_logs": ("access_log",),
     "add_header": ("routes[].response_fields",),
     "address": ("listeners[].bind", "admin.bind", "upstreams.<name>.origins"),
     "backend": ("routes[].upstream", "upstreams"),
     "backends": ("upstreams",),
     "body_size": ("client.max_body_size",),
+    "ca_file": (f"{_LISTENER_TLS}.client_ca", "upstreams.<name>.tls.ca"),
+    "cert_file": (f"{_LISTENER_TLS}.certificates[].cert", "upstreams.<name>.tls.cert"),
+    "certificate": (f"{_LISTENER_TLS}.certificates",),
+    "client_auth": (f"{_LISTENER_TLS}.client_cert",),
     "client_body_timeout": ("client.body_timeout",),
     "client_header_timeout": ("client.head_timeout",),
     "client_max_body_size": ("client.max_body_size",),
@@ -52,9 +57,11 @@ CALLED: dict[str, tuple[str, ...]] = {
     "headers": _FIELDS,
     "hide_header": ("routes[].response_fields",),
     "hosts": ("routes[].host",),
+    "https": (_LISTENER_TLS,),
     "keep_alive": _KEPT,
     "keep_alive_timeout": ("client.idle_timeout", f"{_POOL}.idle_timeout"),
     "keepalive": _KEPT,
+    "key_file": (f"{_LISTENER_TLS}.certificates[].key", "upstreams.<name>.tls.key"),
     "keepalive_requests": ("client.max_requests", f"{_POOL}.max_requests"),
     "keepalive_timeout": ("client.idle_timeout", f"{_POOL}.idle_timeout"),
     "listen": ("listeners", "admin.bind"),
@@ -100,6 +107,12 @@ CALLED: dict[str, tuple[str, ...]] = {
     "set_real_ip_from": ("trusted_proxies",),
     "shutdown_timeout": ("drain_timeout",),
     "size": (f"{_POOL}.max_connections",),
+    "ssl": (_LISTENER_TLS,),
+    "ssl_certificate": (f"{_LISTENER_TLS}.certificates[].cert",),
+    "ssl_certificate_key": (f"{_LISTENER_TLS}.certificates[].key",),
+    "ssl_client_certificate": (f"{_LISTENER_TLS}.client_ca",),
+    "ssl_protocols": (f"{_LISTENER_TLS}.min_version",),
+    "ssl_verify_client": (f"{_LISTENER_TLS}.client_cert",),
     "stats": ("admin",),
     "strip_prefix": ("routes[].strip",),
     "target": ("routes[].upstream", "upstreams.<name>.origins"),
@@ -115,7 +128,6 @@ CALLED: dict[str, tuple[str, ...]] = {
 }
 #: Settings that hopproxy does not have, and what to do instead.
 ABSENT = {
-    **dict.fromkeys(("certificate", "certificates", "https", "ssl", "tls"), _NO_TLS),
     **dict.fromkeys(
         ("brotli", "compress", "compression", "gzip"),
         "hopproxy does not compress: let the application do it, or a proxy in front",
@@ -141,8 +153,6 @@ ABSENT = {
     **dict.fromkeys(("h2", "http2"), "hopproxy speaks HTTP/1.1 only"),
     "daemon": "hopproxy runs in the foreground: leave it out",
     "log_format": "write access_log: json or text",
-    "proxy_protocol": "hopproxy does not read the PROXY protocol: let the proxy in front send "
-    "X-Forwarded-For, and list it in trusted_proxies",
     **dict.fromkeys(
         ("limit_req", "rate_limit"), "hopproxy has no rate limit: let a proxy in front do it"
     ),

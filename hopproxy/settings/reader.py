@@ -7,6 +7,7 @@ by its default, so that the rest is still checked.
 from collections.abc import Callable, Iterable, Mapping
 from typing import assert_never
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from hopproxy.settings import place
@@ -64,6 +65,7 @@ class _Reading:
 
     def settings(self, tree: Tree) -> Settings:
         """The settings in `tree`, as far as they are valid; problems are in the document."""
+        self._root = tree
         settings = self._item(tree, Section(Settings), "")
         assert isinstance(settings, Settings)
         broken = [problem.path for problem in self._document.problems]
@@ -106,7 +108,19 @@ class _Reading:
                 below = child(path, setting.name)
                 self._document.complain(tree.place, below, "is missing", setting.description)
                 values[setting.name] = _vacant(setting.shape)
-        return shape.struct(**values)
+        return replace(self._top(shape.like), **values) if shape.like else shape.struct(**values)
+
+    def _top(self, name: str) -> Struct:
+        """The section of this name at the top of the file; its problems are those found there."""
+        [setting] = [one for one in settings_of(Settings) if one.name == name]
+        entries = self._root.entries if isinstance(self._root, place.Mapping) else ()
+        for entry in entries:
+            if entry.key == name and not entry.again:
+                section = self._setting(entry.value, setting, name)
+                assert isinstance(section, Struct)
+                return section
+        default: Struct = setting.default
+        return default
 
     def _setting(self, tree: Tree, setting: Setting, path: str) -> object:
         off = OFF if isinstance(setting.shape, Section) else ("",)

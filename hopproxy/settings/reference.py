@@ -1,6 +1,7 @@
 """The settings reference: a table for people, and a JSON Schema for editors."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple, assert_never
 
 from msgspec import Struct
@@ -36,7 +37,9 @@ def _rows(struct: type[Struct], prefix: str) -> Iterator[Row]:
     for setting in settings_of(struct):
         path, shape = prefix + setting.name, setting.shape
         inner = shape.item if isinstance(shape, Several | Named) else shape
-        if isinstance(inner, Section):
+        if isinstance(inner, Section) and inner.like:
+            yield Row(path, f"as `{inner.like}`", _default(setting), setting.description)
+        elif isinstance(inner, Section):
             mark = ".<name>" if isinstance(shape, Named) else "[]" * isinstance(shape, Several)
             yield from _rows(inner.struct, f"{path}{mark}.")
         else:
@@ -116,13 +119,15 @@ def _schema(shape: Shape) -> dict[str, Any]:
             below = {"propertyNames": names, "additionalProperties": _schema(item)}
             empty: Any = "object" if least else ["object", "null"]
             return {"type": empty, "minProperties": least} | below
-        case Section(struct=struct):
-            return _section_schema(struct)
+        case Section(struct=struct, like=like):
+            return _section_schema(struct, like)
     assert_never(shape)
 
 
-def _section_schema(struct: type[Struct]) -> dict[str, Any]:
+def _section_schema(struct: type[Struct], like: str = "") -> dict[str, Any]:
     keys = settings_of(struct)
+    if like:  # what is not written has no default of its own
+        keys = tuple(replace(setting, default=None) for setting in keys)
     required = [setting.name for setting in keys if setting.required]
     choice = [{"required": [name]} for name in getattr(struct, "ONE_OF", ())]
     return ({"anyOf": choice} if choice else {}) | {

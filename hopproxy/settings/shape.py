@@ -27,9 +27,13 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A mapping with the keys of `struct`."""
+    """A mapping with the keys of `struct`.
+
+    `like` names a section at the top; what is not written is as it is there.
+    """
 
     struct: type[Struct]
+    like: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ def _shape(kind: inspect.Type, extra: dict[str, Any] | None = None) -> Shape:
         case inspect.Metadata(type=inner, extra=more):
             return _shape(inner, {**(extra or {}), **(more or {})})
         case inspect.StructType(cls=struct):
-            return Section(struct)
+            return Section(struct, (extra or {}).get("like", ""))
         case inspect.VarTupleType(item_type=item, min_length=least):
             listed = _shape(item)
             assert isinstance(listed, Word | Section)
@@ -104,7 +108,13 @@ def _shape(kind: inspect.Type, extra: dict[str, Any] | None = None) -> Shape:
             assert isinstance(named, Section | Word | Several)
             return Named(name, named, least or 0)
         case inspect.UnionType(types=types):
-            return _union([_shape(one) for one in types if not isinstance(one, inspect.NoneType)])
+            return _union(
+                [
+                    _shape(one, extra if isinstance(one, inspect.StructType) else None)
+                    for one in types
+                    if not isinstance(one, inspect.NoneType)
+                ]
+            )
         case inspect.LiteralType(values=values):
             return Word(None, tuple(str(value) for value in values))
         case inspect.BoolType():

@@ -192,13 +192,14 @@ def _homes() -> dict[str, tuple[str, ...]]:
     for struct, path in _sections().items():
         for setting in settings_of(struct):
             home = f"{path}.{setting.name}" if path else setting.name
-            homes[setting.name] = (*homes.get(setting.name, ()), home)
+            if home not in homes.get(setting.name, ()):
+                homes[setting.name] = (*homes.get(setting.name, ()), home)
     return homes
 
 
 @cache
 def _sections() -> dict[type[Struct], str]:
-    """The path of each section."""
+    """The path of each section; of one that is like another, the path of that one."""
     paths: dict[type[Struct], str] = {Settings: ""}
     left: list[type[Struct]] = [Settings]
     while left:
@@ -211,6 +212,6 @@ def _sections() -> dict[type[Struct], str]:
                 shape, mark = shape.item, "[]"
             if isinstance(shape, Section):
                 at = f"{paths[struct]}." if paths[struct] else ""
-                paths[shape.struct] = f"{at}{setting.name}{mark}"
+                paths[shape.struct] = shape.like or f"{at}{setting.name}{mark}"
                 left.append(shape.struct)
     return paths
