@@ -23,6 +23,9 @@ from hopproxy.record import CloseReason, Hop
 #: Seconds of handshakes in a row, and after how many seconds a new turn may begin by itself.
 TURN, ANEW = 0.001, 0.002
 
+#: How a handshake ends.
+FULL, RESUMED, FAILED = "full", "resumed", "failed"
+
 
 class _Place:
     """A place in the queue: the wait for its turn."""
@@ -36,7 +39,9 @@ class _Place:
 class Handshakes:
     """The queue of one worker's handshakes, on both hops.
 
-    `done` counts those that succeeded, by version and by whether a session was resumed.
+    `done` counts those that have ended, by hop, version and outcome; the version is empty if they
+    failed.  `saved` counts, by hop, the requests on links that have ended since which needed none,
+    as an earlier request had needed it.
     """
 
     def __init__(self, watch: Watch, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -45,16 +50,20 @@ class Handshakes:
         self._places: deque[_Place] = deque()
         self._since = -math.inf
         self.timer_at = math.inf
-        self.done: dict[tuple[str, bool], int] = {}
+        self.done: dict[tuple[Hop, str, str], int] = {}
+        self.saved = dict.fromkeys(Hop, 0)
 
     @property
     def waiting(self) -> int:
         """How many have their peer's bytes, and wait for their turn."""
         return len(self._places)
 
-    def note(self, tls: ssl.SSLObject) -> None:
-        """A handshake has succeeded."""
-        key = tls.version() or "", bool(tls.session_reused)
+    def note(self, hop: Hop, tls: ssl.SSLObject | None) -> None:
+        """A handshake has succeeded; or failed, without `tls`."""
+        version, outcome = "", FAILED
+        if tls is not None:
+            version, outcome = tls.version() or "", RESUMED if tls.session_reused else FULL
+        key = hop, version, outcome
         self.done[key] = self.done.get(key, 0) + 1
 
     async def turn(self) -> None:
@@ -119,12 +128,21 @@ class TlsTransport(Transport):
         Raises LinkError: `late` after `deadline`.  Raises OSError as `Tls.shake`.
         """
         assert self.tls is not None
-        while True:
-            await handshakes.turn()
-            if self.tls.shake():
-                break
-            self.readable = False
-            if self.tls.owes:
-                self.tell_of_room()
-            await self.until_readable(deadline, late)
+        try:
+            while True:
+                await handshakes.turn()
+                if self.tls.shake():
+                    break
+                self.readable = False
+                if self.tls.owes:
+                    self.tell_of_room()
+                await self.until_readable(deadline, late)
+        except Exception:
+            handshakes.note(self.hop, None)
+            raise
+        handshakes.note(self.hop, self.tls.tls)
         self.readable = True  # a request may have come with the last flight
+
+    def saves(self, served: int) -> int:
+        """How many handshakes it has saved, after so many requests."""
+        return max(0, served - 1) if self.tls is not None else 0

@@ -67,14 +67,15 @@ class Secured:
     """
 
     __slots__ = (
-        "_session", "alpn", "cipher", "failed", "full", "label", "name", "resumed", "trust",
-        "version",
+        "_session", "alpn", "cipher", "failed", "full", "handshakes", "label", "name", "resumed",
+        "trust", "version",
     )  # fmt: skip
 
-    def __init__(self, address: OriginAddress, trust: Trust) -> None:
+    def __init__(self, address: OriginAddress, trust: Trust, handshakes: Handshakes) -> None:
         self.label = str(address)
         self.name = trust.settings.server_name or address.host or "localhost"
         self.trust = trust
+        self.handshakes = handshakes
         self.full = self.resumed = 0
         self.failed: dict[str, int] = {}
         self.version = self.cipher = self.alpn = ""

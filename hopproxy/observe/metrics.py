@@ -24,6 +24,7 @@ from hopproxy import __version__
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.error_log import ErrorLog
 from hopproxy.observe.snapshot import origins, unready
+from hopproxy.observe.tls_metrics import Tls
 from hopproxy.proxy.tally import BUCKETS, Durations
 from hopproxy.server.runtime import Runtime
 
@@ -38,6 +39,7 @@ class Metrics:
         self._registry.register(_Exchanges(runtime))
         self._registry.register(_Links(runtime))
         self._registry.register(_Worker(runtime, access_log, error_log))
+        self._registry.register(Tls(runtime))
         ProcessCollector(registry=self._registry)
 
     def exposition(self, accept: str) -> tuple[bytes, str]:

@@ -13,6 +13,7 @@ import trio
 from hopproxy import __version__
 from hopproxy.link.client import ClientLink
 from hopproxy.link.link import Link
+from hopproxy.link.origin_tls import Secured
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.wait import Wait
@@ -84,6 +85,7 @@ async def links_of(runtime: Runtime, most: int | None = None) -> Row:
     return {
         **summary(runtime, now),
         "origins": [origin_row(name, origin, now) for name, origin in origins(runtime)],
+        "certificates": certificate_rows(runtime),
         "clients": client_rows,
         "upstreams": upstream_rows,
     }
@@ -165,6 +167,7 @@ def origin_row(name: str, origin: Origin, now: float) -> Row:
         "failed_ago": None if failed_at is None else round(now - failed_at, 3),
         "passed_over": origin.reach.passed_until > now,
         "unused": {why.value: count for why, count in origin.unused.items()},
+        "tls": None if origin.secured is None else tls_row(origin.secured),
         "learned": learned_row(origin, now),
         "limits": {
             "max_connections": origin.max_connections,
@@ -174,6 +177,18 @@ def origin_row(name: str, origin: Origin, now: float) -> Row:
             "max_requests": pool.max_requests,
             "max_age": pool.max_age,
         },
+    }
+
+
+def tls_row(secured: Secured) -> Row:
+    """TLS with one origin: the handshakes, and what the last one has agreed on."""
+    return {
+        "full": secured.full,
+        "resumed": secured.resumed,
+        "failed": dict(secured.failed),
+        "version": secured.version or None,
+        "cipher": secured.cipher or None,
+        "alpn": secured.alpn or None,
     }
 
 
@@ -213,6 +228,26 @@ def _party(record: CloseRecord) -> Row:
 
 
 # -- the worker ------------------------------------------------------------------------------
+
+
+def certificate_rows(runtime: Runtime) -> list[Row]:
+    """The certificates of the settings, those that end first before the others."""
+    now = time.time()
+    rows = [
+        {
+            "setting": path,
+            "file": facts.file,
+            "subject": facts.subject,
+            "issuer": facts.issuer,
+            "names": list(facts.names),
+            "key": facts.key,
+            "not_before": facts.since,
+            "not_after": facts.until,
+            "days_left": round(facts.days_left(now), 2),
+        }
+        for path, facts in runtime.certificates
+    ]
+    return sorted(rows, key=lambda row: row["not_after"])
 
 
 def summary(runtime: Runtime, now: float) -> Row:

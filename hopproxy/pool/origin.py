@@ -14,7 +14,7 @@ from hopproxy.pool.idle_timeout import SAFE, SOON, IdleTimeout, Sign, usable
 from hopproxy.pool.ledger import Share
 from hopproxy.pool.reach import Reach
 from hopproxy.pool.unheard import Unheard
-from hopproxy.record import UNUSED_AFTER, CloseReason, Limit, Source, Unused, setting_behind
+from hopproxy.record import UNUSED_AFTER, CloseReason, Hop, Limit, Source, Unused, setting_behind
 from hopproxy.settings.units import OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings
 
@@ -209,7 +209,11 @@ class Origin(Share[UpstreamLink]):
             self.reach.silent(now, self.settings.response_timeout)
         self.learned.passed(link.served - (1 if link.answered else 2))
         self.unheard.ended(link)
-        return isinstance(link.transport, OriginTransport) and link.transport.alerted
+        transport = link.transport
+        if not isinstance(transport, OriginTransport):
+            return False
+        transport.secured.handshakes.saved[Hop.UPSTREAM] += transport.saves(link.served)
+        return transport.alerted
 
     def died_idle(self, link: UpstreamLink, reason: CloseReason, now: float) -> Sign | None:
         """How a link had ended before its request failed; None if the request may be the cause.

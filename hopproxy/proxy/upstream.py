@@ -37,7 +37,7 @@ class Upstream:
         origin = self.pool.add(address, self.settings)
         if address.scheme == "https":
             self._trust = self._trust or Trust(self.settings.tls, offered(self.settings))
-            origin.secured = Secured(address, self._trust)
+            origin.secured = Secured(address, self._trust, self.pool.connector.handshakes)
         origin.reach.sought = sought
         self.balancer.add(origin)
         self._trials.add(origin)

@@ -134,7 +134,9 @@ class Gateway:
             client.bound.end()
         transport = client.transport
         now = transport.now()
-        cut = reason in _CUTS and not was_idle and isinstance(transport, TlsTransport)
+        if tls := isinstance(transport, TlsTransport):
+            self._runtime.handshakes.saved[Hop.CLIENT] += transport.saves(client.served)
+        cut = reason in _CUTS and not was_idle and tls
         client.close(reason, reset=client.close_delimited or cut)
         times = (now, now - client.opened, now - client.since)
         reason = client.close_reason or reason

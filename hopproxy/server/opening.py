@@ -185,7 +185,6 @@ class Opening(Stepper):
             raise handshake_error(error, no_protocol=no_protocol) from error
         tls = end.tls
         assert tls is not None
-        handshakes.note(tls)
         assert listener.tls is not None
         if listener.tls.client_cert_fields and (der := tls.getpeercert(binary_form=True)):
             found = tls.getpeercert()

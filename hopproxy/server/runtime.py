@@ -1,8 +1,11 @@
 """One worker's state, built from the settings: the pool, the upstreams, the routes."""
 
+import time
+
 import trio
 from msgspec.structs import replace
 
+from hopproxy.certificates import examine
 from hopproxy.link.client import Clients
 from hopproxy.link.watch import Watch
 from hopproxy.pool import change
@@ -67,6 +70,7 @@ class Runtime:
     def _made_of(self, settings: Settings) -> Terms:
         """Make the upstreams and routes for these settings, reusing existing upstreams."""
         self.settings = settings
+        self.certificates = examine(settings, time.time()).held
         before, self.upstreams = self.upstreams, {}
         for name, upstream in settings.upstreams.items():
             self.upstreams[name] = self._upstream(name, upstream, before.get(name))

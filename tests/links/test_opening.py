@@ -63,7 +63,7 @@ async def test_a_request_over_tls_is_served_and_its_scheme_told(
     head = await ask(client, origin)
     assert b"\r\nX-Forwarded-Proto: https\r\n" in head
     assert b";proto=https" in head
-    assert hops.runtime.handshakes.done == {(client.tls.version(), False): 1}
+    assert hops.runtime.handshakes.done == {(Hop.CLIENT, client.tls.version(), "full"): 1}
 
 
 async def test_a_link_over_tls_is_kept_for_the_next_request(hops: Hops, directory: Path) -> None:
@@ -100,7 +100,10 @@ async def test_a_session_is_resumed(hops: Hops, directory: Path) -> None:
     await second.shake()
     assert second.tls.session_reused
     await ask(second, origin)
-    assert hops.runtime.handshakes.done == {("TLSv1.3", False): 1, ("TLSv1.3", True): 1}
+    assert hops.runtime.handshakes.done == {
+        (Hop.CLIENT, "TLSv1.3", "full"): 1,
+        (Hop.CLIENT, "TLSv1.3", "resumed"): 1,
+    }
 
 
 async def test_the_certificate_is_that_of_the_name(hops: Hops, directory: Path) -> None:

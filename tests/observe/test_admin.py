@@ -124,6 +124,7 @@ async def test_both_hops_of_a_request_under_way(log: Path) -> None:
         "failed_ago": None,
         "passed_over": False,
         "unused": {},
+        "tls": None,
         "learned": {
             "idle_limit": 30.0,
             "limit_from": "setting",

@@ -86,6 +86,21 @@ def test_names_from_outside_are_text(browser: Browser, site: tuple[str, str, Exi
     assert browser.run("return document.querySelectorAll('#clients img').length") == 0
 
 
+def test_certificates_are_told_with_the_days_that_are_left(
+    browser: Browser, site: tuple[str, str, ExitStack]
+) -> None:
+    browser.open(site[1])
+    browser.wait_for("#state", "serving")
+    assert browser.run("return document.getElementById('certificates').hidden")
+    browser.run(
+        "showCertificates([{subject: 'a.example', days_left: -1, not_after: 0, setting: 's',"
+        " file: 'f', issuer: 'i'}, {subject: 'b.example', days_left: 60, not_after: 9e9,"
+        " setting: 's', file: 'f', issuer: 'i'}]);"
+    )
+    assert "a.example ended" in browser.text("#ends")
+    assert "b.example ends in 60 d" in browser.text("#ends")
+
+
 #: The text of each element that matches.
 ROWS = "return [...document.querySelectorAll('%s')].map(e => e.innerText)"
 
