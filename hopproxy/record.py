@@ -56,6 +56,7 @@ class CloseReason(Enum):
     DRAINING = ("draining", Owner.US)
     STOPPED = ("stopped", Owner.US)  # after `drain_timeout`, or a second signal
     INTERNAL_ERROR = ("internal_error", Owner.US)
+    WORKER_ENDED = ("worker_ended", Owner.US)  # its worker crashed or was killed; counted only
     NEVER_OPENED = ("never_opened", Owner.US)
     # The client link.
     UNTRUSTED_PROXY = ("untrusted_proxy", Owner.US)  # only trusted_proxies may send a PROXY header

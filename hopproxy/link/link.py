@@ -18,6 +18,12 @@ MAX_EMPTY_LINES = 8
 _numbers = count(1)  # not a class attribute: changing a class invalidates CPython's type caches
 
 
+def number_links(first: int, step: int) -> None:
+    """Number the links to come so that several workers never use the same number."""
+    global _numbers
+    _numbers = count(first, step)
+
+
 class Link:
     """One connection.  `served` counts requests begun on it, `close_reason` is why it ended.
 

@@ -5,10 +5,11 @@ shares nothing with the data plane, so that it answers when that is full or drai
 """
 
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 import h11
@@ -17,13 +18,13 @@ import trio
 
 from hopproxy import descriptors
 from hopproxy.link.shortage import NONE_LEFT
-from hopproxy.observe.access_log import AccessLog
-from hopproxy.observe.error_log import ErrorLog
+from hopproxy.observe import whole
+from hopproxy.observe.families import of_workers
+from hopproxy.observe.families import whole as whole_families
 from hopproxy.observe.page import HTML, POLICY
-from hopproxy.observe.recent import Recent
-from hopproxy.observe.snapshot import closes_of, links_of, unready
+from hopproxy.observe.views import Question, Views
 from hopproxy.server.listener import close_listener
-from hopproxy.server.runtime import Runtime
+from hopproxy.server.siblings import Part, Siblings
 from hopproxy.settings.descriptors import admin_share
 
 log = logging.getLogger("hopproxy")
@@ -59,17 +60,15 @@ class Query(NamedTuple):
 
 
 class Admin:
-    """Answers questions about one runtime."""
+    """Answers questions about one worker, or about all of them."""
 
-    def __init__(
-        self, runtime: Runtime, access_log: AccessLog | None, error_log: ErrorLog | None = None
-    ) -> None:
-        self._runtime = runtime
-        self._logs = access_log, error_log
-        self._expose: Callable[[str], tuple[bytes, str]] | None = None
+    def __init__(self, views: Views, siblings: Siblings | None = None) -> None:
+        self._views = views
+        self._siblings = siblings
+        #: A connection must not be kept by a worker that may be stopped: any other one can answer.
+        self._keeps = siblings is None or siblings.workers == 1
         self._open: dict[trio.CancelScope, None] = {}
         self._most = min(MOST_CONNECTIONS, admin_share(descriptors.limit()))
-        self._recent = Recent(runtime.tallies)
         self._answers: dict[str, Callable[[Query], Awaitable[Answer]]] = {
             "/": self._page,
             "/healthz": self._healthz,
@@ -84,7 +83,7 @@ class Admin:
         try:
             incoming = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._recent.run)
+                nursery.start_soon(self._views.recent.run)
                 await self._accept(incoming, nursery)
         finally:
             close_listener(listener)
@@ -141,7 +140,8 @@ class Admin:
                     self._open[scope] = None
                 answer = await self._answer(request)
             scope.deadline = trio.current_time() + WRITE_TIMEOUT
-            await stream.send_all(_written(connection, request, answer))
+            written = _written(connection, request, answer, keeps=self._keeps)
+            await stream.send_all(written)
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                 return
             connection.start_next_cycle()
@@ -171,26 +171,42 @@ class Admin:
         return Answer(200, _TEXT, b"alive\n")
 
     async def _readyz(self, _: Query) -> Answer:
-        reason = unready(self._runtime)
+        reason = await self._views.view(("unready",))
+        if reason and self._siblings is not None:
+            reason = whole.unready((await self._ask(("unready",)))[0])
         return Answer(503 if reason else 200, _TEXT, f"{reason or 'ready'}\n".encode())
 
     async def _links(self, query: Query) -> Answer:
-        rows = await links_of(self._runtime, query.limit)
-        rows["last_minute"] = self._recent.row()
+        answers, past, _ = await self._ask(("links", query.limit))
+        totals = {key[1]: count for key, count in past.items() if key[0] == "total"}
+        rows = whole.links(answers, query.limit, totals)
+        if self._siblings is not None:
+            rows["pid"] = os.getppid()
+            rows["workers"] = self._siblings.workers
         return Answer(200, "application/json", msgspec.json.encode(rows))
 
     async def _closes(self, query: Query) -> Answer:
-        rows = closes_of(self._runtime, query.limit, fold=query.fold)
+        answers, past, _ = await self._ask(("closes", query.limit, query.fold))
+        rows = whole.closes(answers, query.limit, past)
         return Answer(200, "application/json", msgspec.json.encode(rows))
 
     async def _exposition(self, query: Query) -> Answer:
-        if self._expose is None:
-            # Imported on first use: it takes a tenth of the start-up time, and many never use it.
-            from hopproxy.observe.metrics import Metrics
+        from hopproxy.observe.exposition import exposition
 
-            self._expose = Metrics(self._runtime, *self._logs).exposition
-        body, content_type = self._expose(query.accept)
+        answers, past, parts = await self._ask(("metrics",))
+        if self._siblings is not None:
+            answers.append(of_workers(self._siblings.place, parts))
+        families = whole_families(answers, past)
+        body, content_type = exposition(families, query.accept)
         return Answer(200, content_type, body)
+
+    async def _ask(self, question: Question) -> tuple[list[Any], dict[Any, float], list[Part]]:
+        """(the answers of all workers that answer, ours first; the past; the others)."""
+        ours = await self._views.view(question)
+        if self._siblings is None:
+            return [ours], {}, []
+        parts, past = await self._siblings.ask(question)
+        return [ours, *(part.answer for part in parts if part.answer is not None)], past, parts
 
 
 async def _next_request(
@@ -213,8 +229,10 @@ async def _next_request(
             return None
 
 
-def _written(connection: h11.Connection, request: h11.Request | None, answer: Answer) -> bytes:
-    """The bytes of a response; for HEAD only its head."""
+def _written(
+    connection: h11.Connection, request: h11.Request | None, answer: Answer, *, keeps: bool
+) -> bytes:
+    """The bytes of a response; for HEAD only its head.  `keeps` if the connection may persist."""
     headers = [
         ("Content-Type", answer.content_type),
         ("Content-Length", str(len(answer.body))),
@@ -223,7 +241,7 @@ def _written(connection: h11.Connection, request: h11.Request | None, answer: An
         ("Cross-Origin-Resource-Policy", "same-origin"),
         *answer.fields,
     ]
-    if connection.their_state is not h11.DONE:
+    if not keeps or connection.their_state is not h11.DONE:
         headers.append(("Connection", "close"))
     reason = HTTPStatus(answer.status).phrase.encode()
     head = h11.Response(status_code=answer.status, headers=headers, reason=reason)

@@ -5,24 +5,23 @@ Durations are seconds, from a request's head to the end of its response.  `upstr
 requests that matched no route.
 """
 
+import os
 import time
 from collections.abc import Iterator
 
 import trio
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import (
+
+from hopproxy import __version__
+from hopproxy.observe.access_log import AccessLog
+from hopproxy.observe.error_log import ErrorLog
+from hopproxy.observe.families import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
+    Plain,
 )
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
-
-from hopproxy import __version__
-from hopproxy.observe.access_log import AccessLog
-from hopproxy.observe.error_log import ErrorLog
 from hopproxy.observe.snapshot import origins, unready
 from hopproxy.observe.tls_metrics import Tls
 from hopproxy.proxy.tally import BUCKETS, Durations
@@ -35,17 +34,22 @@ class Metrics:
     def __init__(
         self, runtime: Runtime, access_log: AccessLog | None, error_log: ErrorLog | None = None
     ) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(_Exchanges(runtime))
-        self._registry.register(_Links(runtime))
-        self._registry.register(_Worker(runtime, access_log, error_log))
-        self._registry.register(Tls(runtime))
-        ProcessCollector(registry=self._registry)
+        self._collectors = (
+            _Exchanges(runtime),
+            _Links(runtime),
+            _Worker(runtime, access_log, error_log),
+            Tls(runtime),
+        )
+
+    def collect(self) -> list[Plain]:
+        """What this worker counts now."""
+        return [one.plain() for collector in self._collectors for one in collector.collect()]
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """(body, content type): OpenMetrics if it is accepted, else the Prometheus text format."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        """(body, content type) of what this worker counts now."""
+        from hopproxy.observe.exposition import exposition, process
+
+        return exposition(self.collect() + process(), accept)
 
 
 #: The durations in a tally: name and help of each histogram.
@@ -69,7 +73,7 @@ _HISTOGRAMS = {
 }
 
 
-class _Exchanges(Collector):
+class _Exchanges:
     """Counters of requests."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -124,11 +128,11 @@ class _Exchanges(Collector):
             for bound, count in zip(bounds, found.buckets, strict=True):
                 below += count
                 buckets.append((bound, below))
-            durations.add_metric([upstream], buckets, found.seconds)
+            durations.add_histogram([upstream], buckets, found.seconds)
         return durations
 
 
-class _Links(Collector):
+class _Links:
     """The links of both hops, and how they ended."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -206,7 +210,7 @@ class _Links(Collector):
         yield from (links, limit, waiting, reachable, opened, reused, unused, limits)
 
 
-class _Worker(Collector):
+class _Worker:
     """The process."""
 
     def __init__(
@@ -240,4 +244,10 @@ class _Worker(Collector):
             "hopproxy_error_log_dropped",
             "Lines for standard error that were never written.",
             dropped,
+        )
+        used = os.times()
+        yield CounterMetricFamily(
+            "process_cpu_seconds",
+            "Total user and system CPU time spent in seconds.",
+            round(used.user + used.system, 2),
         )

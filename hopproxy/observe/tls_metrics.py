@@ -3,15 +3,13 @@
 import time
 from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from hopproxy.link.handshake import TlsTransport
+from hopproxy.observe.families import CounterMetricFamily, GaugeMetricFamily, Metric
 from hopproxy.record import Hop
 from hopproxy.server.runtime import Runtime
 
 
-class Tls(Collector):
+class Tls:
     """The TLS of one worker."""
 
     def __init__(self, runtime: Runtime) -> None:

@@ -6,13 +6,18 @@ which costs no import.  What is large goes into a file in memory (`in_memory`), 
 sent.
 """
 
+from __future__ import annotations
+
 import array
 import contextlib
 import marshal
 import os
 import socket
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the supervisor should stay small
+    from typing import Any
 
 #: In the environment of a worker: the number of its end of the channel.
 VARIABLE = "HOPPROXY_CHANNEL"
@@ -25,12 +30,15 @@ LARGEST = 128 * 1024
 PATIENCE = 1.0
 
 
-class Message(NamedTuple):
+class Message:
     """One message.  Whoever receives it owns its descriptors."""
 
-    kind: str
-    body: Any
-    fds: list[int]
+    __slots__ = ("body", "fds", "kind")
+
+    def __init__(self, kind: str, body: Any, fds: list[int]) -> None:  # noqa: ANN401
+        self.kind = kind
+        self.body = body
+        self.fds = fds
 
     def close(self) -> None:
         """Close its descriptors."""

@@ -9,8 +9,13 @@ MOST_LEARNED = 4096
 #: Counters are numbers by a key of plain values.
 Counters = dict[object, float]
 
-#: Client links that ended with their worker.
-LOST = "lost"
+#: Counters as `observe/families.py` has them: workers that ended, and their client links.
+ENDS = ("hopproxy_worker_ends", "hopproxy_worker_ends_total", ())
+LOST = (
+    "hopproxy_link_closes",
+    "hopproxy_link_closes_total",
+    (("hop", "client"), ("reason", "worker_ended"), ("owner", "us")),
+)
 
 
 class Past:
@@ -27,9 +32,9 @@ class Past:
             mine[key] = mine.get(key, 0) + count
 
     def lose(self, connections: int) -> None:
-        """Connections have ended with their worker."""
-        if connections:
-            self.counters[LOST] = self.counters.get(LOST, 0) + connections
+        """A worker has ended unasked, and so many connections with it."""
+        for key, count in ((ENDS, 1), (LOST, connections)):
+            self.counters[key] = self.counters.get(key, 0) + count
 
     def dump(self) -> bytes:
         """The counters, encoded."""

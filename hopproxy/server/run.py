@@ -18,6 +18,7 @@ import trio
 from hopproxy import descriptors
 from hopproxy.exits import COULD_NOT_BIND, DONE, Failure
 from hopproxy.link.clock import SteadyClock
+from hopproxy.link.link import number_links
 from hopproxy.observe.access_log import STDOUT, AccessLog
 from hopproxy.observe.error_log import ErrorLog
 from hopproxy.server.board import PLACES, Board
@@ -186,6 +187,7 @@ def _serve_on(
     ours = settings
     if siblings is not None:
         ours = share(settings, siblings.place, siblings.workers)
+        number_links(siblings.place + 1, siblings.workers)
     fitting = fitted(ours, descriptors.limit(), descriptors.held())
     worker = Worker(fitting, sockets, access_log, error_log=error_log, siblings=siblings)
     settle_memory()

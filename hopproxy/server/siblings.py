@@ -17,6 +17,8 @@ from hopproxy.server.channel import Channel, Ended, Message, content, in_memory
 
 #: Seconds that the others have to answer.
 PATIENCE = 1.0
+#: Seconds between two reports of what is counted.
+REPORT = 2.0
 #: Bytes read at once from a pipe.
 PIECE = 256 * 1024
 
@@ -56,6 +58,8 @@ class Siblings:
         #: Answers a question of another worker, and makes the report of what is counted here.
         self.answer: Callable[[Question], Awaitable[Any]] | None = None
         self.count: Callable[[], dict[Any, float]] | None = None
+        #: Changes with what is counted.
+        self.stamp: Callable[[], object] | None = None
         self._channel = channel
         self._asked = 0
         self._open: dict[int, trio.MemorySendChannel[Message]] = {}
@@ -66,6 +70,7 @@ class Siblings:
     ) -> None:
         """Obey messages until cancelled.  If the supervisor has gone, drain."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._report)
             task_status.started()
             while True:
                 try:
@@ -74,12 +79,13 @@ class Siblings:
                     await trio.lowlevel.wait_readable(self._channel.fileno())
                 except Ended:
                     member.stop()
+                    nursery.cancel_scope.cancel()
                     return
                 else:
                     self._take(message, member, nursery)
 
     def _take(self, message: Message, member: Member, nursery: trio.Nursery) -> None:
-        kind, body, fds = message
+        kind, body, fds = message.kind, message.body, message.fds
         if kind == "stop":
             member.stop()
         elif kind == "question":
@@ -122,6 +128,15 @@ class Siblings:
         self._open.pop(number, None)
         parts = [Part(at, pid, answers.get(at)) for at, pid, _ in roster if at != self.place]
         return Whole(parts, self._past)
+
+    async def _report(self) -> None:
+        """Report what has changed now and then: little is lost if this worker is killed."""
+        before = None
+        while True:
+            await trio.sleep(REPORT)
+            if self.stamp is not None and (now := self.stamp()) != before:
+                before = now
+                self.report()
 
     def report(self) -> None:
         """Tell the supervisor what is counted here, so that it outlives this worker."""

@@ -218,7 +218,7 @@ class Supervisor:
                     message.close()
 
     def _take(self, place: Place, channel: Channel, message: Message) -> None:
-        kind, body, fds = message
+        kind, body, fds = message.kind, message.body, message.fds
         if kind == "opened":
             SIGNALS.keep()
             workers, names, self._grace = body

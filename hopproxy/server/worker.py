@@ -12,6 +12,7 @@ from hopproxy.link.watch import Watch
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.admin import Admin
 from hopproxy.observe.error_log import ErrorLog
+from hopproxy.observe.views import Views
 from hopproxy.proxy.terms import Page
 from hopproxy.record import CloseReason
 from hopproxy.server.drain import Drain, Report
@@ -76,24 +77,37 @@ class Worker:
             watch = Watch()
             base.start_soon(watch.run)
             runtime = Runtime(self._settings, watch, self._access_log, self._page)
-            if self.siblings is not None:
-                runtime.board = self.siblings.board
+            views = self._views(runtime)
             if self._access_log is not None:
                 base.start_soon(self._access_log.run)
             if self._error_log is not None:
                 base.start_soon(self._error_log.run)
             if self._sockets.admin is not None:
-                admin = Admin(runtime, self._access_log, self._error_log)
-                base.start_soon(admin.run, self._sockets.admin)
+                base.start_soon(Admin(views, self.siblings).run, self._sockets.admin)
             task_status.started(runtime)
             try:
                 await self._serve(runtime, base)
             finally:
                 self._sockets.end_clients()
+                if self.siblings is not None:
+                    self.siblings.report()
                 runtime.pool.close_idle(CloseReason.DRAINING)
                 runtime.pool.stop()
                 runtime.terms.pipe.close()
             base.cancel_scope.cancel()
+
+    def _views(self, runtime: Runtime) -> Views:
+        """What this worker shows, to the others too."""
+        siblings = self.siblings
+        if siblings is None:
+            return Views(runtime, self._access_log, self._error_log)
+        runtime.board = siblings.board
+        place = siblings.place if siblings.workers > 1 else None
+        views = Views(runtime, self._access_log, self._error_log, place)
+        if self._sockets.admin is not None:  # else nobody asks
+            siblings.answer, siblings.count = views.view, views.lasting
+            siblings.stamp = views.stamp
+        return views
 
     async def _serve(self, runtime: Runtime, base: trio.Nursery) -> None:
         async with trio.open_nursery() as connections:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -143,6 +144,53 @@ def test_a_killed_worker_is_replaced_and_its_connections_are_named(tmp_path: Pat
         assert len(set(after) - set(pids)) == 1
         assert two.command.stop() == 0
         assert "Traceback" not in two.command.said
+
+
+def metrics(admin: str) -> dict[str, float]:
+    lines = get(admin, "/metrics")[2].decode().splitlines()
+    pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, _, value in pairs}
+
+
+def test_admin_shows_all_workers_as_one_and_no_counter_falls(tmp_path: Path) -> None:
+    answered = 'hopproxy_requests_total{status="200",upstream="app"}'
+    with crew(tmp_path) as two, ExitStack() as clients:
+        pids = two.workers()
+        for _ in range(40):
+            assert get(two.url)[0] == 200
+        for _ in range(12):
+            clients.enter_context(two.connect())
+        limit = time.monotonic() + PATIENCE
+        while metrics(two.admin)['hopproxy_client_links{state="idle"}'] < 12:
+            assert time.monotonic() < limit
+        seen = [json.loads(get(two.admin, "/links")[2]) for _ in range(4)]
+        for links in seen:
+            assert links["pid"] == two.command.process.pid
+            assert links["totals"]["requests"] == 40
+            assert len(links["clients"]) == links["totals"]["clients"] == 12
+            assert {link["worker"] for link in links["clients"]} == {0, 1}
+            assert len({link["number"] for link in links["clients"]}) == 12
+            assert links["limits"]["max_clients"] == 4096
+            assert links["origins"][0]["limits"]["max_connections"] == 256
+        before = metrics(two.admin)
+        assert before[answered] == 40
+        assert before["hopproxy_client_links_limit"] == 4096
+        assert before['hopproxy_worker_up{worker="0"}'] == 1
+        with stopped(pids[0]):
+            begun = time.monotonic()
+            during = metrics(two.admin)
+            assert 0.9 < time.monotonic() - begun < 3
+            assert sorted(during[f'hopproxy_worker_up{{worker="{n}"}}'] for n in (0, 1)) == [0, 1]
+            assert get(two.admin, "/readyz")[0] == 200
+        os.kill(pids[1], signal.SIGKILL)
+        two.command.wait_for("another one is started")
+        two.workers()
+        after = metrics(two.admin)
+        closed = {key: after[key] for key in after if "link_closes_total" in key}
+    counters = [key for key in before if "_total" in key or "_count" in key or "_bucket" in key]
+    assert [key for key in counters if after.get(key, 0) < before[key]] == []
+    assert after["hopproxy_worker_ends_total"] == 1
+    assert sum(count for key, count in closed.items() if "worker_ended" in key) >= 4
 
 
 def test_a_stopped_worker_does_not_hold_the_end_for_ever(tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""What one worker says of itself: the answers to the questions of the admin listener.
+
+A question is (view, arguments).  It may come from another worker, which adds up all answers, so
+both are plain values.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from hopproxy.observe.access_log import AccessLog
+from hopproxy.observe.error_log import ErrorLog
+from hopproxy.observe.families import Plain, lasting
+from hopproxy.observe.metrics import Metrics
+from hopproxy.observe.recent import Recent
+from hopproxy.observe.snapshot import closes_of, links_of, summary, unready
+from hopproxy.server.runtime import Runtime
+
+Question = tuple[Any, ...]
+
+
+class Views:
+    """The views of one runtime.  `place` is the worker's number, None if it is the only one."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        access_log: AccessLog | None,
+        error_log: ErrorLog | None = None,
+        place: int | None = None,
+    ) -> None:
+        self.runtime = runtime
+        self.recent = Recent(runtime.tallies)
+        self._metrics = Metrics(runtime, access_log, error_log)
+        self._place = place
+        self._views: dict[str, Callable[..., Awaitable[Any]]] = {
+            "links": self._links,
+            "closes": self._closes,
+            "metrics": self._families,
+            "unready": self._unready,
+        }
+
+    async def view(self, question: Question) -> Any:  # noqa: ANN401
+        """Answer a question."""
+        view, *arguments = question
+        return await self._views[view](*arguments)
+
+    def lasting(self) -> dict[Any, float]:
+        """What must not be lost when this worker ends: its counters and totals."""
+        found: dict[Any, float] = dict(lasting(self._metrics.collect()))
+        totals = summary(self.runtime, trio.current_time())["totals"]
+        found.update((("total", name), totals[name]) for name in _ONLY_GROW)
+        return found
+
+    def stamp(self) -> object:
+        """Changes with every request, connection and close."""
+        runtime = self.runtime
+        requests = sum(sum(tally.statuses.values()) for tally in runtime.tallies.values())
+        return requests, runtime.clients.accepted, sum(runtime.closes.counts.values())
+
+    async def _links(self, most: int | None) -> dict[str, Any]:
+        rows = await links_of(self.runtime, most)
+        rows["last_minute"] = self.recent.row()
+        if self._place is not None:
+            for link in (*rows["clients"], *rows["upstreams"]):
+                link["worker"] = self._place
+        return rows
+
+    async def _closes(self, most: int | None, fold: bool) -> dict[str, Any]:
+        return closes_of(self.runtime, most, fold=fold)
+
+    async def _families(self) -> list[Plain]:
+        # Imported on first use: it takes a tenth of the start-up time, and many never use it.
+        from hopproxy.observe.exposition import process
+
+        return self._metrics.collect() + process()
+
+    async def _unready(self) -> str:
+        return unready(self.runtime)
+
+
+#: The totals that only grow.
+_ONLY_GROW = (
+    "requests", "failures", "repeated", "received", "sent", "accepted", "opened", "reused",
+    "closed",
+)  # fmt: skip
