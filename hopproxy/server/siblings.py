@@ -99,6 +99,7 @@ class Siblings:
         async with trio.lowlevel.FdStream(pipe) as stream:
             if self.answer is not None:
                 answer = marshal.dumps(await self.answer(question))
+                self.report()  # what was told must not be lost
                 with trio.move_on_after(PATIENCE):
                     # Perhaps nobody waits for it any more.
                     with contextlib.suppress(trio.BrokenResourceError):
