@@ -27,8 +27,9 @@ from hopproxy.settings.units import Bind
 
 #: Connections accepted in a row, and the seconds until the next ones.
 BATCH, TURN = 64, 0.0001
-#: Seconds that a worker leaves a connection to another one that has fewer.
-STEP_BACK = 0.001
+#: Seconds that a worker leaves connections to another one that has fewer; if that does not take
+#: them, because it is busy or stopped, so many are accepted until it steps back again.
+STEP_BACK, TAKEN = 0.001, 8
 #: Seconds to wait if no file descriptor is left.
 PAUSE = 0.1
 #: Seconds to wait if `max_connections` are open and none is idle.
@@ -167,7 +168,7 @@ class Intake:
         self._runtime = runtime
         self._gateway = gateway
         self._paused = False
-        self._stepped_back = False
+        self._left_to_others = 0
         self.fd = listener.fileno()
         self.closed = self.readable = self.urgent = False
         self.timer_at = math.inf
@@ -220,9 +221,11 @@ class Intake:
         """Accept connections; return after how many seconds to continue, None if none is left."""
         gateway, clients, board = self._gateway, self._runtime.clients, self._runtime.board
         for _ in range(BATCH):
-            if board is not None and not self._stepped_back and board.is_ahead():
-                self._stepped_back = True  # once: it may be too busy, or stopped
-                return STEP_BACK
+            if board is not None and board.is_ahead():
+                if not self._left_to_others:
+                    self._left_to_others = TAKEN
+                    return STEP_BACK
+                self._left_to_others -= 1
             if len(clients.links) >= clients.limit:
                 if not self._queue.poll(0):
                     return None
@@ -232,7 +235,7 @@ class Intake:
             try:
                 sock, address = self._listener.accept()
             except BlockingIOError:
-                self._stepped_back = False
+                self._left_to_others = 0
                 return None
             except OSError as error:
                 if error.errno in NONE_LEFT:
