@@ -152,7 +152,7 @@ class Attempt:
     async def run_both_ways(self) -> None:
         """Send the request and its body, which has not arrived completely; pass the response on."""
         stream, request = self.stream, self.request
-        upload = self.upload = self.upload or self._new_upload()
+        upload = self.upload = self.upload or self.new_upload()
         upload.done = False
         stream.write_request(request, self.added, b"")
         await stream.flush()
@@ -178,7 +178,8 @@ class Attempt:
             check_sent(upload.done)
             await self._tunnel(head)
 
-    def _new_upload(self) -> Upload:
+    def new_upload(self) -> Upload:
+        """The upload of this request's body."""
         return Upload(self.client, self.request, self.record, self.terms.pipe, self.route)
 
     async def _heard(self, deadline: float) -> ResponseHead:

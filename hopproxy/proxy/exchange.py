@@ -24,11 +24,13 @@ from hopproxy.link.faults import report
 from hopproxy.link.stepper import wait
 from hopproxy.link.stream import ClientStream
 from hopproxy.link.upstream import UpstreamLink
-from hopproxy.message import NO_BODY, SIZED, RequestHead, ResponseHead
+from hopproxy.message import CHUNKED, NO_BODY, SIZED, RequestHead, ResponseHead
 from hopproxy.pool.bound import BoundLink
 from hopproxy.pool.origin import Origin
 from hopproxy.proxy.attempt import Attempt
+from hopproxy.proxy.collect import collect
 from hopproxy.proxy.follow import follow
+from hopproxy.proxy.patience import waits
 from hopproxy.proxy.terms import Terms
 from hopproxy.proxy.upload import KEPT
 from hopproxy.proxy.upstream import Upstream
@@ -80,6 +82,8 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
         attempt.added = client.sender.block(request), via, terms.underscores, authority
         if not request.simple and request.body is not NO_BODY:
             _take_body(attempt)
+            if upstream.settings.buffer_request and request.body is CHUNKED:
+                await collect(attempt, upstream.settings.buffer_request)
         if client.gone:
             raise client_gone()
         while True:
@@ -101,6 +105,8 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
                         await attempt.run()
                 break
             except HopError as error:
+                if isinstance(error, ConnectFailed) and await waits(attempt, upstream, error):
+                    continue
                 held = not attempt.released
                 attempt.discard(error)
                 if not held or not _may_retry(attempt, error):

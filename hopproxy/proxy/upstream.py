@@ -6,6 +6,7 @@ from hopproxy.pool import change
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.pool.trials import Trials
+from hopproxy.proxy.hold import Hold
 from hopproxy.proxy.tally import Tally
 from hopproxy.routing.balancer import RoundRobin
 from hopproxy.settings.units import OriginAddress
@@ -25,6 +26,7 @@ class Upstream:
         self.name = name
         self.settings = settings
         self.pool = pool
+        self.hold = Hold(watch)
         self.tally = Tally()
         self.balancer: RoundRobin[Origin] = RoundRobin([])
         self._trials = Trials(pool, watch)
@@ -62,6 +64,10 @@ class Upstream:
         for origin in self.balancer.members:
             if origin.secured is not None:
                 origin.secured.renew(self._trust)
+
+    def is_reached(self) -> bool:
+        """Whether an origin was reached by the last dial to it."""
+        return any(origin.reach.reached for origin in self.balancer.members)
 
     def drain(self) -> None:
         """Take no new requests; those in progress go on to their end.

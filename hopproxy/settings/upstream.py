@@ -17,6 +17,7 @@ from hopproxy.settings.kinds import (
     SentHost,
     Server,
     Share,
+    SizeOrOff,
     Timeout,
     about,
 )
@@ -65,6 +66,17 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "The Host that origins see: `pass` the client's, `origin` the origin's own, or a name."
         ),
     ] = "pass"
+    hold: Annotated[
+        Seconds,
+        about("How long a request waits for an upstream that is down, such as during a restart."),
+    ] = 0.0
+    buffer_request: Annotated[
+        SizeOrOff,
+        about(
+            "Chunked uploads up to this size are collected, and reach the origin with a "
+            "Content-Length, as WSGI servers need it; larger ones pass on as they come."
+        ),
+    ] = 0
     connect_timeout: Annotated[Timeout, about("Longest time to connect to an origin.")] = 3.0
     response_timeout: Annotated[
         Timeout, about("Longest time from the end of the request to the head of the response.")

@@ -1,0 +1,34 @@
+"""Collecting a chunked body, so that the origin gets a Content-Length."""
+
+from hopproxy.errors import BadRequest
+from hopproxy.proxy.attempt import Attempt
+from hopproxy.rules.answer import CONTINUE
+from hopproxy.rules.edits import with_length
+
+
+async def collect(attempt: Attempt, size: int) -> None:
+    """Read a body of unknown length, up to `size` bytes, before anything is sent upstream.
+
+    If it ends within them, the request has a Content-Length from now on, and no trailers.  If not,
+    the upload begins with what was read.  A client that waits for a 100 gets one.  Waits for the
+    client; raises BadRequest (413, or for a malformed body) and LinkError.
+    """
+    client, record, request = attempt.client, attempt.record, attempt.request
+    limit = attempt.route.largest_body(client.limits)
+    told = request.expects and not client.at_hand
+    if told:
+        await client.send_interim(CONTINUE)
+    pieces: list[bytes] = []
+    while record.received <= size:
+        data = await client.read_body()
+        if not data:
+            attempt.body = b"".join(pieces)
+            attempt.request = with_length(request, record.received)
+            return
+        pieces.append(data)
+        record.received += len(data)
+        if limit and record.received > limit:
+            raise BadRequest("the body is larger than max_body_size", 413, limit="max_body_size")
+    upload = attempt.upload = attempt.new_upload()
+    upload.kept = pieces
+    upload.told_to_continue = told

@@ -1,0 +1,22 @@
+"""Whether a request waits for an upstream that is down."""
+
+from hopproxy.errors import ConnectFailed, LocalShortage
+from hopproxy.proxy.attempt import Attempt
+from hopproxy.proxy.upstream import Upstream
+
+
+async def waits(attempt: Attempt, upstream: Upstream, error: ConnectFailed) -> bool:
+    """Wait while the upstream is down; False if the request has waited for long enough.
+
+    A browser that gets a page which waits need not wait itself.
+    """
+    hold, record, terms = upstream.settings.hold, attempt.record, attempt.terms
+    if not hold or isinstance(error, LocalShortage):
+        return False
+    if terms.page is not None and terms.page(attempt.request, error) is not None:
+        return False
+    began = attempt.client.now()
+    try:
+        return await upstream.hold.turn(record.started + hold, upstream.is_reached)
+    finally:
+        record.note_wait(began, attempt.client.now(), None)
