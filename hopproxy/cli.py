@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -116,9 +117,38 @@ def _parser() -> argparse.ArgumentParser:
     _add_file(run)
     run.set_defaults(command=_run)
     dev = commands.add_parser("dev", help="serve in front of a local server, or of a demo")
-    dev.add_argument("origin", metavar="ORIGIN", nargs="?", help=f"{_ORIGIN}; without it, a demo")
+    dev.add_argument(
+        "origins",
+        metavar="ORIGIN",
+        nargs="*",
+        help=f"{_ORIGIN}; several as NAME=ORIGIN, at http://NAME.localhost; without it, a demo",
+    )
     dev.add_argument("--bind", metavar="HOST:PORT", help="default: 127.0.0.1:8080 or next free")
     dev.add_argument("--admin", metavar="HOST:PORT", help="default: 127.0.0.1:9901 or next free")
+    dev.add_argument(
+        "--route",
+        metavar="PATH=ORIGIN",
+        action="append",
+        default=[],
+        help="another origin for this path and all below it; may be repeated",
+    )
+    dev.add_argument(
+        "--host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a name under which browsers reach the site; may be repeated",
+    )
+    dev.add_argument(
+        "--rewrite-host",
+        action="store_true",
+        help="origins see their own address in Host, not the name in the browser",
+    )
+    dev.add_argument(
+        "--hold",
+        metavar="TIME",
+        help="how long requests wait for a server that restarts; default: 10s",
+    )
     dev.set_defaults(command=_dev)
     check = commands.add_parser("check", help="list every problem in a settings file")
     _add_file(check)
@@ -150,16 +180,18 @@ def _run(options: argparse.Namespace) -> int:
 
 def _dev(options: argparse.Namespace) -> int:
     # Imported here: `run` does not need the demo and its WebSocket library.
-    from hopproxy.dev.settings import bind_of, origin_of
+    from hopproxy.dev.settings import bind_of
+    from hopproxy.dev.site import site_of
     from hopproxy.dev.start import start
 
     try:
-        origin = origin_of(options.origin) if options.origin else None
-        site, admin = (bind_of(word) if word else None for word in (options.bind, options.admin))
+        site = site_of(options.origins, options.route, options.host, options.hold)
+        site = replace(site, rewrites_host=options.rewrite_host)
+        bind, admin = (bind_of(word) if word else None for word in (options.bind, options.admin))
     except Misread as misread:
         raise Failure(f"hopproxy dev: {misread}", BAD_USAGE) from misread
     try:
-        start(origin, site, admin, options.error_log)
+        start(site, bind, admin, options.error_log)
     except CannotBind as error:
         raise Failure(f"hopproxy: {error}", COULD_NOT_BIND) from error
     return DONE
@@ -180,7 +212,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _probe(options: argparse.Namespace) -> int:
     # Imported here, as in `_dev`.
-    from hopproxy.dev.settings import origin_of
+    from hopproxy.dev.site import origin_of
     from hopproxy.probe.asker import Target
     from hopproxy.probe.run import probe
 

@@ -5,6 +5,7 @@ If the origin cannot be reached, the page polls and reloads itself once the orig
 
 import html
 import json
+from collections.abc import Callable
 from importlib import resources
 
 from hopproxy.dev.settings import CONNECT
@@ -29,14 +30,14 @@ _HAPPENED = {
 }
 
 
-def page_for(origin: OriginAddress, pseudonym: bytes) -> Page:
-    """Make pages for failures of this origin; None for clients that do not accept HTML."""
+def page_for(origin_of: Callable[[RequestHead], OriginAddress], pseudonym: bytes) -> Page:
+    """Make pages for failures of an origin; None for clients that do not accept HTML."""
     template = resources.files("hopproxy.dev").joinpath("down.html").read_text()
 
     def page(request: RequestHead | None, error: HopError) -> tuple[ResponseHead, bytes] | None:
         if request is None or error.at is not Hop.UPSTREAM or not _reads_html(request):
             return None
-        words = _words(origin, request, error)
+        words = _words(origin_of(request), request, error)
         # In one pass, so that a value is never taken for a placeholder.
         text = "".join(
             html.escape(words[part]) if place else part for place, part in _parts(template)

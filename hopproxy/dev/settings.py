@@ -2,14 +2,17 @@
 
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
+from msgspec.structs import replace
+
+from hopproxy.dev.site import Site
 from hopproxy.server.listener import CannotBind, bound, open_listener
 from hopproxy.settings.addresses import reaches
 from hopproxy.settings.amounts import KiB
 from hopproxy.settings.client import ClientSettings, Listener
 from hopproxy.settings.schema import Admin, Settings
-from hopproxy.settings.units import Bind, OriginAddress, parse_bind, parse_origin
+from hopproxy.settings.units import Bind, OriginAddress, parse_bind
 from hopproxy.settings.upstream import UpstreamSettings
 
 #: Where to listen by default.
@@ -25,18 +28,6 @@ CONNECT = 1.0
 DRAIN = 1.0
 
 
-def origin_of(word: str) -> OriginAddress:
-    """The origin of `3000`, `:3000`, `localhost:3000`, `http://host:port/` or `unix:/path`.
-
-    Raises Misread.
-    """
-    if not word.startswith("unix:"):
-        word = word.removesuffix("/")
-    if re.fullmatch(r"(?![0-9]+$)[^:/]+|\[[^\]]*\]", word):  # a host alone
-        word = f"http://{word}"
-    return parse_origin(word)
-
-
 def bind_of(word: str) -> Bind:
     """The address of `8080`, `:8080`, `host:8080` or `unix:/path`.  Raises Misread."""
     if re.fullmatch(r":?[0-9]+", word):
@@ -44,43 +35,47 @@ def bind_of(word: str) -> Bind:
     return parse_bind(word)
 
 
-def dev_settings(origin: OriginAddress, site: Bind, admin: Bind) -> Settings:
-    """One upstream behind one listener, with timeouts long enough for debugging."""
+def dev_settings(site: Site, bind: Bind, admin: Bind) -> Settings:
+    """An upstream for each origin, with timeouts long enough for debugging."""
+    app = UpstreamSettings(
+        origins=(),
+        host="origin" if site.rewrites_host else "pass",
+        hold=site.hold,
+        connect_timeout=CONNECT,
+        response_timeout=PATIENCE,
+        body_timeout=PATIENCE,
+        write_timeout=PATIENCE,
+        tunnel_timeout=TUNNEL,
+        tcp_user_timeout=0.0,  # a process at a breakpoint reads nothing
+    )
     return Settings(
         drain_timeout=DRAIN,
-        listeners=(Listener(bind=site),),
+        listeners=(Listener(bind=bind),),
         # Each request has the cookies of everything ever served on localhost.
         client=ClientSettings(
             max_head_size=64 * KiB, body_timeout=PATIENCE, write_timeout=PATIENCE
         ),
-        upstreams={
-            "app": UpstreamSettings(
-                origins=(origin,),
-                connect_timeout=CONNECT,
-                response_timeout=PATIENCE,
-                body_timeout=PATIENCE,
-                write_timeout=PATIENCE,
-                tunnel_timeout=TUNNEL,
-                tcp_user_timeout=0.0,  # a process at a breakpoint reads nothing
-            )
-        },
+        upstreams={name: replace(app, origins=(origin,)) for name, origin in site.origins.items()},
+        routes=site.routes(),
         admin=Admin(bind=admin),
         access_log="text",
     )
 
 
-def open_at(bind: Bind | None, default: Bind, origin: OriginAddress) -> tuple[socket.socket, Bind]:
+def open_at(
+    bind: Bind | None, default: Bind, origins: Collection[OriginAddress]
+) -> tuple[socket.socket, Bind]:
     """A listening socket and its address: `bind`, or the first free port from `default`.
 
-    The origin's own port is never used: the proxy would connect to itself.  Raises CannotBind.
+    The port of an origin is never used: the proxy would connect to itself.  Raises CannotBind.
     """
     if bind is not None:
-        if reaches(origin, bind):
+        if any(reaches(origin, bind) for origin in origins):
             raise CannotBind(f"cannot listen on {bind}: that is the origin; choose another port")
         return _opened(bind)
     refused: CannotBind | None = None
     for candidate in _candidates(default):
-        if reaches(origin, candidate):
+        if any(reaches(origin, candidate) for origin in origins):
             continue
         try:
             return _opened(candidate)

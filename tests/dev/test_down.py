@@ -12,7 +12,7 @@ from hopproxy.message import Field, Kind, RequestHead
 from hopproxy.settings.units import OriginAddress
 from hopproxy.wire.unfinished import UnfinishedResponse
 
-PAGE = page_for(OriginAddress("tcp", "localhost", 3000), b"hopproxy")
+PAGE = page_for(lambda _: OriginAddress("tcp", "localhost", 3000), b"hopproxy")
 REFUSED = ConnectFailed("http://localhost:3000 cannot be reached: refused")
 HTML = b"Accept: text/html,application/xhtml+xml,*/*;q=0.8"
 
@@ -113,7 +113,7 @@ def test_a_server_that_does_not_accept_is_told_from_one_that_is_not_there() -> N
 
 
 def test_a_unix_socket_is_named_by_its_path() -> None:
-    page = page_for(OriginAddress("unix", path="/run/app.sock"), b"hopproxy")
+    page = page_for(lambda _: OriginAddress("unix", path="/run/app.sock"), b"hopproxy")
     found = page(request(), ConnectFailed("no such file", 502, "destination_unavailable"))
     assert found is not None
     assert b"does it listen on /run/app.sock?" in found[1]

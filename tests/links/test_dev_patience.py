@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from hopproxy.dev.settings import ADMIN, SITE, dev_settings
-from hopproxy.settings.units import OriginAddress
+from hopproxy.dev.site import site_of
 from tests.raw_peers import OK
 from tests.wire_pair import Hops
 
@@ -18,7 +18,7 @@ BODY = b"b" * 8_000_000
 
 async def start(hops: Hops) -> None:
     """Serve with the settings of `hopproxy dev`, towards the scripted origin."""
-    settings = dev_settings(OriginAddress("tcp", "localhost", 3000), SITE, ADMIN)
+    settings = dev_settings(site_of(["3000"], [], [], None), SITE, ADMIN)
     app = msgspec.structs.replace(settings.upstreams["app"], origins=(hops.add_origin().address,))
     await hops.start(client=msgspec.structs.asdict(settings.client), upstreams={"app": app})
 
