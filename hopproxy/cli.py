@@ -40,6 +40,7 @@ from hopproxy.server.channel import inherited
 from hopproxy.server.listener import CannotBind
 from hopproxy.server.supervisor import supervise
 from hopproxy.settings.amounts import Misread, parse_duration
+from hopproxy.settings.certificate import OriginTls
 from hopproxy.settings.reference import json_schema
 from hopproxy.settings.words import parse_count, parse_path
 from hopproxy.settings_file import DEFAULT_FILES, all_risks, read_file, warnings
@@ -104,7 +105,7 @@ def _obey(words: Sequence[str], error_log: ErrorLog | None = None) -> int:
 
 
 #: The ways to name a server, for `dev` and `probe`.
-_ORIGIN = "3000, localhost:3000, http://host:port or unix:/path"
+_ORIGIN = "3000, localhost:3000, http://host:port, https://host:port or unix:/path"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -159,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--max", metavar="TIME", default="90s", help="longest wait; default: 90s")
     probe.add_argument("--requests", metavar="N", default="120", help="default: 120")
     probe.add_argument("--path", metavar="PATH", default="/", help="path to GET; default: /")
+    probe.add_argument("--ca", metavar="FILE", help="authorities to trust, for https://")
     probe.set_defaults(command=_probe)
     schema = commands.add_parser("schema", help="print the JSON Schema of the settings")
     schema.set_defaults(command=_schema)
@@ -217,13 +219,17 @@ def _probe(options: argparse.Namespace) -> int:
     from hopproxy.probe.run import probe
 
     try:
-        target = Target(origin_of(options.origin), parse_path(options.path))
+        tls = OriginTls(ca=options.ca)
+        target = Target(origin_of(options.origin), parse_path(options.path), tls)
         most = parse_duration(options.max)
         requests = parse_count(options.requests)
         if most <= 0 or requests < 1:
             raise Misread("--max and --requests have to be more than 0", "or leave them out")
     except Misread as misread:
         raise Failure(f"hopproxy probe: {misread}", BAD_USAGE) from misread
+    except OSError as error:
+        message = f"hopproxy probe: {options.ca} cannot be used: {error.strerror or error}"
+        raise Failure(message, BAD_USAGE) from error
     try:
         findings = trio.run(partial(probe, target, most=most, requests=requests))
     except HopError as error:

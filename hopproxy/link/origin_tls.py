@@ -67,8 +67,8 @@ class Secured:
     """
 
     __slots__ = (
-        "_session", "alpn", "cipher", "failed", "full", "handshakes", "label", "name", "resumed",
-        "trust", "version",
+        "alpn", "cipher", "failed", "full", "handshakes", "label", "name", "resumed",
+        "session", "trust", "version",
     )  # fmt: skip
 
     def __init__(self, address: OriginAddress, trust: Trust, handshakes: Handshakes) -> None:
@@ -79,18 +79,16 @@ class Secured:
         self.full = self.resumed = 0
         self.failed: dict[str, int] = {}
         self.version = self.cipher = self.alpn = ""
-        self._session: ssl.SSLSession | None = None
+        self.session: ssl.SSLSession | None = None
 
     def renew(self, trust: Trust) -> None:
         """Use other certificates for new connections.  Their first handshake is a full one."""
         self.trust = trust
-        self._session = None
+        self.session = None
 
     def transport(self, sock: socket.socket, watch: Watch) -> OriginTransport:
         """A transport on a connected socket; its handshake follows.  Raises OSError."""
-        tls = Tls(
-            sock, self.trust.context, server_side=False, name=self.name, session=self._session
-        )
+        tls = Tls(sock, self.trust.context, server_side=False, name=self.name, session=self.session)
         return OriginTransport(tls, watch, self)
 
     def established(self, tls: ssl.SSLObject) -> None:
@@ -115,7 +113,7 @@ class Secured:
             return
         session = tls.session
         if session is not None and (session.has_ticket or session.id):
-            self._session = session
+            self.session = session
 
     def refused(self, error: Exception, transport: OriginTransport) -> HopError:
         """Count a handshake that failed, and say why."""
@@ -155,6 +153,16 @@ class OriginTransport(TlsTransport):
         self.secured = secured
         self.alerted = False
         self.within = tls
+
+    async def secure(self, handshakes: Handshakes, deadline: float) -> HopError | None:
+        """The handshake.  Waits.  Returns the error if it fails."""
+        try:
+            await self.shake(handshakes, deadline, CloseReason.NEVER_OPENED)
+        except (LinkError, OSError, ValueError) as error:
+            return self.secured.refused(error, self)
+        assert self.within.tls is not None
+        self.secured.established(self.within.tls)
+        return None
 
     def receive_now(self, size: int = RECEIVE_SIZE) -> bytes | None:
         """As in `Transport`.  A close_notify hangs up, whenever the FIN comes."""
@@ -199,18 +207,7 @@ class Shaking(Stepper):
         After an error the connection is closed.
         """
         self._done = done
-        self.begin(self._shake(handshakes, deadline))
-
-    async def _shake(self, handshakes: Handshakes, deadline: float) -> Exception | None:
-        transport = self._transport
-        secured = transport.secured
-        try:
-            await transport.shake(handshakes, deadline, CloseReason.NEVER_OPENED)
-        except (LinkError, OSError, ValueError) as error:
-            return secured.refused(error, transport)
-        assert transport.within.tls is not None
-        secured.established(transport.within.tls)
-        return None
+        self.begin(self._transport.secure(handshakes, deadline))
 
     def on_end(self, result: object) -> None:
         done, self._done = self._done, None

@@ -1,6 +1,7 @@
 """One connection of the probe to an origin, for one request at a time."""
 
 import socket
+import ssl
 from typing import NamedTuple, Self
 
 import trio
@@ -8,6 +9,8 @@ import trio
 from hopproxy import __version__
 from hopproxy.errors import HopError, LinkError
 from hopproxy.link.endpoint import QUICKACK, Plain
+from hopproxy.link.handshake import Handshakes
+from hopproxy.link.origin_tls import OriginTransport, Secured, Trust
 from hopproxy.link.stepper import in_task
 from hopproxy.link.tcp import round_trip
 from hopproxy.link.transport import Transport
@@ -17,6 +20,7 @@ from hopproxy.message import ResponseHead
 from hopproxy.pool.connector import connect
 from hopproxy.pool.delayed_ack import DelayedAck
 from hopproxy.record import CloseReason, Hop
+from hopproxy.settings.certificate import OriginTls
 from hopproxy.settings.units import OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings
 
@@ -29,13 +33,19 @@ PATIENCE = 5.0
 class Target:
     """An origin to probe, and the target of the requests."""
 
-    def __init__(self, address: OriginAddress, path: str = "/") -> None:
+    def __init__(
+        self, address: OriginAddress, path: str = "/", tls: OriginTls | None = None
+    ) -> None:
         self.address = address
         self.path = path
+        self.tls = tls or OriginTls()
+        self.trust: Trust | None = None
+        if address.scheme == "https":
+            self.trust = Trust(self.tls, ("http/1.1",))
         self.limits = UpstreamSettings(
             origins=(address,), body_timeout=PATIENCE, write_timeout=PATIENCE
         )
-        self.host = str(address).removeprefix("http://") if address.host else "localhost"
+        self.host = str(address).partition("://")[2] if address.host else "localhost"
 
     def request(self, method: str = "GET", *fields: str, minor: int = 1) -> bytes:
         """A request's head."""
@@ -44,7 +54,10 @@ class Target:
 
 
 class Ending(NamedTuple):
-    """How an idle connection ended (FIN, RST or bytes; "" if it did not), and after how long."""
+    """How an idle connection ended, and after how long.
+
+    `how` is close_notify, FIN, RST or bytes; "" if it did not end.
+    """
 
     how: str
     after: float
@@ -54,18 +67,45 @@ class Asker:
     """A connection.  Use it with `async with`, which closes the socket."""
 
     link: UpstreamLink
+    secured: Secured | None = None
 
-    def __init__(self, target: Target, watch: Watch) -> None:
+    def __init__(self, target: Target, watch: Watch, session: ssl.SSLSession | None = None) -> None:
+        """`session` is a TLS session to resume."""
         self._target = target
         self._watch = watch
+        self._session = session
 
     async def __aenter__(self) -> Self:
         sock = await connect(self._target.address, PATIENCE, self._watch)
-        transport = Transport(Plain(sock), self._watch, Hop.UPSTREAM)
+        transport = await self._transport(sock)
         self.link = UpstreamLink(transport, str(self._target.address), self, self._target.limits)
         self._delays_acks = sock.family != socket.AF_UNIX and QUICKACK is not None
         self._rtt = round_trip(sock)
         return self
+
+    async def _transport(self, sock: socket.socket) -> Transport:
+        """A transport on a connected socket, after its TLS handshake if there is one."""
+        trust, watch = self._target.trust, self._watch
+        if trust is None:
+            return Transport(Plain(sock), watch, Hop.UPSTREAM)
+        handshakes = Handshakes(watch)
+        self.secured = Secured(self._target.address, trust, handshakes)
+        self.secured.session = self._session
+        transport = self.secured.transport(sock, watch)
+        try:
+            failure = await in_task(transport.secure(handshakes, watch.now() + PATIENCE))
+            if failure is not None:
+                raise failure
+        except BaseException:
+            transport.close()
+            raise
+        return transport
+
+    @property
+    def notified(self) -> bool:
+        """Whether the origin has sent close_notify."""
+        transport = self.link.transport
+        return isinstance(transport, OriginTransport) and transport.within.notified
 
     async def __aexit__(self, *_: object) -> None:
         self.link.close(CloseReason.STOPPED)
@@ -124,7 +164,7 @@ class Asker:
                 return Ending("bytes", 0.0)
             receiving = self.link.transport.receive(began + patience, CloseReason.IDLE_TIMEOUT)
             data = await in_task(receiving)
-            how = "bytes" if data else "FIN"
+            how = "bytes" if data else "close_notify" if self.notified else "FIN"
         except LinkError as error:
             how = "" if error.reason is CloseReason.IDLE_TIMEOUT else "RST"
         return Ending(how, trio.current_time() - began)

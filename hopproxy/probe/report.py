@@ -19,6 +19,7 @@ class Findings:
         self.most = most
         self.first = first
         self.idle = idle
+        self.distrust = ""  # why its certificate is not trusted
         self.requests: int | None = None
         self.at_once: int | None = None
         self.habits: list[tuple[str, str]] = []
@@ -72,6 +73,8 @@ class Findings:
         lines = ["upstreams:", "  app:", f'    origins: ["{self.address}"]']
         if self._is_as_delivered():
             lines.append(f"    server: {self.first.server}")
+        if self.distrust:
+            lines += ["    # Its certificate is not trusted: write its authority as tls.ca."]
         if pool:
             lines += ["    pool:", *("      " + line for line in pool)]
         if loses_compression(dict(self.habits).get("gzip", ""), self.first.server):

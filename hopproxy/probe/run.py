@@ -12,6 +12,7 @@ from hopproxy.probe import habits
 from hopproxy.probe.asker import Target
 from hopproxy.probe.idle import WATCHED, IdleLimit, IdleWatch, Tell
 from hopproxy.probe.report import Findings
+from hopproxy.probe.tls import tls_habits, trusted
 from hopproxy.probe.width import MOST_AT_ONCE, at_once
 from hopproxy.settings.lint import Risk, against_origin, against_via, against_width
 from hopproxy.settings.schema import Settings
@@ -62,7 +63,9 @@ async def probe(
 
 async def _probe(target: Target, watch: Watch, bounds: tuple[float, int], tell: Tell) -> Findings:
     most, requests = bounds
+    distrust = await trusted(target, watch) if target.trust is not None else ""
     findings = Findings(target.address, most, await habits.first(target, watch), _NO_LIMIT)
+    findings.distrust = distrust
     if findings.first.keeps:
         tell("how many connections it serves at a time")
         findings.at_once = await at_once(target, watch)
@@ -85,6 +88,8 @@ async def _probe(target: Target, watch: Watch, bounds: tuple[float, int], tell: 
 async def _find_habits(findings: Findings, target: Target, watch: Watch, requests: int) -> None:
     """Find the habits, with one connection at a time."""
     findings.requests, how = await habits.request_limit(target, watch, requests)
+    if target.trust is not None:
+        findings.habits += await tls_habits(target, watch, findings.distrust)
     served = f"at least {requests}"
     if findings.requests is not None:
         served = f"{findings.requests}, then {how}"
@@ -142,7 +147,7 @@ async def _risks_of(
     upstreams = [settings.upstreams[name] for name in names]
     longest = max(upstream.pool.idle_timeout for upstream in upstreams)
     most = min(longest * 1.2 + 2, LONGEST)
-    target = Target(address)
+    target = Target(address, tls=upstreams[0].tls)
     try:
         first = await habits.first(target, watch)
         gzip = await habits.compression(target, watch)

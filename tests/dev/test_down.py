@@ -82,13 +82,25 @@ def test_an_origin_that_writes_bare_line_feeds_is_told_the_way_out() -> None:
     assert "its own log says more" not in text
 
 
-@pytest.mark.parametrize("said", [b"\x15\x03\x03\x00\x02\x02\x46", b"SSH-2.0-OpenSSH_9.2\r\n"])
-def test_an_origin_that_speaks_something_else_is_told_what_to_do(said: bytes) -> None:
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        (
+            b"\x15\x03\x03\x00\x02\x02\x46",
+            "Your server speaks TLS: write https:// in front of its address.",
+        ),
+        (
+            b"SSH-2.0-OpenSSH_9.2\r\n",
+            "Give hopproxy the port on which your server speaks plain HTTP/1.1.",
+        ),
+    ],
+)
+def test_an_origin_that_speaks_something_else_is_told_what_to_do(said: bytes, hint: str) -> None:
     with pytest.raises(BadResponse) as refused:
         UnfinishedResponse(b"GET").check(said)
     text = shown(refused.value)
     assert refused.value.detail in text
-    assert "Give hopproxy the port on which your server speaks plain HTTP/1.1." in text
+    assert hint in text
 
 
 @pytest.mark.parametrize(

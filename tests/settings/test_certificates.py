@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from hopproxy.certificates import examine, machine_roots, refuse_unusable, source_of
+from hopproxy.exits import Failure
 from hopproxy.settings.lint import Risk, risks
 from hopproxy.settings.reader import SettingsErrors, read
+from hopproxy.settings_file import read_text
 from tests.issued import authority, rsa_key
 
 NOW = time.time()
@@ -248,16 +248,9 @@ def test_a_key_without_its_certificate_is_a_contradiction() -> None:
         advice("origins: [https://a], tls: {key: a.key}")
 
 
-def test_check_and_run_tell_it_and_end(tmp_path: Path) -> None:
+def test_reading_the_settings_fails_with_the_place(tmp_path: Path) -> None:
+    """So do `run`, `check` and a reload, which read them."""
     text = text_of(tmp_path)
     (tmp_path / "me.key").write_bytes(ROOT.key)
-    file = tmp_path / "site.yaml"
-    file.write_text(text)
-    for command in ("check", "run"):
-        ended = subprocess.run(
-            [sys.executable, "-m", "hopproxy", command, str(file)], capture_output=True, text=True
-        )
-        assert ended.returncode == 1
-        assert f"{file}:6:12: upstreams.api.tls.key: {tmp_path}/me.key is not the key" in (
-            ended.stderr
-        )
+    with pytest.raises(Failure, match=r"^site.yaml:6:12: upstreams.api.tls.key: .* is not the key"):
+        read_text("site.yaml", text)
