@@ -41,19 +41,16 @@ class Share(Generic[L]):
 
     `bound_idle` are idle links that only one client may use.  They count and are evicted like
     others, but serve nobody else.
+
+    Some links carry many streams at a time (`pool.lending`): `each` is how many requests one more
+    link will probably serve, `lent` has the number of streams of each such link in use, `roomy`
+    those of them that can carry another, and `streams` is the sum.
     """
 
     __slots__ = (
-        "bound_idle",
-        "dialling",
-        "idle",
-        "in_use",
-        "max_connections",
-        "max_idle",
-        "queue_size",
-        "trials",
-        "waiters",
-    )
+        "bound_idle", "dialling", "each", "idle", "in_use", "lent", "max_connections", "max_idle",
+        "queue_size", "roomy", "streams", "trials", "waiters",
+    )  # fmt: skip
 
     def __init__(self, max_connections: int, max_idle: int, queue_size: int) -> None:
         self.max_connections = max_connections
@@ -64,6 +61,10 @@ class Share(Generic[L]):
         self.in_use = 0
         self.dialling = 0
         self.trials = 0
+        self.each = 1
+        self.lent: dict[L, int] = {}
+        self.roomy: dict[L, None] = {}
+        self.streams = 0
         self.waiters: deque[Waiter[L]] = deque()
 
     @property
@@ -71,6 +72,11 @@ class Share(Generic[L]):
         """Everything that counts against the origin's limit."""
         at_rest = len(self.idle) + len(self.bound_idle)
         return at_rest + self.in_use + self.dialling + self.trials
+
+    @property
+    def unserved(self) -> int:
+        """How many waiters no dial is under way for; negative if the dials will serve more."""
+        return len(self.waiters) - self.dialling * self.each
 
     @property
     def coldest(self) -> L | None:
@@ -180,7 +186,7 @@ class Ledger(Generic[L]):
         """Queue for a link of this origin.  Raises QueueFull."""
         # Waiters for whom a dial has been or can be started do not count: they wait for the
         # network, not for room.
-        if len(share.waiters) - share.dialling >= share.queue_size and not self._has_room(share):
+        if share.unserved >= share.queue_size and not self._has_room(share):
             raise QueueFull(share.queue_size)
         share.waiters.append(waiter)
 
@@ -201,7 +207,7 @@ class Ledger(Generic[L]):
         limit or in place of a bound link, and below the total or in place of the coldest idle
         link of all.
         """
-        if len(share.waiters) <= share.dialling:
+        if share.unserved <= 0:
             self.waits_for_room.pop(share, None)
             return False, None
         evicted = None
@@ -266,7 +272,7 @@ class Ledger(Generic[L]):
         while self.waits_for_room:
             share = next(iter(self.waits_for_room))
             full = share.size >= share.max_connections and not share.bound_idle
-            if len(share.waiters) > share.dialling and not full:
+            if share.unserved > 0 and not full:
                 return share
             del self.waits_for_room[share]  # it no longer waits for room in the total
         return None
