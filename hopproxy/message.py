@@ -187,11 +187,18 @@ class Body(Enum):
 NO_BODY, SIZED, CHUNKED, UNTIL_CLOSE = Body
 
 
+#: `Head.minor` of a message that came as HTTP/2, which has no minor version.
+HTTP_2 = 2
+
+#: The version of a message in Via, by `Head.minor` (RFC 9110 section 7.6.3).
+VERSIONS = (b"1.0", b"1.1", b"2.0")
+
+
 class Head:
     """What requests and responses share: checked lines, special fields, the body's framing.
 
-    `options` are the members of all Connection fields in lower case; `minor` is the x of HTTP/1.x,
-    and 1 for any other protocol.
+    `options` are the members of all Connection fields in lower case.  `minor` is the x of HTTP/1.x,
+    and HTTP_2 for HTTP/2.
     """
 
     __slots__ = ("body", "length", "lines", "minor", "options", "special")

@@ -7,7 +7,7 @@ from email.utils import formatdate
 
 from hopproxy.errors import HopError
 from hopproxy.link.splice import Pipe
-from hopproxy.message import RequestHead, ResponseHead
+from hopproxy.message import VERSIONS, RequestHead, ResponseHead
 from hopproxy.proxy.route import RouteTerms
 from hopproxy.proxy.tally import Tally
 from hopproxy.record import ExchangeRecord
@@ -45,10 +45,11 @@ class Terms:
         self.log: Log | None = None
         self.page: Page | None = None
         self.pipe = Pipe()  # for long bodies
-        lines = b"Via: 1.0 %b\r\n" % pseudonym, b"Via: 1.1 %b\r\n" % pseudonym
-        #: Our Via line, indexed by the minor version of the received message.
-        self.via_upstream = lines if via in ("both", "request") else (b"", b"")
-        self.via_client = lines if via in ("both", "response") else (b"", b"")
+        lines = tuple(b"Via: %b %b\r\n" % (version, pseudonym) for version in VERSIONS)
+        none = (b"",) * len(VERSIONS)
+        #: Our Via line, indexed by the `minor` of the received message.
+        self.via_upstream = lines if via in ("both", "request") else none
+        self.via_client = lines if via in ("both", "response") else none
         self._date = b""
         self._date_at = 0
 

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 
 from hopproxy.errors import HopError
-from hopproxy.message import NO_BODY, SIZED, RequestHead, ResponseHead, name_of
+from hopproxy.message import NO_BODY, SIZED, VERSIONS, RequestHead, ResponseHead, name_of
 
 #: Seconds after which a client may try again (503).
 RETRY_AFTER = 1
@@ -78,7 +78,7 @@ def last_hop_answer(head: RequestHead) -> tuple[ResponseHead, bytes]:
     if head.method == b"OPTIONS":
         return plain_answer(200, b"", [b"Allow: " + ALLOWED])
     lines = [line for line in head.lines if name_of(line) not in _SECRET]
-    text = b"%b %b HTTP/1.%d\r\n" % (head.method, head.target, head.minor)
+    text = b"%b %b HTTP/%b\r\n" % (head.method, head.target, VERSIONS[head.minor])
     text += b"".join(line + b"\r\n" for line in lines) + b"\r\n"
     return plain_answer(200, text, [], b"message/http")
 

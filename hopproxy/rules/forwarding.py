@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from hopproxy.errors import Denied
-from hopproxy.message import Field, Kind, RequestHead, list_of
+from hopproxy.message import VERSIONS, Field, Kind, RequestHead, list_of
 from hopproxy.rules.chain import (
     MAX_CHAIN,
     NOTHING,
@@ -239,7 +239,7 @@ def is_trusted(address: str, networks: Sequence[Network]) -> bool:
     return any(address in network for network in networks)
 
 
-def via_line(head: RequestHead, own: tuple[bytes, bytes], pseudonym: bytes) -> bytes:
+def via_line(head: RequestHead, own: tuple[bytes, ...], pseudonym: bytes) -> bytes:
     """The Via line with our entry after those already there.  Raises Denied (508) in a loop.
 
     `own` are the lines for a request without Via, by its minor version; if they are empty, we add
@@ -251,7 +251,7 @@ def via_line(head: RequestHead, own: tuple[bytes, bytes], pseudonym: bytes) -> b
     if sum(entry.split()[1:2] == [pseudonym] for entry in passed) >= MAX_PASSES:
         raise Denied("the request has passed here before", 508, "proxy_loop_detected")
     if own[head.minor]:
-        passed.append(b"1.%d %b" % (head.minor, pseudonym))
+        passed.append(b"%b %b" % (VERSIONS[head.minor], pseudonym))
     return b"Via: %b\r\n" % b", ".join(passed) if passed else b""
 
 

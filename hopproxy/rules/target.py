@@ -80,14 +80,14 @@ def settle_target(head: RequestHead) -> None:
     match = _ABSOLUTE_FORM.fullmatch(target)
     if match is None:
         return  # `*`
-    if hosts and not _is_same(match[1], match[2], hosts[0]):
+    if hosts and not same_authority(match[1], match[2], hosts[0]):
         raise BadRequest("a Host that differs from the target's authority")
     path = match[3] or (b"*" if head.method == b"OPTIONS" else b"/")
     head.target = b"/" + path if path.startswith(b"?") else path
     head.host = head.host or match[2]
 
 
-def _is_same(scheme: bytes, authority: bytes, host: bytes) -> bool:
+def same_authority(scheme: bytes, authority: bytes, host: bytes) -> bool:
     """Whether both name one authority; the default port may be left out (RFC 9110 4.2.3)."""
     default = 443 if scheme.lower() == b"https" else 80
     return _normal(authority, default) == _normal(host, default)

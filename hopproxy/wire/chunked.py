@@ -52,6 +52,11 @@ _HEAD_ONLY_NAMES = frozenset(
 )
 
 
+def may_trail(name: bytes) -> bool:
+    """Whether a field of this name (lower case) may be in trailers."""
+    return kind_of(name) is Kind.ORDINARY and name not in _HEAD_ONLY_NAMES
+
+
 class ChunkedError(ValueError):
     """The coding is malformed: the end of the body cannot be found."""
 
@@ -143,7 +148,7 @@ class ChunkedReader:
         found = field(line)
         if found is None or self._spent > MAX_TRAILERS:
             raise ChunkedError("a trailer that cannot be read")
-        if kind_of(found.name) is Kind.ORDINARY and found.name not in _HEAD_ONLY_NAMES:
+        if may_trail(found.name):
             self.trailers.append(found.line)
 
 

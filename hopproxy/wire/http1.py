@@ -4,6 +4,7 @@ The only user of h11.  h11 parses one head at a time and keeps no connection sta
 What h11 accepts and the fast parser's rules do not is refused here, so that both have one meaning.
 """
 
+import re
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Generic, TypeVar
@@ -31,6 +32,8 @@ from hopproxy.wire.unfinished import HeadLimits, UnfinishedRequest, UnfinishedRe
 
 _FRAMING = frozenset({Kind.LENGTH, Kind.CODING})
 _SIMPLE = frozenset({b"GET", b"HEAD"})
+
+_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}")
 
 H = TypeVar("H", RequestHead, ResponseHead)
 
@@ -110,6 +113,16 @@ def read_request(raw: bytes, limits: HeadLimits) -> RequestHead:
     if len(head.lines) > limits.max_fields:
         raise BadRequest("the head has more fields than max_fields", 431, limit="max_fields")
     return head
+
+
+def settle_request(head: RequestHead) -> None:
+    """As `read_request_fields`, with the results of an earlier head of the same forms."""
+    _requests.settle(head)
+
+
+def is_method(method: bytes) -> bool:
+    """Whether this may be a method: the same tokens as in the fast parser."""
+    return _METHOD.fullmatch(method) is not None
 
 
 def read_request_fields(head: RequestHead) -> None:
