@@ -39,7 +39,7 @@ class CloseReason(Enum):
     # Either hop.
     PEER_CLOSED = ("peer_closed", Owner.PEER)  # FIN
     PEER_RESET = ("peer_reset", Owner.RESET)
-    PEER_ASKED = ("peer_asked", Owner.US)  # the peer sent `Connection: close`
+    PEER_ASKED = ("peer_asked", Owner.US)  # the peer sent `Connection: close`, or GOAWAY
     PEER_HTTP10 = ("peer_http10", Owner.US)  # HTTP/1.0 without an explicit keep-alive
     IDLE_TIMEOUT = ("idle_timeout", Owner.TIMEOUT)
     BODY_TIMEOUT = ("body_timeout", Owner.TIMEOUT)
@@ -75,6 +75,9 @@ class CloseReason(Enum):
     RESPONSE_CUT = ("response_cut", Owner.US)  # upstream failed inside the response's body
     # The upstream link.
     RESPONSE_TIMEOUT = ("response_timeout", Owner.TIMEOUT)
+    PING_TIMEOUT = ("ping_timeout", Owner.TIMEOUT)  # an idle HTTP/2 link did not answer a PING
+    STREAM_RESET = ("stream_reset", Owner.RESET)  # an HTTP/2 stream; its link goes on
+    STREAM_REFUSED = ("stream_refused", Owner.RESET)  # as well: nothing was done with the request
     BAD_RESPONSE = ("bad_response", Owner.US)
     CLOSE_DELIMITED = ("close_delimited", Owner.PEER)  # the close ended the body
     OVER_READ = ("over_read", Owner.US)  # bytes after the end of the response

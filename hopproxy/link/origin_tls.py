@@ -154,6 +154,12 @@ class OriginTransport(TlsTransport):
         self.alerted = False
         self.within = tls
 
+    @property
+    def alpn(self) -> str:
+        """The protocol that the origin has chosen, "" if none."""
+        tls = self.within.tls
+        return (tls.selected_alpn_protocol() or "") if tls is not None else ""
+
     async def secure(self, handshakes: Handshakes, deadline: float) -> HopError | None:
         """The handshake.  Waits.  Returns the error if it fails."""
         try:

@@ -81,6 +81,8 @@ class Batches:
         self._sockets: dict[int, Ready] = {}
         self._outgoing: list[Outgoing] = []
         self._telling = False
+        #: Whether one event may be for many requests, as those of HTTP/2 are.
+        self.gathers = False
 
     def later(self, sender: Outgoing) -> bool:
         """Call `send_queued` at the end of this batch and return True.
@@ -111,7 +113,7 @@ class Batches:
 
     def _tell_together(self, found: list[tuple[Ready | None, int]]) -> None:
         plain = self._PLAIN
-        self._telling = len(found) > 1
+        self._telling = len(found) > 1 or self.gathers
         try:
             for ready, mask in found:
                 if ready is None or ready.closed:

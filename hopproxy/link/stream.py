@@ -17,10 +17,11 @@ from typing import Protocol
 from hopproxy.link.link import Link
 from hopproxy.link.stepper import Stepper, Wait
 from hopproxy.message import Head, RequestHead, ResponseHead
-from hopproxy.record import CloseReason
+from hopproxy.record import CloseReason, Unused
 from hopproxy.rules.forwarding import Sender
 from hopproxy.rules.hop import Underscores
 from hopproxy.settings.client import LinkSettings
+from hopproxy.settings.upstream import UpstreamSettings
 
 #: What the gateway adds to a request: the forwarding fields, Via, what to do with field names that
 #: contain `_`, and the Host to send if the request has none.
@@ -41,9 +42,13 @@ class Stream(Protocol):
 
     number: int
 
-    #: The link that carries this stream alone (HTTP/1.1).  Only a tunnel or a splice needs it.
     @property
-    def link(self) -> Link: ...
+    def link(self) -> Link | None:
+        """The link that carries this stream alone (HTTP/1.1); None if others share it.
+
+        Only a tunnel or a splice needs it.
+        """
+
     @property
     def at_hand(self) -> bool:
         """Whether unread bytes of the body have arrived."""
@@ -122,13 +127,42 @@ class ClientStream(Stream, Protocol):
 
 
 class UpstreamStream(Stream, Protocol):
-    """The origin's side of one attempt.
+    """The origin's side of one attempt, as the pool has lent it.
+
+    `number`, `local_port`, `since`, `served`, `unused` and `dialled_at` are its connection's (see
+    `link.pooled`); `served` counts this request.  `multiplexed` if others share the connection.
+    `ending` is why its connection is not used again, None if it is; `bound` and `greeting` are for
+    connections that only one client may use.  `uploading` while a body is being sent.
+
+    About a retry: `reused` if the connection may have died before this request, `written` are bytes
+    sent, `answered` if anything of a response has arrived, `unprocessed` if the origin has said
+    that it did nothing with the request.
 
     `body_timeout` and `write_timeout` are those of the upstream, unless a route has its own.
     """
 
     body_timeout: float
     write_timeout: float
+    multiplexed: bool
+    local_port: int
+    since: float
+    idled: float
+    served: int
+    unused: Unused | None
+    dialled_at: float
+    limits: UpstreamSettings
+    ending: CloseReason | None
+    bound: bool
+    greeting: bool
+    uploading: bool
+    unprocessed: bool
+
+    @property
+    def reused(self) -> bool: ...
+    @property
+    def written(self) -> int: ...
+    @property
+    def answered(self) -> bool: ...
 
     def write_request(self, head: RequestHead, added: Added, body: bytes) -> None:
         """Queue the request's head, and the part of the body that has arrived."""

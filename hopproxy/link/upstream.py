@@ -1,17 +1,16 @@
 """The upstream hop: writes requests, reads responses, decides whether its connection persists."""
 
 import math
-from typing import Protocol
 
 from hopproxy.errors import BadResponse, HopError, LinkError
 from hopproxy.link.endpoint import RECEIVE_SIZE
-from hopproxy.link.link import Link
+from hopproxy.link.pooled import Keeper, PooledLink
 from hopproxy.link.stepper import Wait, wait
 from hopproxy.link.stream import Added
 from hopproxy.link.transport import Transport
 from hopproxy.message import CHUNKED, NO_BODY, KeepAliveHint, RequestHead, ResponseHead
 from hopproxy.pool.delayed_ack import DelayedAck
-from hopproxy.record import CloseReason, Hop, Unused
+from hopproxy.record import CloseReason, Hop
 from hopproxy.rules.hop import request_for_upstream
 from hopproxy.settings.upstream import UpstreamSettings
 from hopproxy.wire import http1
@@ -24,68 +23,26 @@ _LATE = CloseReason.RESPONSE_TIMEOUT
 _RECENT = 0.04
 
 
-class Keeper(Protocol):
-    """The pool, as a link sees it."""
+class UpstreamLink(PooledLink):
+    """One HTTP/1.1 connection, and the upstream stream of each attempt on it (`link.stream`).
 
-    def on_idle_event(self, link: "UpstreamLink", hung_up: bool) -> None: ...
-    def on_idle_lapsed(self, link: "UpstreamLink") -> None: ...
-    def on_hint(self, link: "UpstreamLink", timeout: float) -> None: ...
-    def on_fault(self, link: "UpstreamLink", error: Exception) -> None: ...
-
-
-class UpstreamLink(Link):
-    """One connection to one origin, and the upstream stream of each attempt on it (`link.stream`).
-
-    A *cycle* is one request and its response.  `answered` (bytes have arrived in this cycle) and
-    `written` (bytes sent) decide about a retry.  `answer_by` is the deadline for the head.
-    `ending` is why the link must not be used again, None if it may; `doubted` is the same after an
-    interim response that announced a body.  `old_at` is when `max_age` has passed.  `keep_for`
-    (idle seconds) and `reuses_left` are the origin's own hint (Keep-Alive).  `bound` once a client
-    has sent credentials for the connection (NTLM), `greeting` while the origin has not accepted
-    them.  `idled` is how many seconds it was idle when checked out, negative if handed over
-    directly.  `unused` is why it was opened although there were others, `dialled_at` when its dial
-    began.  `delayed_ack` learns whether the origin waits for our ACKs, None on Unix sockets.
-    `local_port` is our port, 0 on Unix sockets.
+    A *cycle* is one request and its response.  `answer_by` is the deadline for the head.  `doubted`
+    is why the link must not be used again after an interim response that announced a body.
+    `delayed_ack` learns whether the origin waits for our ACKs, None on Unix sockets.
     """
 
-    __slots__ = (
-        "_received_before", "_sent_before", "answer_by", "bound",
-        "delayed_ack", "dialled_at", "doubted", "ending", "greeting", "has_rested",
-        "heard", "hinted", "idle_stamp", "idled", "keep_for", "keeper", "limits",
-        "local_port", "old_at", "origin", "paused_in", "reuses_left", "unused", "uploading",
-    )  # fmt: skip
+    __slots__ = ("answer_by", "delayed_ack", "doubted", "hinted", "paused_in", "uploading")
 
     def __init__(
         self, transport: Transport, origin: str, keeper: Keeper, limits: UpstreamSettings
     ) -> None:
-        super().__init__(transport, origin)
-        self.origin = origin
-        self.keeper = keeper
-        self.limits = limits
-        self.local_port = 0
-        self.body_timeout = limits.body_timeout
-        self.write_timeout = limits.write_timeout
+        super().__init__(transport, origin, keeper, limits)
         self.answer_by = math.inf
-        self.ending: CloseReason | None = None
         self.doubted: CloseReason | None = None
-        self.bound = False
-        self.greeting = False
-        self.dialled_at = self.opened
-        self.has_rested = False
-        self.heard = False
         self.uploading = False
-        self.idle_stamp = 0
-        self.idled = -1.0
-        self.unused: Unused | None = None
         self.hinted: int | None = None
-        self.keep_for = math.inf
-        self.old_at = math.inf
-        self.reuses_left: int | None = None
         self.delayed_ack: DelayedAck | None = None
         self.paused_in = 0  # the last request whose response came with a pause
-        self._received_before = 0
-        self._sent_before = 0
-        transport.owner = self
 
     def begin(self) -> None:
         """A new cycle begins."""
@@ -97,21 +54,6 @@ class UpstreamLink(Link):
         self._received_before = self.transport.received
         self._sent_before = self.transport.sent
         self.ending = _UNFINISHED  # until `end_cycle`
-
-    @property
-    def reused(self) -> bool:
-        """Whether the link may have died before this request: it has served, or has been idle."""
-        return self.served > 1 or self.has_rested
-
-    @property
-    def answered(self) -> bool:
-        """Whether any byte of a response has arrived in this cycle."""
-        return self.transport.received != self._received_before
-
-    @property
-    def written(self) -> int:
-        """Bytes of the request that the kernel has accepted in this cycle."""
-        return self.transport.sent - self._sent_before
 
     # -- the request -------------------------------------------------------------------------
 
@@ -309,20 +251,3 @@ class UpstreamLink(Link):
         """
         if self.transport.resting and self.transport.endpoint.has_input():
             self.keeper.on_idle_event(self, hung_up)
-
-    def on_lapsed(self) -> None:
-        """The idle link's deadline has passed."""
-        self.keeper.on_idle_lapsed(self)
-
-    def on_fault(self, error: Exception) -> None:
-        """A callback raised an unexpected exception."""
-        if not self.transport.interrupt(error):
-            self.keeper.on_fault(self, error)
-
-    def idle_verdict(self) -> CloseReason:
-        """Why an idle link that became readable is closed.  It is closed whatever arrived."""
-        try:
-            data = self.transport.endpoint.peek()
-        except OSError:  # an earlier call may have consumed the socket's error
-            return CloseReason.PEER_RESET
-        return CloseReason.UNSOLICITED if data else CloseReason.PEER_CLOSED

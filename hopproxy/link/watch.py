@@ -53,6 +53,10 @@ class Watch:
         self._alarm = trio.CancelScope()
         self.brief = Brief(self)
 
+    def gather(self) -> None:
+        """From now on, send at the end of each batch, also of one event: it may be for many."""
+        self._readiness.gathers = True
+
     async def run(self) -> None:
         """Run until cancelled.  No wait ends while this does not run."""
         async with trio.open_nursery() as nursery:

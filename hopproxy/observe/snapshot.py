@@ -14,7 +14,7 @@ from hopproxy import __version__
 from hopproxy.link.client import ClientLink
 from hopproxy.link.link import Link
 from hopproxy.link.origin_tls import Secured
-from hopproxy.link.upstream import UpstreamLink
+from hopproxy.link.pooled import PooledLink
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.wait import Wait
 from hopproxy.record import ORDINARY, CloseRecord, Hop
@@ -121,7 +121,7 @@ def client_row(link: ClientLink, now: float) -> Row:
     return row
 
 
-def upstream_row(link: UpstreamLink, origin: Origin, client: ClientLink | None, now: float) -> Row:
+def upstream_row(link: PooledLink, origin: Origin, client: ClientLink | None, now: float) -> Row:
     """One upstream link, in use for `client`, if for any."""
     idle = link in origin.idle
     state = "idle" if idle else "upgraded" if client and client.tunnelling else "busy"

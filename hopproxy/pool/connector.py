@@ -13,11 +13,13 @@ from hopproxy.errors import ConnectFailed, HopError, LocalShortage
 from hopproxy.link.dial import Dial, Result
 from hopproxy.link.endpoint import QUICKACK, Plain
 from hopproxy.link.faults import report
+from hopproxy.link.h2_upstream import H2UpstreamLink, StreamKeeper
 from hopproxy.link.handshake import Handshakes
 from hopproxy.link.origin_tls import OriginTransport, Shaking
+from hopproxy.link.pooled import Keeper, PooledLink
 from hopproxy.link.tcp import local_port, round_trip, tune
 from hopproxy.link.transport import Transport
-from hopproxy.link.upstream import Keeper, UpstreamLink
+from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.resolver import Resolver
@@ -27,7 +29,7 @@ from hopproxy.settings.units import OriginAddress
 log = logging.getLogger("hopproxy")
 
 #: The result of a dial; None if the worker ends first, or if a trial has succeeded.
-Opened = UpstreamLink | HopError | None
+Opened = PooledLink | HopError | None
 Done = Callable[[Origin, Opened], None]
 
 
@@ -43,12 +45,13 @@ class Made(NamedTuple):
 
 
 class Connector:
-    """Opens links for one pool, their `keeper`."""
+    """Opens links for one pool: the `keeper` of HTTP/1.1's, and `streams` that of HTTP/2's."""
 
-    def __init__(self, watch: Watch, keeper: Keeper, closes: Closes) -> None:
+    def __init__(self, watch: Watch, keeper: Keeper, streams: StreamKeeper, closes: Closes) -> None:
         self._watch = watch
         self._closes = closes
         self._keeper = keeper
+        self._streams = streams
         self._resolver = Resolver()
         self._random = random.Random()
         self._dials: dict[Dial, Callable[[None], None]] = {}
@@ -80,7 +83,7 @@ class Connector:
                 done(origin, None)
                 return
             opened = self._opened(origin, number, result)
-            if isinstance(opened, UpstreamLink):
+            if isinstance(opened, PooledLink):
                 opened.dialled_at = now
             done(origin, opened)
 
@@ -144,7 +147,7 @@ class Connector:
             self._closes.add_fault(Hop.UPSTREAM, origin.label, self._watch.now())
             return ConnectFailed("a fault in hopproxy", 500, "proxy_internal_error")
 
-    def _link(self, origin: Origin, result: Result | Made) -> UpstreamLink:
+    def _link(self, origin: Origin, result: Result | Made) -> PooledLink:
         """Make a link of a dial's socket.  Raises ConnectFailed, or the dial's error."""
         settings = origin.settings
         if isinstance(result, Exception):
@@ -155,10 +158,10 @@ class Connector:
         sock, transport = (
             self._made(result, origin) if isinstance(result, socket.socket) else result
         )
-        link = UpstreamLink(transport, origin.label, self._keeper, settings)
+        link = self._speaking(origin, transport)
         link.local_port = local_port(sock)
         origin.learned.rtt = origin.delayed_ack.rtt = round_trip(sock)
-        if not origin.address.path and QUICKACK is not None:
+        if isinstance(link, UpstreamLink) and not origin.address.path and QUICKACK is not None:
             link.delayed_ack = origin.delayed_ack
         if not (origin.learned.blank and origin.as_set):
             origin.refresh(link.opened)
@@ -167,6 +170,20 @@ class Connector:
             # Up to a tenth sooner, so that links opened together do not end together.
             link.old_at = link.opened + settings.pool.max_age * self._random.uniform(0.9, 1.0)
         return link
+
+    def _speaking(self, origin: Origin, transport: Transport) -> PooledLink:
+        """A link of the protocol that the origin speaks.  Raises ConnectFailed."""
+        multiplexed = origin.protocol == "h2"
+        if isinstance(transport, OriginTransport) and origin.protocol != "http/1.1":
+            asked, multiplexed = multiplexed, transport.alpn == "h2"
+            if asked and not multiplexed:
+                transport.close()
+                detail = f"{origin.label} does not speak HTTP/2 (it chose no h2 by ALPN)"
+                raise ConnectFailed(detail, 502, "tls_protocol_error")
+        if not multiplexed:
+            origin.each = 1
+            return UpstreamLink(transport, origin.label, self._keeper, origin.settings)
+        return H2UpstreamLink(transport, origin.label, self._streams, origin.settings, self._watch)
 
     def _made(self, sock: socket.socket, origin: Origin) -> Made:
         """A transport on a connected socket.  Raises LocalShortage; then the socket is closed."""

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 
 from hopproxy.link.origin_tls import OriginTransport, Secured
+from hopproxy.link.pooled import PooledLink
 from hopproxy.link.tcp import unacknowledged
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
@@ -17,6 +18,7 @@ from hopproxy.pool.unheard import Unheard
 from hopproxy.record import UNUSED_AFTER, CloseReason, Hop, Limit, Source, Unused, setting_behind
 from hopproxy.settings.units import OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings
+from hopproxy.wire.h2 import ASSUMED_STREAMS
 
 
 class Known:
@@ -24,7 +26,7 @@ class Known:
 
     __slots__ = ("delayed_ack", "expectation", "learned", "origins", "unheard")
 
-    def __init__(self, watch: Watch, give_up: Callable[[UpstreamLink], None]) -> None:
+    def __init__(self, watch: Watch, give_up: Callable[[PooledLink], None]) -> None:
         self.learned = IdleTimeout(0.0)
         self.expectation = Expectation()
         self.delayed_ack = DelayedAck()
@@ -45,12 +47,14 @@ class Known:
             origin.refresh(now)
 
 
-class Origin(Share[UpstreamLink]):
+class Origin(Share[PooledLink]):
     """One origin: its address, its settings, its share of the pool.
 
-    `secured` is TLS with it, None without TLS.  `reach` says whether it is up.  `removed` once no
-    request may begin with it.  `bound` counts its links that are bound to one client, idle or in
-    use.  `limited` if its links have a limit of
+    `secured` is TLS with it, None without TLS.  `protocol` is http/1.1, h2 or auto (by ALPN).
+    `streamed` once it has had an HTTP/2 link, whose streams are lent (`pool.shared`); before that
+    all its links are HTTP/1.1's.  `reach` says whether it is up.  `removed` once no request may
+    begin with it.  `bound` counts its links that are bound to one client, idle or in use.
+    `limited` if its links have a limit of
     requests or age, or are not pooled.  The results of `learned` are kept in attributes, since
     every request needs them: `limit` and its value `idle_timeout`, `young`, `proven`, and `counted`
     (requests after which the origin closes).  `as_set` if nothing was known when they were set.
@@ -59,7 +63,8 @@ class Origin(Share[UpstreamLink]):
     __slots__ = (
         "address", "as_set", "authority", "bound", "counted", "delayed_ack", "expectation",
         "idle_timeout", "known", "label", "last_end", "learned", "limit", "limited",
-        "opened", "proven", "reach", "removed", "reused", "secured", "settings",
+        "opened", "protocol", "proven", "reach", "removed", "reused", "secured", "settings",
+        "streamed",
         "unheard", "unused", "young",
     )  # fmt: skip
 
@@ -70,9 +75,12 @@ class Origin(Share[UpstreamLink]):
         self.settings = settings
         self.label = str(address)
         self.authority = address.authority.encode()
+        self.protocol = _protocol(address, settings)
+        if self.protocol != "http/1.1":
+            self.each = ASSUMED_STREAMS
         self.secured: Secured | None = None
         self.reach = Reach(random.random)
-        self.removed = False
+        self.removed = self.streamed = False
         self.bound = 0
         self.known = known
         self.learned = known.learned
@@ -117,7 +125,7 @@ class Origin(Share[UpstreamLink]):
         pool = self.settings.pool
         return self.learned.limit(now, pool.idle_timeout, learns=pool.learn)
 
-    def limit_reached(self, link: UpstreamLink, now: float) -> CloseReason | None:
+    def limit_reached(self, link: PooledLink, now: float) -> CloseReason | None:
         """Why a link that has just served must not be used again, None if it may."""
         pool = self.settings.pool
         if self.removed and not self.waiters:
@@ -134,26 +142,26 @@ class Origin(Share[UpstreamLink]):
             return CloseReason.HINT if self.limit.source is Source.HINT else CloseReason.LEARNED
         return None
 
-    def idle_limit(self, link: UpstreamLink) -> Limit:
+    def idle_limit(self, link: PooledLink) -> Limit:
         """How long this link may be idle."""
         if link.keep_for < self.idle_timeout:
             return Limit(link.keep_for, Source.HINT)
         return self.limit
 
-    def idle_until(self, link: UpstreamLink, now: float) -> float:
+    def idle_until(self, link: PooledLink, now: float) -> float:
         """When a link that is idle from `now` is retired."""
         timeout, keep_for, old_at = self.idle_timeout, link.keep_for, link.old_at
         # Each request gets here, and `min` takes longer.
         until = now + (keep_for if keep_for < timeout else timeout)  # noqa: FURB136
         return old_at if old_at < until else until  # noqa: FURB136
 
-    def lapsed(self, link: UpstreamLink, now: float) -> CloseReason:
+    def lapsed(self, link: PooledLink, now: float) -> CloseReason:
         """Why an idle link is retired now."""
         if self.removed:
             return CloseReason.ORIGIN_REMOVED
         return CloseReason.MAX_AGE if now >= link.old_at else _LAPSED[self.idle_limit(link).source]
 
-    def limit_on(self, link: UpstreamLink, reason: CloseReason) -> Limit | None:
+    def limit_on(self, link: PooledLink, reason: CloseReason) -> Limit | None:
         """The limit behind the end of a link, for the record."""
         if reason is CloseReason.HINT and link.reuses_left is not None and link.reuses_left <= 0:
             return Limit(link.served, Source.HINT)
@@ -174,7 +182,7 @@ class Origin(Share[UpstreamLink]):
 
     # -- learning ----------------------------------------------------------------------------
 
-    def saw_close(self, link: UpstreamLink, age: float, now: float, sign: Sign = Sign.TOLD) -> None:
+    def saw_close(self, link: PooledLink, age: float, now: float, sign: Sign = Sign.TOLD) -> None:
         """The origin ended a link that was idle for `age`: learn from it."""
         if not self.settings.pool.learn:
             return
@@ -190,19 +198,19 @@ class Origin(Share[UpstreamLink]):
             self.learned.reused_well(age)
         self.known.refresh(now)
 
-    def hinted(self, link: UpstreamLink, timeout: float, now: float) -> None:
+    def hinted(self, link: PooledLink, timeout: float, now: float) -> None:
         """A response has announced how long the origin keeps its link idle."""
         link.keep_for = usable(timeout, self.learned.rtt)
         self.learned.hinted(timeout)
         self.known.refresh(now)
 
-    def heard(self, link: UpstreamLink, now: float) -> None:
+    def heard(self, link: PooledLink, now: float) -> None:
         """A link has answered for the first time."""
         self.unheard.heard(link, now)
         if isinstance(link.transport, OriginTransport):
             link.transport.secured.keep_session(link.transport)
 
-    def ended(self, link: UpstreamLink, reason: CloseReason, now: float) -> bool:
+    def ended(self, link: PooledLink, reason: CloseReason, now: float) -> bool:
         """A link has ended.  True if the origin has refused it by a TLS alert."""
         self.last_end = reason
         if reason is CloseReason.RESPONSE_TIMEOUT and not link.answered:
@@ -215,7 +223,7 @@ class Origin(Share[UpstreamLink]):
         transport.secured.handshakes.saved[Hop.UPSTREAM] += transport.saves(link.served)
         return transport.alerted
 
-    def died_idle(self, link: UpstreamLink, reason: CloseReason, now: float) -> Sign | None:
+    def died_idle(self, link: PooledLink, reason: CloseReason, now: float) -> Sign | None:
         """How a link had ended before its request failed; None if the request may be the cause.
 
         A process that crashes on a request says nothing about idle limits.  The link counts only if
@@ -251,14 +259,14 @@ class Origin(Share[UpstreamLink]):
         ended = self.last_end
         return None if ended is None else UNUSED_AFTER.get(ended, Unused.FAILED)
 
-    def bind(self, link: UpstreamLink, status: int) -> None:
+    def bind(self, link: PooledLink, status: int) -> None:
         """A client has sent credentials for this link, and got a response with `status`."""
         if not link.bound:
             link.bound = True
             self.bound += 1
         link.greeting = status == 401
 
-    def begin(self, link: UpstreamLink, why: Unused | None, now: float) -> UpstreamLink:
+    def begin(self, link: UpstreamLink, why: Unused | None, now: float) -> None:
         """A link begins to serve.  If it is fresh, note `why` it was opened."""
         link.begin()
         if link.served == 1:
@@ -266,7 +274,15 @@ class Origin(Share[UpstreamLink]):
         if why is not None and not link.reused:
             link.unused = why
             self.unused[why] = self.unused.get(why, 0) + 1
-        return link
+
+
+def _protocol(address: OriginAddress, settings: UpstreamSettings) -> str:
+    """What is spoken to an origin: `http/1.1`, `h2`, or `auto` if it chooses by ALPN."""
+    if address.scheme == "h2c":
+        return "h2"
+    if settings.protocol == "auto" and address.scheme != "https":
+        return "http/1.1"
+    return settings.protocol
 
 
 #: How a request fails on a link that ended before it was sent.

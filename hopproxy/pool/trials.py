@@ -3,7 +3,7 @@
 import math
 
 from hopproxy.link.faults import report
-from hopproxy.link.upstream import UpstreamLink
+from hopproxy.link.pooled import PooledLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.connector import Opened
 from hopproxy.pool.origin import Origin
@@ -72,10 +72,9 @@ class Trials:
     def _ended(self, origin: Origin, opened: Opened) -> None:
         """A trial has ended; if there is a link, it goes to a waiting request."""
         pool = self._pool
-        won = isinstance(opened, UpstreamLink)
+        won = isinstance(opened, PooledLink)
         pool.ledger.end_trial(origin, won=won)
-        if isinstance(opened, UpstreamLink):
-            pool.links[opened] = origin
-            pool.release(origin, opened, self._watch.now())
+        if isinstance(opened, PooledLink):
+            pool.arrived(origin, opened)
         elif not pool.stopped:
             pool.start_dials(origin)

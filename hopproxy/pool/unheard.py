@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from hopproxy.link.faults import report
+from hopproxy.link.pooled import PooledLink
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.ledger import Share
@@ -27,8 +28,8 @@ class Unheard:
     def __init__(
         self,
         watch: Watch,
-        shares: Sequence[Share[UpstreamLink]],
-        give_up: Callable[[UpstreamLink], None],
+        shares: Sequence[Share[PooledLink]],
+        give_up: Callable[[PooledLink], None],
     ) -> None:
         self.width = Width()
         self.waiting: dict[object, float] = {}
@@ -47,7 +48,7 @@ class Unheard:
         self.waiting[silent] = now
         self._watch.wake_at(self, now + self.width.patience)
 
-    def heard(self, link: UpstreamLink, now: float) -> None:
+    def heard(self, link: PooledLink, now: float) -> None:
         """A link has answered for the first time."""
         freed = self._freed.pop(link, None)
         if freed is not None:
@@ -67,7 +68,7 @@ class Unheard:
             silent.heard = False
             self.width.closed()
 
-    def wants(self, link: UpstreamLink, now: float) -> bool:
+    def wants(self, link: PooledLink, now: float) -> bool:
         """Whether a link that has just been released must be closed for a silent one."""
         if link.bound:  # its client is authenticated by it
             return False

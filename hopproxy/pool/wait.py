@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from hopproxy.errors import Unanswered
+from hopproxy.link.pooled import PooledLink
 from hopproxy.link.stepper import Waker, wait
-from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.reach import PATIENCE
@@ -26,10 +26,10 @@ class Wait:
         self.timer_at = math.inf
         self._until = math.inf
         self.left = self.queued = False
-        self._link: UpstreamLink | None = None
+        self._link: PooledLink | None = None
         self._error: Exception | None = None
 
-    def serve(self, link: UpstreamLink) -> None:
+    def serve(self, link: PooledLink) -> None:
         """End the wait with a link, which is in use from now on."""
         self.queued = False
         self._link = link
@@ -53,7 +53,7 @@ class Wait:
         self._error = error
         self._wake()
 
-    async def settled(self, until: float) -> UpstreamLink | None:
+    async def settled(self, until: float) -> PooledLink | None:
         """Wait for a link; None if there is none at `until`.  Raises the error given to `fail`."""
         self._until = until
         self._watch.brief.wake_at(self, until)
@@ -67,7 +67,7 @@ class Wait:
         link, self._link = self._link, None
         return link
 
-    async def settled_or_left(self, origin: Origin, until: float) -> UpstreamLink | None:
+    async def settled_or_left(self, origin: Origin, until: float) -> PooledLink | None:
         """As `settled`, for a request that may go to another origin.
 
         Raises Unanswered as well, if a dial to this one has not been answered for too long.
@@ -80,7 +80,7 @@ class Wait:
             raise Unanswered(f"{origin.label} has not accepted a connection yet")
         return await self.settled(until)
 
-    def leave(self) -> UpstreamLink | None:
+    def leave(self) -> PooledLink | None:
         """Stop waiting.  Returns a link that arrived at the same moment, to be given back."""
         self.left = True
         self._watch.brief.forget_deadline(self)

@@ -11,6 +11,7 @@ from hopproxy.errors import HopError, LinkError
 from hopproxy.link.endpoint import QUICKACK, Plain
 from hopproxy.link.handshake import Handshakes
 from hopproxy.link.origin_tls import OriginTransport, Secured, Trust
+from hopproxy.link.pooled import PooledLink
 from hopproxy.link.stepper import in_task
 from hopproxy.link.tcp import round_trip
 from hopproxy.link.transport import Transport
@@ -179,15 +180,15 @@ class Asker:
 
     # -- called by the link ------------------------------------------------------------------
 
-    def on_idle_event(self, link: UpstreamLink, hung_up: bool) -> None:
+    def on_idle_event(self, link: PooledLink, hung_up: bool) -> None:
         """Not used: `ending` checks the connection itself."""
 
-    def on_idle_lapsed(self, link: UpstreamLink) -> None:
+    def on_idle_lapsed(self, link: PooledLink) -> None:
         """Not used: the link never rests."""
 
-    def on_hint(self, link: UpstreamLink, timeout: float) -> None:
+    def on_hint(self, link: PooledLink, timeout: float) -> None:
         """Not used: the head has the hint too."""
 
-    def on_fault(self, link: UpstreamLink, error: Exception) -> None:
+    def on_fault(self, link: PooledLink, error: Exception) -> None:
         """An unexpected exception in the probe: raise it in the watch."""
         raise error

@@ -18,6 +18,7 @@ from hopproxy.message import SIZED, RequestHead, ResponseHead
 from hopproxy.pool.bound import BoundLink
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
+from hopproxy.pool.shared import Lent
 from hopproxy.proxy.route import RouteTerms
 from hopproxy.proxy.terms import Terms
 from hopproxy.proxy.upload import Upload
@@ -48,7 +49,7 @@ class Attempt:
     asked: Asked
     pool: Pool
     origin: Origin
-    link: UpstreamLink  # as the pool knows it
+    link: Lent  # as the pool knows it
     stream: UpstreamStream  # the same object, as this file reads and writes it
 
     def __init__(
@@ -65,14 +66,14 @@ class Attempt:
         self._head: ResponseHead | None = None
         self._interim = 0
 
-    def begin(self, pool: Pool, origin: Origin, link: UpstreamLink) -> None:
+    def begin(self, pool: Pool, origin: Origin, link: Lent) -> None:
         """Begin an attempt on a link that was checked out for it."""
         self.pool = pool
         self.origin = origin
         self.link = self.stream = link
         self.released = False
         client, record = self.client, self.record
-        client.partner = link
+        client.partner = link if isinstance(link, UpstreamLink) else link.holder
         link.idled = client.since - link.since
         record.attempts += 1
         record.origin = origin.label
@@ -143,7 +144,7 @@ class Attempt:
         elif error is not None:
             reason = CloseReason.INTERNAL_ERROR
         self.record.upstream_close = reason
-        ended = self.pool.discard(self.origin, self.link, reason)
+        ended = self.pool.give_up(self.origin, self.link, reason)
         if upstream_failed:
             self.record.suffered = ended
 
@@ -238,7 +239,7 @@ class Attempt:
             await self._tunnel(head)
             return
         client, stream, record = self.client, self.stream, self.record
-        pipe = self.terms.pipe
+        pipe, whole, source, sink = self.terms.pipe, head.body is SIZED, stream.link, client.link
         data = stream.take_at_hand()  # before the head: if it raises, we can still answer
         out = head if self.plan is None else self._changed(head)
         client.begin_response(out, self._added_to(head))
@@ -252,8 +253,8 @@ class Attempt:
                 await client.flush()
             if client.gone:
                 raise client_gone()
-            if head.body is SIZED and pipe.suits(stream.link, client.link):
-                record.sent += await pipe.carry(stream.link, client.link)
+            if whole and source is not None and sink is not None and pipe.suits(source, sink):
+                record.sent += await pipe.carry(source, sink)
                 data = b""
                 continue
             data = await stream.read_body()
@@ -288,6 +289,9 @@ class Attempt:
             self._authenticated(head.status)
         self.released = True
         client.partner = None
+        if not isinstance(link, UpstreamLink):
+            self.pool.shared.release(self.origin, link, now)
+            return
         self.pool.release(self.origin, link, now)
         if link.bound and not link.transport.closed:
             if client.bound is not None:  # a link to another upstream
@@ -296,6 +300,8 @@ class Attempt:
 
     def _authenticated(self, status: int) -> None:
         """The origin has answered credentials for its connection, or the end of a login."""
+        if not isinstance(self.link, UpstreamLink):
+            return
         if self.request.binds:
             self.origin.bind(self.link, status)
         elif status != 401:
@@ -310,6 +316,8 @@ class Attempt:
         record.first_byte = client.now()
         out = head if self.plan is None else self._changed(head)
         await client.switch(out, self.terms.via_client[head.minor], protocol)
+        assert client.link is not None
+        assert stream.link is not None
         tunnel = Tunnel(client.link, stream.link, self.route.limits.tunnel_timeout)
         await tunnel.run()
         record.sent, inwards = tunnel.carried
@@ -318,5 +326,5 @@ class Attempt:
         record.upstream_close = reason = tunnel.reason_for(Hop.UPSTREAM)
         self.released = True
         client.partner = None
-        self.pool.discard(self.origin, self.link, reason)
+        self.pool.give_up(self.origin, self.link, reason)
         self.origin.last_end = CloseReason.TUNNEL_ENDED  # not a failure, whatever `reason` is

@@ -23,10 +23,10 @@ from hopproxy.link.client import client_gone
 from hopproxy.link.faults import report
 from hopproxy.link.stepper import wait
 from hopproxy.link.stream import ClientStream
-from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import CHUNKED, NO_BODY, SIZED, RequestHead, ResponseHead
 from hopproxy.pool.bound import BoundLink
 from hopproxy.pool.origin import Origin
+from hopproxy.pool.shared import Lent
 from hopproxy.proxy.attempt import Attempt
 from hopproxy.proxy.collect import collect
 from hopproxy.proxy.follow import follow
@@ -142,7 +142,7 @@ def _take_body(attempt: Attempt) -> None:
 # -- which origin, which link ----------------------------------------------------------------
 
 
-def _link_now(attempt: Attempt, upstream: Upstream) -> UpstreamLink | None:
+def _link_now(attempt: Attempt, upstream: Upstream) -> Lent | None:
     """Begin on the warmest idle link of the next origin.
 
     None if no idle link is suitable, or if this is a retry: another idle link might be dead too.
@@ -172,14 +172,14 @@ def _may_be_resent(attempt: Attempt, origin: Origin) -> bool:
     return is_idempotent(request, origin.settings.retry_idempotency_key)
 
 
-async def _link(attempt: Attempt, upstream: Upstream) -> UpstreamLink:
+async def _link(attempt: Attempt, upstream: Upstream) -> Lent:
     """Begin on a link to the next origin that can be reached.  Waits for a release or a dial."""
     now, balancer, pool = attempt.client.now, upstream.balancer, upstream.pool
     search = Search(balancer, balancer.only or balancer.pick(now()))
     while True:
         origin = search.origin
         began, dialled = now(), None
-        link: UpstreamLink | None = None
+        link: Lent | None = None
         try:
             if attempt.record.attempts:
                 link = await pool.acquire_fresh(origin)
@@ -201,7 +201,7 @@ async def _link(attempt: Attempt, upstream: Upstream) -> UpstreamLink:
             attempt.record.note_wait(began, now(), dialled)
 
 
-def _bound_link(client: ClientStream, upstream: Upstream) -> tuple[Origin, UpstreamLink] | None:
+def _bound_link(client: ClientStream, upstream: Upstream) -> tuple[Origin, Lent] | None:
     """The link that an origin of this upstream has bound to the client, if it is still open."""
     bound = client.bound
     assert isinstance(bound, BoundLink)
@@ -217,18 +217,23 @@ def _may_retry(attempt: Attempt, error: HopError) -> bool:
     record, link = attempt.record, attempt.link
     if not isinstance(error, LinkError) or error.at is not Hop.UPSTREAM or record.status:
         return False
-    if error.reason not in (CloseReason.PEER_CLOSED, CloseReason.PEER_RESET):
+    if error.reason not in _RETRIED:
         return False
     trace = Trace(
         attempt=record.attempts,
         reused=link.reused,
         written=link.written,
         answered=link.answered,
+        unprocessed=link.unprocessed,
     )
     trace.replayable = attempt.body is not None or (
         attempt.upload is not None and attempt.upload.kept is not None
     )
     return may_retry(attempt.request, trace, attempt.origin.settings.retry_idempotency_key)
+
+
+#: How a request fails that may be retried.
+_RETRIED = (CloseReason.PEER_CLOSED, CloseReason.PEER_RESET, CloseReason.STREAM_REFUSED)
 
 
 # -- answers of our own ----------------------------------------------------------------------

@@ -5,8 +5,7 @@ from collections.abc import Awaitable, Callable
 from hopproxy.errors import BadRequest, HopError, LinkError
 from hopproxy.link.splice import Pipe
 from hopproxy.link.stepper import Stepper, Waker, wait
-from hopproxy.link.stream import ClientStream
-from hopproxy.link.upstream import UpstreamLink
+from hopproxy.link.stream import ClientStream, UpstreamStream
 from hopproxy.message import RequestHead, ResponseHead
 from hopproxy.pool.origin import Origin
 from hopproxy.proxy.route import RouteTerms
@@ -94,7 +93,7 @@ class Upload(Stepper):
             await self._client.send_interim(CONTINUE)
         return None if head is None or head.status == 100 else head
 
-    def start(self, stream: UpstreamLink) -> None:
+    def start(self, stream: UpstreamStream) -> None:
         """Begin to send the body.  Raises an error that occurs at once.
 
         `close` leaves the rest of the body unread in the client stream.
@@ -124,7 +123,7 @@ class Upload(Stepper):
         if driver is None or not driver.throw(error):
             self.failure = error
 
-    async def _run(self, stream: UpstreamLink) -> None:
+    async def _run(self, stream: UpstreamStream) -> None:
         stream.uploading = True
         try:
             await self._send(stream)
@@ -136,16 +135,22 @@ class Upload(Stepper):
             stream.uploading = False
         self._expect_response(stream)
 
-    async def _send(self, stream: UpstreamLink) -> None:
+    async def _send(self, stream: UpstreamStream) -> None:
         client, record, pipe = self._client, self._record, self._pipe
+        source, sink = client.link, stream.link
         plan, limit = self._route.plan, self._route.largest_body(client.limits)
         for data in self.kept or ():
             stream.write_content(data)
         while True:
             if not client.at_hand:
                 await stream.flush()
-            if self.kept is None and pipe.suits(client.link, stream.link):
-                record.received += await pipe.carry(client.link, stream.link)
+            if (
+                self.kept is None
+                and source is not None
+                and sink is not None
+                and pipe.suits(source, sink)
+            ):
+                record.received += await pipe.carry(source, sink)
                 continue
             data = await client.read_body()
             if not data:
@@ -168,7 +173,7 @@ class Upload(Stepper):
             if self._record.received > KEPT or len(self.kept) > KEPT_PIECES:
                 self.kept = None
 
-    def _expect_response(self, stream: UpstreamLink) -> None:
+    def _expect_response(self, stream: UpstreamStream) -> None:
         """Start `response_timeout`, unless the response has begun."""
         if not self._record.status:
             now = stream.now()

@@ -81,4 +81,4 @@ class Upstream:
 
 def offered(settings: UpstreamSettings) -> tuple[str, ...]:
     """The protocols that we offer to the origins of an upstream (ALPN)."""
-    return ("http/1.1",)
+    return ("h2", "http/1.1") if settings.protocol == "auto" else (settings.protocol,)

@@ -18,6 +18,7 @@ def contradictions(settings: Settings) -> Iterator[Contradiction]:
     yield from _shares(settings)
     yield from _upstream_names(settings)
     yield from _keys_alone(settings)
+    yield from _protocols(settings)
     yield from _listeners(settings)
     yield from route_contradictions(settings.routes, list(settings.upstreams))
 
@@ -91,6 +92,17 @@ def _upstream_names(settings: Settings) -> Iterator[Contradiction]:
         message = f"is missing: nothing says which request goes to {', '.join(known)}"
         hint = f"write routes:, the last one `- upstream: {known[0]}` for all that is left"
         yield Contradiction("routes", message, hint)
+
+
+def _protocols(settings: Settings) -> Iterator[Contradiction]:
+    for name, upstream in settings.upstreams.items():
+        for n, origin in enumerate(upstream.origins):
+            scheme, _, place = str(origin).partition("://")
+            if scheme == "h2c" and upstream.protocol == "http/1.1":
+                path = f"upstreams.{name}"
+                message = f"`{origin}` is HTTP/2, and protocol is http/1.1"
+                hint = f"write http://{place}, or leave protocol out"
+                yield Contradiction(f"{path}.origins[{n}]", message, hint, (f"{path}.protocol",))
 
 
 def _keys_alone(settings: Settings) -> Iterator[Contradiction]:

@@ -48,6 +48,8 @@ Status = Annotated[int, Meta(ge=200, le=599)]
 SentHost = Annotated[str, Meta(extra={"unit": fields.SENT_HOST})]
 Text = Annotated[str, Meta(extra={"unit": fields.TEXT})]
 PathWord = Annotated[str, Meta(extra={"unit": words.PATH})]
+#: The protocol spoken to origins.
+Protocol = Literal["auto", "http/1.1", "h2"]
 #: Servers and balancers whose idle limits `check` knows.
 Server = Literal[
     "gunicorn", "uvicorn", "hypercorn", "aiohttp", "node", "fastify", "bun", "puma", "jetty",

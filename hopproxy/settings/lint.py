@@ -171,7 +171,7 @@ def _origin_tls(settings: Settings) -> Iterator[Risk]:
             if tls.ca is not None:
                 yield Risk(f"{path}.tls.ca", "has no effect with verify: off", "leave it out")
         for n, origin in enumerate(upstream.origins):
-            other = "https" if origin.scheme == "http" else "http"
+            other = "http" if origin.scheme == "https" else "https"
             if origin.kind == "tcp" and origin.port == PORTS[other]:
                 yield Risk(
                     f"{path}.origins[{n}]",

@@ -12,7 +12,7 @@ from typing import Literal
 from hopproxy.settings.amounts import Misread
 
 #: The schemes of origins, and the port of each.
-PORTS = {"http": 80, "https": 443}
+PORTS = {"http": 80, "https": 443, "h2c": 80}
 
 #: The longest path of a Unix socket on Linux (108 bytes with the final zero).
 MAX_SOCKET_PATH = 107
@@ -52,7 +52,7 @@ class Bind:
 class OriginAddress:
     """The address of an origin: a scheme with a TCP host and port, or a Unix socket's path.
 
-    `https` means TLS; the other scheme is `http`.
+    `https` means TLS, `h2c` HTTP/2 without TLS, `http` HTTP/1.1 (or HTTP/2, by the settings).
     """
 
     kind: Literal["tcp", "unix"]
@@ -167,7 +167,7 @@ def parse_bind(text: str) -> Bind:
 
 
 def parse_origin(text: str) -> OriginAddress:
-    """`http://host:port`, `https://host:port`, `host:port`, `port` or `unix:/path`.
+    """`http://host:port`, also `https` and `h2c`; `host:port`, `port` or `unix:/path`.
 
     Without a port, `http://host` is port 80 and `https://host` port 443.
 
@@ -189,7 +189,7 @@ def parse_origin(text: str) -> OriginAddress:
         )
     scheme = scheme.lower()
     if scheme not in PORTS:
-        instead = "https" if scheme == "wss" else "http"
+        instead = {"wss": "https", "grpc": "h2c", "h2": "h2c", "grpcs": "https"}.get(scheme, "http")
         raise Misread(f"`{scheme}` is not supported as a scheme", f"write {instead}://{rest}")
     place, _, path = rest.partition("/")
     if path or "?" in place or "#" in place:

@@ -12,6 +12,7 @@ from hopproxy.settings.kinds import (
     HeadSize,
     OriginWord,
     Positive,
+    Protocol,
     Seconds,
     SecondsOrOff,
     SentHost,
@@ -56,10 +57,17 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     origins: Annotated[
         Annotated[tuple[OriginWord, ...], Meta(min_length=1)],
         about(
-            "Where the application is: `http://host:port`, `https://host:port`, `port` or "
-            "`unix:/path`."
+            "Where the application is: `http://host:port`, `https://host:port`, "
+            "`h2c://host:port` (HTTP/2 without TLS), `port` or `unix:/path`."
         ),
     ]
+    protocol: Annotated[
+        Protocol,
+        about(
+            "What is spoken to the origins.  `auto`: with `https://` HTTP/2 if the origin chooses "
+            "it (ALPN), else HTTP/1.1; `h2c://` is always HTTP/2."
+        ),
+    ] = "auto"
     host: Annotated[
         SentHost | Literal["pass", "origin"],
         about(

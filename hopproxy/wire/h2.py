@@ -169,13 +169,18 @@ class H2Client(Control):
         return 0
 
     @property
+    def greeted(self) -> bool:
+        """Whether the origin's SETTINGS have arrived."""
+        return self._expected != SETTINGS
+
+    @property
     def max_streams(self) -> int:
         """How many streams may be open at a time; none once the connection ends."""
         if self.leaving is not None or self.failed is not None or self._next > MAX_NUMBER:
             return 0
         limit = self.peer.max_streams
         if limit is None:
-            limit = ASSUMED_STREAMS if self._expected == SETTINGS else MAX_NUMBER
+            limit = MAX_NUMBER if self.greeted else ASSUMED_STREAMS
         return limit
 
     def open(self, block: bytes, *, ended: bool) -> Stream:

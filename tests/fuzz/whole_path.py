@@ -113,6 +113,7 @@ class Stage:
 
     def note(self, one: attempt.Attempt) -> None:
         """A request goes out on a link."""
+        assert isinstance(one.link, UpstreamLink)
         end = self._by_fd[one.link.transport.fd]
         self.attempts.append(Attempt(end, one.record, len(end.said)))
 

@@ -11,6 +11,7 @@ import trio
 
 from hopproxy.errors import HopError
 from hopproxy.link.stepper import in_task
+from hopproxy.link.upstream import UpstreamLink
 from hopproxy.server.entrance import Entrance
 from hopproxy.server.gateway import Gateway
 from hopproxy.settings.client import Listener
@@ -84,6 +85,7 @@ async def three_callers_of_one_link(hops: Hops, victim: Victim) -> None:
         link = pool.acquire_now(share)
         if link is None:
             link = await in_task(pool.acquire(share))
+        assert isinstance(link, UpstreamLink)
         try:
             await trio.sleep(1)
             link.ending = None

@@ -247,7 +247,8 @@ def test_problem_has_its_place_its_path_and_a_hint(line: str, problem: str) -> N
         (
             "upstreams: {app: {}}",
             "1:18: upstreams.app.origins: is missing "
-            "(Where the application is: `http://host:port`, `https://host:port`, `port` or "
+            "(Where the application is: `http://host:port`, `https://host:port`, "
+            "`h2c://host:port` (HTTP/2 without TLS), `port` or "
             "`unix:/path`.)",
         ),
         ("upstreams: {a: {origins: []}}", "1:26: upstreams.a.origins: is empty"),

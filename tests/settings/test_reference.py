@@ -62,7 +62,8 @@ def test_reference_has_each_setting_once() -> None:
             "upstreams.<name>.origins",
             "list of origin",
             "required",
-            "Where the application is: `http://host:port`, `https://host:port`, `port` or "
+            "Where the application is: `http://host:port`, `https://host:port`, "
+            "`h2c://host:port` (HTTP/2 without TLS), `port` or "
             "`unix:/path`.",
         ),
         Row(

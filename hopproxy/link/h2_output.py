@@ -1,0 +1,201 @@
+"""What an HTTP/2 connection sends: a bounded queue of frames, and turns for its streams."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hopproxy.errors import LinkError
+from hopproxy.link.transport import Room, Transport
+from hopproxy.link.watch import Watch
+from hopproxy.wire.h2_output import Output
+
+#: Most bytes of DATA that wait to be sent on one connection.
+QUEUED = 131072
+#: Bytes that a stream sends in a turn, while others have more to send too.
+QUANTUM = 16384
+
+
+class Sending(Protocol):
+    """A stream that has something to send."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether it still has."""
+
+    def push(self, most: int) -> int:
+        """Make up to `most` bytes into frames, as far as the windows allow; return how many."""
+
+    def wake_writer(self) -> None:
+        """All of it was made into frames."""
+
+
+class OutputOwner(Protocol):
+    """The connection."""
+
+    def on_broken(self, error: LinkError) -> None:
+        """Nothing more can be sent."""
+
+    def on_sent(self) -> None:
+        """All that was queued is sent."""
+
+    def on_fault(self, error: Exception) -> None:
+        """An unexpected exception."""
+
+
+class H2Output:
+    """The sending half of one connection.  Call `stir` after anything was queued in `wire`.
+
+    `patience` is for how many seconds the peer may accept nothing.  As a `Waker` it is woken when
+    the socket has room.
+    """
+
+    __slots__ = (
+        "_patience", "_queued", "_ready", "_starved", "_stirred", "_transport", "_unsent",
+        "_watch", "owner", "wire",
+    )  # fmt: skip
+
+    def __init__(self, wire: Output, transport: Transport, watch: Watch, patience: float) -> None:
+        self.wire = wire
+        self.owner: OutputOwner | None = None
+        self._transport = transport
+        self._watch = watch
+        self._patience = patience
+        self._unsent: bytes | memoryview = b""  # what the socket did not accept
+        self._queued = 0
+        self._stirred = False
+        self._ready: dict[Sending, None] = {}  # streams that wait for their turn
+        self._starved: dict[Sending, None] = {}  # streams that wait for the connection's window
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the client has to read before more can be sent."""
+        return bool(self._unsent)
+
+    # -- turns -------------------------------------------------------------------------------
+
+    def offer(self, stream: Sending) -> bool:
+        """The stream has something to send.  True: all of it is in frames now."""
+        if self._ready or self._queued >= QUEUED:
+            self._ready[stream] = None
+        else:
+            self._push(stream, QUEUED)
+        self.stir()
+        return not stream.pending
+
+    def give_room(self, stream: Sending | None) -> None:
+        """A window that was used up has grown: the stream's, or (None) the connection's."""
+        if stream is None:
+            self._ready.update(self._starved)
+            self._starved.clear()
+        elif stream.pending:
+            self._ready[stream] = None
+
+    def drop(self, stream: Sending) -> None:
+        """The stream sends nothing more."""
+        self._ready.pop(stream, None)
+        self._starved.pop(stream, None)
+
+    def _push(self, stream: Sending, most: int) -> None:
+        count = stream.push(most)
+        self._queued += count
+        if stream.pending:
+            if count >= most:
+                self._ready[stream] = None  # behind all others
+            elif self.wire.send_window <= 0:
+                self._starved[stream] = None
+
+    def _give_turns(self) -> None:
+        ready = self._ready
+        while ready and self._queued < QUEUED:
+            stream = next(iter(ready))
+            del ready[stream]
+            self._push(stream, QUANTUM)
+            if not stream.pending:
+                stream.wake_writer()
+
+    # -- sending -----------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Send nothing before `release`: more is about to be queued."""
+        self._stirred = True
+
+    def release(self) -> None:
+        """Send what is queued at the end of this batch of events."""
+        self._stirred = False
+        self.stir()
+
+    def stir(self) -> None:
+        """As `release`, unless it is held."""
+        if not self._stirred and not self._unsent:
+            self._stirred = True
+            self._transport.send_later(self)
+
+    def send_queued(self) -> None:
+        """The batch of events is over: send."""
+        self._stirred = True  # also while streams get their turns
+        try:
+            if not self._unsent and not self._transport.closed:
+                self._send()
+        except LinkError as error:
+            self._break(error)
+        finally:
+            self._stirred = False
+
+    def _send(self) -> None:
+        wire, transport = self.wire, self._transport
+        while True:
+            if wire.has_output:
+                data = wire.take()
+                count = transport.send_now(data)
+                if count < len(data):
+                    self._unsent = memoryview(data)[count:]
+                    self._queued = len(self._unsent)
+                    self._wait(transport.tell_of_room())
+                    return
+            self._queued = 0
+            if self._ready:
+                self._give_turns()
+            if not wire.has_output:
+                break
+        if self.owner is not None:
+            self.owner.on_sent()
+
+    def _wait(self, room: Room) -> None:
+        room.waker = self
+        room.by = self._transport.now() + self._patience
+        self._watch.wake_at(self._transport, room.by)
+
+    def wake(self) -> None:
+        """The socket may have room, or it has had none for too long."""
+        transport = self._transport
+        room = transport.tell_of_room()
+        error, room.error = room.error, None
+        if error is not None:
+            self._break(error)
+            return
+        try:
+            count = transport.send_now(self._unsent)
+        except LinkError as broken:
+            self._break(broken)
+            return
+        if count < len(self._unsent):
+            self._unsent = memoryview(self._unsent)[count:]
+            by = room.by
+            self._wait(room)
+            if not count:
+                room.by = by
+            return
+        self._unsent = b""
+        self.send_queued()
+
+    def _break(self, error: Exception) -> None:
+        if self.owner is None:
+            return
+        if isinstance(error, LinkError):
+            self.owner.on_broken(error)
+        else:
+            self.owner.on_fault(error)
+
+    def on_fault(self, error: Exception) -> None:
+        """An unexpected exception as it sent."""
+        self._break(error)

@@ -1,0 +1,293 @@
+"""One HTTP/2 connection to an origin, which carries many requests at a time.
+
+No coroutine waits for its socket: each event is read here, in the callback, and passed to the
+streams it is for.  Their exchanges go on when all frames at hand have been read, so that most find
+their whole response.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from hopproxy.errors import BadResponse, HopError, LinkError
+from hopproxy.link.h2_origin_wire import new_wire
+from hopproxy.link.h2_output import H2Output
+from hopproxy.link.h2_pings import Pings
+from hopproxy.link.h2_upstream_stream import H2UpstreamStream
+from hopproxy.link.origin_tls import OriginTransport
+from hopproxy.link.pooled import Keeper, PooledLink
+from hopproxy.link.transport import TURN, Transport
+from hopproxy.link.watch import Turn, Watch
+from hopproxy.record import CloseReason, CloseRecord, Hop
+from hopproxy.settings.upstream import UpstreamSettings
+from hopproxy.wire.h2 import (
+    BROKEN,
+    CONTENT,
+    FAILED,
+    HEAD,
+    LEAVING,
+    PEER_SETTINGS,
+    RESET,
+    ROOM,
+    Event,
+)
+from hopproxy.wire.hpack import TABLE_SIZE
+from hopproxy.wire.hpack_encoder import NO_TABLE
+
+#: Most streams of one connection, whatever the origin allows.
+MOST_STREAMS = 256
+
+
+class StreamKeeper(Keeper, Protocol):
+    """The pool, as an HTTP/2 link sees it."""
+
+    def on_room(self, link: H2UpstreamLink) -> None:
+        """It may carry more streams than before, or fewer."""
+
+    def on_end(self, link: H2UpstreamLink, reason: CloseReason) -> None:
+        """It has ended, or must: close it.  Then its streams are told."""
+
+    def on_reset(self, code: int) -> None:
+        """The origin has reset a stream."""
+
+
+class H2UpstreamLink(PooledLink):
+    """One connection to one origin, with many streams.
+
+    `served` counts requests.  `retiring` is why it takes no more of them, None if it does;
+    `leaving` if the origin has said so (GOAWAY).  `heard_at` is when anything last arrived.
+    `assumed` is how many streams it may carry until the origin's SETTINGS arrive.  `record` tells
+    of its end, if that came during requests.
+    """
+
+    __slots__ = (
+        "_shrinks", "_watch", "_woken", "assumed", "heard_at", "output", "pings",
+        "record", "retiring", "scheme", "timer_at", "wire",
+    )  # fmt: skip
+
+    multiplexed = True
+    keeper: StreamKeeper
+
+    def __init__(
+        self,
+        transport: Transport,
+        origin: str,
+        keeper: StreamKeeper,
+        limits: UpstreamSettings,
+        watch: Watch,
+    ) -> None:
+        super().__init__(transport, origin, keeper, limits)
+        self.wire = new_wire(limits)
+        self.output = H2Output(self.wire, transport, watch, limits.write_timeout)
+        self.output.owner = self
+        self.scheme = b"https" if isinstance(transport, OriginTransport) else b"http"
+        self.retiring: CloseReason | None = None
+        self.record: CloseRecord | None = None
+        self.assumed = MOST_STREAMS
+        self.heard_at = self.opened
+        self._watch = watch
+        self._woken: dict[H2UpstreamStream, None] = {}
+        self.pings = Pings(self)
+        self._shrinks = False  # the next field block must say that we use no table
+        self.timer_at = math.inf
+        watch.gather()
+
+    def __repr__(self) -> str:
+        return f"<H2UpstreamLink {self.number} to {self.origin}, {len(self.wire.streams)} streams>"
+
+    # -- lending -----------------------------------------------------------------------------
+
+    @property
+    def max_streams(self) -> int:
+        """How many streams may be open now; none once it retires."""
+        if self.retiring is not None or self.transport.closed:
+            return 0
+        most = MOST_STREAMS if self.wire.greeted else self.assumed
+        return min(most, self.wire.max_streams)
+
+    @property
+    def holder(self) -> H2UpstreamLink:
+        return self
+
+    @property
+    def leaving(self) -> bool:
+        return self.wire.leaving is not None
+
+    @property
+    def closed(self) -> bool:
+        return self.transport.closed
+
+    def start(self) -> None:
+        """Send our preface and SETTINGS, with the first requests if there are any."""
+        self.output.stir()
+
+    def begin(self) -> None:
+        """It was idle, and gets its first stream."""
+        self.transport.resting = False
+        self.idled = self.now() - self.since
+        self._received_before = self.transport.received
+        self._sent_before = self.transport.sent
+
+    def open(self) -> H2UpstreamStream:
+        """A stream for one request, within what the ledger has lent."""
+        self.served += 1
+        return H2UpstreamStream(self)
+
+    def first_block(self, block: bytes) -> bytes:
+        """The block, after what the origin's decoder has to be told first (RFC 7541 4.2)."""
+        if self._shrinks:
+            self._shrinks = False
+            return NO_TABLE + block
+        return block
+
+    def reset(self, stream: H2UpstreamStream, code: int) -> None:
+        """The exchange needs no more of a stream: reset it unless it is closed."""
+        self._woken.pop(stream, None)
+        self.output.drop(stream)
+        wire = stream.wire
+        if wire is not None:
+            wire.owner = None  # breaks a reference cycle
+            if not wire.closed and not self.transport.closed:
+                self.wire.reset(wire, code)
+                self.output.stir()
+
+    # -- in ----------------------------------------------------------------------------------
+
+    def on_unawaited(self, hung_up: bool) -> None:
+        """An event on the socket: read what has arrived, then let the exchanges go on."""
+        self.output.hold()
+        try:
+            self._read()
+        finally:
+            woken, self._woken = self._woken, {}
+            for stream in woken:
+                stream.wake()
+            if self.pings.waiting:
+                self.pings.heard()
+            self.output.release()
+
+    def wake(self) -> None:
+        """A turn of our own: there may be more to read."""
+        if not self.transport.closed:
+            self.on_unawaited(self.transport.hung_up)
+
+    def _read(self) -> None:
+        transport = self.transport
+        for _ in range(TURN):
+            try:
+                data = transport.receive_now()
+            except LinkError as error:
+                self.end(error.reason, error)
+                return
+            if data is None:
+                return
+            if not data:
+                self.end(CloseReason.PEER_CLOSED, None)
+                return
+            self._take(data)
+            if transport.closed or not transport.readable:
+                return
+        Turn(self._watch).waker = self  # there may be more: after everybody else
+
+    def _take(self, data: bytes) -> None:
+        self.heard_at = now = self.now()
+        woken = self._woken
+        for event in self.wire.receive(data, now):
+            what, wire, payload, ended = event
+            stream: H2UpstreamStream | None = wire.owner if wire is not None else None
+            if stream is None:
+                if wire is None:
+                    self._on_own(event)
+                elif what == CONTENT:  # its exchange has ended
+                    self.wire.credit(wire, len(payload))
+            elif what == HEAD:
+                stream.on_head(payload, ended=ended)
+                woken[stream] = None
+            elif what == CONTENT:
+                stream.on_content(payload, ended=ended)
+                woken[stream] = None
+            elif what == ROOM:
+                self.output.give_room(stream)
+            elif what == RESET:
+                self.keeper.on_reset(payload)
+                stream.on_reset(payload)
+                woken[stream] = None
+            elif what == BROKEN:
+                stream.on_broken(payload)
+                woken[stream] = None
+
+    def _on_own(self, event: Event) -> None:
+        """Something about the connection itself."""
+        what, _, payload, _ = event
+        if what == ROOM:
+            self.output.give_room(None)
+        elif what == PEER_SETTINGS:
+            self._shrinks = self._shrinks or payload.table_size < TABLE_SIZE
+            self.keeper.on_room(self)
+        elif what == LEAVING:
+            self._origin_leaves()
+        elif what == FAILED:
+            self.end(CloseReason.BAD_RESPONSE, BadResponse(payload.detail))
+
+    def _origin_leaves(self) -> None:
+        self.keeper.on_room(self)
+        if not self.wire.streams:
+            self.end(CloseReason.PEER_CLOSED, None)
+
+    # -- deadlines ---------------------------------------------------------------------------
+
+    def wake_by(self, deadline: float) -> None:
+        """Have `on_time` called by then."""
+        if deadline < self.timer_at:
+            self._watch.wake_at(self, deadline)
+
+    def on_time(self, now: float) -> float:
+        """Deadlines of streams may have passed."""
+        nearest = math.inf
+        for wire in list(self.wire.streams.values()):
+            if wire.owner is not None:
+                nearest = min(nearest, wire.owner.on_time(now))
+        nearest = min(nearest, self.pings.on_time(now))
+        return math.inf if self.transport.closed else nearest
+
+    # -- ending ------------------------------------------------------------------------------
+
+    def end(self, reason: CloseReason, error: HopError | None) -> None:
+        """The connection is over: close it, then tell its streams."""
+        if self.transport.closed:
+            return
+        streams = [wire.owner for wire in self.wire.streams.values() if wire.owner is not None]
+        self.keeper.on_end(self, reason)
+        for stream in streams:
+            stream.fail(error or LinkError(Hop.UPSTREAM, reason, _ended(stream)))
+            stream.wake()
+
+    def close(self, reason: CloseReason, *, reset: bool = False) -> None:
+        """Say GOAWAY, as far as the socket takes it, and close."""
+        if not self.transport.closed:
+            if self.wire.failed is None:
+                self.wire.go_away()
+            self.output.owner = None
+            self.output.send_queued()
+            self._watch.forget_deadline(self)
+        super().close(reason, reset=reset)
+        self.pings.heard()
+
+    def on_fault(self, error: Exception) -> None:
+        """A callback raised an unexpected exception."""
+        self.keeper.on_fault(self, error)
+
+    # -- called by the output ----------------------------------------------------------------
+
+    def on_broken(self, error: LinkError) -> None:
+        """Nothing more can be sent."""
+        self.end(error.reason, error)
+
+    def on_sent(self) -> None:
+        """All that was queued is sent: nothing to do."""
+
+
+def _ended(stream: H2UpstreamStream) -> str:
+    inside = "inside the response" if stream.answered else "before it answered"
+    return f"the origin closed the connection {inside}"

@@ -1,0 +1,243 @@
+"""The origin's side of one attempt as a stream of an HTTP/2 connection (RFC 9113 section 8).
+
+What the origin sends is kept until the exchange takes it, and the origin may send more once the
+exchange comes back for it: by then the client has got what was taken before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from hopproxy.errors import BadResponse, HopError, LinkError
+from hopproxy.link.h2_outbound import Carrier, Outbound
+from hopproxy.link.link import Link
+from hopproxy.link.stepper import Wait, Waker, wait
+from hopproxy.message import Head, ResponseHead
+from hopproxy.record import CloseReason, Hop
+from hopproxy.wire.h2 import Code, H2Error
+from hopproxy.wire.h2_frames import code_name
+from hopproxy.wire.h2_response import ResponseSection, adds_up
+
+_HEAD_LATE, _BODY_LATE = CloseReason.RESPONSE_TIMEOUT, CloseReason.BODY_TIMEOUT
+_LATE = {
+    _HEAD_LATE: "no response came in time",
+    _BODY_LATE: "the rest of the body did not come in time",
+}
+
+
+class H2UpstreamStream(Outbound):
+    """One request and its response; see `link.stream.UpstreamStream`.
+
+    As a `Wait` it is the wait for news from the origin.
+    """
+
+    __slots__ = (
+        "_content", "_ended", "_head", "_heads", "_late", "_passed", "_section", "_taken",
+        "answer_by", "answered", "dialled_at", "ending", "idled", "local_port", "number",
+        "read_by", "reused", "served", "since", "trailers", "unprocessed", "unused", "uploading",
+        "waker",
+    )  # fmt: skip
+
+    multiplexed = True
+    bound = greeting = False
+    link = None
+
+    def __init__(self, carrier: Carrier) -> None:
+        super().__init__(carrier)
+        self.number = carrier.number
+        self.local_port = carrier.local_port
+        self.since = carrier.since
+        self.served = carrier.served
+        self.unused = carrier.unused
+        self.dialled_at = carrier.dialled_at
+        self.reused = carrier.reused
+        self.idled = -1.0
+        self.waker: Waker | None = None
+        self.ending: CloseReason | None = None
+        self.uploading = self.answered = self.unprocessed = False
+        self.trailers: list[bytes] = []
+        self.answer_by = self.read_by = math.inf
+        self._late = _HEAD_LATE
+        self._heads: deque[ResponseSection] = deque()
+        self._head: ResponseHead | None = None  # the final one, once it was read
+        self._ended = False  # the response has arrived completely
+        self._content: list[bytes] = []
+        self._passed = 0  # bytes of content that were read
+        self._taken = 0  # those of them that were not credited yet
+        self._section: ResponseSection | None = None  # the trailers of the response
+
+    @property
+    def holder(self) -> Link:
+        """Its connection, for the admin listener."""
+        return self.carrier.holder
+
+    def __repr__(self) -> str:
+        return f"<H2UpstreamStream {self.wire!r} of link {self.number}>"
+
+    # -- the response ------------------------------------------------------------------------
+
+    def expect_head(self, deadline: float) -> Wait | None:
+        """Set the deadline for the response's head; return what to wait for, if anything."""
+        self.answer_by = self.read_by = deadline
+        self.carrier.wake_by(deadline)
+        return None if self._heads or self.error is not None else self
+
+    def head_at_hand(self, method: bytes) -> ResponseHead | None:
+        """The response's head if it has arrived.  Raises BadResponse."""
+        if not self._heads:
+            return None
+        head = self._heads.popleft().response(method)
+        if head.status >= 200:
+            self._head = head
+        return head
+
+    async def read_head(self, method: bytes) -> ResponseHead:
+        """The next head, interim ones included.
+
+        Raises BadResponse; LinkError: RESPONSE_TIMEOUT after `answer_by`, or why there is none.
+        """
+        while (head := self.head_at_hand(method)) is None:
+            self._late, self.read_by = _HEAD_LATE, self.answer_by
+            await self._news()
+        return head
+
+    async def _news(self) -> None:
+        if self.error is not None:
+            raise self.error.with_traceback(None)
+        self.carrier.wake_by(self.read_by)
+        await wait(self)
+
+    def begin_response(self, head: ResponseHead) -> None:
+        """The body can be read: nothing to do."""
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether unread bytes of the body have arrived."""
+        return bool(self._content)
+
+    def take_content(self, head: Head) -> bytes | None:
+        """Take the body if all of the response has arrived and it has no trailers; else None.
+
+        Raises BadResponse.
+        """
+        if not self._ended or self._section is not None:
+            return None
+        data = self.take_at_hand()
+        self._credit()
+        return data
+
+    def take_at_hand(self) -> bytes:
+        """Take the part of the body that has arrived.  Raises BadResponse."""
+        content = self._content
+        data = content[0] if len(content) == 1 else b"".join(content)
+        content.clear()
+        self._passed += len(data)
+        self._taken += len(data)
+        assert self._head is not None
+        if not adds_up(self._head, self._passed, ended=self._ended):
+            raise BadResponse("DATA differs from Content-Length (RFC 9113 section 8.1.1)")
+        return data
+
+    async def read_body(self) -> bytes:
+        """The next bytes of the body, b"" at its end.
+
+        What was read before has been passed on: the origin may send as much more.  Raises
+        BadResponse; LinkError: BODY_TIMEOUT between two reads, or why the rest will not come.
+        """
+        self._credit()
+        self._late, self.read_by = _BODY_LATE, self.now() + self.body_timeout
+        while not self._content:
+            if self._ended:
+                if self._section is not None:
+                    self.trailers = self._section.trailers()
+                return self.take_at_hand()
+            await self._news()
+        return self.take_at_hand()
+
+    def _credit(self) -> None:
+        taken, self._taken = self._taken, 0
+        if taken:
+            assert self.wire is not None
+            self.carrier.wire.credit(self.wire, taken)
+            self.carrier.output.stir()
+
+    def end_cycle(self, head: ResponseHead, request_sent: bool) -> None:
+        """The response has been read.  The connection goes on, whatever became of the request."""
+
+    # -- called by the link ------------------------------------------------------------------
+
+    def on_head(self, section: ResponseSection, *, ended: bool) -> None:
+        """A field section has arrived: an interim head, the final one, or trailers."""
+        self.answered = True
+        self._ended = ended
+        if self.final:
+            self._section = section
+            if not ended:
+                self.fail(BadResponse("a second head that ends nothing (RFC 9113 section 8.1)"))
+        elif not section.is_interim:
+            self.final = True
+            self._heads.append(section)
+        elif ended:
+            self.fail(BadResponse("an interim response that ends the stream"))
+        elif len(self._heads) > self.limits.max_interim:
+            self.fail(BadResponse("more interim responses than max_interim", limit="max_interim"))
+        else:
+            self._heads.append(section)
+
+    def on_content(self, data: bytes, *, ended: bool) -> None:
+        """DATA has arrived."""
+        if not self.final:
+            self.fail(BadResponse("DATA before the response's head (RFC 9113 section 8.1)"))
+            return
+        if data:
+            self._content.append(data)
+        self._ended = ended
+
+    def on_reset(self, code: int) -> None:
+        """The origin has reset the stream, or its GOAWAY has left it out."""
+        if self._ended:  # it does not want the rest of the request (section 8.1)
+            return
+        if code == Code.REFUSED_STREAM and not self._heads and self._head is None:
+            self.unprocessed = True
+            reason = CloseReason.STREAM_REFUSED
+        else:
+            reason = CloseReason.STREAM_RESET
+        self.fail(
+            LinkError(Hop.UPSTREAM, reason, f"the origin reset the stream: {code_name(code)}")
+        )
+
+    def on_broken(self, error: H2Error) -> None:
+        """The origin has broken a rule, and the stream was reset."""
+        if not self._ended:
+            self.fail(BadResponse(f"{error.detail} (RFC {_place(error)})"))
+
+    def fail(self, error: HopError) -> None:
+        """Nothing more will come."""
+        if self.error is None:
+            self.error = error
+
+    def wake(self) -> None:
+        """There is news: go on."""
+        waker, self.waker = self.waker, None
+        if waker is not None:
+            waker.wake()
+        if self.error is not None or (self._end and self.final):
+            self.wake_writer()
+
+    def on_time(self, now: float) -> float:
+        """A deadline may have passed: end what has timed out, return the next deadline."""
+        if self.waker is not None and self.read_by <= now:
+            self.fail(LinkError(Hop.UPSTREAM, self._late, _LATE[self._late]))
+            self.wake()
+        room = self._room
+        if room is not None and room.by <= now:
+            self.wake_writer()
+        return min(
+            self.read_by if self.waker is not None else math.inf,
+            room.by if room is not None and room.waker is not None else math.inf,
+        )
+
+
+def _place(error: H2Error) -> str:
+    return error.section if " " in error.section else f"9113 section {error.section}"
