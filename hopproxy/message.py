@@ -186,11 +186,8 @@ class Body(Enum):
 #: For every message: in Python 3.11 a global is much faster than an attribute of an Enum.
 NO_BODY, SIZED, CHUNKED, UNTIL_CLOSE = Body
 
-
-#: `Head.minor` of a message that came as HTTP/2, which has no minor version.
+#: `Head.minor` of a message of HTTP/2; and the version in Via by `minor` (RFC 9110 section 7.6.3).
 HTTP_2 = 2
-
-#: The version of a message in Via, by `Head.minor` (RFC 9110 section 7.6.3).
 VERSIONS = (b"1.0", b"1.1", b"2.0")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from typing import Any
 
 import h2.config
@@ -46,11 +47,11 @@ class H2Peer:
             client_side=False, header_encoding="utf-8", validate_outbound_headers=False
         )
         self.h2 = h2.connection.H2Connection(config)
+        self.h2.initiate_connection()
         if settings:
-            self.h2.local_settings.update(
+            self.h2.update_settings(
                 {h2.settings.SettingCodes(key): value for key, value in settings.items()}
             )
-        self.h2.initiate_connection()
         self.requests: dict[int, Request] = {}
         self.arrived: list[Request] = []
         self.events: list[Any] = []
@@ -65,6 +66,11 @@ class H2Peer:
             raise EOFError
         self.take(data)
         await self.send()
+
+    async def catch_up(self) -> None:
+        """Take what has arrived, if anything."""
+        while select.select([self.peer.sock], [], [], 0)[0]:
+            await self.more()
 
     def take(self, data: bytes) -> None:
         for event in self.h2.receive_data(data):

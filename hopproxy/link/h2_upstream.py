@@ -8,6 +8,7 @@ their whole response.
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Protocol
 
 from hopproxy.errors import BadResponse, HopError, LinkError
@@ -31,12 +32,15 @@ from hopproxy.wire.h2 import (
     RESET,
     ROOM,
     Event,
+    Stream,
 )
 from hopproxy.wire.hpack import TABLE_SIZE
 from hopproxy.wire.hpack_encoder import NO_TABLE
 
 #: Most streams of one connection, whatever the origin allows.
 MOST_STREAMS = 256
+#: Most streams that are not reset although the origin has only announced their end.
+MOST_ENDING = 8
 
 
 class StreamKeeper(Keeper, Protocol):
@@ -62,7 +66,7 @@ class H2UpstreamLink(PooledLink):
     """
 
     __slots__ = (
-        "_shrinks", "_watch", "_woken", "assumed", "heard_at", "output", "pings",
+        "_ending", "_shrinks", "_watch", "_woken", "assumed", "heard_at", "output", "pings",
         "record", "retiring", "scheme", "timer_at", "wire",
     )  # fmt: skip
 
@@ -87,6 +91,7 @@ class H2UpstreamLink(PooledLink):
         self.assumed = MOST_STREAMS
         self.heard_at = self.opened
         self._watch = watch
+        self._ending: deque[Stream] = deque()
         self._woken: dict[H2UpstreamStream, None] = {}
         self.pings = Pings(self)
         self._shrinks = False  # the next field block must say that we use no table
@@ -148,9 +153,15 @@ class H2UpstreamLink(PooledLink):
         wire = stream.wire
         if wire is not None:
             wire.owner = None  # breaks a reference cycle
-            if not wire.closed and not self.transport.closed:
-                self.wire.reset(wire, code)
-                self.output.stir()
+            if wire.closed or self.transport.closed:
+                return
+            if stream.only_ends and stream.error is None:
+                self._ending.append(wire)
+                if len(self._ending) <= MOST_ENDING:
+                    return
+                wire = self._ending.popleft()
+            self.wire.reset(wire, code)
+            self.output.stir()
 
     # -- in ----------------------------------------------------------------------------------
 

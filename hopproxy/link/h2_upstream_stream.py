@@ -13,7 +13,7 @@ from hopproxy.errors import BadResponse, HopError, LinkError
 from hopproxy.link.h2_outbound import Carrier, Outbound
 from hopproxy.link.link import Link
 from hopproxy.link.stepper import Wait, Waker, wait
-from hopproxy.message import Head, ResponseHead
+from hopproxy.message import NO_BODY, Head, ResponseHead
 from hopproxy.record import CloseReason, Hop
 from hopproxy.wire.h2 import Code, H2Error
 from hopproxy.wire.h2_frames import code_name
@@ -119,9 +119,9 @@ class H2UpstreamStream(Outbound):
     def take_content(self, head: Head) -> bytes | None:
         """Take the body if all of the response has arrived and it has no trailers; else None.
 
-        Raises BadResponse.
+        A response that can have no body need not have ended.  Raises BadResponse.
         """
-        if not self._ended or self._section is not None:
+        if head.body is not NO_BODY and (not self._ended or self._section is not None):
             return None
         data = self.take_at_hand()
         self._credit()
@@ -161,6 +161,12 @@ class H2UpstreamStream(Outbound):
             assert self.wire is not None
             self.carrier.wire.credit(self.wire, taken)
             self.carrier.output.stir()
+
+    @property
+    def only_ends(self) -> bool:
+        """Whether nothing but END_STREAM is still to come, in a frame of its own."""
+        head, wire = self._head, self.wire
+        return head is not None and head.body is NO_BODY and wire is not None and wire.finished
 
     def end_cycle(self, head: ResponseHead, request_sent: bool) -> None:
         """The response has been read.  The connection goes on, whatever became of the request."""

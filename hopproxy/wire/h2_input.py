@@ -118,10 +118,10 @@ class Input(Output, ABC):
             high, low, kind, flags, number = _unpack(data, at)
             start = at + HEADER_SIZE
             after = start + (high << 8 | low)
+            if self._expected >= 0 and kind != self._expected:
+                raise self._unexpected(data)
             if after - start > MIN_FRAME_SIZE:
                 raise H2Error(Code.FRAME_SIZE_ERROR, "4.2", "a frame above SETTINGS_MAX_FRAME_SIZE")
-            if self._expected >= 0 and kind != self._expected:
-                raise self._unexpected(kind)
             if after > end:
                 self._wait_for(data[at:], after - end)
                 return
@@ -143,10 +143,11 @@ class Input(Output, ABC):
         self._parts.append(part)
         self._missing = missing
 
-    def _unexpected(self, kind: int) -> H2Error:
+    def _unexpected(self, data: bytes) -> H2Error:
         if self._expected == CONTINUATION:
             return H2Error(Code.PROTOCOL_ERROR, "4.3", "a frame inside a field block")
-        return H2Error(Code.PROTOCOL_ERROR, "3.4", "the first frame is not SETTINGS")
+        what = "it speaks HTTP/1.1" if data.startswith(b"HTTP/1") else "its first frame is another"
+        return H2Error(Code.PROTOCOL_ERROR, "3.4", f"SETTINGS is missing: {what}")
 
     def _glitch(self, cost: float, what: str) -> None:
         self.budget.spend(cost, self._now, what)

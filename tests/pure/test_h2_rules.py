@@ -190,6 +190,12 @@ def test_the_first_frame_is_settings(first: bytes) -> None:
     assert failure(machine.receive(PREFACE + first, 0.0)) == (PROTOCOL, "3.4")
 
 
+def test_an_answer_of_http11_is_named() -> None:
+    machine = H2Client(Blocks(), Settings())
+    [event] = machine.receive(b"HTTP/1.1 400 Bad Request\r\n\r\n", 0.0)
+    assert event[2].detail == "SETTINGS is missing: it speaks HTTP/1.1"
+
+
 def test_a_client_begins_with_preface_and_settings() -> None:
     ours = Settings()
     ours.window, ours.max_head_size = 1 << 20, 65536

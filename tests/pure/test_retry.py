@@ -2,7 +2,7 @@
 
 import pytest
 
-from hopproxy.rules.retry import IDEMPOTENT, MAX_ATTEMPTS, Trace, may_retry
+from hopproxy.rules.retry import IDEMPOTENT, MAX_ATTEMPTS, MAX_UNPROCESSED, Trace, may_retry
 from tests.pure.search import get
 
 ALL = sorted(IDEMPOTENT | {b"POST", b"PATCH", b"LOCK", b"get"})
@@ -62,3 +62,17 @@ def test_a_key_makes_a_post_repeatable_where_the_settings_say_so(
     line: bytes, switch: bool, verdict: bool
 ) -> None:
     assert may_retry(get(line, start=b"POST / HTTP/1.1"), stale(), switch) is verdict
+
+
+@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("reused", [False, True])
+def test_what_the_origin_did_nothing_with_may_go_again_and_again(
+    method: bytes, reused: bool
+) -> None:
+    head = get(start=method + b" / HTTP/1.1")
+    for attempt in range(1, MAX_UNPROCESSED + 1):
+        trace = stale(attempt=attempt, reused=reused)
+        trace.unprocessed = True
+        assert may_retry(head, trace) is (attempt < MAX_UNPROCESSED)
+        trace.replayable = False
+        assert not may_retry(head, trace)
