@@ -61,9 +61,9 @@ class H2Peer:
     async def more(self) -> None:
         """Receive once, and answer what the protocol wants answered; EOFError at the end."""
         await self.send()
-        data = await self.peer.sock.recv(65536)
-        if not data:
-            raise EOFError
+        if not self.peer.unread:
+            await self.peer.more()
+        data, self.peer.unread = self.peer.unread, b""
         self.take(data)
         await self.send()
 

@@ -265,6 +265,8 @@ class Pool(Books):
         if isinstance(opened, PooledLink):
             self.ledger.dialled(origin)
             self.arrived(origin, opened)
+            if origin.waiters:  # it carries fewer requests than it might have
+                self.start_dials(origin)
             return
         self.ledger.drop_dial(origin)
         if opened is None:

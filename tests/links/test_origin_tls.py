@@ -88,7 +88,7 @@ async def test_the_origin_is_asked_for_its_name_and_for_http(hops: TlsHops) -> N
     context.sni_callback = lambda _, name, __: names.append(name)
     context.set_alpn_protocols(["h2", "http/1.1"])
     hops.add_origin(context=context)
-    await hops.start()
+    await hops.start(upstream={"protocol": "http/1.1"})
     _, upstream = await hops.pair()
     assert isinstance(upstream, TlsPeer)
     assert names == [NAME]

@@ -1,0 +1,105 @@
+"""Origins that choose their protocol by ALPN (RFC 7301, RFC 9113 section 3.2)."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import trio
+
+from hopproxy.link.h2_upstream import H2UpstreamLink
+from tests.authority import certificate
+from tests.h2_origin import H2Peer
+from tests.raw_peers import GET, OK
+from tests.tls_peers import NAME, TlsHops, TlsPeer
+from tests.wire_pair import nothing_left
+
+H2, HTTP = ["h2", "http/1.1"], ["http/1.1"]
+
+
+@pytest.fixture
+async def hops(directory: Path) -> AsyncIterator[TlsHops]:
+    """Both hops on Unix sockets, TLS towards the origins."""
+    with nothing_left():
+        async with trio.open_nursery() as nursery:
+            made = TlsHops(nursery, directory)
+            yield made
+            await made.end()
+
+
+def speaking(protocols: list[str]) -> ssl.SSLContext:
+    """An origin that chooses the first of these that we offer."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate(NAME).configure_cert(made)
+    if protocols:
+        made.set_alpn_protocols(protocols)
+    return made
+
+
+async def start(hops: TlsHops, protocols: list[str], protocol: str = "auto") -> None:
+    hops.add_origin(context=speaking(protocols))
+    await hops.start(upstream={"protocol": protocol})
+
+
+async def test_an_origin_that_chooses_http2_gets_it(hops: TlsHops) -> None:
+    await start(hops, H2)
+    clients = [await hops.client() for _ in range(10)]
+    for client in clients:
+        await client.send(GET)
+    peer = await hops.origins[0].accept()
+    assert isinstance(peer, TlsPeer)
+    assert peer.tls.selected_alpn_protocol() == "h2"
+    origin = H2Peer(peer)
+    for request in await origin.serve(10):
+        assert request[":scheme"] == "https"
+    for client in clients:
+        assert (await client.message()).body == b"ok"
+    assert [type(link) for link in hops.runtime.pool.links] == [H2UpstreamLink]
+
+
+@pytest.mark.parametrize("protocols", [HTTP, []])
+async def test_an_origin_that_does_not_gets_http11(hops: TlsHops, protocols: list[str]) -> None:
+    await start(hops, protocols)
+    clients = [await hops.client() for _ in range(3)]
+    for client in clients:
+        await client.send(GET)
+    # Once that is known, each request gets a link of its own.
+    peers = [await hops.origins[0].accept() for _ in clients]
+    for peer in peers:
+        await peer.message()
+    for peer in peers:
+        await peer.send(OK)
+    for client in clients:
+        assert (await client.message()).body == b"ok"
+    assert not any(isinstance(link, H2UpstreamLink) for link in hops.runtime.pool.links)
+
+
+async def test_sessions_are_resumed_with_http2_too(hops: TlsHops) -> None:
+    await start(hops, H2)
+    client = await hops.client()
+    resumed = []
+    for _ in range(2):
+        await client.send(GET)
+        peer = await hops.origins[0].accept()
+        assert isinstance(peer, TlsPeer)
+        await H2Peer(peer).serve()
+        await client.message()
+        resumed.append(peer.tls.session_reused)
+        peer.close()
+        await hops.quiet()
+    assert resumed == [False, True]
+
+
+async def test_an_origin_that_must_speak_http2_and_does_not_is_told(hops: TlsHops) -> None:
+    await start(hops, [], "h2")
+    client = await hops.client()
+    await client.send(GET)
+    peer = await hops.origins[0].accept_raw()  # type: ignore[attr-defined]
+    with suppress(OSError):  # it closes before our tickets have come
+        await peer.shake()
+    assert (await client.message()).status == 502
+    assert "does not speak HTTP/2" in hops.records.kept[-1].detail
+    await peer.gone()
