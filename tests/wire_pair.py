@@ -22,7 +22,8 @@ from hopproxy.observe.access_log import AccessLog
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.server.listener import open_listener
 from hopproxy.server.runtime import Runtime
-from hopproxy.server.worker import Sockets, Worker
+from hopproxy.server.sockets import Sockets
+from hopproxy.server.worker import Worker
 from hopproxy.settings.client import ClientSettings, Listener
 from hopproxy.settings.route import Route
 from hopproxy.settings.schema import Settings
@@ -64,6 +65,9 @@ class Records(AccessLog):
 
     async def run(self) -> None:
         await trio.sleep_forever()
+
+    def write_as(self, style: str) -> None:
+        """It keeps records, not lines."""
 
 
 class Hops:

@@ -16,7 +16,8 @@ from hopproxy.link.clock import SteadyClock
 from hopproxy.observe.access_log import STDOUT, AccessLog
 from hopproxy.observe.error_log import ErrorLog
 from hopproxy.server.listener import CannotBind, open_listener
-from hopproxy.server.worker import Sockets, Worker
+from hopproxy.server.sockets import Sockets
+from hopproxy.server.worker import Worker
 from hopproxy.settings.addresses import meet
 from hopproxy.settings.descriptors import fitted
 from hopproxy.settings.units import Bind, OriginAddress

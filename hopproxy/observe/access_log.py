@@ -13,6 +13,7 @@ from functools import lru_cache
 import msgspec
 import trio
 
+from hopproxy.observe.access_line import Line, Passed, Suffered
 from hopproxy.observe.log_writer import LogWriter
 from hopproxy.record import CloseRecord, ExchangeRecord, Limit, Owner
 from hopproxy.settings.amounts import format_duration, format_size
@@ -32,69 +33,6 @@ CLIPPED = 1024
 _UNSAFE = re.compile(rb"[^ -~]")
 
 
-class Suffered(msgspec.Struct, gc=False):
-    """The upstream link that ended during an exchange, retried or not; `limit` as in `/closes`."""
-
-    owner: str
-    reason: str
-    age: float
-    idle: float
-    requests: int
-    local_port: int
-    limit: float | None
-    limit_from: str | None
-
-
-class Passed(msgspec.Struct, gc=False):
-    """A limit that an exchange has exceeded: the setting, and its value in seconds or bytes."""
-
-    limit: str
-    value: float
-
-
-class Line(msgspec.Struct, gc=False):
-    """One exchange in the JSON log.
-
-    `time` is when it ended.  Sizes are body bytes.  `first_byte_ms` is null if no response began,
-    `upstream_close` is why the upstream link was closed, null if it was kept.  `queue_ms` is how
-    long the request waited for a free link, `connect_ms` how long for a new connection.  `passed`
-    is the limit that ended it.  `unused` is why a fresh link was opened although there were others.
-    `client` is the client's address: named by a trusted proxy, or else the peer's.  `local_port` is
-    our port on the upstream link.  Ports are 0 on Unix sockets.
-    """
-
-    time: str
-    client: str
-    peer: str
-    peer_port: int
-    client_link: int
-    client_request: int
-    method: str
-    host: str
-    target: str
-    status: int
-    received: int
-    sent: int
-    duration_ms: float
-    first_byte_ms: float | None
-    upstream: str
-    origin: str
-    upstream_link: int
-    local_port: int
-    reused: bool
-    attempts: int
-    cause: str = ""
-    detail: str = ""
-    upstream_close: str | None = None
-    upgraded: bool = False
-    unused: str | None = None
-    suffered: Suffered | None = None
-    passed: Passed | None = None
-    queue_ms: float = 0.0
-    connect_ms: float = 0.0
-    request_id: str = ""
-
-
 def _rfc3339(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
 
@@ -104,14 +42,12 @@ def _local_clock(second: int) -> str:
 
 
 class AccessLog:
-    """Call it with each record; `run` writes.  `style` is "json" or "text"."""
+    """Call it with each record; `run` writes.  `style` is "json", "text", or "off": none comes."""
 
     def __init__(self, style: str, fd: int) -> None:
-        self._encode, self._clock, zone = self._text, _local_clock, ""
-        if style == "json":
-            self._encode, self._clock, zone = self._json, _rfc3339, "Z"
-        #: The last part of a time, by millisecond: formatting it costs as much as all the rest.
-        self._millis = [f"{milli:03d}{zone}" for milli in range(1000)]
+        self._on = trio.Event()
+        self._style = ""
+        self.write_as(style)
         self.log_writer = LogWriter(fd, "access log")
         self._pending: list[ExchangeRecord] = []
         self._encoder = msgspec.json.Encoder()
@@ -125,6 +61,18 @@ class AccessLog:
         """Lines that were never written."""
         return self.log_writer.dropped
 
+    def write_as(self, style: str) -> None:
+        """Write in this style from the next batch of records on."""
+        self._style = style
+        self._encode, self._clock, zone = self._text, _local_clock, ""
+        if style == "json":
+            self._encode, self._clock, zone = self._json, _rfc3339, "Z"
+        #: The last part of a time, by millisecond: formatting it costs as much as all the rest.
+        self._millis = [f"{milli:03d}{zone}" for milli in range(1000)]
+        self._prefix, self._second = "", -1
+        if style != "off":
+            self._on.set()
+
     def __call__(self, record: ExchangeRecord) -> None:
         """An exchange has ended.  The record must not change afterwards."""
         self._pending.append(record)
@@ -136,6 +84,9 @@ class AccessLog:
         self._set_clock()
         try:
             while True:
+                if self._style == "off" and not self._pending:
+                    self._on = trio.Event()
+                    await self._on.wait()
                 await trio.sleep(INTERVAL)
                 self._set_clock()
                 self._make_lines()

@@ -25,7 +25,7 @@ from hopproxy.observe.families import (
 from hopproxy.observe.snapshot import origins, unready
 from hopproxy.observe.tls_metrics import Tls
 from hopproxy.proxy.tally import BUCKETS, Durations
-from hopproxy.server.runtime import Runtime
+from hopproxy.server.runtime import Reloads, Runtime
 
 
 class Metrics:
@@ -235,6 +235,7 @@ class _Worker:
             "What /readyz says: 1 for 200.",
             int(not unready(runtime)),
         )
+        yield from _of_reloads(runtime.reloads)
         dropped = self._access_log.dropped if self._access_log is not None else 0
         yield CounterMetricFamily(
             "hopproxy_access_log_dropped", "Log lines that were never written.", dropped
@@ -251,3 +252,29 @@ class _Worker:
             "Total user and system CPU time spent in seconds.",
             round(used.user + used.system, 2),
         )
+
+
+def _of_reloads(reloads: Reloads) -> Iterator[Metric]:
+    counts = CounterMetricFamily(
+        "hopproxy_config_reloads",
+        "How often the settings file was read anew, by outcome.",
+        labels=["outcome"],
+    )
+    counts.add_metric(["done"], reloads.done)
+    counts.add_metric(["failed"], reloads.failed)
+    yield counts
+    yield GaugeMetricFamily(
+        "hopproxy_config_last_reload_successful",
+        "0 if the last reload failed and the settings before it are in use, else 1.",
+        int(not reloads.last_failed),
+    )
+    yield GaugeMetricFamily(
+        "hopproxy_config_last_reload_success_timestamp_seconds",
+        "When the settings in use were read, Unix time.",
+        reloads.in_use_since,
+    )
+    yield GaugeMetricFamily(
+        "hopproxy_config_last_reload_timestamp_seconds",
+        "When the settings file was last read, with or without success, Unix time.",
+        reloads.last_at,
+    )

@@ -35,7 +35,9 @@ class Entrance:
         Raises OSError if a certificate cannot be used; then nothing has changed.
         """
         tls = listener.tls
-        if tls is not None:
+        if tls is None:
+            self.front = None
+        else:
             self._read(tls, listener.protocols)
         self.limits: LinkSettings = listener.client or settings.client
         self.listener = listener

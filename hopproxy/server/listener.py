@@ -54,12 +54,18 @@ _files: "WeakKeyDictionary[socket.socket, tuple[str, tuple[int, int]]]" = WeakKe
 
 
 def open_listener(
-    bind: Bind, backlog: int, client: LinkSettings | None = None, *, mode: int | None = None
+    bind: Bind,
+    backlog: int,
+    client: LinkSettings | None = None,
+    *,
+    mode: int | None = None,
+    share_port: bool = False,
 ) -> socket.socket:
     """Open a listening, non-blocking socket.  Raises CannotBind, which says what to do.
 
     Connections inherit the TCP settings of `client` from it.  `mode` is the mode of a Unix socket's
-    file, None for what the umask leaves.  Close it with `close_listener`.
+    file, None for what the umask leaves.  With `share_port` another socket may have the port that
+    allows it too (SO_REUSEPORT).  Close it with `close_listener`.
     """
     family = socket.AF_UNIX
     target: str | tuple[str, int] = bind.path
@@ -71,6 +77,8 @@ def open_listener(
     try:
         if bind.kind == "tcp":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if share_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6 and bind.host in ("", "::"):
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # IPv4 as well
             sock.bind(target)
@@ -79,6 +87,8 @@ def open_listener(
         if client is not None:
             tune(sock, nodelay=client.tcp_nodelay, keepalive=client.tcp_keepalive)
         sock.listen(backlog)
+        if share_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
     except OSError as error:
         close_listener(sock)
         message = f"cannot listen on {bind}: {_explained(bind, error)}"

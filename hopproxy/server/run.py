@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import trio
+from msgspec.structs import replace
 
 from hopproxy import descriptors
 from hopproxy.exits import COULD_NOT_BIND, DONE, Failure
@@ -22,10 +23,12 @@ from hopproxy.link.link import number_links
 from hopproxy.observe.access_log import STDOUT, AccessLog
 from hopproxy.observe.error_log import ErrorLog
 from hopproxy.server.board import PLACES, Board
-from hopproxy.server.channel import Channel, Ended, Message, close_all, content, in_memory
-from hopproxy.server.listener import CannotBind, bound, close_listener, disown, open_listener
+from hopproxy.server.channel import Channel, Ended, Message, close_all, content
+from hopproxy.server.listener import CannotBind, bound, close_listener, open_listener
+from hopproxy.server.reload import Reloader
 from hopproxy.server.siblings import Siblings
-from hopproxy.server.worker import Sockets, Worker
+from hopproxy.server.sockets import Sockets, hand_over, inherited
+from hopproxy.server.worker import Worker
 from hopproxy.settings.cpus import cpus
 from hopproxy.settings.descriptors import fitted
 from hopproxy.settings.schema import Settings
@@ -44,7 +47,7 @@ def run(read: Callable[[], SettingsFile], channel: Channel | None, error_log: Er
         SIGNALS.keep()
         with ExitStack() as opened:
             sockets = _listening(file.settings, opened)
-            return _serve_on(sockets, file.settings, error_log)
+            return _serve_on(sockets, file, error_log)
     try:
         begin = channel.receive(None)
         while begin.kind != "begin":
@@ -66,17 +69,20 @@ def _work(
         file = read_text(*marshal.loads(content(settings_fd)))
         os.close(settings_fd)
         held = dict(zip(names, listeners, strict=True))
-        sockets = _inherited(file.settings, held)
+        nothing = replace(file.settings, listeners=(), admin=None)
+        sockets = inherited(nothing, Sockets([], None), file.settings, held)
+        close_all(held.values())
     else:
         file = _checked(read)
         workers = count_of(file.settings)
         with ExitStack() as opened:
             sockets = _listening(file.settings, opened)
-            _hand_over(channel, file, workers, sockets)
+            if not hand_over(channel, "opened", file[:2], file.settings, workers, sockets):
+                raise BrokenPipeError
             opened.pop_all()
     siblings = Siblings(channel, Board(board, place, workers), place, workers)
     os.close(board)
-    return _serve_on(sockets, file.settings, error_log, siblings, tells=tells)
+    return _serve_on(sockets, file, error_log, siblings, tells=tells)
 
 
 def _checked(read: Callable[[], SettingsFile]) -> SettingsFile:
@@ -101,41 +107,6 @@ def _readable(path: str) -> str | None:
 
 
 # -- listening sockets -----------------------------------------------------------------------
-
-
-def names_of(settings: Settings) -> list[str]:
-    """A name for each listening socket, the admin listener's last: its address as it is set."""
-    binds = [listener.bind for listener in settings.listeners]
-    if settings.admin is not None:
-        binds.append(settings.admin.bind)
-    names: list[str] = []
-    for bind in binds:
-        name = str(bind)
-        names.append(f"{name} ({len(names)})" if name in names else name)  # port 0, twice
-    return names
-
-
-def _hand_over(channel: Channel, file: SettingsFile, workers: int, sockets: Sockets) -> None:
-    """Pass what every worker needs on to the supervisor.  Raises BrokenPipeError."""
-    listening = [*sockets.clients, *([] if sockets.admin is None else [sockets.admin])]
-    text = in_memory(marshal.dumps((file.name, file.text)))
-    told = workers, names_of(file.settings), file.settings.drain_delay + file.settings.drain_timeout
-    sent = channel.send("opened", told, [text, *(sock.fileno() for sock in listening)])
-    os.close(text)
-    if not sent:
-        raise BrokenPipeError
-    for sock in listening:
-        disown(sock)
-
-
-def _inherited(settings: Settings, held: dict[str, int]) -> Sockets:
-    """The listening sockets that another worker has opened for these settings."""
-    sockets = [socket.socket(fileno=held.pop(name)) for name in names_of(settings)]
-    close_all(held.values())
-    for sock in sockets:
-        sock.setblocking(False)
-    admin = sockets.pop() if settings.admin is not None else None
-    return Sockets(sockets, admin)
 
 
 def _listening(settings: Settings, opened: ExitStack) -> Sockets:
@@ -176,24 +147,27 @@ def _listening(settings: Settings, opened: ExitStack) -> Sockets:
 
 def _serve_on(
     sockets: Sockets,
-    settings: Settings,
+    file: SettingsFile,
     error_log: ErrorLog,
     siblings: Siblings | None = None,
     *,
     tells: bool = True,
 ) -> int:
-    style = settings.access_log
-    access_log = None if style == "off" else AccessLog(style, STDOUT)
-    ours = settings
+    held = descriptors.held()
+
+    def fit(settings: Settings) -> Settings:
+        """The settings of this worker: its share of the limits, within its descriptors."""
+        if siblings is not None:
+            settings = share(settings, siblings.place, siblings.workers)
+        return fitted(settings, descriptors.limit(), held)
+
     if siblings is not None:
-        ours = share(settings, siblings.place, siblings.workers)
         number_links(siblings.place + 1, siblings.workers)
-    fitting = fitted(ours, descriptors.limit(), descriptors.held())
-    worker = Worker(fitting, sockets, access_log, error_log=error_log, siblings=siblings)
+    access_log = AccessLog(file.settings.access_log, STDOUT)
+    worker = Worker(fit(file.settings), sockets, access_log, error_log=error_log, siblings=siblings)
+    reloader = Reloader(worker, file, sockets, fit, siblings)
     settle_memory()
-    trio.run(
-        partial(_serve, worker, settings, sockets, error_log, tells=tells), clock=SteadyClock()
-    )
+    trio.run(partial(_serve, worker, reloader, error_log, tells=tells), clock=SteadyClock())
     return DONE
 
 
@@ -207,16 +181,14 @@ def settle_memory() -> None:
     gc.set_threshold(20_000, 20, 100)
 
 
-async def _serve(
-    worker: Worker, settings: Settings, sockets: Sockets, error_log: ErrorLog, *, tells: bool
-) -> None:
+async def _serve(worker: Worker, reloader: Reloader, error_log: ErrorLog, *, tells: bool) -> None:
     """`tells` if it is for this process to say where it listens."""
-    siblings = worker.siblings
+    siblings, settings, sockets = worker.siblings, reloader.file.settings, reloader.sockets
     async with trio.open_nursery() as nursery:
         if siblings is None:
-            await nursery.start(worker.obey_signals, _no_reload)
+            await nursery.start(worker.obey_signals, reloader.reload)
         else:
-            await nursery.start(siblings.run, worker)
+            await nursery.start(siblings.run, reloader)
         if tells:
             # Logged once signals are handled: whoever waits for this line may send one.
             for listener, sock in zip(settings.listeners, sockets.clients, strict=True):
@@ -226,9 +198,6 @@ async def _serve(
                 log.info("admin listener on %s", bound(settings.admin.bind, sockets.admin))
         if siblings is not None and siblings.workers > 1:
             error_log.name(f"worker {siblings.place}")
+        nursery.start_soon(reloader.run)
         await worker.run()
         nursery.cancel_scope.cancel()
-
-
-def _no_reload() -> None:
-    log.warning("SIGHUP: the settings are read at start only; restart to change them")

@@ -23,6 +23,25 @@ from hopproxy.settings.schema import Settings
 from hopproxy.settings.upstream import UpstreamSettings
 
 
+class Reloads:
+    """How often settings were read anew, and how that went the last time.  Times are Unix time."""
+
+    def __init__(self) -> None:
+        self.done = self.failed = 0
+        self.last_failed = False
+        #: When settings were read last, and when those in use were read.
+        self.last_at = self.in_use_since = time.time()
+
+    def note(self, *, done: bool, counted: bool = True) -> None:
+        """Settings were read; `done` if they are in use now.  One of several workers counts it."""
+        self.last_at = time.time()
+        self.last_failed = not done
+        self.done += counted and done
+        self.failed += counted and not done
+        if done:
+            self.in_use_since = self.last_at
+
+
 class Runtime:
     """One worker's state: what stays (links, counters), and what is made from its settings."""
 
@@ -47,14 +66,15 @@ class Runtime:
         self.terms.page = page
         self._name_tallies()
         self.started = trio.current_time()
+        self.reloads = Reloads()
 
     def apply(self, settings: Settings) -> None:
         """Use these settings for new requests and new client links.
 
         Requests in progress keep their settings.  An upstream of which only the origins have
         changed keeps its links to those that stay; after any other change its links are opened
-        anew.  Counters continue, by the name of the upstream.  See also `Gateway.apply`.  Listeners
-        and logs do not change.
+        anew.  Counters continue, by the name of the upstream.  See also `Gateway.apply` and
+        `Worker.apply`.
         """
         self.clients.limit = settings.client.max_connections
         change.resize(self.pool, settings.max_upstream_connections)

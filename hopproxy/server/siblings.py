@@ -14,6 +14,8 @@ import trio
 
 from hopproxy.server.board import Board
 from hopproxy.server.channel import Channel, Ended, Message, content, in_memory
+from hopproxy.server.sockets import Sockets, hand_over
+from hopproxy.settings.schema import Settings
 
 #: Seconds that the others have to answer.
 PATIENCE = 1.0
@@ -46,6 +48,15 @@ class Member(Protocol):
 
     def stop(self) -> None:
         """Drain; the second time, stop at once."""
+
+    def reload(self) -> None:
+        """Read the settings file anew."""
+
+    def change(self, message: Message) -> None:
+        """Take over the settings and sockets of another worker, which this message brings."""
+
+    def note_reload(self, *, done: bool) -> None:
+        """Another worker has read the settings file anew, with or without success."""
 
 
 class Siblings:
@@ -88,6 +99,13 @@ class Siblings:
         kind, body, fds = message.kind, message.body, message.fds
         if kind == "stop":
             member.stop()
+        elif kind == "reload":
+            member.reload()
+        elif kind == "changed":
+            member.change(message)
+            return
+        elif kind == "reloaded":
+            member.note_reload(done=body)
         elif kind == "question":
             nursery.start_soon(self._answer, body, fds.pop())
         elif kind == "parts" and (waiting := self._open.pop(body[0], None)) is not None:
@@ -145,6 +163,14 @@ class Siblings:
             fd = in_memory(marshal.dumps(self.count()))
             self._channel.send("report", None, [fd])
             os.close(fd)
+
+    def publish(self, source: tuple[str, str], settings: Settings, sockets: Sockets) -> None:
+        """Have the others take over these settings, read from `source`, and their sockets."""
+        hand_over(self._channel, "changed", source, settings, self.workers, sockets)
+
+    def tell_reload(self, *, done: bool) -> None:
+        """Tell the others that the settings file was read anew, with or without success."""
+        self._channel.send("reloaded", done)
 
     def serving(self) -> None:
         """This worker serves now."""

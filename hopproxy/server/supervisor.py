@@ -16,6 +16,7 @@ import select
 import signal
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from hopproxy.server.board import clear, connections_of, new_board
 from hopproxy.server.channel import Channel, Ended, Message, close_all, in_memory
@@ -53,6 +54,7 @@ class Supervisor:
         self._bell, self._rope = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._files: dict[str, tuple[int, int]] = {}
         self._grace = 0.0
+        self._reload_due = False
         self._kill_at = math.inf
         self._code: int | None = None  # once all is over
 
@@ -98,9 +100,19 @@ class Supervisor:
         if number in STOP:
             self._stop()
         elif number == signal.SIGHUP:
-            say("SIGHUP: the settings are read at start only; restart to change them")
+            self._reload_due = True
+            self._reload()
         else:
             say(f"{number.name}: received, nothing to do")
+
+    def _reload(self) -> None:
+        """Have one worker read the settings file anew, once one serves."""
+        for place in self.places:
+            if place.channel is not None and place.serving_since is not None:
+                self._reload_due = False
+                if not self.stopping:
+                    place.channel.send("reload")
+                return
 
     def _stop(self) -> None:
         """Have the workers drain; the second time, have them stop at once."""
@@ -227,17 +239,39 @@ class Supervisor:
             fds.clear()  # they are ours now
             self._note_files()
             self.places += [Place(number) for number in range(1, workers)]
+        elif kind == "changed":
+            self._change(place, body, fds)
+        elif kind == "reloaded":
+            self._tell_others(place, kind, body)
         elif kind == "serving":
             place.serving_since = time.monotonic()
+            if self._reload_due:
+                self._reload()
         elif kind == "report":
             place.take_report(fds.pop())
         elif kind == "ask":
             self._ask(place, channel, *body)
         elif kind == "learned":
             self._past.learn(*body)
-            for other in self.places:
-                if other.channel is not None and other is not place:
-                    other.channel.send("learned", body)
+            self._tell_others(place, kind, body)
+
+    def _tell_others(self, place: Place, kind: str, body: object, fds: Sequence[int] = ()) -> None:
+        for other in self.places:
+            if other.channel is not None and other is not place:
+                other.channel.send(kind, body, fds)
+
+    def _change(self, place: Place, body: tuple[int, list[str], float], fds: list[int]) -> None:
+        """A worker has read new settings and opened their sockets: all others take them over."""
+        _, names, self._grace = body
+        self._tell_others(place, "changed", names, fds)
+        close_all([self.settings, *self.held.values()])
+        self.settings, *sockets = fds
+        self.held = dict(zip(names, sockets, strict=True))
+        fds.clear()  # they are ours now
+        self._note_files()
+        if self.stopping:
+            close_all(self.held.values())
+            self.held = {}
 
     def _ask(self, asker: Place, channel: Channel, number: int, question: object) -> None:
         """Pass a question of one worker on to all others.
@@ -263,6 +297,8 @@ class Supervisor:
     # -- the files of Unix sockets -----------------------------------------------------------
 
     def _note_files(self) -> None:
+        for path in [path for path in self._files if f"unix:{path}" not in self.held]:
+            _remove(path, self._files.pop(path))
         for name in self.held:
             path = name.removeprefix("unix:")
             if path != name and path not in self._files:
@@ -272,10 +308,15 @@ class Supervisor:
 
     def _remove_files(self) -> None:
         for path, identity in self._files.items():
-            with contextlib.suppress(OSError):
-                found = os.lstat(path)
-                if (found.st_dev, found.st_ino) == identity:
-                    os.unlink(path)
+            _remove(path, identity)
+
+
+def _remove(path: str, identity: tuple[int, int]) -> None:
+    """Remove the file of a socket, unless another process has replaced it."""
+    with contextlib.suppress(OSError):
+        found = os.lstat(path)
+        if (found.st_dev, found.st_ino) == identity:
+            os.unlink(path)
 
 
 def _connections(count: int) -> str:

@@ -19,8 +19,9 @@ from hopproxy.server.drain import Drain, Report
 from hopproxy.server.entrance import Entrance
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.listener import Intake, close_listener
-from hopproxy.server.runtime import Runtime
+from hopproxy.server.runtime import Reloads, Runtime
 from hopproxy.server.siblings import Siblings
+from hopproxy.server.sockets import Sockets, adjust
 from hopproxy.settings.amounts import format_duration
 from hopproxy.settings.schema import Settings
 from hopproxy.signals import SIGNALS, STOP
@@ -28,26 +29,12 @@ from hopproxy.signals import SIGNALS, STOP
 log = logging.getLogger("hopproxy")
 
 
-class Sockets:
-    """The listening sockets of a worker."""
-
-    def __init__(self, clients: list[socket.socket], admin: socket.socket | None) -> None:
-        self.clients = clients
-        self.admin = admin
-
-    def close_clients(self) -> None:
-        """Stop listening: the kernel refuses new connections."""
-        for sock in self.clients:
-            sock.close()
-
-    def end_clients(self) -> None:
-        """As `close_clients`, and remove the files of Unix sockets."""
-        for sock in self.clients:
-            close_listener(sock)
-
-
 class Worker:
     """Serves until `stop`, then drains.  Raises OSError if a certificate cannot be used."""
+
+    _base: trio.Nursery
+    _runtime: Runtime
+    _views: Views
 
     def __init__(
         self,
@@ -65,7 +52,10 @@ class Worker:
         self._page = page
         self._error_log = error_log
         self._entrances = [Entrance(settings, listener) for listener in settings.listeners]
+        self._reloads = Reloads()
         self._gateway: Gateway | None = None
+        self._intakes: dict[socket.socket, Intake] = {}
+        self._admin_scope = trio.CancelScope()
         self._stop = trio.Event()
         self._stop_now = trio.Event()
         #: What became of the client links, once it has stopped.
@@ -74,16 +64,17 @@ class Worker:
     async def run(self, task_status: trio.TaskStatus[Runtime] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until drained.  `drain_timeout` or a second `stop` cuts what is left."""
         async with trio.open_nursery() as base:
+            self._base = base
             watch = Watch()
             base.start_soon(watch.run)
-            runtime = Runtime(self._settings, watch, self._access_log, self._page)
-            views = self._views(runtime)
+            self._runtime = runtime = Runtime(self._settings, watch, self._log, self._page)
+            runtime.reloads = self._reloads
+            self._views = self._made_views(runtime)
             if self._access_log is not None:
                 base.start_soon(self._access_log.run)
             if self._error_log is not None:
                 base.start_soon(self._error_log.run)
-            if self._sockets.admin is not None:
-                base.start_soon(Admin(views, self.siblings).run, self._sockets.admin)
+            self._serve_admin()
             task_status.started(runtime)
             try:
                 await self._serve(runtime, base)
@@ -96,41 +87,49 @@ class Worker:
                 runtime.terms.pipe.close()
             base.cancel_scope.cancel()
 
-    def _views(self, runtime: Runtime) -> Views:
+    def _made_views(self, runtime: Runtime) -> Views:
         """What this worker shows, to the others too."""
         siblings = self.siblings
         if siblings is None:
             return Views(runtime, self._access_log, self._error_log)
         runtime.board = siblings.board
         place = siblings.place if siblings.workers > 1 else None
-        views = Views(runtime, self._access_log, self._error_log, place)
-        if self._sockets.admin is not None:  # else nobody asks
+        return Views(runtime, self._access_log, self._error_log, place)
+
+    def _serve_admin(self) -> None:
+        """Serve the admin listener, if there is one, instead of the one that was served before."""
+        self._admin_scope.cancel()
+        listener, siblings, views = self._sockets.admin, self.siblings, self._views
+        if listener is None:  # nobody asks
+            return
+        if siblings is not None:
             siblings.answer, siblings.count = views.view, views.lasting
             siblings.stamp = views.stamp
-        return views
+        self._admin_scope = trio.CancelScope()
+        self._base.start_soon(_within, self._admin_scope, Admin(views, siblings), listener)
 
     async def _serve(self, runtime: Runtime, base: trio.Nursery) -> None:
         async with trio.open_nursery() as connections:
             gateway = self._gateway = Gateway(runtime, connections)
-            intakes = []
+            intakes = self._intakes
             try:
                 for sock, entrance in zip(self._sockets.clients, self._entrances, strict=True):
                     limits = entrance.limits
                     # Accepted sockets inherit these options, without a system call each.
                     tune(sock, nodelay=limits.tcp_nodelay, keepalive=limits.tcp_keepalive)
-                    intakes.append(Intake(sock, runtime, gateway, entrance))
+                    intakes[sock] = Intake(sock, runtime, gateway, entrance)
                 if self.siblings is not None:
                     self.siblings.serving()
                 await self._stop.wait()
                 drain = Drain(runtime, gateway, self._settings)
                 await self._delay()
-                for intake in intakes:
+                for intake in intakes.values():
                     intake.accept_rest()
                 self._sockets.close_clients()
                 # First, since `Gateway.stop` below closes every connection that has no task.
                 gateway.move_to_tasks()
             finally:
-                for intake in intakes:
+                for intake in intakes.values():
                     intake.close()
                 gateway.stop()
             # Idle links of both hops end now; the nursery waits for the exchanges.
@@ -149,16 +148,61 @@ class Worker:
             with trio.move_on_after(delay):
                 await self._stop_now.wait()
 
-    def apply(self, settings: Settings) -> None:
-        """Use these settings for new requests and connections, on the same listeners.
+    @property
+    def stopping(self) -> bool:
+        """Whether it has been told to stop."""
+        return self._stop.is_set()
 
-        Requests in progress keep their settings.
+    def apply(self, settings: Settings, sockets: Sockets | None = None) -> None:
+        """Use these settings for new requests and connections.
+
+        Requests in progress keep their settings.  `sockets` are the listening sockets for them, as
+        `rebound` returns them.  One that is no longer among them is closed, after all that waits in
+        its queue has been accepted.  Raises OSError if a certificate cannot be used.
         """
-        self._settings = settings
         assert self._gateway is not None, "it serves"
+        sockets = sockets or self._sockets
+        entrances = self._entrances_for(settings, sockets)
+        before, self._settings = self._settings, settings
         self._gateway.apply(settings)
-        for entrance, listener in zip(self._entrances, settings.listeners, strict=False):
-            entrance.apply(settings, listener)
+        if self._access_log is not None and settings.access_log != before.access_log:
+            self._access_log.write_as(settings.access_log)
+            self._runtime.terms.log = self._log
+        if sockets is self._sockets:
+            return
+        left, self._sockets, self._entrances = self._sockets, sockets, entrances
+        adjust(settings, sockets)
+        for sock, entrance in zip(sockets.clients, entrances, strict=True):
+            if sock not in self._intakes:
+                self._intakes[sock] = Intake(sock, self._runtime, self._gateway, entrance)
+        for sock in left.clients:
+            if sock not in sockets.clients:
+                self._intakes.pop(sock).accept_rest()
+                close_listener(sock)
+        if sockets.admin is not left.admin:
+            self._serve_admin()
+
+    def _entrances_for(self, settings: Settings, sockets: Sockets) -> list[Entrance]:
+        """What the listeners of these settings mean: those that stay are changed in place."""
+        before = dict(zip(self._sockets.clients, self._entrances, strict=True))
+        entrances = []
+        for sock, listener in zip(sockets.clients, settings.listeners, strict=False):
+            entrance = before.get(sock)
+            if entrance is None:
+                entrance = Entrance(settings, listener)
+            else:
+                entrance.apply(settings, listener)
+            entrances.append(entrance)
+        return entrances
+
+    @property
+    def _log(self) -> AccessLog | None:
+        """The access log, unless it is off."""
+        return self._access_log if self._settings.access_log != "off" else None
+
+    def note_reload(self, *, done: bool, here: bool = True) -> None:
+        """Settings were read anew, `here` or by another worker: observers show it."""
+        self._reloads.note(done=done, counted=here)
 
     def stop(self) -> None:
         """Drain.  The second call stops at once."""
@@ -188,3 +232,8 @@ class Worker:
         with SIGNALS.obeyed_by(lambda number: wake(obey, number)):
             task_status.started()
             await trio.sleep_forever()
+
+
+async def _within(scope: trio.CancelScope, admin: Admin, listener: socket.socket) -> None:
+    with scope:
+        await admin.run(listener)

@@ -51,6 +51,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     drain_timeout: Annotated[
         Seconds, about("How long a stop then waits for requests under way.")
     ] = DRAIN_TIMEOUT
+    watch: Annotated[
+        bool, about("Reload when this file, or a certificate or key that it names, has changed.")
+    ] = False
     readiness: Annotated[
         Literal["any", "all", "self"],
         about(

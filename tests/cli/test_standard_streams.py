@@ -51,7 +51,7 @@ def test_a_closed_stream_does_not_hinder_serving(
             time.sleep(STEP)
         with answering(origin, b"here"):
             assert [get(url)[2] for _ in range(3)] == [b"here"] * 3
-            process.send_signal(signal.SIGHUP)  # which writes to standard error
+            process.send_signal(signal.SIGUSR1)  # which writes to standard error
             assert get(url)[2] == b"here"
             standard = [os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in (0, 1, 2)]
             process.terminate()

@@ -94,7 +94,7 @@ class Proxy:
     def speak(self) -> None:
         """Cause lines on both streams."""
         for number in range(MANY):
-            self.process.send_signal(signal.SIGHUP)
+            self.process.send_signal(signal.SIGUSR1)
             assert get(self.url, f"/{number}")[0] == 200
 
 

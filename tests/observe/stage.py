@@ -17,7 +17,8 @@ import trio
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.server.listener import open_listener
 from hopproxy.server.runtime import Runtime
-from hopproxy.server.worker import Sockets, Worker
+from hopproxy.server.sockets import Sockets
+from hopproxy.server.worker import Worker
 from hopproxy.settings.client import ClientSettings
 from hopproxy.settings.schema import Admin as AdminSettings
 from hopproxy.settings.schema import Settings

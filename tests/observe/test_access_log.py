@@ -15,7 +15,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from hopproxy.observe.access_log import BATCH, AccessLog, Line
+from hopproxy.observe.access_line import Line
+from hopproxy.observe.access_log import BATCH, AccessLog
 from hopproxy.record import CloseReason, ExchangeRecord
 from hopproxy.settings.units import Network, parse_network
 from tests.observe.stage import eventually, stage

@@ -94,7 +94,7 @@ def test_a_log_reader_that_stops_costs_requests_no_time(tmp_path: Path) -> None:
         for one in (well, faulty):
             long_targets(one.port, 4000)  # past what may wait in memory
             for _ in range(200):
-                one.process.send_signal(signal.SIGHUP)  # which is told on standard error
+                one.process.send_signal(signal.SIGUSR1)  # which is told on standard error
                 load(one.port, 1, 1)
         hardly_notice(
             lambda: p99(long_targets(well.port, 2000)),

@@ -1,0 +1,196 @@
+"""Reloading: the settings file is read and checked anew, and a worker that serves changes in place.
+
+Nothing changes unless all of the file is valid and every new address can be listened on.  New
+addresses are opened before old ones are given up.  Links stay, and so do requests under way, which
+end with the settings that they began with.
+"""
+
+import logging
+import marshal
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+
+import trio
+
+from hopproxy.exits import Failure
+from hopproxy.server.channel import Message, close_all, content
+from hopproxy.server.listener import CannotBind, bound
+from hopproxy.server.siblings import Siblings
+from hopproxy.server.sockets import Sockets, closed_on_error, inherited, rebound
+from hopproxy.server.worker import Worker
+from hopproxy.settings.amounts import format_duration
+from hopproxy.settings.changes import changes
+from hopproxy.settings.schema import Settings
+from hopproxy.settings_file import SettingsFile, all_risks, read_file, read_text, warnings
+from hopproxy.watched_files import WatchedFiles
+
+log = logging.getLogger("hopproxy")
+
+#: Seconds between two looks at the files, with `watch: on`.
+INTERVAL = 0.5
+#: Settings that a process cannot change while it runs.
+_AT_START = ("workers",)
+
+Fit = Callable[[Settings], Settings]
+
+
+class Reloader:
+    """Reloads one worker when it is asked to, and with `watch: on` when a file has changed.
+
+    `sockets` are those of `file.settings`.  `fit` makes the worker's own settings from those in the
+    file.  With several workers one reads the file, and the others take over what it has read.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        file: SettingsFile,
+        sockets: Sockets,
+        fit: Fit,
+        siblings: Siblings | None = None,
+    ) -> None:
+        self.file = file
+        self.sockets = sockets
+        self._worker = worker
+        self._fit = fit
+        self._siblings = siblings
+        self._files = WatchedFiles(file)
+        self._read_by_others: deque[Message] = deque()
+        self._asked = False
+        self._woken = trio.Event()
+        self._changed = trio.Event()
+
+    # -- what is asked for -------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Stop the worker."""
+        self._worker.stop()
+
+    def reload(self) -> None:
+        """Reload soon.  What is asked for while a reload is under way causes one more."""
+        self._asked = True
+        self._woken.set()
+
+    def change(self, message: Message) -> None:
+        """Take over soon what another worker has read and opened."""
+        self._read_by_others.append(message)
+        self._woken.set()
+
+    def note_reload(self, *, done: bool) -> None:
+        """Another worker has read the settings anew, with or without success."""
+        self._worker.note_reload(done=done, here=False)
+
+    async def run(self) -> None:
+        """Do what is asked for, one after the other, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch)
+            while True:
+                await self._woken.wait()
+                self._woken = trio.Event()
+                while self._read_by_others:
+                    await self._take_over(self._read_by_others.popleft())
+                if self._asked:
+                    self._asked = False
+                    await self.reload_now()
+
+    # -- reloading ---------------------------------------------------------------------------
+
+    async def reload_now(self) -> bool:
+        """Reload; whether that succeeded.  All that goes wrong is in the log."""
+        name, began = self.file.name, time.perf_counter()
+        self._files.accept()
+        try:
+            # In a thread: a long file takes a while.
+            read, files = await trio.to_thread.run_sync(_read, name, abandon_on_cancel=True)
+            if self._worker.stopping:
+                log.info("%s: not reloaded: hopproxy is stopping", name)
+                return False
+            sockets = rebound(self.file.settings, self.sockets, read.settings)
+            before = self.file.settings, self.sockets
+            with closed_on_error(sockets, self.sockets):
+                self._apply(read, files, sockets)
+        except (Failure, CannotBind, OSError) as failure:
+            for line in str(failure).splitlines():
+                log.error("%s", line)
+            log.error("%s: not reloaded: the settings that were in use stay in use", name)
+            self._note(done=False)
+            return False
+        _tell(*before, read, sockets)
+        count = len(changes(before[0], read.settings))
+        if self._siblings is not None:
+            self._siblings.publish(read[:2], read.settings, sockets)
+        self._note(done=True)
+        taken = format_duration(round(time.perf_counter() - began, 3))
+        log.info("%s: reloaded in %s, %d change%s", name, taken, count, "s" * (count != 1))
+        return True
+
+    async def _take_over(self, message: Message) -> None:
+        """Apply what another worker has read and opened."""
+        names, (settings, *fds) = message.body, message.fds
+        source = marshal.loads(content(settings))
+        os.close(settings)
+        held = dict(zip(names, fds, strict=True))
+        try:
+            read, files = await trio.to_thread.run_sync(_reread, source)
+            if not self._worker.stopping:
+                sockets = inherited(self.file.settings, self.sockets, read.settings, held)
+                self._apply(read, files, sockets)
+        except (Failure, OSError) as failure:  # a certificate has changed in this moment
+            log.error("%s", failure)
+        finally:
+            close_all(held.values())
+
+    def _apply(self, read: SettingsFile, files: WatchedFiles, sockets: Sockets) -> None:
+        self._worker.apply(self._fit(read.settings), sockets)
+        self.file, self.sockets, self._files = read, sockets, files
+        self._changed.set()
+
+    def _note(self, *, done: bool) -> None:
+        self._worker.note_reload(done=done)
+        if self._siblings is not None:
+            self._siblings.tell_reload(done=done)
+
+    async def _watch(self) -> None:
+        """With `watch: on`, reload when the content of a file has changed.
+
+        Of several workers the first one watches.
+        """
+        if self._siblings is not None and self._siblings.place:
+            return
+        while True:
+            if self.file.settings.watch:
+                await trio.sleep(INTERVAL)
+                if self._files.have_changed():
+                    self.reload()
+            else:
+                self._changed = trio.Event()
+                await self._changed.wait()
+
+
+def _read(name: str) -> tuple[SettingsFile, WatchedFiles]:
+    file = read_file(name)
+    return file, WatchedFiles(file)
+
+
+def _reread(source: tuple[str, str]) -> tuple[SettingsFile, WatchedFiles]:
+    file = read_text(*source)
+    return file, WatchedFiles(file)
+
+
+def _tell(before: Settings, left: Sockets, read: SettingsFile, sockets: Sockets) -> None:
+    """Say what has changed, and what is new to be warned of."""
+    known = {(risk.path, risk.message) for risk in all_risks(before)}
+    found = [risk for risk in all_risks(read.settings) if risk[:2] not in known]
+    for warning in warnings(read, found):
+        log.warning("%s", warning)
+    for line in changes(before, read.settings):
+        at_start = line.partition(":")[0] in _AT_START
+        log.info("%s%s", line, " (from the next start on, or after SIGUSR2)" * at_start)
+    for listener, sock in zip(read.settings.listeners, sockets.clients, strict=True):
+        if sock not in left.clients:
+            log.info("listening on %s", bound(listener.bind, sock))
+    admin = sockets.admin
+    if read.settings.admin is not None and admin is not None and admin is not left.admin:
+        log.info("admin listener on %s", bound(read.settings.admin.bind, admin))

@@ -1,0 +1,64 @@
+"""Notices that the settings file, or a file that it names, has a new content.
+
+The files are looked at by their path again and again.  So it does not matter how a new content
+comes: written in place, renamed over the old file as editors do, by a symbolic link that changes
+its target as in a ConfigMap of Kubernetes, or on a file system that reports nothing.
+"""
+
+import hashlib
+import os
+
+from hopproxy.settings.changes import files_of
+from hopproxy.settings_file import SettingsFile
+
+#: Identity, time and size of a file; None if it cannot be looked at.
+Stamp = tuple[int, int, int, int] | None
+
+
+class WatchedFiles:
+    """The settings file that was read, and the certificates and keys that it names."""
+
+    def __init__(self, file: SettingsFile) -> None:
+        self._names = [file.name, *files_of(file.settings)]
+        self._contents = [_digest(file.text.encode()), *map(_content, self._names[1:])]
+        self._judged: list[Stamp] | None = None
+        self._seen: list[Stamp] = []
+
+    def accept(self) -> None:
+        """What they contain now is being read."""
+        self._contents = [_content(name) for name in self._names]
+
+    def have_changed(self) -> bool:
+        """Whether there is a new content, and the files have been at rest since the last call.
+
+        A file that is just being written is not read.  True is said once for each new content.
+        """
+        before, self._seen = self._seen, [_stamp(name) for name in self._names]
+        if self._seen != before or self._seen == self._judged:
+            return False
+        self._judged = self._seen
+        contents = [_content(name) for name in self._names]
+        if contents == self._contents:
+            return False
+        self._contents = contents
+        return True
+
+
+def _stamp(name: str) -> Stamp:
+    try:
+        found = os.stat(name)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _content(name: str) -> bytes:
+    try:
+        with open(name, "rb") as file:
+            return _digest(file.read())
+    except OSError:
+        return b""
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
