@@ -52,6 +52,7 @@ class Peer:
     def __init__(self, sock: trio.socket.SocketType) -> None:
         self.sock = sock
         self.unread = b""
+        self.host = b"a"
 
     async def send(self, data: bytes) -> None:
         """Send all of it, waiting where the gateway holds us back."""

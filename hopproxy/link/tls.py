@@ -169,9 +169,9 @@ class Tls:
                 break
             elif self._rest:
                 self._feed(self._rest)
-            elif dry:
+            elif dry and parts:
                 break
-            else:
+            else:  # also if what came carried no data: the end may be right behind it
                 try:
                     raw = self._receive(RECEIVE_SIZE)
                 except BlockingIOError:

@@ -137,6 +137,25 @@ async def test_late_tickets_are_no_answer_and_no_end(hops: TlsHops) -> None:
     assert (await hops.again(first, late)).status == 200
 
 
+@pytest.mark.parametrize("reset", [False, True])
+async def test_tickets_and_the_end_in_one_event_are_the_end(hops: TlsHops, reset: bool) -> None:
+    """What carries no data must not hide the FIN or RST behind it until the response timeout."""
+    origin = await hops.start(upstream={"response_timeout": 30.0})
+    client = await hops.client()
+    await client.send(GET)
+    upstream = await origin.accept_raw()
+    await upstream.shake(tickets=False)
+    await upstream.message()
+    began = trio.current_time()
+    upstream.send_at_once(b"")
+    if reset:
+        upstream.reset()
+    else:
+        upstream.finish()
+    assert (await client.message()).status == 502
+    assert trio.current_time() - began < 1
+
+
 async def test_close_notify_alone_is_a_close_by_the_origin(hops: TlsHops) -> None:
     """The FIN follows half a second later: the link has ended long before, and not by a reset."""
     await hops.start()

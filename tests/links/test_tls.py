@@ -266,6 +266,15 @@ def test_a_fin_without_close_notify_is_a_cut(pair: Pair) -> None:
     assert pair.server.cut
 
 
+def test_the_end_behind_tickets_is_read_with_them(unshaken: Pair) -> None:
+    while not unshaken.client.shake():
+        unshaken.server.shake()
+    unshaken.server.shake()  # sends the tickets
+    unshaken.sockets[0].close()
+    assert unshaken.client.recv(65536) == b""
+    assert unshaken.client.cut
+
+
 @pytest.mark.parametrize("reset", [False, True])
 def test_a_close_says_goodbye_and_a_reset_does_not(pair: Pair, reset: bool) -> None:
     everything(pair.client)

@@ -11,9 +11,13 @@ import trio
 
 from tests.raw_peers import Message, Peer
 from tests.soak.origin import FAULTS, Origin, content
+from tests.soak.secure import secure_client
 
 #: Seconds that any one scenario may take.
 PATIENCE = 20.0
+
+#: The hosts of the upstream with plain origins and of that whose origins speak TLS.
+HOSTS = (b"a", b"secure")
 
 CUT = "cut"
 WHOLE = frozenset({"200"})
@@ -49,8 +53,14 @@ Scenario = Callable[["Crowd", random.Random], Awaitable[None]]
 class Crowd:
     """All clients of one run: where they connect, what they count."""
 
-    def __init__(self, port: int, origin: Origin) -> None:
+    def __init__(self, port: int, origin: Origin, *, tls_port: int = 0, seed: int = 1) -> None:
+        """Clients of the plain listener, and with `tls_port` as often of one with TLS.
+
+        Half of the connections ask for what origins with TLS serve.
+        """
         self.port = port
+        self._tls_port = tls_port
+        self._mix = random.Random(seed)
         self.origin = origin
         self.answers: Counter[str] = Counter()
         self.clients: Counter[str] = Counter()
@@ -61,10 +71,13 @@ class Crowd:
         self.number = count(1)
 
     async def connect(self) -> Peer:
-        """A new connection."""
+        """A new connection, to any of the listeners and for any of the upstreams."""
+        secure = self._tls_port and self._mix.random() < 0.5
         sock = trio.socket.socket()
-        await sock.connect(("127.0.0.1", self.port))
-        return Peer(sock)
+        await sock.connect(("127.0.0.1", self._tls_port if secure else self.port))
+        peer = await secure_client(sock) if secure else Peer(sock)
+        peer.host = self._mix.choice(HOSTS) if self._tls_port else HOSTS[0]
+        return peer
 
     async def work(self, chance: random.Random, until: float) -> None:
         """Play one scenario after the other."""
@@ -95,7 +108,8 @@ class Crowd:
     async def ask(self, peer: Peer, fault: str, size: int, *, method: bytes = b"GET") -> bool:
         """Send and check one request; whether the connection can be used again."""
         number = next(self.number)
-        head = b"%b /%b/%d/%d HTTP/1.1\r\nHost: a\r\n" % (method, fault.encode(), number, size)
+        asked = method, fault.encode(), number, size, peer.host
+        head = b"%b /%b/%d/%d HTTP/1.1\r\nHost: %b\r\n" % asked
         began = trio.current_time()
         self.asked[fault] += 1
         body = content(number, size) if method == b"POST" else b""
@@ -125,7 +139,8 @@ class Crowd:
             self.crossings += 1  # held against those that the origins know of
         elif seen not in allowed:
             self.wrong.append(
-                f"{method.decode()} {fault} {number}: {seen}, allowed {sorted(allowed)}"
+                f"{method.decode()} {fault} {number} of {peer.host.decode()}: {seen}, "
+                f"allowed {sorted(allowed)}"
             )
         elif message is not None and seen == "200":
             self._check_body(message, number, 0 if method == b"HEAD" else size, fault)
@@ -176,7 +191,8 @@ async def _pipeline(crowd: Crowd, chance: random.Random) -> None:
     peer = await crowd.connect()
     began = trio.current_time()
     numbers = [next(crowd.number) for _ in range(chance.randint(2, 6))]
-    asked = [b"GET /none/%d/100 HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in numbers]
+    start = b"GET /none/%d/100 HTTP/1.1\r\nHost: %b\r\n\r\n"
+    asked = [start % (number, peer.host) for number in numbers]
     try:
         await peer.send(b"".join(asked))
         for number in numbers:
@@ -195,8 +211,8 @@ async def _upload(crowd: Crowd, chance: random.Random) -> None:
     framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % size
     began = trio.current_time()
     try:
-        start = b"POST /none/%d/%d HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % (number, size, framing)
-        await peer.send(start)
+        start = b"POST /none/%d/%d HTTP/1.1\r\nHost: %b\r\n%b\r\n\r\n"
+        await peer.send(start % (number, size, peer.host, framing))
         crowd.asked["none"] += 1
         body = content(number, size)
         for at in range(0, size, 30000):
@@ -216,7 +232,8 @@ async def _slow_reader(crowd: Crowd, chance: random.Random) -> None:
     peer = await crowd.connect()
     number, size, began = next(crowd.number), 400000, trio.current_time()
     try:
-        await peer.send(b"GET /none/%d/%d HTTP/1.1\r\nHost: a\r\n\r\n" % (number, size))
+        asked = number, size, peer.host
+        await peer.send(b"GET /none/%d/%d HTTP/1.1\r\nHost: %b\r\n\r\n" % asked)
         crowd.asked["none"] += 1
         await peer.more()
         while len(peer.unread) < size and peer.unread.startswith(b"HTTP/1.1 200 "):
@@ -232,8 +249,8 @@ async def _upgrade(crowd: Crowd, chance: random.Random) -> None:
     number, began = next(crowd.number), trio.current_time()
     try:
         await peer.send(
-            b"GET /upgrade/%d/0 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
-            % number
+            b"GET /upgrade/%d/0 HTTP/1.1\r\nHost: %b\r\n"
+            b"Connection: Upgrade\r\nUpgrade: echo\r\n\r\n" % (number, peer.host)
         )
         message = await peer.message(bodiless=True)
         crowd.answers[str(message.status)] += 1
@@ -258,12 +275,12 @@ async def _abort(crowd: Crowd, chance: random.Random) -> None:
     """Leave in the middle: of a head, an upload, a response, a wait."""
     peer = await crowd.connect()
     number = next(crowd.number)
+    host = b"HTTP/1.1\r\nHost: %b\r\n" % peer.host
     start = {
         "head": b"GET /none/%d/0 HTTP/1.1\r\nHo" % number,
-        "upload": b"POST /none/%d/9000 HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\nhalf"
-        % number,
-        "response": b"GET /none/%d/900000 HTTP/1.1\r\nHost: a\r\n\r\n" % number,
-        "wait": b"GET /hang/%d/0 HTTP/1.1\r\nHost: a\r\n\r\n" % number,
+        "upload": b"POST /none/%d/9000 %bContent-Length: 9000\r\n\r\nhalf" % (number, host),
+        "response": b"GET /none/%d/900000 %b\r\n" % (number, host),
+        "wait": b"GET /hang/%d/0 %b\r\n" % (number, host),
     }
     where = chance.choice(list(start))
     crowd.asked[f"abort in {where}"] += 1

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 
 from tests.raw_peers import Peer
+from tests.soak.secure import SecureOrigin
 
 #: What an origin may do to a request; the client knows what must come of each (`clients.py`).
 FAULTS = (
@@ -40,7 +42,9 @@ class Origin:
         self.restarts: list[tuple[float, float]] = []
         self._hit: set[int] = set()
 
-    async def serve(self, port: int, task_status: trio.TaskStatus[int]) -> None:
+    async def serve(
+        self, port: int, tls: bool = False, *, task_status: trio.TaskStatus[int]
+    ) -> None:
         """Listen on `port` (0: any), until cancelled."""
         listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
         bound = listeners[0].socket.getsockname()[1]
@@ -49,12 +53,14 @@ class Origin:
                 task_status.started(bound)
                 while True:
                     sock, _ = await listeners[0].socket.accept()
-                    nursery.start_soon(self._connection, Peer(sock))
+                    nursery.start_soon(self._connection, SecureOrigin(sock) if tls else Peer(sock))
         finally:
             listeners[0].socket.close()
 
     async def _connection(self, peer: Peer) -> None:
         try:
+            if isinstance(peer, SecureOrigin):
+                await peer.shake()
             while await self._exchange(peer):
                 pass
         except (OSError, EOFError):
@@ -95,8 +101,11 @@ class Origin:
         await peer.send(
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
         )
-        while data := await peer.sock.recv(65536):
-            await peer.send(data)
+        with suppress(EOFError):
+            while True:
+                data, peer.unread = peer.unread, b""
+                await peer.send(data)
+                await peer.more()
         self.done["tunnel"] += 1
         return False
 

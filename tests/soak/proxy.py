@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hopproxy.record import CloseReason
+from tests.authority import authority, certificate, files_of
 from tests.cli.command import Command, free_port, hopproxy
+from tests.soak.secure import NAME
 
 SETTINGS = """\
-listeners: [{{bind: "127.0.0.1:{port}"}}]
+listeners:
+  - bind: "127.0.0.1:{port}"
+  - {{bind: "127.0.0.1:{tls_port}", tls: {{certificates: [{{cert: {cert}, key: {key}}}]}}}}
 admin: {{bind: "127.0.0.1:{admin}"}}
 client: {{head_timeout: {head_timeout}, idle_timeout: 5s, body_timeout: 3s, write_timeout: 5s,
   linger_timeout: 1s}}
@@ -27,8 +31,15 @@ upstreams:
     response_timeout: 1500ms
     body_timeout: 2s
     pool: {{max_connections: 48, idle_timeout: 2s, queue_timeout: 4s}}
+  secure:
+    origins: [{secure}]
+    tls: {{ca: {ca}}}
+    connect_timeout: 1s
+    response_timeout: 1500ms
+    body_timeout: 2s
+    pool: {{max_connections: 48, idle_timeout: 2s, queue_timeout: 4s}}
   gone: {{origins: ["http://127.0.0.1:{gone}"], connect_timeout: 1s}}
-routes: [{{upstream: gone, path: /refuse}}, {{upstream: app}}]
+routes: [{{upstream: gone, path: /refuse}}, {{upstream: secure, host: secure}}, {{upstream: app}}]
 """
 
 
@@ -53,9 +64,9 @@ class Held(NamedTuple):
 class Proxy:
     """A running process."""
 
-    def __init__(self, command: Command, port: int, admin: int) -> None:
+    def __init__(self, command: Command, ports: tuple[int, int], admin: int) -> None:
         self.pid = command.workers()[0]
-        self.port = port
+        self.port, self.tls_port = ports
         self._command = command
         self._admin = admin
 
@@ -117,24 +128,34 @@ class FaultLogged(Exception):
 
 
 @contextmanager
-def running(folder: Path, ports: list[int], head_timeout: str = "2s") -> Iterator[Proxy]:
-    """A hopproxy in front of these origins."""
-    port, admin = free_port(), free_port()
-    file = folder / "soak.yaml"
+def running(
+    folder: Path, ports: list[int], head_timeout: str = "2s", *, secure: tuple[int, ...] = ()
+) -> Iterator[Proxy]:
+    """A hopproxy in front of these origins, and of those with TLS on the `secure` ports."""
+    port, tls_port, admin = free_port(), free_port(), free_port()
+    file, ca = folder / "soak.yaml", folder / "ca.crt"
+    cert, key = files_of(certificate(NAME), folder)
+    ca.write_bytes(authority().cert_pem.bytes())
     # Bound and never listened on: who connects is refused, and nobody else can take the port.
     absent = socket.socket()
     absent.bind(("127.0.0.1", 0))
+    gone = absent.getsockname()[1]
     file.write_text(
         SETTINGS.format(
             port=port,
+            tls_port=tls_port,
+            cert=cert,
+            key=key,
+            ca=ca,
             admin=admin,
-            gone=absent.getsockname()[1],
+            gone=gone,
             head_timeout=head_timeout,
             origins=", ".join(f'"http://127.0.0.1:{one}"' for one in ports),
+            secure=", ".join(f'"https://127.0.0.1:{one}"' for one in secure or (gone,)),
         )
     )
     with absent, hopproxy("run", "--config", str(file), until="listening on") as command:
-        proxy = Proxy(command, port, admin)
+        proxy = Proxy(command, (port, tls_port), admin)
         yield proxy
         assert command.stop() == 0, command.said
     if proxy.logged_faults():
