@@ -188,6 +188,17 @@ def _refused(path: str, file: str, error: OSError) -> Risk:
     return Risk(path, f"{file}: OpenSSL refuses it: {said}", "have it issued anew")
 
 
+def machine_trusts(file: str) -> bool:
+    """Whether this machine trusts the first certificate in this file as an authority."""
+    from hopproxy.settings.pem import Unusable, certificates
+
+    try:
+        (first, *_) = certificates(source_of(file))
+    except Unusable:
+        return False
+    return first.subject.public_bytes() in machine_roots()
+
+
 @cache
 def machine_roots() -> frozenset[bytes]:
     """The names of the authorities that this machine trusts, in DER."""

@@ -141,6 +141,11 @@ def _parser() -> argparse.ArgumentParser:
         help="a name under which browsers reach the site; may be repeated",
     )
     dev.add_argument(
+        "--https",
+        action="store_true",
+        help="speak TLS, with certificates of an authority of your own; default port: 8443",
+    )
+    dev.add_argument(
         "--rewrite-host",
         action="store_true",
         help="origins see their own address in Host, not the name in the browser",
@@ -184,16 +189,18 @@ def _dev(options: argparse.Namespace) -> int:
     # Imported here: `run` does not need the demo and its WebSocket library.
     from hopproxy.dev.settings import bind_of
     from hopproxy.dev.site import site_of
-    from hopproxy.dev.start import start
+    from hopproxy.dev.start import NoAuthority, start
 
     try:
         site = site_of(options.origins, options.route, options.host, options.hold)
-        site = replace(site, rewrites_host=options.rewrite_host)
+        site = replace(site, rewrites_host=options.rewrite_host, https=options.https)
         bind, admin = (bind_of(word) if word else None for word in (options.bind, options.admin))
     except Misread as misread:
         raise Failure(f"hopproxy dev: {misread}", BAD_USAGE) from misread
     try:
         start(site, bind, admin, options.error_log)
+    except NoAuthority as error:
+        raise Failure(f"hopproxy dev: {error}", BAD_CONFIGURATION) from error
     except CannotBind as error:
         raise Failure(f"hopproxy: {error}", COULD_NOT_BIND) from error
     return DONE

@@ -10,6 +10,7 @@ from hopproxy.dev.site import Site
 from hopproxy.server.listener import CannotBind, bound, open_listener
 from hopproxy.settings.addresses import reaches
 from hopproxy.settings.amounts import KiB
+from hopproxy.settings.certificate import Certificate, ListenerTls, OriginTls
 from hopproxy.settings.client import ClientSettings, Listener
 from hopproxy.settings.schema import Admin, Settings
 from hopproxy.settings.units import Bind, OriginAddress, parse_bind
@@ -17,6 +18,7 @@ from hopproxy.settings.upstream import UpstreamSettings
 
 #: Where to listen by default.
 SITE = Bind("tcp", "127.0.0.1", 8080)
+HTTPS = Bind("tcp", "127.0.0.1", 8443)
 ADMIN = Bind("tcp", "127.0.0.1", 9901)
 #: How many ports are tried, from the default one upwards.
 PORTS = 20
@@ -35,8 +37,13 @@ def bind_of(word: str) -> Bind:
     return parse_bind(word)
 
 
-def dev_settings(site: Site, bind: Bind, admin: Bind) -> Settings:
-    """An upstream for each origin, with timeouts long enough for debugging."""
+def dev_settings(
+    site: Site, bind: Bind, admin: Bind, certificate: Certificate | None = None
+) -> Settings:
+    """An upstream for each origin, with timeouts long enough for debugging.
+
+    Browsers speak TLS if there is a `certificate`.
+    """
     app = UpstreamSettings(
         origins=(),
         host="origin" if site.rewrites_host else "pass",
@@ -48,18 +55,28 @@ def dev_settings(site: Site, bind: Bind, admin: Bind) -> Settings:
         tunnel_timeout=TUNNEL,
         tcp_user_timeout=0.0,  # a process at a breakpoint reads nothing
     )
+    tls = None if certificate is None else ListenerTls(certificates=(certificate,))
     return Settings(
         drain_timeout=DRAIN,
-        listeners=(Listener(bind=bind),),
+        listeners=(Listener(bind=bind, tls=tls),),
         # Each request has the cookies of everything ever served on localhost.
         client=ClientSettings(
             max_head_size=64 * KiB, body_timeout=PATIENCE, write_timeout=PATIENCE
         ),
-        upstreams={name: replace(app, origins=(origin,)) for name, origin in site.origins.items()},
+        upstreams={
+            name: replace(app, origins=(origin,), tls=OriginTls(verify=not _is_home_made(origin)))
+            for name, origin in site.origins.items()
+        },
         routes=site.routes(),
         admin=Admin(bind=admin),
         access_log="text",
     )
+
+
+def _is_home_made(origin: OriginAddress) -> bool:
+    """Whether its certificate is one of its own making: it is on this machine, alone with us."""
+    local = origin.host in ("localhost", "::1") or origin.host.startswith("127.")
+    return local and origin.scheme == "https"
 
 
 def open_at(

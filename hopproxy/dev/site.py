@@ -25,7 +25,8 @@ class Site:
 
     `first` is the name of the one that takes all that no other does, "" if that will be the demo.
     `paths` lead to origins by name.  `hosts` are names under which browsers reach the site.
-    `named` if names were given: each of them then is a host too, such as `api.localhost`.
+    `named` if names were given: each of them then is a host too, such as `api.localhost`.  `https`
+    if browsers speak TLS.
     """
 
     origins: Mapping[str, OriginAddress]
@@ -35,6 +36,7 @@ class Site:
     named: bool = False
     hold: float = HOLD
     rewrites_host: bool = False
+    https: bool = False
 
     def with_demo(self, demo: OriginAddress) -> "Site":
         """The site with the demo as what takes all that no other origin does."""
@@ -45,6 +47,11 @@ class Site:
         if "." in name:
             return (name.lower(),)
         return tuple(f"{name}.{host}".lower() for host in ("localhost", *self.hosts))
+
+    def all_hosts(self) -> tuple[str, ...]:
+        """Every name under which browsers reach the site, besides those of this machine."""
+        own = [self.hosts_of(name) for name in self.origins if self.named]
+        return (*self.hosts, *(host for hosts in own for host in hosts))
 
     def routes(self) -> tuple[Route, ...]:
         """The routes: longer paths first, then hosts, then everything."""

@@ -4,13 +4,14 @@ import logging
 import socket
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 
 from hopproxy import descriptors
 from hopproxy.dev.demo import Demo
 from hopproxy.dev.down import page_for
-from hopproxy.dev.settings import ADMIN, SITE, dev_settings, open_at
+from hopproxy.dev.settings import ADMIN, HTTPS, SITE, dev_settings, open_at
 from hopproxy.dev.site import Site
 from hopproxy.link.clock import SteadyClock
 from hopproxy.observe.access_log import STDOUT, AccessLog
@@ -23,13 +24,21 @@ from hopproxy.settings.descriptors import fitted
 from hopproxy.settings.units import Bind, OriginAddress
 from hopproxy.signals import SIGNALS
 
+if TYPE_CHECKING:
+    from hopproxy.dev.authority import Made
+
 log = logging.getLogger("hopproxy")
+
+
+class NoAuthority(Exception):
+    """The local authority for `--https` could not be made or read."""
 
 
 def start(site: Site, bind: Bind | None, admin: Bind | None, error_log: ErrorLog) -> None:
     """Serve until stopped by a signal; without an origin for all paths, serve the demo.
 
-    If `bind` or `admin` is None, use its default port or the next free one.  Raises CannotBind.
+    If `bind` or `admin` is None, use its default port or the next free one.  Raises CannotBind
+    and NoAuthority.
     """
     SIGNALS.keep()
     demo_socket = None
@@ -43,10 +52,11 @@ def start(site: Site, bind: Bind | None, admin: Bind | None, error_log: ErrorLog
     # A port that was given comes first, so that no default takes it.
     if admin is not None:
         admin_socket, admin_bind = open_at(admin, ADMIN, origins)
-    client_socket, site_bind = open_at(bind, SITE, origins)
+    made = _certificate(site) if site.https else None
+    client_socket, site_bind = open_at(bind, HTTPS if site.https else SITE, origins)
     if admin is None:
         admin_socket, admin_bind = open_at(admin, ADMIN, origins)
-    settings = dev_settings(site, site_bind, admin_bind)
+    settings = dev_settings(site, site_bind, admin_bind, made and made.certificate)
     settings = fitted(settings, descriptors.limit(), descriptors.held())
     worker = Worker(
         settings,
@@ -57,8 +67,35 @@ def start(site: Site, bind: Bind | None, admin: Bind | None, error_log: ErrorLog
     )
     live_page = url(admin_bind)
     demo = None if demo_socket is None else (Demo(live_page), demo_socket)
-    tell = partial(_tell, site, (bind, site_bind), (admin, admin_bind), demo=demo is not None)
+    tell = partial(
+        _tell, site, (bind, site_bind), (admin, admin_bind), demo=demo is not None, made=made
+    )
     trio.run(_serve, worker, demo, tell, clock=SteadyClock())
+
+
+def _certificate(site: Site) -> "Made":
+    # Imported here: it is needed only with `--https`.
+    from hopproxy.dev.authority import certificate_for, data_folder
+
+    folder = data_folder()
+    try:
+        return certificate_for(site.all_hosts(), folder)
+    except OSError as error:
+        raise NoAuthority(f"{folder} cannot be used: {error.strerror}") from error
+
+
+def _tell_trust(made: "Made") -> None:
+    """How to trust the authority, if this machine does not do so already."""
+    from hopproxy.certificates import machine_trusts
+    from hopproxy.dev.authority import trust
+
+    if machine_trusts(str(made.ca)):
+        return
+    what = "made an authority of your own" if made.new else "the authority of its certificate is"
+    log.info("%s: %s", what, made.ca)
+    log.info("to have browsers trust it, run the line for yours, once:")
+    for line in trust(made.ca):
+        log.info("  %s", line)
 
 
 def _tell(
@@ -67,26 +104,31 @@ def _tell(
     admin: tuple[Bind | None, Bind],
     *,
     demo: bool,
+    made: "Made | None",
 ) -> None:
     """Print what was chosen, and as the last line what to open."""
-    for (asked, chosen), default in ((bind, SITE), (admin, ADMIN)):
+    if made is not None:
+        _tell_trust(made)
+    usual = SITE if made is None else HTTPS
+    for (asked, chosen), default in ((bind, usual), (admin, ADMIN)):
         if asked is None and chosen != default:
             log.info("port %d is taken: listening on %s instead", default.port, chosen)
     log.info("in front of %s%s", site.origins[site.first], " (the demo)" if demo else "")
     for name in site.origins.keys() - {site.first}:
         paths = [path for path, to in site.paths.items() if to == name]
-        where = " and ".join(paths) or url(bind[1], site.hosts_of(name)[0])
+        where = " and ".join(paths) or url(bind[1], site.hosts_of(name)[0], https=site.https)
         log.info("in front of %s at %s", site.origins[name], where)
-    log.info("open %s (live page: %s)", url(bind[1], *site.hosts[:1]), url(admin[1]))
+    host = site.hosts[0] if site.hosts else "localhost" if site.https else ""
+    log.info("open %s (live page: %s)", url(bind[1], host, https=site.https), url(admin[1]))
 
 
-def url(bind: Bind, host: str = "") -> str:
+def url(bind: Bind, host: str = "", *, https: bool = False) -> str:
     """The URL of a listener by this name; by default, if it listens on every address, loopback."""
     if bind.kind == "unix":
         return str(bind)
     known = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
     host = host or known.get(bind.host, bind.host)
-    return str(OriginAddress("tcp", host, bind.port))
+    return str(OriginAddress("tcp", host, bind.port, scheme="https" if https else "http"))
 
 
 async def _serve(
