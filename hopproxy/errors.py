@@ -151,6 +151,11 @@ class LinkError(HopError):
         self.reason = reason
 
 
+def ends_connection(error: HopError) -> bool:
+    """Whether the client's connection ends after the answer to this error."""
+    return isinstance(error, BadRequest | Fault) or error.status in (405, 408)
+
+
 def _answers(at: Hop, reason: CloseReason) -> tuple[int, str]:
     """(status, cause) for a link that failed on one hop.
 

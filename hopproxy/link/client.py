@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hopproxy.errors import BadRequest, HopError, LinkError
+from hopproxy.errors import HopError, LinkError
 from hopproxy.link.faults import report
 from hopproxy.link.link import MAX_EMPTY_LINES, Link
 from hopproxy.link.stepper import Stepper, Waker, wait
@@ -11,7 +11,7 @@ from hopproxy.link.transport import Transport
 from hopproxy.message import CHUNKED, NO_BODY, SIZED, Body, RequestHead, ResponseHead
 from hopproxy.record import CloseReason, Hop
 from hopproxy.rules.forwarding import Sender
-from hopproxy.rules.persistence import client_asks, client_can_keep
+from hopproxy.rules.persistence import CLOSE, KEEP_ALIVE, client_ends
 from hopproxy.settings.client import LinkSettings
 from hopproxy.settings.units import authority
 from hopproxy.wire import http1
@@ -170,7 +170,7 @@ class ClientLink(Link):
             try:
                 raw = self.take_head(limits.max_head_size, read)
             except ValueError:
-                raise self._too_large() from None
+                raise http1.too_large(self.buffer, limits) from None
             if raw is not None or self.buffer in (b"", b"\r"):
                 return raw
             if unfinished is None:
@@ -198,14 +198,6 @@ class ClientLink(Link):
         if not request.simple and request.body is not NO_BODY:
             self.begin_body(request)
         return request
-
-    def _too_large(self) -> BadRequest:
-        line_end = self.buffer.find(b"\r\n", 0, self.limits.max_head_size)
-        if line_end < 0 or line_end > self.limits.max_target_size + 64:
-            return BadRequest(
-                "the request line is longer than max_target_size", 414, limit="max_target_size"
-            )
-        return BadRequest("the head is larger than max_head_size", 431, limit="max_head_size")
 
     # -- the response ------------------------------------------------------------------------
 
@@ -268,10 +260,10 @@ class ClientLink(Link):
         if reason is None and (not self.request.simple or self.clients.draining or self.bounded):
             reason = self._verdict(head.body)
             if reason is None and self.request.minor == 0:
-                added += b"Connection: keep-alive\r\n"
+                added += KEEP_ALIVE
         if reason is not None:
             self.closing = reason
-            added += b"Connection: close\r\n"
+            added += CLOSE
         return http1.write_response(head, added)
 
     def _verdict(self, body: Body) -> CloseReason | None:
@@ -279,10 +271,9 @@ class ClientLink(Link):
         request, limits = self.request, self.limits
         if self.clients.draining:
             return CloseReason.DRAINING
-        if request.options or request.minor == 0:
-            reason = client_asks(request) or client_can_keep(request, body)
-            if reason is not None:
-                return reason
+        reason = client_ends(request, body)
+        if reason is not None:
+            return reason
         if limits.max_requests and self.served >= limits.max_requests:
             return CloseReason.REQUEST_LIMIT
         if limits.max_age and self.transport.now() - self.opened >= limits.max_age:

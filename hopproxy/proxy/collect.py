@@ -1,9 +1,9 @@
 """Collecting a chunked body, so that the origin gets a Content-Length."""
 
-from hopproxy.errors import BadRequest
 from hopproxy.proxy.attempt import Attempt
 from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.edits import with_length
+from hopproxy.rules.framing import check_size
 
 
 async def collect(attempt: Attempt, size: int) -> None:
@@ -27,8 +27,7 @@ async def collect(attempt: Attempt, size: int) -> None:
             return
         pieces.append(data)
         record.received += len(data)
-        if limit and record.received > limit:
-            raise BadRequest("the body is larger than max_body_size", 413, limit="max_body_size")
+        check_size(record.received, limit)
     upload = attempt.upload = attempt.new_upload()
     upload.kept = pieces
     upload.told_to_continue = told

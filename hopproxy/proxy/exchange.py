@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from hopproxy.errors import (
     LOG_ONLY,
-    BadRequest,
     ConnectFailed,
     Denied,
     Fault,
     HopError,
     LinkError,
     Unanswered,
+    ends_connection,
     note_failure,
 )
 from hopproxy.link.client import client_gone
@@ -36,8 +36,9 @@ from hopproxy.proxy.upload import KEPT
 from hopproxy.proxy.upstream import Upstream
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.routing.balancer import Search
-from hopproxy.rules.answer import answer_to, last_hop_answer
-from hopproxy.rules.forwarding import hops_left, via_line
+from hopproxy.rules.answer import answer_to, last_hop
+from hopproxy.rules.forwarding import via_line
+from hopproxy.rules.framing import check_size
 from hopproxy.rules.hop import check_options
 from hopproxy.rules.retry import Trace, is_idempotent, may_retry
 from hopproxy.wire.glimpse import glimpse
@@ -59,7 +60,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
     upstream: Upstream | None = None
     ended = 0.0
     try:
-        if not request.simple and (own := _last_hop(request, terms)) is not None:
+        if not request.simple and (own := last_hop(request, traces=terms.traces)) is not None:
             await _send_own(client, record, own, terms, request)
             return
         route = terms.table.find(request.host, request.target)
@@ -131,9 +132,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
 def _take_body(attempt: Attempt) -> None:
     """Take the body if it has arrived completely; else it will be uploaded.  Raises BadRequest."""
     client, request = attempt.client, attempt.request
-    limit = attempt.route.largest_body(client.limits)
-    if limit and request.length > limit:
-        raise BadRequest("the body is larger than max_body_size", 413, limit="max_body_size")
+    check_size(request.length, attempt.route.largest_body(client.limits))
     attempt.body = client.take_content(request) if request.body is SIZED else None
     if attempt.body is not None:
         attempt.record.received = request.length
@@ -254,7 +253,7 @@ async def _fail(attempt: Attempt, error: HopError, upstream: Upstream | None) ->
     if error.status == LOG_ONLY:
         client.closing = error.reason
         return
-    if isinstance(error, BadRequest | Fault) or error.status in (405, 408):
+    if ends_connection(error):
         client.closing = error.reason
     request, own = attempt.request, _answer(attempt.request, error, terms)
     if attempt.plan is not None:
@@ -318,10 +317,3 @@ async def _send_own(
             await client.finish()
     except LinkError as broken:
         client.closing = broken.reason
-
-
-def _last_hop(request: RequestHead, terms: Terms) -> tuple[ResponseHead, bytes] | None:
-    """Our own answer to a TRACE or OPTIONS that goes no further.  Raises Denied (405)."""
-    if request.method == b"TRACE" and not terms.traces:
-        raise Denied("TRACE is not served here", 405)
-    return last_hop_answer(request) if hops_left(request) == 0 else None

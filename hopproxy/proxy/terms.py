@@ -7,11 +7,12 @@ from email.utils import formatdate
 
 from hopproxy.errors import HopError
 from hopproxy.link.splice import Pipe
-from hopproxy.message import VERSIONS, RequestHead, ResponseHead
+from hopproxy.message import RequestHead, ResponseHead
 from hopproxy.proxy.route import RouteTerms
 from hopproxy.proxy.tally import Tally
 from hopproxy.record import ExchangeRecord
 from hopproxy.routing.table import Table
+from hopproxy.rules.forwarding import own_via
 from hopproxy.rules.hop import Underscores
 from hopproxy.settings.route import Route
 
@@ -45,9 +46,8 @@ class Terms:
         self.log: Log | None = None
         self.page: Page | None = None
         self.pipe = Pipe()  # for long bodies
-        lines = tuple(b"Via: %b %b\r\n" % (version, pseudonym) for version in VERSIONS)
-        none = (b"",) * len(VERSIONS)
-        #: Our Via line, indexed by the `minor` of the received message.
+        lines = own_via(pseudonym)
+        none = (b"",) * len(lines)
         self.via_upstream = lines if via in ("both", "request") else none
         self.via_client = lines if via in ("both", "response") else none
         self._date = b""

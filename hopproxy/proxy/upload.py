@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from hopproxy.errors import BadRequest, HopError, LinkError
+from hopproxy.errors import HopError, LinkError
 from hopproxy.link.splice import Pipe
 from hopproxy.link.stepper import Stepper, Waker, wait
 from hopproxy.link.stream import ClientStream, UpstreamStream
@@ -11,6 +11,7 @@ from hopproxy.pool.origin import Origin
 from hopproxy.proxy.route import RouteTerms
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.rules.answer import CONTINUE
+from hopproxy.rules.framing import check_size
 from hopproxy.rules.hop import end_to_end_trailers
 
 #: Most bytes of a body, and most pieces of it, that are kept for a retry.
@@ -156,10 +157,7 @@ class Upload(Stepper):
             if not data:
                 break
             record.received += len(data)
-            if limit and record.received > limit:
-                raise BadRequest(
-                    "the body is larger than max_body_size", 413, limit="max_body_size"
-                )
+            check_size(record.received, limit)
             stream.write_content(data)
             self._keep(data)
         trailers = end_to_end_trailers(client.trailers, self._request.options)

@@ -2,8 +2,9 @@
 
 from http import HTTPStatus
 
-from hopproxy.errors import HopError
+from hopproxy.errors import Denied, HopError
 from hopproxy.message import NO_BODY, SIZED, VERSIONS, RequestHead, ResponseHead, name_of
+from hopproxy.rules.forwarding import hops_left
 
 #: Seconds after which a client may try again (503).
 RETRY_AFTER = 1
@@ -68,6 +69,13 @@ def redirect_answer(status: int, url: bytes) -> tuple[ResponseHead, bytes]:
     head, body = fixed_answer(status, url + b"\n", b"text/plain; charset=utf-8")
     head.lines.insert(0, b"Location: " + url)
     return head, body
+
+
+def last_hop(head: RequestHead, *, traces: bool) -> tuple[ResponseHead, bytes] | None:
+    """Our own answer to a TRACE or OPTIONS that goes no further.  Raises Denied (405)."""
+    if head.method == b"TRACE" and not traces:
+        raise Denied("TRACE is not served here", 405)
+    return last_hop_answer(head) if hops_left(head) == 0 else None
 
 
 def last_hop_answer(head: RequestHead) -> tuple[ResponseHead, bytes]:

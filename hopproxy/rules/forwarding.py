@@ -239,6 +239,11 @@ def is_trusted(address: str, networks: Sequence[Network]) -> bool:
     return any(address in network for network in networks)
 
 
+def own_via(pseudonym: bytes) -> tuple[bytes, ...]:
+    """Our Via line, indexed by the `minor` of the received message."""
+    return tuple(b"Via: %b %b\r\n" % (version, pseudonym) for version in VERSIONS)
+
+
 def via_line(head: RequestHead, own: tuple[bytes, ...], pseudonym: bytes) -> bytes:
     """The Via line with our entry after those already there.  Raises Denied (508) in a loop.
 

@@ -100,6 +100,12 @@ def _settle_without_body(head: ResponseHead, lengths: list[bytes], codings: list
         _say_length(head, length)
 
 
+def check_size(size: int, limit: int) -> None:
+    """Refuse a body larger than `limit`, if that is not 0.  Raises BadRequest (413)."""
+    if limit and size > limit:
+        raise BadRequest("the body is larger than max_body_size", 413, limit="max_body_size")
+
+
 def read_options(head: Head, refusal: type[BadRequest] | type[BadResponse]) -> None:
     """Collect the options of all Connection fields, in lower case (RFC 9110 section 7.6.1).
 

@@ -33,6 +33,17 @@ def client_can_keep(head: RequestHead, body: Body) -> CloseReason | None:
     return None
 
 
+#: What a response says about the client's connection; HTTP/1.1 persists without a word.
+CLOSE, KEEP_ALIVE = b"Connection: close\r\n", b"Connection: keep-alive\r\n"
+
+
+def client_ends(head: RequestHead, body: Body) -> CloseReason | None:
+    """Why the client's connection ends after a response with this body, by the request alone."""
+    if not head.options and head.minor:
+        return None
+    return client_asks(head) or client_can_keep(head, body)
+
+
 def upstream_allows(head: ResponseHead) -> CloseReason | None:
     """What the response and its framing say about the upstream connection."""
     if head.body is UNTIL_CLOSE:

@@ -125,6 +125,16 @@ def is_method(method: bytes) -> bool:
     return _METHOD.fullmatch(method) is not None
 
 
+def too_large(start: bytes, limits: HeadLimits) -> BadRequest:
+    """The error for a head larger than max_head_size, of which this is the start."""
+    line_end = start.find(b"\r\n", 0, limits.max_head_size)
+    if line_end < 0 or line_end > limits.max_target_size + 64:
+        return BadRequest(
+            "the request line is longer than max_target_size", 414, limit="max_target_size"
+        )
+    return BadRequest("the head is larger than max_head_size", 431, limit="max_head_size")
+
+
 def read_request_fields(head: RequestHead) -> None:
     """Apply the rules: options, target, framing, upgrade, expectation."""
     special = head.special
