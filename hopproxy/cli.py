@@ -1,4 +1,4 @@
-"""The commands: run, dev, check, probe, schema."""
+"""The commands: run, dev, check, probe, explain, schema."""
 
 if __name__ == "__main__":
     # The imports below take a while; no signal may be lost meanwhile.
@@ -167,9 +167,27 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--path", metavar="PATH", default="/", help="path to GET; default: /")
     probe.add_argument("--ca", metavar="FILE", help="authorities to trust, for https://")
     probe.set_defaults(command=_probe)
+    _add_explain(commands.add_parser("explain", help="show what each hop would be sent, and why"))
     schema = commands.add_parser("schema", help="print the JSON Schema of the settings")
     schema.set_defaults(command=_schema)
     return parser
+
+
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("url", metavar="URL", nargs="?", help="http://host/path, host/path or /path")
+    add("--config", metavar="FILE", help="the settings file; default: as for run")
+    add("-X", "--request", metavar="METHOD", help="default: GET, or POST with -d")
+    add("-H", "--header", metavar="FIELD", action="append", default=[], help="'Name: value'")
+    add("-d", "--data", metavar="BODY", help="a body, with its Content-Length")
+    add("-I", "--head", action="store_true", help="a HEAD request")
+    add("-0", "--http1.0", dest="http10", action="store_true", help="an HTTP/1.0 request")
+    add("--raw", metavar="FILE", help="the whole request as it is; - is standard input")
+    add("--response", metavar="FILE", help="what the origin answers: its head is enough")
+    add("--from", dest="peer", metavar="ADDRESS", default="127.0.0.1",
+        help="the client's address, or unix; default: 127.0.0.1")  # fmt: skip
+    add("--json", action="store_true", help="print JSON")
+    parser.set_defaults(command=_explain)
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:
@@ -243,6 +261,13 @@ def _probe(options: argparse.Namespace) -> int:
         raise Failure(f"hopproxy probe: {error.detail}", BAD_CONFIGURATION) from error
     print(f"{findings.table()}\n{findings.settings()}", end="")
     return DONE
+
+
+def _explain(options: argparse.Namespace) -> int:
+    # Imported here, as in `_dev`.
+    from hopproxy.explain.command import explain
+
+    return explain(options)
 
 
 def _schema(_: argparse.Namespace) -> int:

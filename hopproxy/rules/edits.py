@@ -84,6 +84,10 @@ class FieldRules:
         """Whether this line is taken off."""
         return bool(self.names) and self._pattern.match(b"\r\n" + line) is not None
 
+    def adds(self, name: bytes) -> bool:
+        """Whether a field of this name (lower case) is added."""
+        return name in self._added
+
     def may_name(self, options: frozenset[bytes]) -> frozenset[bytes]:
         """Options of Connection that name none of the fields which these rules add."""
         return options - self._added if options else options

@@ -1,0 +1,57 @@
+"""Why a connection persists or ends, in words."""
+
+from hopproxy.explain.told import LinkTold
+from hopproxy.message import RequestHead
+from hopproxy.record import CloseReason
+from hopproxy.rules.retry import is_idempotent
+from hopproxy.settings.upstream import UpstreamSettings
+
+_PERSISTENCE = "RFC 9112 section 9.3"
+
+#: What each reason means, and its place in an RFC.
+WHY: dict[CloseReason, tuple[str, str]] = {
+    CloseReason.PEER_ASKED: ("the peer sent Connection: close", "RFC 9112 section 9.6"),
+    CloseReason.PEER_HTTP10: ("HTTP/1.0 without Connection: keep-alive", _PERSISTENCE),
+    CloseReason.NO_LENGTH: (
+        "the body has no length, and an HTTP/1.0 client finds its end by the close",
+        "RFC 9112 section 6.3",
+    ),
+    CloseReason.CLOSE_DELIMITED: (
+        "the response has no length: the close ends it", "RFC 9112 section 6.3",
+    ),
+    CloseReason.BAD_REQUEST: ("what follows on this connection cannot be trusted", _PERSISTENCE),
+    CloseReason.BAD_RESPONSE: ("the response is ambiguous", "RFC 9112 section 6.3"),
+    CloseReason.BODY_UNREAD: ("the body of the request is not read", "RFC 9112 section 9.3"),
+    CloseReason.REQUEST_LIMIT: ("max_requests", ""),
+    CloseReason.UPGRADE_DECLINED: (
+        "an upgrade with a body was declined: the body may be taken for a request",
+        "RFC 9110 section 7.8",
+    ),
+    CloseReason.HINT: ("the origin's Keep-Alive field", ""),
+    CloseReason.TUNNEL_ENDED: ("it becomes a tunnel, and ends with it", "RFC 9110 section 7.8"),
+}  # fmt: skip
+
+
+def told(reason: CloseReason | None, otherwise: str = "") -> LinkTold:
+    """The verdict about a connection; `otherwise` says why it persists."""
+    if reason is None:
+        return LinkTold(True, "", otherwise or "HTTP/1.1 persists by default", _PERSISTENCE)
+    why, rfc = WHY.get(reason, (reason.label.replace("_", " "), ""))
+    return LinkTold(False, reason.label, why, rfc)
+
+
+def before(head: RequestHead, settings: UpstreamSettings) -> LinkTold:
+    """Which upstream connection a request may take, and that it is kept if the response allows."""
+    if head.binds:
+        which = "one that only this client uses from then on: its credentials bind it (NTLM)"
+        return LinkTold(True, "private", which, "RFC 9110 section 3.3")
+    if is_idempotent(head, settings.retry_idempotency_key):
+        which = "any idle one: the request may be sent again if that has just ended"
+    else:
+        share = f"{round(settings.pool.young_share * 100)}%"
+        which = f"a young idle one (young_share: {share}) or a new one: it must not be sent twice"
+    if head.upgrade is not None:
+        which += "; after a 101 it is a tunnel"
+    return LinkTold(
+        True, "", f"{which}; kept unless the response ends it", "RFC 9110 section 9.2.2"
+    )
