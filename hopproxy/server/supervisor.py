@@ -14,6 +14,7 @@ import math
 import os
 import select
 import signal
+import socket
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ class Supervisor:
         self._past = Past()
         self._heard: deque[signal.Signals] = deque()
         self._poll = select.poll()
-        self._bell, self._rope = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._bell, self._rope = _connected()
         self._files: dict[str, tuple[int, int]] = {}
         self._grace = 0.0
         self._reload_due = False
@@ -276,14 +277,14 @@ class Supervisor:
     def _ask(self, asker: Place, channel: Channel, number: int, question: object) -> None:
         """Pass a question of one worker on to all others.
 
-        Each answers on a pipe, of which the asker gets the other end.
+        Each answers on a socket, of which the asker gets the other end.
         """
         roster: list[tuple[int, int, bool]] = []
         ends = [in_memory(self._past.dump())]
         for place in self.places:
             asked = False
             if place is not asker and place.channel is not None and place.serving_since is not None:
-                theirs, ours = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+                theirs, ours = _connected()
                 asked = place.channel.send("question", question, [ours])
                 os.close(ours)
                 if asked:
@@ -317,6 +318,14 @@ def _remove(path: str, identity: tuple[int, int]) -> None:
         found = os.lstat(path)
         if (found.st_dev, found.st_ino) == identity:
             os.unlink(path)
+
+
+def _connected() -> tuple[int, int]:
+    """The descriptors of two connected sockets; some sandboxes forbid pipes."""
+    ends = socket.socketpair()
+    for end in ends:
+        end.setblocking(False)
+    return ends[0].detach(), ends[1].detach()
 
 
 def _connections(count: int) -> str:
