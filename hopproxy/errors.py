@@ -28,6 +28,8 @@ class HopError(Exception):
     error_type = ""
     limit = ""
     read = b""
+    #: Seconds after which the client may try again, 0 if that is not known.
+    retry_after = 0
 
     def __init__(
         self, detail: str, status: int | None = None, cause: str | None = None, limit: str = ""
@@ -92,6 +94,33 @@ class QueueTimeout(PoolExhausted):
     cause = "queue_timeout"
     error_type = "connection_limit_reached"
     limit = "queue_timeout"
+
+
+class Overloaded(HopError):
+    """So many requests are under way in this upstream that no other is let in."""
+
+    status = 503
+    cause = "overloaded"
+    error_type = "connection_limit_reached"
+    reason = CloseReason.NEVER_OPENED
+    limit = "max_requests_in_flight"
+
+    def __init__(self, upstream: str, most: int) -> None:
+        super().__init__(f"{most} requests to {upstream} are under way already")
+
+
+class RateLimited(HopError):
+    """The route's rate is exceeded; the connection may persist."""
+
+    status = 429
+    cause = "rate_limited"
+    error_type = "http_request_denied"
+    reason = CloseReason.BAD_REQUEST
+    at = Hop.CLIENT
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__("too many requests: the rate of this route is limited")
+        self.retry_after = seconds
 
 
 class ConnectFailed(HopError):

@@ -114,6 +114,19 @@ class _Exchanges:
             retries.add_metric([name], tally.repeated)
             received.add_metric([name], tally.received)
             sent.add_metric([name], tally.sent)
+        under_way = GaugeMetricFamily(
+            "hopproxy_requests_in_flight",
+            "Requests under way in upstreams that limit them.",
+            labels=["upstream"],
+        )
+        most = GaugeMetricFamily(
+            "hopproxy_requests_in_flight_limit", "Requests that may be.", labels=["upstream"]
+        )
+        for name, tally in self._tallies.items():
+            if tally.under_way is not None:
+                under_way.add_metric([name], tally.under_way.count)
+                most.add_metric([name], tally.under_way.most)
+        yield from (under_way, most)
         yield from (requests, failures, aborts, retries, received, sent)
         for kind, (name, what) in _HISTOGRAMS.items():
             yield self._histogram(kind, name, what)

@@ -70,12 +70,15 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
             raise Denied("no route matches this host and path", 404, "destination_not_found")
         attempt.route = route
         upstream = route.upstream
+        if upstream is not None:
+            record.route = upstream.name
+            tally = upstream.tally
+        if route.guard is not None:
+            route.guard.admit(attempt)
         if upstream is None:
             await _answer_route(attempt)
             return
         request = attempt.request
-        record.route = upstream.name
-        tally = upstream.tally
         if not request.simple or terms.rejects_underscores:
             check_options(request, terms.underscores)
         via = via_line(request, terms.via_upstream, terms.pseudonym)

@@ -1,5 +1,7 @@
 """What a route leads to, what it changes, and its limits."""
 
+from typing import Any, Protocol
+
 from msgspec.structs import replace
 
 from hopproxy.link.stream import UpstreamStream
@@ -10,18 +12,26 @@ from hopproxy.settings.route import TIMEOUTS, Route
 from hopproxy.settings.upstream import UpstreamSettings
 
 
+class Admission(Protocol):
+    """The limits on requests of a route (`proxy/guard.py`)."""
+
+    def admit(self, attempt: Any) -> None:  # noqa: ANN401
+        """Let a request pass, or raise HopError."""
+
+
 class RouteTerms:
     """What holds for every exchange of one route.
 
     `upstream` is None if the route answers by itself.  `plan` is None if it changes nothing; then
-    `limits` are the upstream's own.
+    `limits` are the upstream's own.  `guard` is None if all requests pass.
     """
 
-    __slots__ = ("limits", "max_body_size", "plan", "upstream")
+    __slots__ = ("guard", "limits", "max_body_size", "plan", "upstream")
 
     def __init__(self, route: Route, upstream: Upstream | None, plan: Plan | None) -> None:
         self.upstream = upstream
         self.plan = plan
+        self.guard: Admission | None = None
         self.max_body_size = route.max_body_size
         self.limits = limits_of(route, upstream.settings if upstream is not None else None)
 

@@ -1,11 +1,18 @@
 """Counters of the exchanges of one upstream."""
 
 from bisect import bisect_left
+from typing import Literal
 
+from hopproxy.errors import Overloaded, RateLimited
 from hopproxy.record import CLIENT_CAUSES, ExchangeRecord
+from hopproxy.routing.concurrency import UnderWay
 
 #: Upper bounds of the duration histogram, in seconds.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+#: Causes of requests that were never under way.
+_REFUSED = (RateLimited.cause, Overloaded.cause)
 
 
 class Durations:
@@ -40,10 +47,13 @@ class Tally:
         "repeated",
         "sent",
         "statuses",
+        "under_way",
         "upgraded",
     )
 
     def __init__(self) -> None:
+        #: The limit on requests under way, None without one.
+        self.under_way: UnderWay | None = None
         self.statuses: dict[int, int] = {}
         self.causes: dict[str, int] = {}
         self.aborts: dict[str, int] = {}
@@ -55,8 +65,15 @@ class Tally:
         self.queued = Durations()
         self.connecting = Durations()
 
+    def limit(self, most: int | Literal["auto"]) -> None:
+        """Allow so many requests under way; 0: any number."""
+        self.under_way = UnderWay(None if most == "auto" else most) if most else None
+
     def add(self, record: ExchangeRecord) -> None:
         """Count one exchange that has ended."""
+        if self.under_way is not None and record.cause not in _REFUSED:
+            failed = record.cause or not record.first_byte
+            self.under_way.end(None if failed else record.first_byte - record.started)
         try:
             self.statuses[record.status] += 1
         except KeyError:

@@ -28,6 +28,7 @@ class Upstream:
         self.pool = pool
         self.hold = Hold(watch)
         self.tally = Tally()
+        self.tally.limit(settings.max_requests_in_flight)
         self.balancer: RoundRobin[Origin] = RoundRobin([])
         self._trials = Trials(pool, watch)
         self._trust: Trust | None = None

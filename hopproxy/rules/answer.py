@@ -30,8 +30,8 @@ def answer_to(error: HopError, pseudonym: bytes) -> tuple[ResponseHead, bytes]:
     """(head, body) of the response to a failed exchange."""
     text = f"{error.status} {reason_phrase(error.status).decode()}\n\n{error.detail}\n"
     lines = [proxy_status(error, pseudonym)]
-    if error.status == 503:
-        lines.append(b"Retry-After: %d" % RETRY_AFTER)
+    if error.status in (429, 503):
+        lines.append(b"Retry-After: %d" % (error.retry_after or RETRY_AFTER))
     if error.status == 405:
         lines.append(b"Allow: " + ALLOWED)
     return plain_answer(error.status, text.encode(), lines)

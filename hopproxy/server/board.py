@@ -14,7 +14,10 @@ PLACES = 1024
 _SLOTS, _SLOT = 4096, 64
 #: Bytes of the secret for hashes, and of the keys of TLS session tickets.
 _SECRET, _TICKETS = 32, 80
-SIZE = _SLOTS + PLACES * _SLOT
+#: Where the rates of routes are (`routing/rates.py`), and their size.
+_RATES, RATES = _SLOTS + PLACES * _SLOT, 1024 * 1024
+#: All of it, and what a worker maps.
+SIZE = _RATES + RATES
 
 
 def new_board() -> int:
@@ -47,6 +50,7 @@ class Board:
         step = _SLOT // 8
         start = _SLOTS // 8
         self._words = words
+        self.rates = memoryview(memory)[_RATES : _RATES + RATES]
         self._own = start + place * step
         self._others = [start + at * step for at in range(workers) if at != place]
 

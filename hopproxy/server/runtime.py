@@ -1,5 +1,6 @@
 """One worker's state, built from the settings: the pool, the upstreams, the routes."""
 
+import os
 import time
 
 import trio
@@ -10,12 +11,14 @@ from hopproxy.link.client import Clients
 from hopproxy.link.watch import Watch
 from hopproxy.pool import change
 from hopproxy.pool.pool import Pool
+from hopproxy.proxy.guard import guard_of
 from hopproxy.proxy.route import RouteTerms
 from hopproxy.proxy.tally import Tally
 from hopproxy.proxy.terms import Log, Page, Terms
 from hopproxy.proxy.upstream import Upstream
 from hopproxy.record import Closes
 from hopproxy.routing.plan import plan_of
+from hopproxy.routing.rates import SIZE, Rates
 from hopproxy.rules.hop import Underscores
 from hopproxy.server.board import Board
 from hopproxy.settings.route import Route
@@ -51,9 +54,11 @@ class Runtime:
         watch: Watch,
         log: Log | None = None,
         page: Page | None = None,
+        board: Board | None = None,
     ) -> None:
         self.watch = watch
-        self.board: Board | None = None  # what all workers share, if there are workers
+        self.board = board  # what all workers share, if there are workers
+        self._rates: Rates | None = None
         self.closes = Closes()
         self.pool = Pool(watch, settings.max_upstream_connections, self.closes)
         self.handshakes = self.pool.connector.handshakes  # one queue for both hops
@@ -112,7 +117,19 @@ class Runtime:
         host = upstream.settings.host if upstream is not None else "pass"
         underscores = Underscores(self.settings.underscore_fields)
         plan = plan_of(route, host, self.settings.request_id, underscores)
-        return RouteTerms(route, upstream, plan)
+        terms = RouteTerms(route, upstream, plan)
+        terms.guard = guard_of(route, upstream, self._rates_of())
+        return terms
+
+    def _rates_of(self) -> Rates:
+        """The rates of all routes; they are kept when the settings change."""
+        if self._rates is None:
+            board = self.board
+            if board is None:
+                self._rates = Rates(bytearray(SIZE), os.urandom(32))
+            else:
+                self._rates = Rates(board.rates, board.secret)
+        return self._rates
 
     def _upstream(self, name: str, settings: UpstreamSettings, before: Upstream | None) -> Upstream:
         """The upstream of this name: the one `before` if it can be kept."""
@@ -121,6 +138,7 @@ class Runtime:
             made = Upstream(name, settings, self.pool, self.watch, sought=sought)
             if before is not None:
                 made.tally = before.tally
+                made.tally.limit(settings.max_requests_in_flight)
             return made
         before.settings = settings
         before.renew()

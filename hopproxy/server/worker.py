@@ -67,7 +67,9 @@ class Worker:
             self._base = base
             watch = Watch()
             base.start_soon(watch.run)
-            self._runtime = runtime = Runtime(self._settings, watch, self._log, self._page)
+            board = None if self.siblings is None else self.siblings.board
+            runtime = Runtime(self._settings, watch, self._log, self._page, board)
+            self._runtime = runtime
             runtime.reloads = self._reloads
             self._views = self._made_views(runtime)
             if self._access_log is not None:
@@ -92,7 +94,6 @@ class Worker:
         siblings = self.siblings
         if siblings is None:
             return Views(runtime, self._access_log, self._error_log)
-        runtime.board = siblings.board
         place = siblings.place if siblings.workers > 1 else None
         return Views(runtime, self._access_log, self._error_log, place)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from hopproxy.settings import fields, words
+from hopproxy.settings import fields, rates, words
 from hopproxy.settings.units import Bind, Network, OriginAddress
 
 #: Durations for which 0 makes sense: `off` could mean 0 or no limit, and is refused.
@@ -47,6 +47,8 @@ RedirectStatus = Annotated[int, Meta(extra={"unit": fields.REDIRECT_STATUS})]
 Status = Annotated[int, Meta(ge=200, le=599)]
 SentHost = Annotated[str, Meta(extra={"unit": fields.SENT_HOST})]
 Text = Annotated[str, Meta(extra={"unit": fields.TEXT})]
+RateWord = Annotated[float, Meta(extra={"unit": rates.RATE})]
+ByWord = Annotated[str, Meta(extra={"unit": rates.BY})]
 PathWord = Annotated[str, Meta(extra={"unit": words.PATH})]
 #: The protocol spoken to origins.
 Protocol = Literal["auto", "http/1.1", "h2"]

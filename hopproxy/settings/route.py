@@ -5,12 +5,15 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Struct
 
 from hopproxy.settings.kinds import (
+    ByWord,
     FieldName,
     FieldNames,
     FieldValue,
     FieldValues,
     Hosts,
     PathWord,
+    Positive,
+    RateWord,
     RedirectStatus,
     RedirectWord,
     SizeOrOff,
@@ -47,6 +50,23 @@ class Respond(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     type: Annotated[FieldValue, about("Its Content-Type, if it has a body.")] = (
         "text/plain; charset=utf-8"
     )
+
+
+class RouteLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How many requests pass; the others get 429 with Retry-After."""
+
+    rate: Annotated[RateWord, about("Requests that pass: `100/s`, `600/m` or `1000/h`.")]
+    burst: Annotated[
+        Positive | None,
+        about("Most requests that pass at once; absent: those of a quarter of a second."),
+    ] = None
+    by: Annotated[
+        ByWord,
+        about(
+            "What has the rate for itself: each `client` (an IPv6 network of 64 bits is one), each "
+            "value of a `header:NAME`, or `all` requests together."
+        ),
+    ] = "client"
 
 
 class Route(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -96,6 +116,7 @@ class Route(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "paths, and the Path of cookies, `off` nothing."
         ),
     ] = "origin"
+    limits: Annotated[RouteLimits | None, about("How many requests pass; absent: all.")] = None
     max_body_size: Annotated[
         SizeOrOff | None,
         about("Largest body of a request; 0: no limit. Absent: `client.max_body_size`."),

@@ -16,6 +16,9 @@ def limits(settings: Settings) -> list[tuple[str, int]]:
     for name, upstream in settings.upstreams.items():
         path = f"upstreams.{name}.pool.max_connections"
         found.append((path, upstream.pool.max_connections))
+        if isinstance(upstream.max_requests_in_flight, int) and upstream.max_requests_in_flight:
+            path = f"upstreams.{name}.max_requests_in_flight"
+            found.append((path, upstream.max_requests_in_flight))
     return found
 
 
@@ -42,7 +45,10 @@ def share(settings: Settings, place: int, workers: int) -> Settings:
             max_idle=part(upstream.pool.max_idle),
             queue=part(upstream.pool.queue),
         )
-        return replace(upstream, pool=pool)
+        most = upstream.max_requests_in_flight
+        if isinstance(most, int):
+            most = part(most)
+        return replace(upstream, pool=pool, max_requests_in_flight=most)
 
     return replace(
         settings,

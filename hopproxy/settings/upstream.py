@@ -74,6 +74,13 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "The Host that origins see: `pass` the client's, `origin` the origin's own, or a name."
         ),
     ] = "pass"
+    max_requests_in_flight: Annotated[
+        CountOrOff | Literal["auto"],
+        about(
+            "Most requests under way, waiting ones included; others get 503 at once. `auto`: found "
+            "from the latency; 0: no limit."
+        ),
+    ] = 0
     hold: Annotated[
         Seconds,
         about("How long a request waits for an upstream that is down, such as during a restart."),

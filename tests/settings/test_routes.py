@@ -2,8 +2,9 @@
 
 import pytest
 
+from hopproxy.settings.rates import format_rate, parse_rate
 from hopproxy.settings.reader import SettingsErrors, read
-from hopproxy.settings.route import FieldEdits, Respond, Route
+from hopproxy.settings.route import FieldEdits, Respond, Route, RouteLimits
 
 APP = "upstreams: {app: {origins: [3000]}}\n"
 
@@ -160,3 +161,41 @@ def test_the_host_for_origins(host: str, fine: bool) -> None:
         assert read(text, file="f", environ={}).upstreams["app"].host == host
     else:
         assert problems(text)[0].startswith("upstreams.app.host: ")
+
+
+@pytest.mark.parametrize(
+    ("written", "rate"), [("100/s", 100.0), ("600/m", 10.0), ("1800/h", 0.5), ("1/h", 1 / 3600)]
+)
+def test_rates_of_a_route(written: str, rate: float) -> None:
+    (route,) = routes(f"[{{upstream: app, limits: {{rate: {written}}}}}]")
+    assert route.limits == RouteLimits(rate=rate, burst=None, by="client")
+
+
+@pytest.mark.parametrize(
+    ("limits", "problem"),
+    [
+        ("{}", "rate: is missing"),
+        ("{rate: 100}", "rate: `100` is not a rate (write 100/s, 100/m or 100/h)"),
+        ("{rate: 100r/s}", "rate: `100r/s` is not a rate (write 100/s)"),
+        ("{rate: 5 per minute}", "rate: `5 per minute` is not a rate (write 5/m)"),
+        ("{rate: fast}", "rate: `fast` is not a rate (write it like 100/s, 600/m or 1000/h)"),
+        ("{rate: 0/s}", "rate: `0/s` lets nothing pass"),
+        ("{rate: 1/s, by: ip}", "by: `ip` is not client, all or header:NAME (write one of these)"),
+        ("{rate: 1/s, by: 'header:'}", "by: `` is not a name"),
+        ("{rate: 1/s, burst: 0}", "burst: "),
+    ],
+)
+def test_limits_that_cannot_be_read(limits: str, problem: str) -> None:
+    (found,) = problems(f"{APP}routes: [{{upstream: app, limits: {limits}}}]\n")
+    assert found.startswith(f"routes[0].limits.{problem}")
+
+
+def test_limits_may_be_counted_by_a_field_or_together() -> None:
+    for by in ("all", "header:X-Key"):
+        (route,) = routes(f"[{{upstream: app, limits: {{rate: 1/s, burst: 5, by: '{by}'}}}}]")
+        assert route.limits == RouteLimits(rate=1.0, burst=5, by=by.lower())
+
+
+@pytest.mark.parametrize("rate", [100.0, 10.0, 0.5, 1 / 3600, 1 / 60])
+def test_a_rate_is_written_as_it_is_read(rate: float) -> None:
+    assert parse_rate(format_rate(rate)) == pytest.approx(rate)

@@ -1,0 +1,72 @@
+"""How many requests an upstream may have at a time, fixed or found from its latency.
+
+`auto` is the gradient algorithm of Netflix's concurrency-limits (Gradient2).  It compares the
+latency now with the usual one: while they are alike the limit grows, and as soon as requests take
+longer, since they queue somewhere, it shrinks by the same ratio.  The usual latency is measured
+while few requests are under way, as Envoy's adaptive concurrency filter does: an average over all
+of them would take a queue for usual.
+"""
+
+from math import sqrt
+
+#: Requests over which the latency now and the usual one are averaged.
+SHORT, LONG = 20, 300
+#: A latency up to this multiple of the usual one does not shrink the limit.
+TOLERANCE = 1.5
+#: Part of a new limit that counts.
+SMOOTHING = 0.2
+#: Where the search begins, and its bounds.
+FIRST, LEAST, MOST = 20.0, 4.0, 1000.0
+
+
+class Gradient:
+    """The limit as `auto` finds it."""
+
+    def __init__(self) -> None:
+        self.value = FIRST
+        self._short = self._usual = 0.0
+        self._seen = 0
+
+    def add(self, seconds: float, under_way: int) -> None:
+        """A request took so long, while so many were under way."""
+        self._seen = seen = min(self._seen + 1, LONG)
+        self._short += (seconds - self._short) / min(seen, SHORT)
+        # Near its least value the limit lets nothing queue.
+        alone = under_way < self.value / 2 or self.value <= 2 * LEAST
+        if alone or seen < SHORT:
+            self._usual += (seconds - self._usual) / seen
+        elif self._short < self._usual:
+            self._usual += (self._short - self._usual) / SHORT
+        if under_way < self.value / 2 or not self._short:
+            return  # the limit limits nothing now
+        gradient = max(0.5, min(1.0, TOLERANCE * self._usual / self._short))
+        wanted = self.value * gradient + sqrt(self.value)
+        smoothed = self.value * (1 - SMOOTHING) + wanted * SMOOTHING
+        self.value = max(LEAST, min(MOST, smoothed))
+
+
+class UnderWay:
+    """The requests of one upstream that are under way.  `most` is their limit, None for `auto`."""
+
+    def __init__(self, most: int | None) -> None:
+        self.count = 0
+        self.gradient = Gradient() if most is None else None
+        self._most = most or 0
+
+    @property
+    def most(self) -> int:
+        """The limit now."""
+        return self._most if self.gradient is None else int(self.gradient.value)
+
+    def begin(self) -> bool:
+        """A request begins; False if there are too many."""
+        if self.count >= self.most:
+            return False
+        self.count += 1
+        return True
+
+    def end(self, seconds: float | None) -> None:
+        """A request has ended; its response began after `seconds`, None if it failed."""
+        if self.gradient is not None and seconds is not None:
+            self.gradient.add(seconds, self.count)
+        self.count = max(0, self.count - 1)
