@@ -194,8 +194,8 @@ class Admin:
         from hopproxy.observe.exposition import exposition
 
         answers, past, parts = await self._ask(("metrics",))
-        if self._siblings is not None:
-            answers.append(of_workers(self._siblings.place, parts))
+        place = 0 if self._siblings is None else self._siblings.place
+        answers.append(of_workers(place, parts))
         families = whole_families(answers, past)
         body, content_type = exposition(families, query.accept)
         return Answer(200, content_type, body)
