@@ -24,6 +24,7 @@ from hopproxy.server.channel import Channel, Ended, Message, close_all, in_memor
 from hopproxy.server.past import Past
 from hopproxy.server.place import Place
 from hopproxy.server.say import say
+from hopproxy.server.socket_files import SocketFiles
 from hopproxy.signals import SIGNALS, STOP
 
 #: Exit codes: as asked; a fault of ours.
@@ -53,7 +54,7 @@ class Supervisor:
         self._heard: deque[signal.Signals] = deque()
         self._poll = select.poll()
         self._bell, self._rope = _connected()
-        self._files: dict[str, tuple[int, int]] = {}
+        self._files = SocketFiles()
         self._grace = 0.0
         self._reload_due = False
         self._kill_at = math.inf
@@ -74,7 +75,7 @@ class Supervisor:
             for place in self.places:
                 place.kill()
             signal.set_wakeup_fd(-1)
-            self._remove_files()
+            self._files.remove_all()
         return self._code
 
     def _turn(self) -> None:
@@ -238,7 +239,7 @@ class Supervisor:
             self.settings, *sockets = fds
             self.held = dict(zip(names, sockets, strict=True))
             fds.clear()  # they are ours now
-            self._note_files()
+            self._files.note(self.held)
             self.places += [Place(number) for number in range(1, workers)]
         elif kind == "changed":
             self._change(place, body, fds)
@@ -269,7 +270,7 @@ class Supervisor:
         self.settings, *sockets = fds
         self.held = dict(zip(names, sockets, strict=True))
         fds.clear()  # they are ours now
-        self._note_files()
+        self._files.note(self.held)
         if self.stopping:
             close_all(self.held.values())
             self.held = {}
@@ -294,30 +295,6 @@ class Supervisor:
             roster.append((place.number, place.pid, asked))
         channel.send("parts", (number, roster), ends)
         close_all(ends)
-
-    # -- the files of Unix sockets -----------------------------------------------------------
-
-    def _note_files(self) -> None:
-        for path in [path for path in self._files if f"unix:{path}" not in self.held]:
-            _remove(path, self._files.pop(path))
-        for name in self.held:
-            path = name.removeprefix("unix:")
-            if path != name and path not in self._files:
-                with contextlib.suppress(OSError):
-                    found = os.lstat(path)
-                    self._files[path] = found.st_dev, found.st_ino
-
-    def _remove_files(self) -> None:
-        for path, identity in self._files.items():
-            _remove(path, identity)
-
-
-def _remove(path: str, identity: tuple[int, int]) -> None:
-    """Remove the file of a socket, unless another process has replaced it."""
-    with contextlib.suppress(OSError):
-        found = os.lstat(path)
-        if (found.st_dev, found.st_ino) == identity:
-            os.unlink(path)
 
 
 def _connected() -> tuple[int, int]:
