@@ -4,6 +4,9 @@ Set HOPPROXY_TEST_DRIVER to `tasks` or `mixed`.  With `tasks` each connection ha
 beginning; with `mixed` every third wake of a connection, on average, moves it into one.  A proxy
 that runs in a process of its own is begun by `python -m tests.drivers`, which takes hopproxy's
 arguments.
+
+Set HOPPROXY_TEST_TLS to `clients`, `origins` or `both` to have the conformance tests speak TLS
+there.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import sys
 from hopproxy.server.connection import Connection
 
 DRIVER = os.environ.get("HOPPROXY_TEST_DRIVER", "events")
+#: The hops on which the conformance tests speak TLS: `clients`, `origins` or `both`.
+TLS = os.environ.get("HOPPROXY_TEST_TLS", "")
 #: What begins a proxy in a process of its own.
 COMMAND = [sys.executable, "-m", "hopproxy.cli" if DRIVER == "events" else "tests.drivers"]
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import time
 
 from tests.conformance import strict
 from tests.conformance.strict import Message
-from tests.conformance.wire import WAIT, Silence, Trace, Wire
+from tests.conformance.tls_socket import TlsSocket
+from tests.conformance.wire import WAIT, Silence, Sock, Trace, Wire
 
 
 class OriginLink(Wire):
     """One connection that the proxy opened to the origin, with the requests seen on it."""
 
-    def __init__(self, sock: socket.socket, trace: Trace) -> None:
+    def __init__(self, sock: Sock, trace: Trace) -> None:
         trace.links += 1
         self.number = trace.links
         super().__init__(sock, f"U{trace.links}", trace)
@@ -55,7 +57,9 @@ class OriginLink(Wire):
 class Origin:
     """A listening socket and every connection that came to it."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, context: ssl.SSLContext | None = None) -> None:
+        """With a `context` it speaks TLS."""
+        self.context = context
         self.trace = Trace()
         self.links: list[OriginLink] = []
         self.listener = listen(port)
@@ -85,7 +89,11 @@ class Origin:
         """Wait for a new connection."""
         if not select.select([self.listener], [], [], within)[0]:
             raise Silence("origin: no new connection")
-        link = OriginLink(self.listener.accept()[0], self.trace)
+        sock: Sock = self.listener.accept()[0]
+        if self.context is not None and isinstance(sock, socket.socket):
+            sock.settimeout(WAIT)
+            sock = TlsSocket(sock, self.context, server=True)
+        link = OriginLink(sock, self.trace)
         self.trace.note(link.name, "accepted")
         self.links.append(link)
         return link
@@ -142,7 +150,7 @@ class Origin:
 
     def _readable(self, within: float) -> list[OriginLink]:
         alive = [link for link in self.links if not (link.is_closed or link.ending or link.left)]
-        if waiting := [link for link in alive if link.buffer]:
+        if waiting := [link for link in alive if link.buffer or link.pending()]:
             return waiting
         listeners = [] if self.listener.fileno() < 0 else [self.listener]
         ready = select.select([*listeners, *(link.sock for link in alive)], [], [], within)[0]

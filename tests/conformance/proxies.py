@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import drivers
+from tests.authority import authority, server_context
 from tests.conformance.case import Case, Stage
 from tests.conformance.groups import GROUPS, Group
 from tests.conformance.origin import Origin
@@ -78,9 +79,15 @@ def hopproxy(cases: Sequence[Case], directory: Path) -> Proxy:
 
     The groups of the cases must share their settings of the whole process.
     """
-    origins = {case.host: Origin() for case in cases}
+    context = server_context("127.0.0.1") if drivers.TLS in ("origins", "both") else None
+    origins = {case.host: Origin(context=context) for case in cases}
     port = free_port()
     settings = hopproxy_settings(cases, origins, port)
+    if context is not None:
+        authority().cert_pem.write_to_path(str(directory / "ca.crt"))
+        for upstream in settings["upstreams"].values():
+            upstream["origins"] = [url.replace("http:", "https:") for url in upstream["origins"]]
+            upstream["tls"] = {"ca": str(directory / "ca.crt")}
     config = directory / "hopproxy.yaml"
     config.write_text(json.dumps(settings, indent=1))
     command = [*drivers.COMMAND, "run", "--config", str(config)]

@@ -35,15 +35,15 @@ SECTIONS = (
 """Each section enters its cases as it is imported."""
 
 LATER = {
-    11: "TLS to the origin",
-    32: "TLS to the origin",
+    11: "tests/links/test_origin_tls.py: close_notify ends an idle link",
+    32: "tests/links/test_origin_trust.py: two upstreams share no link",
     33: "the PROXY protocol",
     39: "reload",
     40: "DNS",
     99: "reload",
-    124: "TLS to the origin",
+    124: "tests/links/test_origin_trust.py: nothing passes before the handshake has ended",
 }
-"""Rules without a case yet, and what they wait for."""
+"""Rules without a case, and what they wait for, or where they are tested."""
 
 
 def cases(only: str = "", group: str = "") -> list[Case]:

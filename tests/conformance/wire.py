@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 
 from tests.conformance import strict
 from tests.conformance.strict import Message
+from tests.conformance.tls_socket import TlsSocket
+
+Sock = socket.socket | TlsSocket
 
 WAIT = 4.0
 """Seconds that something which must happen may take, on a busy machine."""
@@ -60,7 +63,7 @@ class Trace:
 class Wire:
     """One TCP connection as bytes: what came in, and how the peer ended it."""
 
-    def __init__(self, sock: socket.socket, name: str, trace: Trace) -> None:
+    def __init__(self, sock: Sock, name: str, trace: Trace) -> None:
         self.sock = sock
         self.name = name
         self.trace = trace
@@ -136,6 +139,10 @@ class Wire:
             self.buffer += data
         self.trace.note(f"{self.name} <", self.ending or data[:400])
         return not self.ending
+
+    def pending(self) -> bool:
+        """Whether bytes have been received that nobody has read yet."""
+        return isinstance(self.sock, TlsSocket) and self.sock.pending()
 
     def take(self, size: int) -> bytes:
         data = bytes(self.buffer[:size])

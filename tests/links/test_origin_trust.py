@@ -15,11 +15,13 @@ import trio
 from hopproxy.pool.origin import Origin
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.certificate import OriginTls
+from hopproxy.settings.route import Route
 from hopproxy.settings.units import OriginAddress
+from hopproxy.settings.upstream import UpstreamSettings
 from tests.authority import authority, certificate, files_of
 from tests.issued import Issued, issue
 from tests.issued import authority as other_authority
-from tests.raw_peers import GET, OK, Message
+from tests.raw_peers import GET, OK, Message, get
 from tests.tls_peers import NAME, TlsHops, TlsPeer, ca_file, context_for_origin
 from tests.wire_pair import nothing_left
 
@@ -308,3 +310,24 @@ async def test_an_address_is_verified_and_is_no_server_name(hops: TlsHops) -> No
     await upstream.send(OK)
     await client.message()
     assert names == [None]
+
+
+async def test_upstreams_that_trust_others_share_no_link(hops: TlsHops, directory: Path) -> None:
+    """The same address, in one upstream verified, in the other not: each has links of its own."""
+    origin = hops.add_origin(context=server(directory, issue(NAME, now=time.time())))
+    trusting = UpstreamSettings(origins=(origin.address,), tls=OriginTls(verify=False))
+    strict = UpstreamSettings(
+        origins=(origin.address,), tls=OriginTls(ca=ca_file(directory), server_name=NAME)
+    )
+    await hops.start(
+        upstreams={"a": trusting, "b": strict},
+        routes=(Route(upstream="a", path="/a"), Route(upstream="b", path="/b")),
+    )
+    client = await hops.client()
+    await client.send(get(b"/a"))
+    await origin.accept_and_answer()
+    assert (await client.message()).status == 200
+    await hops.quiet()
+    await client.send(get(b"/b"))
+    await turned_away(await origin.accept_raw())
+    assert (await client.message()).status == 502
