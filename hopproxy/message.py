@@ -8,6 +8,7 @@ parsing a head is not changed; the head for the next hop is made from it.
 import re
 from collections.abc import Iterator
 from enum import Enum
+from typing import NamedTuple
 
 from hopproxy.record import CloseReason
 
@@ -179,7 +180,7 @@ class Body(Enum):
 
     NONE = "none"
     SIZED = "sized"
-    CHUNKED = "chunked"  # and for other protocols than HTTP/1: the length is unknown
+    CHUNKED = "chunked"  # in HTTP/2: the length is unknown
     UNTIL_CLOSE = "until close"
 
 
@@ -194,8 +195,7 @@ VERSIONS = (b"1.0", b"1.1", b"2.0")
 class Head:
     """What requests and responses share: checked lines, special fields, the body's framing.
 
-    `options` are the members of all Connection fields in lower case.  `minor` is the x of HTTP/1.x,
-    and HTTP_2 for HTTP/2.
+    `options` are the members of Connection in lower case, `minor` the x of HTTP/1.x, or HTTP_2.
     """
 
     __slots__ = ("body", "length", "lines", "minor", "options", "special")
@@ -230,7 +230,7 @@ class RequestHead(Head):
     `target` is in origin-form, or `*`.  `host` is the authority, empty only in HTTP/1.0.  `expects`
     if the client waits for a 100 before it sends the body.  `upgrade` are the protocols offered for
     an upgrade, None if there is none.  `passed` if it came through other proxies, `binds` if it has
-    credentials for its connection (NTLM).  `simple` if it is a GET or HEAD of HTTP/1.1 without
+    credentials for its connection (NTLM).  `simple` if it is a GET or HEAD, not HTTP/1.0, without
     body, options and credentials, as most are.  `raw` are its bytes if the fast parser has read it,
     `model` is an earlier head of the same forms.
     """
@@ -262,8 +262,8 @@ class RequestHead(Head):
         self.expects = self.passed = self.binds = self.simple = False
         self.upgrade: bytes | None = None
         self.model: RequestHead | None = None
-        #: Cache of `rules.hop` in a model, for one `Underscores`: the places of the special fields
-        #: to remove (None: look at each head) and the lines to add.
+        #: Cache of `rules.hop` in a model: for one `Underscores`, the places of the special fields
+        #: to remove (None: look at each head), and the lines to add.
         self.cut: tuple[Enum, tuple[int, ...] | None, bytes] | None = None
         #: Cache of `rules.hop`: the added lines, the `Underscores`, and the head made with them.
         self.rewritten: tuple[bytes, bytes, Enum, bytes] | None = None
@@ -287,25 +287,24 @@ class RequestHead(Head):
         return f"<RequestHead {self.method!r} {self.target!r} {self.body.name}>"
 
 
-class KeepAliveHint:
+class KeepAliveHint(NamedTuple):
     """What a Keep-Alive field announces: `timeout` in seconds, `max` more requests."""
 
-    __slots__ = ("max", "timeout")
-
-    def __init__(self, timeout: int | None, more: int | None) -> None:
-        self.timeout = timeout
-        self.max = more
+    timeout: int | None
+    max: int | None
 
 
 class ResponseHead(Head):
     """A response's status line and fields.  `reason` may be empty.
 
-    Set when it is parsed (`rules.persistence`): `ending` is why the upstream connection must close,
-    None if it may persist; `hint` is its Keep-Alive field.  `dated` if it has a Date, `doubtful` if
-    it has no body although its fields announce one.
+    Set when it is parsed: `ending` is why the upstream connection must close, None if it may
+    persist; `hint` is its Keep-Alive field; `dated` if it has a Date; `doubtful` if it has no body
+    although its fields announce one.  `rewritten` and `encoded` cache what clients are sent.
     """
 
-    __slots__ = ("dated", "doubtful", "edited", "ending", "hint", "reason", "rewritten", "status")
+    __slots__ = (
+        "dated", "doubtful", "edited", "encoded", "ending", "hint", "reason", "rewritten", "status",
+    )  # fmt: skip
 
     def __init__(
         self, status: int, reason: bytes, minor: int, lines: list[bytes], special: list[Field]
@@ -324,6 +323,7 @@ class ResponseHead(Head):
         self.length = 0
         self.rewritten: tuple[bytes, bytes] | None = None
         self.edited: tuple[object, object, ResponseHead] | None = None  # cache of `routing.plan`
+        self.encoded: tuple[bytes, bytes] | None = None
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} {self.body.name}>"

@@ -72,6 +72,8 @@ class CloseReason(Enum):
     BAD_REQUEST = ("bad_request", Owner.US)
     BODY_UNREAD = ("body_unread", Owner.US)  # answered before the request's body had ended
     NO_LENGTH = ("no_length", Owner.US)  # an HTTP/1.0 response without a length
+    PROTOCOL_ERROR = ("protocol_error", Owner.US)  # a rule of HTTP/2 was broken
+    FLOODED = ("flooded", Owner.US)  # HTTP/2 frames to no purpose, and too many
     RESPONSE_CUT = ("response_cut", Owner.US)  # upstream failed inside the response's body
     # The upstream link.
     RESPONSE_TIMEOUT = ("response_timeout", Owner.TIMEOUT)
@@ -265,7 +267,8 @@ class ExchangeRecord:
     by its setting.  `queued` and `connecting` are the waits for a free link and for a new
     connection.  `peer` is the address and port of the client link's peer, `client` is the client
     that a trusted proxy named; `local_port` is our port on the upstream link, 0 on a Unix socket.
-    `request_id` is empty unless the settings ask for one.
+    `request_id` is empty unless the settings ask for one.  `stream` is 0 unless the client's link
+    is HTTP/2.
     """
 
     # Slots, since each request makes a record: beyond 30 attributes Python would create a dict.
@@ -273,7 +276,8 @@ class ExchangeRecord:
         "attempts", "cause", "client", "connecting", "detail", "ended", "first_byte", "fresh",
         "has_waited", "host", "link_number", "link_request", "local_port", "method", "origin",
         "passed", "peer", "queued", "received", "request_id", "route", "sent", "started", "status",
-        "suffered", "target", "unused", "upgraded", "upstream_close", "upstream_number",
+        "stream", "suffered", "target", "unused", "upgraded", "upstream_close",
+        "upstream_number",
     )  # fmt: skip
 
     def __init__(
@@ -285,6 +289,7 @@ class ExchangeRecord:
         method: bytes = b"",
         target: bytes = b"",
         host: bytes = b"",
+        stream: int = 0,
     ) -> None:
         """`method`, `target` and `host` as far as they were read."""
         self.peer = peer
@@ -294,6 +299,7 @@ class ExchangeRecord:
         self.method = method
         self.target = target
         self.host = host
+        self.stream = stream
         self.first_byte = self.ended = self.queued = self.connecting = 0.0
         self.client = self.route = self.origin = self.cause = self.detail = self.request_id = ""
         self.status = self.received = self.sent = self.attempts = 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hopproxy.errors import HopError, LinkError
+from hopproxy.link.clients import Bound, Clients
 from hopproxy.link.faults import report
 from hopproxy.link.link import MAX_EMPTY_LINES, Link
 from hopproxy.link.stepper import Stepper, Waker, wait
-from hopproxy.link.stream import Bound
 from hopproxy.link.transport import Transport
 from hopproxy.message import CHUNKED, NO_BODY, SIZED, Body, RequestHead, ResponseHead
 from hopproxy.record import CloseReason, Hop
@@ -16,6 +16,7 @@ from hopproxy.settings.client import LinkSettings
 from hopproxy.settings.units import authority
 from hopproxy.wire import http1
 from hopproxy.wire.chunked import LAST_CHUNK, chunk
+from hopproxy.wire.glimpse import glimpse
 from hopproxy.wire.unfinished import UnfinishedRequest
 
 # A global is faster than an attribute of the class (see `message.Body`).
@@ -29,25 +30,6 @@ NAME_SIZE = 64
 
 #: Bytes of a refused head that are searched for its request line and Host.
 GLIMPSE = 16384
-
-
-class Clients:
-    """The client links of one worker: all of them, and the idle ones, longest idle first.
-
-    `openings` are those that are not open yet, the one without progress for longest first.
-    `draining` once each must close after its current response.  `goodbye` is how many seconds an
-    idle link that we close waits for the client to close too, `late` how many requests came then.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.links: dict[ClientLink, None] = {}
-        self.idle: dict[ClientLink, None] = {}
-        self.openings: dict[ClientLink, None] = {}
-        self.accepted = 0
-        self.draining = False
-        self.goodbye = 0.0
-        self.late = 0
 
 
 class ClientLink(Link):
@@ -66,6 +48,8 @@ class ClientLink(Link):
         "named", "partner", "request", "sender", "tunnelling",
     )  # fmt: skip
 
+    protocol = "http/1.1"
+    stream_id = 0
     request: RequestHead
 
     def __init__(
@@ -97,6 +81,20 @@ class ClientLink(Link):
         """Return and remember the client that a trusted proxy names in this request, "" if none."""
         self.named = self.sender.client(request)[:NAME_SIZE]
         return self.named
+
+    def gone_error(self) -> LinkError:
+        """The error for a client that has left during its exchange."""
+        return LinkError(
+            Hop.CLIENT, CloseReason.PEER_CLOSED, "the client closed before the response"
+        )
+
+    def glimpse(self, error: HopError) -> tuple[bytes, bytes, bytes]:
+        """(method, target, host) of a request that was refused with `error`, as far as known."""
+        return glimpse(error.read)
+
+    def tunnel_end(self) -> Link:
+        """After `switch`: the client's end of the tunnel."""
+        return self
 
     # -- the request -------------------------------------------------------------------------
 
@@ -293,7 +291,7 @@ class ClientLink(Link):
         if hung_up and not self.gone:
             self.gone = True
             if self.driver is not None and self.waker is None:
-                self.driver.throw(client_gone())
+                self.driver.throw(self.gone_error())
 
     def on_lapsed(self) -> None:
         """Not used: a client link never rests without a waker."""
@@ -304,8 +302,3 @@ class ClientLink(Link):
             report(error, f"the end of a connection from {self.peer}")
         elif not self.driver.throw(error):
             self.driver.on_fault(error)
-
-
-def client_gone() -> LinkError:
-    """The error for a client that left during its exchange."""
-    return LinkError(Hop.CLIENT, CloseReason.PEER_CLOSED, "the client closed before the response")

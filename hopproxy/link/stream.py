@@ -2,20 +2,23 @@
 
 A *client stream* carries one request in and its response out; an *upstream stream* does the
 reverse.  In HTTP/1.1 a stream is a whole link (`ClientLink`, `UpstreamLink`), which serves one
-exchange after another.  A multiplexed protocol such as HTTP/2 would implement these interfaces with
-one object per exchange.
+exchange after another.  In HTTP/2 there is one object per exchange (`H2Stream` on the client's
+side).
 
 The framing of the hop and the persistence of its connection are hidden behind a stream.  An
 exchange never writes `Transfer-Encoding` or `Connection`, and neither side knows which protocol the
-other one speaks.  DESIGN.md section 3 lists what is not yet hidden.
+other one speaks.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from hopproxy.errors import HopError, LinkError
+from hopproxy.link.clients import Bound
 from hopproxy.link.link import Link
 from hopproxy.link.stepper import Stepper, Wait
+from hopproxy.link.tunnel import TunnelEnd
 from hopproxy.message import Head, RequestHead, ResponseHead
 from hopproxy.record import CloseReason, Unused
 from hopproxy.rules.forwarding import Sender
@@ -26,12 +29,6 @@ from hopproxy.settings.upstream import UpstreamSettings
 #: What the gateway adds to a request: the forwarding fields, Via, what to do with field names that
 #: contain `_`, and the Host to send if the request has none.
 Added = tuple[bytes, bytes, Underscores, bytes]
-
-
-class Bound(Protocol):
-    """An upstream link that only one client may use; it ends with that client."""
-
-    def end(self) -> None: ...
 
 
 class Stream(Protocol):
@@ -46,7 +43,7 @@ class Stream(Protocol):
     def link(self) -> Link | None:
         """The link that carries this stream alone (HTTP/1.1); None if others share it.
 
-        Only a tunnel or a splice needs it.
+        Only a splice needs it, and the origin's end of a tunnel.
         """
 
     @property
@@ -77,32 +74,41 @@ class Stream(Protocol):
 class ClientStream(Stream, Protocol):
     """The client's side of one exchange.
 
-    `peer` (the client's address) and `served` (the number of this request on its connection) are
-    for the log.  `since` is when the request began; after the exchange, since when the connection
-    is idle.  `sender` knows what to tell the origin about the client.  `limits` are the settings of
-    its connection.  `driver` steps the exchange; errors are thrown into the exchange through it.
-    `gone` once the client has left.
+    `peer` (the client's address), `served` (the number of this request on its connection) and
+    `stream_id` (in HTTP/2 its stream, else 0) are for the log.  `since` is when the request began;
+    after the exchange, since when the connection is idle.  `sender` knows what to tell the origin
+    about the client.  `limits` are the settings of its connection.  `driver` steps the exchange;
+    errors are thrown into the exchange through it.  `gone` once the client has left.
 
     `closing` is why this exchange is the last of its connection, None if others may follow.  If it
     is set before the response's head is written, the head announces the close.  If it is set later,
-    the response was cut off, or a tunnel has ended.  HTTP/1.1 closes the link in both cases; a
-    multiplexed protocol would only reset the stream in the second.
+    the response was cut off, or a tunnel has ended.  HTTP/1.1 closes the link in both cases; in
+    HTTP/2 only the second has an effect, and it resets the stream.
 
-    `partner` is the upstream link that this exchange uses now, None if none; only for the admin
-    listener.  `bound` is an upstream link kept for this client from an earlier exchange (NTLM).
+    `partner` is the upstream link that this exchange uses now, None if none.  `bound` is an
+    upstream link kept for this client from an earlier exchange (NTLM).
     """
 
     peer: str
     served: int
+    stream_id: int
     since: float
     sender: Sender
     limits: LinkSettings
-    driver: Stepper | None
     gone: bool
     closing: CloseReason | None
     partner: Link | None
     bound: Bound | None
     request: RequestHead
+
+    @property
+    def driver(self) -> Stepper | None: ...
+
+    def gone_error(self) -> LinkError:
+        """The error for a client that has left during its exchange."""
+
+    def glimpse(self, error: HopError) -> tuple[bytes, bytes, bytes]:
+        """(method, target, host) of a request that was refused with `error`, as far as known."""
 
     def name_by(self, request: RequestHead) -> str:
         """Return and remember the client that a trusted proxy names in this request, "" if none."""
@@ -123,7 +129,10 @@ class ClientStream(Stream, Protocol):
         """After `send_last` has returned False: wait until all of the response has been sent."""
 
     async def switch(self, head: ResponseHead, added: bytes, protocol: bytes) -> None:
-        """Send a 101: the connection switches to another protocol."""
+        """Tell the client that its connection, or stream, switches to another protocol."""
+
+    def tunnel_end(self) -> TunnelEnd:
+        """After `switch`: the client's end of the tunnel."""
 
 
 class UpstreamStream(Stream, Protocol):

@@ -4,8 +4,9 @@ The exchange waits once for the whole tunnel; events move the bytes directly.  W
 not accept yet is held back, at most one receive, and the other side is not read until it is sent.
 """
 
+from typing import Protocol
+
 from hopproxy.errors import LinkError
-from hopproxy.link.link import Link
 from hopproxy.link.stepper import Waker, wait
 from hopproxy.link.transport import TURN
 from hopproxy.record import CloseReason, Hop, Owner
@@ -14,13 +15,47 @@ from hopproxy.record import CloseReason, Hop, Owner
 _LATE = CloseReason.TUNNEL_TIMEOUT
 
 
+class TunnelSocket(Protocol):
+    """What a tunnel needs of an endpoint."""
+
+    def shut_down(self) -> None:
+        """End our side."""
+
+
+class TunnelTransport(Protocol):
+    """What a tunnel needs of a transport; see `Transport`."""
+
+    waker: Waker | None
+    error: Exception | None
+
+    @property
+    def endpoint(self) -> TunnelSocket: ...
+    @property
+    def readable(self) -> bool: ...
+    def now(self) -> float: ...
+    def receive_now(self) -> bytes | None: ...
+    def send_now(self, data: bytes | memoryview, /) -> int: ...
+    def tell_of_room(self) -> object: ...
+    def wait_until(self, deadline: float, late: CloseReason) -> None: ...
+    def raise_error(self) -> None: ...
+
+
+class TunnelEnd(Protocol):
+    """One end of a tunnel: a link, or a stream of an HTTP/2 link."""
+
+    buffer: bytes
+
+    @property
+    def transport(self) -> TunnelTransport: ...
+
+
 class Flow:
     """One direction: from `source` to `sink`.
 
     `carried` counts bytes, `moved_at` is when the sink last accepted some, `done` after a FIN.
     """
 
-    def __init__(self, source: Link, sink: Link) -> None:
+    def __init__(self, source: TunnelEnd, sink: TunnelEnd) -> None:
         self._source = source.transport
         self._sink = sink.transport
         self._rest: bytes | memoryview = source.buffer
@@ -66,13 +101,13 @@ class Flow:
 
 
 class Tunnel:
-    """Two links that carry one upgraded connection.
+    """Two ends that carry one upgraded connection.
 
     It ends after `idle_timeout` seconds in which no byte was moved.  `reason` is why it ended.  As
     a `Wait` it is the exchange's wait for the end; as a `Waker` both transports wake it.
     """
 
-    def __init__(self, client: Link, upstream: Link, idle_timeout: float) -> None:
+    def __init__(self, client: TunnelEnd, upstream: TunnelEnd, idle_timeout: float) -> None:
         self._idle_timeout = idle_timeout
         self._flows = Flow(client, upstream), Flow(upstream, client)
         self._transports = client.transport, upstream.transport

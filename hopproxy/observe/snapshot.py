@@ -6,23 +6,20 @@ Nothing is stored here; rows are made from the links' attributes.  Ages and idle
 import os
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import trio
 
 from hopproxy import __version__
-from hopproxy.link.client import ClientLink
-from hopproxy.link.link import Link
 from hopproxy.link.origin_tls import Secured
-from hopproxy.link.pooled import PooledLink
+from hopproxy.observe.link_rows import AnyLink, Row, client_row, partners, upstream_row
 from hopproxy.pool.origin import Origin
-from hopproxy.pool.wait import Wait
 from hopproxy.record import ORDINARY, CloseRecord, Hop
 from hopproxy.server.runtime import Runtime
 from hopproxy.settings.units import address_and_port
 
-Row = dict[str, Any]
-L = TypeVar("L", bound=Link)
+L = TypeVar("L", bound=AnyLink)
+
 
 #: Rows made between two checkpoints.
 STRIDE = 100
@@ -65,7 +62,7 @@ async def links_of(runtime: Runtime, most: int | None = None) -> Row:
     """
     now = trio.current_time()
     clients, pooled = runtime.clients, runtime.pool.links
-    partners = {link.partner: link for link in clients.links if link.partner is not None}
+    used_by = dict(partners(clients))
     client_rows: list[Row] = []
     for client in await _chosen(clients.links, clients.idle, most):
         if len(client_rows) % STRIDE == 0:
@@ -79,7 +76,7 @@ async def links_of(runtime: Runtime, most: int | None = None) -> Row:
         if len(upstream_rows) % STRIDE == 0:
             await trio.lowlevel.checkpoint()
         if link in pooled:
-            row = upstream_row(link, pooled[link], partners.get(link), now)
+            row = upstream_row(link, pooled[link], used_by.get(link), now)
             row["upstream"] = names.get(pooled[link], "")
             upstream_rows.append(row)
     return {
@@ -100,55 +97,6 @@ async def _chosen(links: Iterable[L], idle: Iterable[L], most: int | None) -> li
     resting = set(idle)
     found.sort(key=lambda link: (link in resting, -link.number))
     return sorted(found[:most], key=lambda link: link.number)
-
-
-def client_row(link: ClientLink, now: float) -> Row:
-    """One client link.  `idle_limit` is null if it is not idle."""
-    idle = link in link.clients.idle
-    state = "busy"
-    if idle:
-        state = "idle"
-    elif link.driver is not None and isinstance(link.driver.waits_for, Wait):
-        state = "waiting"
-    elif link.tunnelling:
-        state = "upgraded"
-    row = _row(link, now, state)
-    row["peer"], row["peer_port"] = address_and_port(link.peer)
-    row["client"] = link.named or row["peer"]
-    row["idle_limit"] = round(link.transport.read_by - link.since, 3) if idle else None
-    row["coupled_to"] = link.partner.number if link.partner is not None else None
-    row["busy"] = 0.0 if idle else round(now - link.since, 3)
-    return row
-
-
-def upstream_row(link: PooledLink, origin: Origin, client: ClientLink | None, now: float) -> Row:
-    """One upstream link, in use for `client`, if for any."""
-    idle = link in origin.idle
-    state = "idle" if idle else "upgraded" if client and client.tunnelling else "busy"
-    if state == "busy" and client is None and link.bound:
-        state = "private"  # bound, and between two requests of its client
-    row = _row(link, now, state)
-    row["origin"] = origin.label
-    row["local_port"] = link.local_port
-    resting = idle or link in origin.bound_idle
-    row["idle_limit"] = round(link.transport.read_by - link.since, 3) if resting else None
-    row["coupled_to"] = client.number if client is not None else None
-    row["busy"] = round(now - client.since, 3) if client is not None else 0.0
-    return row
-
-
-def _row(link: Link, now: float, state: str) -> Row:
-    return {
-        "number": link.number,
-        "hop": link.hop.value,
-        "peer": link.peer,
-        "state": state,
-        "age": round(now - link.opened, 3),
-        "idle": round(now - link.since, 3) if state in ("idle", "private") else 0.0,
-        "requests": link.served,
-        "received": link.transport.received,
-        "sent": link.transport.sent,
-    }
 
 
 def origin_row(name: str, origin: Origin, now: float) -> Row:

@@ -46,7 +46,9 @@ class Tls:
 def saved_of(runtime: Runtime) -> dict[Hop, int]:
     """How many handshakes were saved on each hop, open connections included."""
     saved = dict(runtime.handshakes.saved)
-    for link in (*runtime.clients.links, *runtime.pool.links):
-        if isinstance(link.transport, TlsTransport):
-            saved[link.hop] += link.transport.saves(link.served)
+    links = [(link.hop, link.transport, link.served) for link in runtime.clients.links]
+    links += [(link.hop, link.transport, link.served) for link in runtime.pool.links]
+    for hop, transport, served in links:
+        if isinstance(transport, TlsTransport):
+            saved[hop] += transport.saves(served)
     return saved

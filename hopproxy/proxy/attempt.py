@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 
 from hopproxy.errors import BadResponse, HopError
-from hopproxy.link.client import client_gone
 from hopproxy.link.stream import Added, ClientStream, UpstreamStream
 from hopproxy.link.tunnel import Tunnel
 from hopproxy.link.upstream import UpstreamLink
@@ -252,7 +251,7 @@ class Attempt:
             if not stream.at_hand:
                 await client.flush()
             if client.gone:
-                raise client_gone()
+                raise client.gone_error()
             if whole and source is not None and sink is not None and pipe.suits(source, sink):
                 record.sent += await pipe.carry(source, sink)
                 data = b""
@@ -309,16 +308,16 @@ class Attempt:
 
     async def _tunnel(self, head: ResponseHead) -> None:
         """The origin has switched protocols: answer 101, and carry bytes in both directions."""
-        client, stream, record = self.client, self.stream, self.record
+        client, record = self.client, self.record
         protocol = check_switch(self.request, head)
         record.status = 101
         record.upgraded = True
         record.first_byte = client.now()
         out = head if self.plan is None else self._changed(head)
         await client.switch(out, self.terms.via_client[head.minor], protocol)
-        assert client.link is not None
-        assert stream.link is not None
-        tunnel = Tunnel(client.link, stream.link, self.route.limits.tunnel_timeout)
+        upstream = self.stream.link
+        assert upstream is not None  # the origin has switched, as only HTTP/1.1 can
+        tunnel = Tunnel(client.tunnel_end(), upstream, self.route.limits.tunnel_timeout)
         await tunnel.run()
         record.sent, inwards = tunnel.carried
         record.received += inwards

@@ -19,7 +19,6 @@ from hopproxy.errors import (
     ends_connection,
     note_failure,
 )
-from hopproxy.link.client import client_gone
 from hopproxy.link.faults import report
 from hopproxy.link.stepper import wait
 from hopproxy.link.stream import ClientStream
@@ -41,7 +40,6 @@ from hopproxy.rules.forwarding import via_line
 from hopproxy.rules.framing import check_size
 from hopproxy.rules.hop import check_options
 from hopproxy.rules.retry import Trace, is_idempotent, may_retry
-from hopproxy.wire.glimpse import glimpse
 
 
 async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> None:
@@ -51,7 +49,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
     """
     record = ExchangeRecord(
         client.peer, client.number, client.served, client.since,
-        request.method, request.target, request.host,
+        request.method, request.target, request.host, client.stream_id,
     )  # fmt: skip
     if client.sender.trusted:
         record.client = client.name_by(request)
@@ -89,7 +87,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
             if upstream.settings.buffer_request and request.body is CHUNKED:
                 await collect(attempt, upstream.settings.buffer_request)
         if client.gone:
-            raise client_gone()
+            raise client.gone_error()
         while True:
             try:
                 # In HTTP/1.1 the link is also `attempt.stream`.
@@ -281,7 +279,8 @@ async def _answer_route(attempt: Attempt) -> None:
 async def refuse(client: ClientStream, error: HopError, terms: Terms) -> None:
     """Answer a request whose head could not be read, and log it."""
     record = ExchangeRecord(client.peer, client.number, client.served, client.since)
-    record.method, record.target, record.host = glimpse(error.read)
+    record.stream = client.stream_id
+    record.method, record.target, record.host = client.glimpse(error)
     note_failure(record, error, client.limits)
     record.status = error.status
     client.closing = error.reason

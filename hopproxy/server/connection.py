@@ -4,8 +4,7 @@ While the link is idle there is no coroutine; the transport wakes this object wh
 Then a coroutine begins, and runs until the link is idle again.  Most connections never get a task.
 One that got a task, because the worker drains, keeps its coroutine while idle.
 
-A multiplexed client protocol (HTTP/2) would be a class beside this one, which reads frames and
-starts an `exchange` for each stream.
+`server.h2_connection` does the same for HTTP/2.
 """
 
 from __future__ import annotations
@@ -18,38 +17,39 @@ from hopproxy.link.client import ClientLink
 from hopproxy.link.faults import contain, report
 from hopproxy.link.stepper import Stepper, wait
 from hopproxy.proxy.exchange import exchange, refuse
-from hopproxy.proxy.terms import Terms
 from hopproxy.record import CloseReason, Hop
+from hopproxy.server.served import Owner
+from hopproxy.wire.h2_frames import PREFACE
 
 #: Reasons to close while the client may still be sending a body.
 _MORE_TO_COME = (CloseReason.BODY_UNREAD, CloseReason.BODY_TIMEOUT, CloseReason.BAD_REQUEST)
 
 
-Work = Coroutine[Any, Any, CloseReason | None]
+Work = Coroutine[Any, Any, CloseReason | bytes | None]
 
 
-class Owner(Protocol):
-    """What owns the connections: the gateway, as they see it."""
+class Http1Owner(Owner, Protocol):
+    """The gateway, as a connection of HTTP/1.1 sees it."""
 
-    terms: Terms  # used from the next request on
-
-    def close(self, connection: Connection, reason: CloseReason) -> None:
-        """The connection has ended."""
-
-    def give_task(self, connection: Connection) -> None:
-        """Continue the connection in a task."""
+    def speak_h2(self, connection: Connection, data: bytes) -> None:
+        """The client has begun with `data`, the preface of HTTP/2."""
 
 
 class Connection(Stepper):
-    """Serves one client link.  `in_task` once a task drives it."""
+    """Serves one client link.
 
-    __slots__ = ("client", "in_task", "owner")
+    `in_task` once a task drives it.  `speaks_h2` if its client may begin with the preface of
+    HTTP/2.
+    """
 
-    def __init__(self, client: ClientLink, owner: Owner) -> None:
+    __slots__ = ("client", "in_task", "owner", "speaks_h2")
+
+    def __init__(self, client: ClientLink, owner: Http1Owner) -> None:
         super().__init__()
         self.client = client
         self.in_task = False
         self.owner = owner
+        self.speaks_h2 = False
 
     def start(self) -> None:
         """Wait for the first request.
@@ -85,11 +85,13 @@ class Connection(Stepper):
     def on_end(self, result: object) -> None:
         """A coroutine of this connection has returned.
 
-        An exchange returns None; `_serve` and `_refuse` return the reason to close, or None if the
-        link is idle.
+        An exchange returns None; `_serve` and `_refuse` return the reason to close, None if the
+        link is idle, or the preface of HTTP/2.
         """
         client = self.client
-        if result is not None:
+        if isinstance(result, bytes):
+            self.owner.speak_h2(self, result)
+        elif result is not None:
             assert isinstance(result, CloseReason)
             self.owner.close(self, result)
         elif client.closing is not None:
@@ -117,7 +119,7 @@ class Connection(Stepper):
     def announce_close(self) -> None:
         """The worker is about to stop, but still serves.
 
-        HTTP/1.1 can only say so in a response (`Clients.draining`); HTTP/2 would send GOAWAY.
+        HTTP/1.1 can only say so in a response (`Clients.draining`).
         """
 
     def end_idle(self) -> None:
@@ -163,7 +165,7 @@ class Connection(Stepper):
         await wait(self.client.transport)
         self.client.end_rest()
 
-    async def _serve(self, *, rests: bool = False) -> CloseReason | None:
+    async def _serve(self, *, rests: bool = False) -> CloseReason | bytes | None:
         """Serve requests until none is at hand: None if the link is idle again.
 
         Otherwise returns the reason to close it.  `rests` if the link is idle at the beginning.
@@ -192,14 +194,36 @@ class Connection(Stepper):
             return await self._refuse(error)
         return await self._linger(client.closing)
 
-    async def _refuse(self, error: HopError) -> CloseReason:
-        """End the connection: its head cannot be read, or no request has come."""
+    async def _refuse(self, error: HopError) -> CloseReason | bytes:
+        """End the connection: its head cannot be read, or no request has come.
+
+        Returns what was read if it is the preface of HTTP/2.
+        """
+        if self.speaks_h2 and error.read.startswith(PREFACE[:3]):
+            data = await self._read_preface(error.read)
+            if data:
+                return data
         if error.status == LOG_ONLY:
             if error.reason is CloseReason.DRAINING and self.client.clients.goodbye:
                 await self._say_goodbye()
             return error.reason
         await refuse(self.client, error, self.owner.terms)
         return await self._linger(self.client.closing or error.reason)
+
+    async def _read_preface(self, read: bytes) -> bytes:
+        """What has come, if it begins with the preface (RFC 9113 section 3.4), else b""."""
+        client = self.client
+        if client.served > 1:
+            return b""
+        if client.served:  # it was taken for a head, without its empty line
+            read += b"\r\n\r\n" + client.buffer
+        deadline = client.opened + client.limits.head_timeout
+        try:
+            while len(read) < len(PREFACE) and PREFACE.startswith(read):
+                read += await client.transport.receive(deadline, CloseReason.HEAD_TIMEOUT)
+        except LinkError:
+            return b""
+        return read if read.startswith(PREFACE) else b""
 
     async def _linger(self, reason: CloseReason) -> CloseReason:
         """Close gracefully if the client may still be sending."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import trio
 
-from hopproxy.link.client import ClientLink
+from hopproxy.link.clients import AnyClientLink
 from hopproxy.record import Hop
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.runtime import Runtime
@@ -139,7 +139,7 @@ class Drain:
                 closed += 1
         return closed
 
-    def _may_end(self, link: ClientLink, now: float) -> bool:
+    def _may_end(self, link: AnyClientLink, now: float) -> bool:
         if not link.served and now - link.opened < min(FRESH, self._timeout / 4):
             return False
         return not link.transport.endpoint.has_input()  # a request has arrived: answer it first

@@ -12,6 +12,9 @@ from hopproxy.settings.certificate import ListenerTls
 from hopproxy.settings.client import LinkSettings, Listener
 from hopproxy.settings.schema import Settings
 
+#: The protocols of clients, as ALPN names them.
+HTTP1, H2 = "http/1.1", "h2"
+
 log = logging.getLogger("hopproxy")
 
 #: Client addresses for which a `Sender` is cached.
@@ -42,7 +45,7 @@ class Entrance:
         self.limits: LinkSettings = listener.client or settings.client
         self.listener = listener
         self.scheme = b"http" if tls is None else b"https"
-        self.direct = tls is None and not listener.proxy_protocol
+        self.direct = tls is None and not listener.proxy_protocol and HTTP1 in listener.protocols
         self._settings = settings
         self._senders: dict[str, Sender] = {}
 

@@ -8,20 +8,21 @@ import trio
 
 from hopproxy.errors import LinkError
 from hopproxy.link.client import ClientLink
+from hopproxy.link.clients import AnyClientLink
 from hopproxy.link.endpoint import Plain
+from hopproxy.link.h2 import H2Link
 from hopproxy.link.handshake import TlsTransport
 from hopproxy.link.transport import Transport
 from hopproxy.record import CloseReason, CloseRecord, Hop, setting_behind
 from hopproxy.server.connection import Connection
-from hopproxy.server.entrance import Entrance
-from hopproxy.server.opening import HTTP1, Opening
+from hopproxy.server.entrance import H2, Entrance
+from hopproxy.server.h2_connection import H2Connection
+from hopproxy.server.opening import Opening
 from hopproxy.server.runtime import Runtime
+from hopproxy.server.served import Served
 from hopproxy.settings.schema import Settings
 
 log = logging.getLogger("hopproxy")
-
-#: What serves a connection, by the protocol that its opening has found.
-SERVED_BY = {HTTP1: Connection}
 
 #: Reasons to close inside a response: over TLS it must not look complete.
 _CUTS = frozenset(
@@ -45,7 +46,7 @@ class Gateway:
         self.handshakes = runtime.handshakes
         self._runtime = runtime
         self._nursery = nursery
-        self._connections: dict[ClientLink, Connection | Opening] = {}
+        self._connections: dict[AnyClientLink, Served] = {}
 
     def apply(self, settings: Settings) -> None:
         """Use these settings for new requests and new connections.
@@ -73,6 +74,7 @@ class Gateway:
         connection: Connection | Opening
         if entrance.direct:
             connection = Connection(client, self)
+            connection.speaks_h2 = H2 in entrance.listener.protocols
         else:
             connection = Opening(client, self, entrance)
             self._make_room_to_open(client)
@@ -105,7 +107,10 @@ class Gateway:
             return
         self._runtime.clients.openings.pop(client, None)
         client.since = client.now()
-        connection = self._connections[client] = SERVED_BY[protocol](client, self)
+        if protocol == H2:
+            self._serve_h2(client, b"", in_task=opening.in_task)
+            return
+        connection = self._connections[client] = Connection(client, self)
         try:
             connection.start()
             if client.transport.readable:  # its event is over
@@ -115,9 +120,25 @@ class Gateway:
         except Exception as fault:
             connection.on_fault(fault)
 
-    def close(
-        self, connection: Connection | Opening, reason: CloseReason, detail: str = ""
-    ) -> None:
+    def speak_h2(self, connection: Connection, data: bytes) -> None:
+        """The client has begun with `data`, which is HTTP/2: serve its connection in that."""
+        self._serve_h2(connection.client, data, in_task=connection.in_task)
+
+    def _serve_h2(self, client: ClientLink, data: bytes, *, in_task: bool) -> None:
+        clients = self._runtime.clients
+        del self._connections[client], clients.links[client]
+        client.driver = None
+        link = H2Link(client, self._runtime.watch)
+        clients.links[link] = None
+        connection = self._connections[link] = H2Connection(link, self)
+        if in_task:
+            self.give_task(connection)
+        try:
+            connection.start(data)
+        except Exception as fault:
+            connection.on_fault(fault)
+
+    def close(self, connection: Served, reason: CloseReason, detail: str = "") -> None:
         """Close a connection's link, once, and record why."""
         client = connection.client
         if self._connections.get(client) is not connection:
@@ -152,7 +173,7 @@ class Gateway:
             if not connection.in_task:
                 self.give_task(connection)
 
-    def give_task(self, connection: Connection | Opening) -> None:
+    def give_task(self, connection: Served) -> None:
         """Continue the connection in a task."""
         connection.move_to_task()
         self._nursery.start_soon(connection.run_in_task)
@@ -169,7 +190,7 @@ class Gateway:
         for connection in list(self._connections.values()):
             connection.announce_close()
 
-    def end_idle(self, client: ClientLink) -> None:
+    def end_idle(self, client: AnyClientLink) -> None:
         """Close an idle link, because the worker drains."""
         connection = self._connections.get(client)
         if connection is not None:

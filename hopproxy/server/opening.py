@@ -1,7 +1,8 @@
 """The first part of a client connection: whatever comes before its first request.
 
 In this order: a PROXY header, a TLS handshake, and the choice of a protocol, by ALPN or by the
-first bytes.  A listener that speaks only HTTP/1.1 without TLS needs none of it, and has no opening.
+first bytes.  A listener that speaks HTTP/1.1 without TLS has no opening: the preface of HTTP/2 is
+noticed as a request that cannot be read (`server.connection`).
 """
 
 from __future__ import annotations
@@ -21,13 +22,10 @@ from hopproxy.proxy.exchange import refuse
 from hopproxy.proxy.terms import Terms
 from hopproxy.record import CloseReason, Hop
 from hopproxy.rules.client_certificate import certificate_lines
-from hopproxy.server.entrance import Entrance
+from hopproxy.server.entrance import H2, HTTP1, Entrance
 from hopproxy.settings.units import authority
+from hopproxy.wire.h2_frames import PREFACE
 from hopproxy.wire.proxy_protocol import MOST_V2, BadHeader, read_header
-
-HTTP1, H2 = "http/1.1", "h2"
-#: How a client begins that knows that we speak HTTP/2 (RFC 9113 section 3.4).
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 _LATE = CloseReason.HANDSHAKE_TIMEOUT
 

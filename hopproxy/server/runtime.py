@@ -7,7 +7,7 @@ import trio
 from msgspec.structs import replace
 
 from hopproxy.certificates import examine
-from hopproxy.link.client import Clients
+from hopproxy.link.clients import Clients
 from hopproxy.link.watch import Watch
 from hopproxy.pool import change
 from hopproxy.pool.pool import Pool

@@ -24,7 +24,7 @@ from hopproxy.settings.kinds import (
 from hopproxy.settings.units import Bind
 
 #: The protocols that clients may speak, as ALPN names them.
-Protocol = Literal["http/1.1"]
+Protocol = Literal["h2", "http/1.1"]
 
 
 class LinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,6 +46,9 @@ class LinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         60.0
     )
     max_requests: Annotated[CountOrOff, about("Most requests on one connection; 0: no limit.")] = 0
+    max_streams: Annotated[
+        Positive, about("HTTP/2: most requests under way on one connection at a time.")
+    ] = 100
     max_age: Annotated[SecondsOrOff, about("Age at which a connection is closed; 0: no limit.")] = (
         0.0
     )
@@ -100,8 +103,11 @@ class Listener(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tls: Annotated[ListenerTls | None, about("TLS; absent: plain HTTP.")] = None
     protocols: Annotated[
         Annotated[tuple[Protocol, ...], Meta(min_length=1)],
-        about("What clients may speak here. With `tls` they choose by ALPN."),
-    ] = ("http/1.1",)
+        about(
+            "What clients may speak here. With `tls` they choose by ALPN; without, HTTP/2 begins "
+            "by its preface (prior knowledge)."
+        ),
+    ] = ("h2", "http/1.1")
     proxy_protocol: Annotated[
         bool,
         about(

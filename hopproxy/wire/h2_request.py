@@ -91,6 +91,7 @@ class Section:
         head = _head_of(lines)
         http1.read_request_fields(head)  # not `settle_request`: this head is no model for others
         head.upgrade = protocol
+        head.simple = False
         _check_limits(head, limits)
         return head
 
@@ -216,6 +217,7 @@ def _settle(head: RequestHead, *, ended: bool) -> None:
     http1.read_request_fields(head)
     if head.body is NO_BODY and not any(field.kind is Kind.LENGTH for field in head.special):
         head.body = CHUNKED
+        head.simple = False
         head.expects = any(list_of(head.special_value(b"expect") or b""))
 
 

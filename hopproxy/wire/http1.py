@@ -140,7 +140,7 @@ def read_request_fields(head: RequestHead) -> None:
     special = head.special
     if len(special) == 1 and special[0].kind is Kind.HOST:
         settle_target(head)  # nearly every GET: no other rule applies
-        head.simple = head.method in _SIMPLE and head.minor == 1
+        head.simple = head.method in _SIMPLE and head.minor > 0
         return
     read_options(head, BadRequest)
     head.passed = any(field.kind is Kind.VIA for field in special)
@@ -156,7 +156,7 @@ def read_request_fields(head: RequestHead) -> None:
         head.expects = bool(asked) and head.body is not NO_BODY
     head.simple = (
         head.method in _SIMPLE
-        and head.minor == 1
+        and head.minor > 0
         and head.body is NO_BODY
         and not head.options
         and not head.binds

@@ -43,7 +43,7 @@ TABLE = [
     refused("space before colon", get(b"X : a"), 400, ""),
     refused("no colon", get(b"X"), 400, ""),
     refused("TLS", b"\x16\x03\x01\x02\x00\x01\x00", 400, "TLS"),
-    refused("HTTP/2", b"PRI * HTTP/2.0\r\n\r\n", 505, "HTTP/2"),
+    refused("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSMS", 505, "HTTP/2"),
     refused("HTTP/0.9", b"GET / HTTP/0.9\r\n\r\n", 505, "HTTP/0"),
     refused("no version", b"GET /\r\n\r\n", 400, "request line"),
     refused("length twice", get(b"Content-Length: 1", b"Content-Length: 1"), 400, "more than one"),

@@ -92,7 +92,7 @@ class Stage:
         self.origins: list[End] = []
         self._by_fd: dict[int, End] = {}
         self._gateway = Gateway(runtime, nursery)
-        self._entrance = Entrance(runtime.settings, Listener())
+        self._entrance = Entrance(runtime.settings, Listener(protocols=("http/1.1",)))
         runtime.terms.log = self.records.append
         self._replies: list[tuple[bytes, ...]] = []
 

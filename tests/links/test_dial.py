@@ -15,7 +15,8 @@ import trio.testing
 
 from hopproxy.errors import ConnectFailed, LocalShortage
 from hopproxy.link.watch import Watch
-from hopproxy.observe.snapshot import Row, links_of, unready
+from hopproxy.observe.link_rows import Row
+from hopproxy.observe.snapshot import links_of, unready
 from hopproxy.pool.connector import connect
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.units import OriginAddress

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hopproxy.link.client import ClientLink
+from hopproxy.link.clients import AnyClientLink
 from hopproxy.server.connection import Connection
 from hopproxy.server.gateway import Gateway
 from tests import drivers
@@ -30,7 +30,7 @@ def by(driver: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("driver", [driver], indirect=True)
 
 
-def connection_of(client: ClientLink) -> Connection:
+def connection_of(client: AnyClientLink) -> Connection:
     """Who steps the exchanges of a client link."""
     assert isinstance(client.driver, Connection)
     return client.driver

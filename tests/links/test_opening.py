@@ -136,7 +136,7 @@ async def test_the_certificate_is_that_of_the_name(hops: Hops, directory: Path) 
 
 @pytest.mark.parametrize(
     ("offered", "chosen"),
-    [(("h2", "http/1.1"), "http/1.1"), (("http/1.1",), "http/1.1"), ((), None)],
+    [(("spdy/3", "http/1.1"), "http/1.1"), (("http/1.1",), "http/1.1"), ((), None)],
 )
 async def test_alpn_chooses_what_both_speak(
     hops: Hops, directory: Path, offered: tuple[str, ...], chosen: str | None

@@ -8,6 +8,7 @@ import socket
 import pytest
 import trio
 
+from hopproxy.link.client import ClientLink
 from hopproxy.link.link import Link
 from hopproxy.record import CloseReason, Hop
 from hopproxy.server.drain import Drain
@@ -51,6 +52,7 @@ async def stalled(hops: Hops, requests: bytes = GET) -> Peer:
     await hops.start(client={"write_timeout": 20.0, "idle_timeout": 100.0})
     client, upstream = await hops.pair()
     [link] = hops.runtime.clients.links
+    assert isinstance(link, ClientLink)
     hold_back(link)
     await client.send(requests)
     await upstream.message()

@@ -32,6 +32,8 @@ async def test_times_longer_than_the_kernel_knows_are_its_longest(
     )
     client, upstream = await tcp_hops.pair()
     assert (await tcp_hops.again(client, upstream)).body == b"ok"
-    for link in (*tcp_hops.runtime.clients.links, *tcp_hops.runtime.pool.links):
-        with socket.socket(fileno=os.dup(link.transport.fd)) as sock:
+    runtime = tcp_hops.runtime
+    ours = [link.transport for link in runtime.clients.links]
+    for transport in (*ours, *(link.transport for link in runtime.pool.links)):
+        with socket.socket(fileno=os.dup(transport.fd)) as sock:
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 32767

@@ -140,7 +140,7 @@ def test_schema_shows_defaults_as_they_are_written() -> None:
             "bind": "127.0.0.1:8080",
             "backlog": "1024",
             "mode": "0666",
-            "protocols": ["http/1.1"],
+            "protocols": ["h2", "http/1.1"],
             "proxy_protocol": "off",
         }
     ]

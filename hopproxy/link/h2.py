@@ -1,0 +1,194 @@
+"""A client's HTTP/2 connection: frames in, passed to the streams of its requests.
+
+Requests begin when all frames at hand have been read: so a small body is there with its head, and a
+request that was reset at once costs nothing.  At most `max_streams` exchanges are under way.  An
+exchange counts until it has ended, even if its client has reset the stream: then further requests
+wait for their turn here.
+"""
+
+from __future__ import annotations
+
+from hopproxy.errors import LinkError
+from hopproxy.link.client import ClientLink
+from hopproxy.link.faults import report
+from hopproxy.link.h2_ending import LEAVING_PING, H2Ending, H2Owner, violation
+from hopproxy.link.h2_stream import H2Stream
+from hopproxy.link.transport import TURN
+from hopproxy.link.watch import Turn, Watch
+from hopproxy.record import CloseReason, Hop
+from hopproxy.wire.h2 import (
+    BROKEN,
+    CONTENT,
+    HEAD,
+    PEER_SETTINGS,
+    PONG,
+    RESET,
+    ROOM,
+    H2Error,
+    Stream,
+)
+from hopproxy.wire.h2_request import Section
+from hopproxy.wire.hpack import TABLE_SIZE
+from hopproxy.wire.hpack_encoder import NO_TABLE
+
+#: In the place of a stream whose exchange has ended.
+_DONE = object()
+
+
+class H2Link(H2Ending):
+    """One connection of one client, which carries many requests at a time.  See `H2Ending`."""
+
+    def __init__(self, opened: ClientLink, watch: Watch) -> None:
+        super().__init__(opened, watch)
+        self._beginning = False
+        self._shrinks = False  # the next field block must say that we use no table
+
+    # -- in ----------------------------------------------------------------------------------
+
+    def start(self, owner: H2Owner, data: bytes = b"") -> None:
+        """Serve the connection.  `data` is what has been read of it already."""
+        self._owner = owner
+        self._rest()
+        self.transport.waker = self
+        self.output.hold()
+        if data:
+            self._receive(data)
+        if self.transport.readable:
+            self.wake()
+        else:
+            self._proceed()
+
+    def _read(self) -> None:
+        transport = self.transport
+        self.output.hold()
+        for _ in range(TURN):
+            try:
+                data = transport.receive_now()
+            except LinkError as error:
+                self.end(error)
+                return
+            if data is None:
+                break
+            if not data:
+                self.end(LinkError(Hop.CLIENT, CloseReason.PEER_CLOSED, "the client closed"))
+                return
+            self._receive(data)
+            if not transport.readable or self.wire.failed is not None:
+                break
+        else:
+            Turn(self.watch).waker = self  # there may be more: after everybody else
+        self._proceed()
+
+    def _receive(self, data: bytes) -> None:
+        """Read frames, and pass them to their streams."""
+        for what, wire, payload, ended in self.wire.receive(data, self.now()):
+            if wire is None:
+                self._on_own(what, payload)
+                continue
+            stream = wire.owner
+            if stream is None:
+                self._open(wire, payload, ended)
+            elif stream is _DONE:
+                continue
+            elif what == CONTENT:
+                stream.feed(payload, ended=ended)
+            elif what == HEAD:
+                stream.feed_trailers(payload)
+            elif what == ROOM:
+                self.output.give_room(stream)
+            elif what == RESET:
+                self.clients.streams.add_reset("peer", payload)
+                stream.on_reset()
+            elif what == BROKEN:
+                self.clients.streams.add_reset("us", payload.code)
+                stream.leave(violation(payload))
+
+    def _open(self, wire: Stream, section: Section, ended: bool) -> None:
+        limits = self.limits
+        self.served += 1
+        wire.owner = stream = H2Stream(self, wire, section, ended=ended)
+        self.parked.append(stream)
+        if limits.max_requests and self.served >= limits.max_requests:
+            self.leave(CloseReason.REQUEST_LIMIT)
+        elif limits.max_age and stream.since - self.opened >= limits.max_age:
+            self.leave(CloseReason.MAX_AGE)
+        elif self.clients.draining:
+            self.leave(CloseReason.DRAINING)
+
+    def _on_own(self, what: int, payload: object) -> None:
+        """An event of the connection itself."""
+        if what == ROOM:
+            self.output.give_room(None)
+        elif what == PEER_SETTINGS:
+            self._shrinks = self.wire.peer.table_size < TABLE_SIZE
+        elif what == PONG:
+            if payload == LEAVING_PING:
+                self._leave()
+        elif isinstance(payload, H2Error):  # FAILED
+            self._violated(payload)
+
+    def _proceed(self) -> None:
+        """All that has arrived was read: begin the requests, and send what there is to send."""
+        self._begin_parked()
+        self.output.release()
+
+    def _begin_parked(self) -> None:
+        if self._beginning:
+            return  # an exchange has ended as it began: the loop below goes on
+        self._beginning = True
+        most = self.limits.max_streams
+        try:
+            while self.parked and len(self.streams) < most and self._owner is not None:
+                stream = self.parked.popleft()
+                if stream.gone:  # it was reset before it began
+                    stream.wire.owner = _DONE
+                    continue
+                if not self.streams:
+                    self._work()
+                self.streams[stream] = None
+                self._owner.begin(stream)
+        finally:
+            self._beginning = False
+
+    # -- out ---------------------------------------------------------------------------------
+
+    def send_head(self, wire: Stream, block: bytes, *, ended: bool) -> None:
+        """Queue HEADERS."""
+        if self._shrinks:
+            block = NO_TABLE + block
+            self._shrinks = False
+        self.wire.send_head(wire, block, ended=ended)
+        self.output.stir()
+
+    def credit(self, wire: Stream, size: int) -> None:
+        """Bytes of a request's body were passed on."""
+        self.wire.credit(wire, size)
+        if self.wire.has_output:
+            self.output.stir()
+
+    def on_stream_end(self, stream: H2Stream) -> None:
+        """An exchange has ended: end its stream, and begin the next one."""
+        del self.streams[stream]
+        self.watch.forget_deadline(stream)
+        self.output.drop(stream)
+        wire = stream.wire
+        wire.owner = _DONE
+        if wire.closed:
+            self.wire.credit(wire, wire.unclaimed)
+        else:
+            code = stream.last_code
+            self.clients.streams.add_reset("us", code)
+            self.wire.reset(wire, code)
+        self.output.stir()
+        if self._owner is None:
+            return
+        if self.parked:
+            self._begin_parked()
+        if not self.streams:
+            self._rest()
+
+    def on_stream_fault(self, stream: H2Stream, error: Exception) -> None:
+        """An unexpected exception in a stream: end it, and nothing else."""
+        report(error, f"a request from {self.peer}")
+        if not stream.throw(error) and stream in self.streams:
+            self.on_stream_end(stream)

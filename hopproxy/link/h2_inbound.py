@@ -1,0 +1,260 @@
+"""What arrives on one stream of a client's HTTP/2 connection: a request and its body.
+
+The client may send a window full ahead.  It may send more once the exchange has passed on what it
+took.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+from hopproxy.errors import HopError, LinkError
+from hopproxy.link.clients import Bound
+from hopproxy.link.h2_output import H2Output
+from hopproxy.link.h2_tunnel import StreamEnd, new_key
+from hopproxy.link.link import Link
+from hopproxy.link.stepper import Stepper, Waker, wait
+from hopproxy.link.watch import Watch
+from hopproxy.message import CHUNKED, Head, RequestHead
+from hopproxy.record import CloseReason, Hop
+from hopproxy.rules.forwarding import Sender
+from hopproxy.settings.client import LinkSettings
+from hopproxy.wire.h2 import H2Server, Stream
+from hopproxy.wire.h2_fields import Malformed
+from hopproxy.wire.h2_request import Section
+
+_LATE = {
+    CloseReason.BODY_TIMEOUT: "the rest of the body did not come in time",
+    CloseReason.WRITE_TIMEOUT: "the client's window stayed closed",
+}
+
+
+class Pause:
+    """A wait for the client: for bytes, or for room.  `by` is its deadline, `late` its reason."""
+
+    __slots__ = ("by", "error", "late", "waker")
+
+    def __init__(self, late: CloseReason) -> None:
+        self.late = late
+        self.waker: Waker | None = None
+        self.by = math.inf
+        self.error: HopError | None = None
+
+    def wake(self) -> None:
+        """End the wait, if anyone waits."""
+        waker, self.waker = self.waker, None
+        if waker is not None:
+            waker.wake()
+
+    def on_time(self, now: float) -> float:
+        """End the wait if it is over, return its deadline otherwise."""
+        if self.by > now:
+            return self.by
+        self.error = LinkError(Hop.CLIENT, self.late, _LATE[self.late])
+        self.wake()
+        return math.inf
+
+
+class Carrier(Protocol):
+    """The connection of a stream, as the stream sees it (`link.h2.H2Link`)."""
+
+    number: int
+    served: int
+    peer: str
+    sender: Sender
+    limits: LinkSettings
+    watch: Watch
+    wire: H2Server
+    output: H2Output
+
+    def now(self) -> float: ...
+    def name_by(self, request: RequestHead) -> str: ...
+    def credit(self, wire: Stream, size: int) -> None:
+        """The exchange has passed on what it took: the client may send as much more."""
+
+    def send_head(self, wire: Stream, block: bytes, *, ended: bool) -> None:
+        """Queue HEADERS, for the end of this batch of events."""
+
+
+class Inbound(Stepper, ABC):
+    """The receiving half of a client stream, and the stepper of its exchange.
+
+    `stream_id` is its number on the connection, `served` its place among the requests.  `wire` are
+    its state and its windows.  `refusal` is why the request cannot be served.  `ended` once all of
+    it has arrived.  `gone` once the client has left.
+    """
+
+    __slots__ = (
+        "_arrived", "_content", "_flaw", "_h2", "_key", "_reading", "_section", "_taken", "bound",
+        "closing", "ended", "gone", "limits", "now", "number", "partner", "peer", "refusal",
+        "request", "sender", "served", "since", "stream_id", "timer_at", "trailers", "tunnel",
+        "wire",
+    )  # fmt: skip
+
+    request: RequestHead
+
+    def __init__(self, h2: Carrier, wire: Stream, section: Section, *, ended: bool) -> None:
+        super().__init__()
+        self._h2 = h2
+        self.wire = wire
+        self._section = section
+        self.stream_id = wire.number
+        self.number = h2.number
+        self.peer = h2.peer
+        self.sender = h2.sender
+        self.limits = h2.limits
+        self.now = h2.now
+        self.served = h2.served
+        self.since = h2.now()
+        self.ended = ended
+        self.gone = False
+        self.closing: CloseReason | None = None
+        self.partner: Link | None = None
+        self.bound: Bound | None = None
+        self.trailers: list[bytes] = []
+        self._arrived = 0
+        self._content: list[bytes] = []
+        self._taken = 0  # bytes that were read, and not yet credited
+        self._flaw: HopError | None = None
+        self._reading: Pause | None = None
+        self.timer_at = math.inf
+        self._key = b""
+        self.tunnel: StreamEnd | None = None
+        self.refusal: HopError | None = None
+        try:
+            if section.protocol:
+                self._key = new_key()
+                self.request = section.opening(h2.limits, self._key)
+            else:
+                self.request = section.request(h2.limits, ended=ended)
+        except HopError as error:
+            self.refusal = error
+
+    @property
+    def driver(self) -> Stepper:
+        """The exchange is stepped by its stream."""
+        return self
+
+    @property
+    def link(self) -> Link | None:
+        """Its connection carries other streams too: nothing is spliced."""
+        return None
+
+    def name_by(self, request: RequestHead) -> str:
+        """As `ClientLink.name_by`."""
+        return self._h2.name_by(request)
+
+    def glimpse(self, _: HopError) -> tuple[bytes, bytes, bytes]:
+        """(method, target, host) of a refused request."""
+        return self._section.glimpse()
+
+    def gone_error(self) -> LinkError:
+        """The error for a client that has reset this stream, or left."""
+        if self.wire.reset is None:
+            return LinkError(Hop.CLIENT, CloseReason.PEER_CLOSED, "the client closed")
+        return LinkError(Hop.CLIENT, CloseReason.STREAM_RESET, "the client reset the stream")
+
+    # -- the request -------------------------------------------------------------------------
+
+    def feed(self, data: bytes, *, ended: bool) -> None:
+        """DATA has arrived."""
+        if data:
+            self._content.append(data)
+            self._arrived += len(data)
+        self._fed(ended=ended)
+
+    def feed_trailers(self, section: Section) -> None:
+        """The trailers of the request have arrived."""
+        try:
+            self.trailers = section.trailers()
+        except HopError as error:
+            self._refuse_body(error)
+        self._fed(ended=True)
+
+    def _fed(self, *, ended: bool) -> None:
+        self.ended = ended
+        if self.refusal is not None:
+            self._h2.credit(self.wire, self._arrived)
+            return
+        if not self._key and self._flaw is None and not self._adds_up():
+            flaw = "DATA differs from Content-Length (RFC 9113 section 8.1.1)"
+            self._refuse_body(Malformed(flaw))
+        if self._reading is not None:
+            self._reading.wake()
+        elif self.tunnel is not None:
+            self.tunnel.wake()
+
+    def _adds_up(self) -> bool:
+        body, length = self.request.body, self.request.length
+        if body is CHUNKED:
+            return True
+        return self._arrived == length if self.ended else self._arrived <= length
+
+    def _refuse_body(self, error: HopError) -> None:
+        self._flaw = error
+        if self._reading is None and not self.at_hand:
+            self.throw(error)
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether unread bytes of the body have arrived."""
+        return bool(self._content)
+
+    def take_content(self, head: Head) -> bytes | None:
+        """Take the body if all of it has arrived; else None, and nothing is taken."""
+        if not self.ended or self._flaw is not None:
+            return None
+        return self.take_bytes()
+
+    def take_bytes(self) -> bytes:
+        """Take what has arrived; the client may send as much more."""
+        data = self._joined()
+        self._h2.credit(self.wire, len(data))
+        return data
+
+    def _joined(self) -> bytes:
+        content = self._content
+        data = content[0] if len(content) == 1 else b"".join(content)
+        content.clear()
+        return data
+
+    async def read_body(self) -> bytes:
+        """The next bytes of the body, b"" at its end.
+
+        What was read before has been passed on: the client may send as much more.  Raises
+        LinkError: BODY_TIMEOUT; BadRequest if the request turns out to be malformed.
+        """
+        taken, self._taken = self._taken, 0
+        if taken:
+            self._h2.credit(self.wire, taken)
+        while not self._content:
+            if self._flaw is not None:
+                raise self._flaw
+            if self.ended:
+                return b""
+            if self._reading is None:
+                self._reading = Pause(CloseReason.BODY_TIMEOUT)
+            await self._pause(self._reading, self.limits.body_timeout)
+        data = self._joined()
+        self._taken = len(data)
+        return data
+
+    async def _pause(self, pause: Pause, seconds: float) -> None:
+        """Wait once, for at most `seconds`."""
+        if self.gone:
+            raise self.gone_error()
+        pause.by = self.now() + seconds
+        self.wake_at(pause.by)
+        await wait(pause)
+        if pause.error is not None:
+            raise pause.error
+
+    @abstractmethod
+    def on_time(self, now: float) -> float:
+        """A deadline may have passed: end what has timed out, return the next deadline."""
+
+    def wake_at(self, deadline: float) -> None:
+        """Call `on_time` at this time, or earlier."""
+        self._h2.watch.wake_at(self, deadline)

@@ -1,0 +1,227 @@
+"""One request of a client's HTTP/2 connection: the client stream of its exchange.
+
+The exchange queues its response here; the link makes frames of it, as the windows and the other
+streams allow (`link.h2_output`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from hopproxy.errors import BadResponse, HopError
+from hopproxy.link.h2_heads import encoded, encoded_switch
+from hopproxy.link.h2_inbound import Carrier as InboundCarrier
+from hopproxy.link.h2_inbound import Inbound, Pause
+from hopproxy.link.h2_tunnel import StreamEnd, check_accept
+from hopproxy.message import ResponseHead
+from hopproxy.record import CloseReason
+from hopproxy.wire.h2 import Code, Stream
+from hopproxy.wire.h2_fields import Malformed
+from hopproxy.wire.h2_request import Section
+from hopproxy.wire.hpack_encoder import encode_lines
+
+#: A client that resets a stream leaves an exchange behind that may still end by itself: for so many
+#: seconds, and so many bytes of its response.  Then its upstream link can be used again.
+GRACE = 1.0
+GRACE_SIZE = 65536
+
+
+class Carrier(InboundCarrier, Protocol):
+    """The connection of a stream, as the stream sees it (`link.h2.H2Link`)."""
+
+    def on_stream_end(self, stream: H2Stream) -> None:
+        """Its exchange has ended."""
+
+    def on_stream_fault(self, stream: H2Stream, error: Exception) -> None:
+        """Its exchange has raised an unexpected exception."""
+
+
+class H2Stream(Inbound):
+    """A client stream (`link.stream.ClientStream`).
+
+    `deaf` once the client has reset it, and the exchange goes on a little for the sake of its
+    upstream link.  `tunnel` carries a WebSocket.
+    """
+
+    _h2: Carrier
+    __slots__ = ("_end", "_grace_by", "_out", "_swallowed", "_trailers", "_writing", "deaf")
+
+    def __init__(self, h2: Carrier, wire: Stream, section: Section, *, ended: bool) -> None:
+        super().__init__(h2, wire, section, ended=ended)
+        self._out: bytes | memoryview = b""
+        self._end = False
+        self._trailers: list[bytes] = []
+        self._writing: Pause | None = None
+        self.deaf = False
+        self._swallowed = 0
+        self._grace_by = math.inf
+
+    # -- the response ------------------------------------------------------------------------
+
+    async def send_interim(self, head: ResponseHead) -> None:
+        """Send an interim response."""
+        self._h2.send_head(self.wire, encoded(head, b""), ended=False)
+
+    def respond(self, head: ResponseHead, added: bytes, content: bytes) -> None:
+        """Queue a complete response, with the field lines `added` by the gateway."""
+        self._begin(head, added, ended=not content)
+        self._out = content
+        self._end = True
+
+    def begin_response(self, head: ResponseHead, added: bytes) -> None:
+        """Queue the head of a response whose body follows."""
+        self._begin(head, added, ended=False)
+
+    def _begin(self, head: ResponseHead, added: bytes, *, ended: bool) -> None:
+        if self._key and 200 <= head.status < 300:  # to CONNECT it would say that there is a tunnel
+            raise BadResponse("the origin has not switched protocols")
+        self._h2.send_head(self.wire, encoded(head, added), ended=ended)
+
+    def write_content(self, data: bytes) -> None:
+        """Queue bytes of the body."""
+        if self.deaf:
+            self._swallowed += len(data)
+        else:
+            self._out = bytes(self._out) + data if self._out else data
+
+    def end_content(self, trailers: list[bytes]) -> None:
+        """Queue the end of the body."""
+        self._end = True
+        self._trailers = trailers
+
+    def send_last(self) -> bool:
+        """Call when all of the response is queued.  False: await `finish`."""
+        if self.deaf:
+            raise self.gone_error()
+        return self._h2.output.offer(self)
+
+    async def finish(self) -> None:
+        """As `flush`."""
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Send what is queued.  Waits until the client's windows, and its other streams, let it.
+
+        Raises LinkError: WRITE_TIMEOUT if they let no byte through in time.
+        """
+        if self.deaf:
+            if self._swallowed > GRACE_SIZE:
+                raise self.gone_error()
+            return
+        if not self.pending or self._h2.output.offer(self):
+            return
+        if self._writing is None:
+            self._writing = Pause(CloseReason.WRITE_TIMEOUT)
+        while self.pending:
+            await self._pause(self._writing, self.limits.write_timeout)
+
+    # -- a tunnel ----------------------------------------------------------------------------
+
+    async def switch(self, head: ResponseHead, added: bytes, protocol: bytes) -> None:
+        """The origin has switched protocols: from now on the stream is a tunnel."""
+        check_accept(head, self._key)
+        self.tunnel = StreamEnd(self)
+        self._h2.send_head(self.wire, encoded_switch(head, added), ended=False)
+
+    def tunnel_end(self) -> StreamEnd:
+        """The client's end of the tunnel."""
+        assert self.tunnel is not None
+        return self.tunnel
+
+    def send_bytes(self, data: bytes) -> None:
+        """Queue bytes of the tunnel, and begin to send them."""
+        self._out = data
+        self._h2.output.offer(self)
+
+    def send_end(self) -> None:
+        """End our side of the tunnel."""
+        self._end = True
+        self._h2.output.offer(self)
+
+    # -- called by the link ------------------------------------------------------------------
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to send."""
+        if self._out:
+            return True
+        return self._end and not self.wire.finished and self.wire.reset is None
+
+    def push(self, most: int) -> int:
+        """Make up to `most` bytes of what is queued into frames; return how many."""
+        h2, wire, out = self._h2, self.wire, self._out
+        count = 0
+        if out:
+            rest = len(out) - most
+            last = self._end and rest <= 0 and not self._trailers
+            piece = memoryview(out)[:most] if rest > 0 else out
+            count = h2.wire.send_data(wire, piece, ended=last)
+            self._out = b"" if count == len(out) else memoryview(out)[count:]
+            if count and self._writing is not None:
+                self._writing.by = self.now() + self.limits.write_timeout
+        if self._end and not self._out and not wire.finished:
+            if self._trailers:
+                h2.send_head(wire, encode_lines(self._trailers), ended=True)
+            else:
+                h2.wire.send_data(wire, b"", ended=True)
+        return count
+
+    def wake_writer(self) -> None:
+        """All that was queued is in frames."""
+        if self._writing is not None:
+            self._writing.wake()
+        elif self.tunnel is not None:
+            self.tunnel.wake()
+
+    def on_reset(self) -> None:
+        """The client has reset the stream (section 5.4.2).
+
+        An exchange that only waits for its response may go on for a moment: closing its upstream
+        link would cost the next request a dial, and a flood of resets would become one of dials.
+        """
+        self._out = b""
+        if self.running and self.ended and self.partner is not None and self.tunnel is None:
+            self.deaf = True
+            self._grace_by = self.now() + GRACE
+            self.wake_at(self._grace_by)
+            self.wake_writer()
+        else:
+            self.leave(self.gone_error())
+
+    def leave(self, error: HopError) -> None:
+        """The client has left, or broken a rule: end the exchange."""
+        self.gone = True
+        self._out = b""
+        self.throw(error)
+
+    def on_time(self, now: float) -> float:
+        """A deadline may have passed."""
+        if self._grace_by <= now:
+            self._grace_by = math.inf
+            self.leave(self.gone_error())
+        nearest = self._grace_by
+        for pause in (self._reading, self._writing):
+            if pause is not None and pause.waker is not None:
+                nearest = min(nearest, pause.on_time(now))
+        return nearest if self.tunnel is None else min(nearest, self.tunnel.on_time(now))
+
+    # -- the exchange ------------------------------------------------------------------------
+
+    def on_end(self, result: object) -> None:
+        """The exchange has ended."""
+        self._h2.on_stream_end(self)
+
+    def on_fault(self, error: Exception) -> None:
+        """An unexpected exception: end this stream, and nothing else."""
+        self._h2.on_stream_fault(self, error)
+
+    @property
+    def last_code(self) -> Code:
+        """The code to reset the stream with after its exchange, if it is still open."""
+        if isinstance(self._flaw or self.refusal, Malformed):
+            return Code.PROTOCOL_ERROR
+        if self.wire.finished:
+            return Code.NO_ERROR  # answered before the request had ended (section 8.1)
+        late = (CloseReason.BODY_TIMEOUT, CloseReason.WRITE_TIMEOUT)
+        return Code.CANCEL if self.closing in late else Code.INTERNAL_ERROR
