@@ -9,6 +9,7 @@ from typing import NamedTuple
 from hopproxy import descriptors
 from hopproxy.certificates import examine, refuse_unusable
 from hopproxy.exits import BAD_CONFIGURATION, BAD_USAGE, Failure
+from hopproxy.server.sockets import spread
 from hopproxy.settings.descriptors import shortfalls
 from hopproxy.settings.lint import Risk, risks
 from hopproxy.settings.reader import SettingsErrors, places, read
@@ -51,7 +52,7 @@ def read_text(name: str, text: str) -> SettingsFile:
     try:
         settings = read(text, file=name, environ=os.environ)
         refuse_unusable(settings, time.time(), text, name)
-        return SettingsFile(name, text, settings)
+        return SettingsFile(name, text, spread(settings))
     except SettingsErrors as errors:
         raise Failure(str(errors), BAD_CONFIGURATION) from errors
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # the supervisor should stay small
 #: In the environment of a worker: the number of its end of the channel.
 VARIABLE = "HOPPROXY_CHANNEL"
 
+#: Of the encoding; the program that takes over may run on another Python.
+VERSION = 4
 #: Most descriptors in one packet; the kernel allows 253.
 AT_ONCE = 240
 #: Largest packet.
@@ -77,7 +79,7 @@ class Channel:
         return True
 
     def _put(self, packet: tuple[str, Any, int], fds: Sequence[int]) -> None:
-        data = marshal.dumps(packet)
+        data = marshal.dumps(packet, VERSION)
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
         self._sock.sendmsg([data], [rights] if fds else [])
 

@@ -67,16 +67,21 @@ class Report(NamedTuple):
 
 
 class Drain:
-    """Stops one worker.  Begins when it is made: from now on each response says close."""
+    """Stops one worker.  Begins when it is made: from now on each response says close.
 
-    def __init__(self, runtime: Runtime, gateway: Gateway, settings: Settings) -> None:
+    `slowly` if it has time, because others have taken its place.
+    """
+
+    def __init__(
+        self, runtime: Runtime, gateway: Gateway, settings: Settings, *, slowly: bool = False
+    ) -> None:
         self._clients = runtime.clients
         self._gateway = gateway
         self._counts = runtime.closes.counts
         self._before = self._closed()
         self._began = trio.current_time()
         self._timeout = settings.drain_timeout
-        self._at_once = not settings.drain_delay and self._timeout <= SHORT
+        self._at_once = not (slowly or settings.drain_delay) and self._timeout <= SHORT
         self._cut: tuple[int, int, int] = (0, 0, 0)
         runtime.drain()
         gateway.announce_close()

@@ -21,6 +21,7 @@ from hopproxy.link.tcp import tune
 from hopproxy.record import Hop
 from hopproxy.server.entrance import Entrance
 from hopproxy.server.gateway import Gateway
+from hopproxy.server.passed import PASSED
 from hopproxy.server.runtime import Runtime
 from hopproxy.settings.client import LinkSettings
 from hopproxy.settings.units import Bind
@@ -46,7 +47,13 @@ class CannotBind(Exception):
 
 def bound(bind: Bind, sock: socket.socket) -> Bind:
     """Where `sock`, opened for `bind`, listens: port 0 is replaced by the port chosen for it."""
-    return bind if bind.kind == "unix" else Bind("tcp", bind.host, sock.getsockname()[1])
+    if bind.kind == "unix":
+        return bind
+    if bind.kind == "tcp":
+        return Bind("tcp", bind.host, sock.getsockname()[1])
+    if sock.family == socket.AF_UNIX:
+        return Bind("unix", path=str(sock.getsockname()))
+    return Bind("tcp", *sock.getsockname()[:2])
 
 
 #: The path of each Unix socket we listen on, and the identity of its file.
@@ -67,6 +74,8 @@ def open_listener(
     file, None for what the umask leaves.  With `share_port` another socket may have the port that
     allows it too (SO_REUSEPORT).  Close it with `close_listener`.
     """
+    if bind.kind == "passed":
+        return _open_passed(bind, client)
     family = socket.AF_UNIX
     target: str | tuple[str, int] = bind.path
     if bind.kind == "tcp":
@@ -93,6 +102,18 @@ def open_listener(
         close_listener(sock)
         message = f"cannot listen on {bind}: {_explained(bind, error)}"
         raise CannotBind(message, in_use=error.errno == errno.EADDRINUSE) from error
+    sock.setblocking(False)
+    return sock
+
+
+def _open_passed(bind: Bind, client: LinkSettings | None) -> socket.socket:
+    sock = PASSED.open(str(bind))
+    if sock is None:
+        there = ", ".join(PASSED.collect()) or "none was"
+        message = f"cannot listen on {bind}: no such listening socket was passed to this process"
+        raise CannotBind(f"{message} ({there})")
+    if client is not None:
+        tune(sock, nodelay=client.tcp_nodelay, keepalive=client.tcp_keepalive)
     sock.setblocking(False)
     return sock
 

@@ -8,9 +8,6 @@ import sys
 from hopproxy.server.backoff import BackOff
 from hopproxy.server.channel import VARIABLE, Channel, pair
 
-#: The number of the channel in a worker.
-_CHANNEL = 3
-
 
 class Place:
     """Has one worker at a time, unless it waits for the time to start one.
@@ -27,6 +24,8 @@ class Place:
         self.start_at = 0.0
         self.report = -1
         self.back_off = BackOff()
+        #: Whether it was told that others have taken its place.
+        self.retired = False
 
     def start(self) -> Channel:
         """Start a worker: this program once more, with one end of a channel.
@@ -53,10 +52,11 @@ class Place:
 
 
 def _spawn(channel: socket.socket) -> int:
+    fd = channel.fileno()
+    os.set_inheritable(fd, True)
     return os.posix_spawn(
         sys.executable,
         [sys.executable, *sys.orig_argv[1:]],
-        {**os.environ, VARIABLE: str(_CHANNEL)},
-        file_actions=[(os.POSIX_SPAWN_DUP2, channel.fileno(), _CHANNEL)],
+        {**os.environ, VARIABLE: str(fd)},
         setsigmask=signal.valid_signals(),
     )

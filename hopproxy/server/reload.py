@@ -68,6 +68,10 @@ class Reloader:
         """Stop the worker."""
         self._worker.stop()
 
+    def retire(self) -> None:
+        """Stop the worker, and leave its listening sockets to others."""
+        self._worker.retire()
+
     def reload(self) -> None:
         """Reload soon.  What is asked for while a reload is under way causes one more."""
         self._asked = True

@@ -25,9 +25,10 @@ from hopproxy.observe.error_log import ErrorLog
 from hopproxy.server.board import PLACES, Board
 from hopproxy.server.channel import Channel, Ended, Message, close_all, content
 from hopproxy.server.listener import CannotBind, bound, close_listener, open_listener
+from hopproxy.server.passed import PASSED
 from hopproxy.server.reload import Reloader
 from hopproxy.server.siblings import Siblings
-from hopproxy.server.sockets import Sockets, hand_over, inherited
+from hopproxy.server.sockets import Sockets, hand_over, inherited, names_of
 from hopproxy.server.worker import Worker
 from hopproxy.settings.cpus import cpus
 from hopproxy.settings.descriptors import fitted
@@ -46,7 +47,7 @@ def run(read: Callable[[], SettingsFile], channel: Channel | None, error_log: Er
         file = _checked(read)
         SIGNALS.keep()
         with ExitStack() as opened:
-            sockets = _listening(file.settings, opened)
+            sockets = _listening(file.settings, opened, {})
             return _serve_on(sockets, file, error_log)
     try:
         begin = channel.receive(None)
@@ -61,11 +62,13 @@ def _work(
     begin: Message, read: Callable[[], SettingsFile], channel: Channel, error_log: ErrorLog
 ) -> int:
     """Serve as the worker that this message makes of us."""
-    place, workers, names = begin.body
+    place, workers, names, passed = begin.body
     tells = not workers  # as the first one
     board, *fds = begin.fds
+    split = len(fds) - len(passed)
+    PASSED.held = dict(zip(passed, fds[split:], strict=True))
     if workers:
-        settings_fd, *listeners = fds
+        settings_fd, *listeners = fds[:split]
         file = read_text(*marshal.loads(content(settings_fd)))
         os.close(settings_fd)
         held = dict(zip(names, listeners, strict=True))
@@ -75,8 +78,10 @@ def _work(
     else:
         file = _checked(read)
         workers = count_of(file.settings)
+        held = dict(zip(names, fds[:split], strict=True))
         with ExitStack() as opened:
-            sockets = _listening(file.settings, opened)
+            sockets = _listening(file.settings, opened, held)
+            close_all(held.values())
             if not hand_over(channel, "opened", file[:2], file.settings, workers, sockets):
                 raise BrokenPipeError
             opened.pop_all()
@@ -109,8 +114,11 @@ def _readable(path: str) -> str | None:
 # -- listening sockets -----------------------------------------------------------------------
 
 
-def _listening(settings: Settings, opened: ExitStack) -> Sockets:
-    """Open all listening sockets; `opened` closes them.  Raises Failure."""
+def _listening(settings: Settings, opened: ExitStack, held: dict[str, int]) -> Sockets:
+    """Open all listening sockets; `opened` closes them.  Raises Failure.
+
+    Those in `held` come from the program before this one, and are taken out of it.
+    """
     listen: list[tuple[str, Bind, Callable[[], socket.socket]]] = [
         (
             f"listeners[{n}]",
@@ -125,9 +133,9 @@ def _listening(settings: Settings, opened: ExitStack) -> Sockets:
         bind = settings.admin.bind
         listen.append(("admin", bind, partial(open_listener, bind, 128)))
     sockets: list[socket.socket] = []
-    for path, bind, start in listen:
+    for (path, bind, start), name in zip(listen, names_of(settings), strict=True):
         try:
-            sock = start()
+            sock = start() if name not in held else socket.socket(fileno=held.pop(name))
         except CannotBind as error:
             message = str(error)
             for owner, other, _ in listen[: len(sockets)]:
@@ -136,6 +144,7 @@ def _listening(settings: Settings, opened: ExitStack) -> Sockets:
                     message = f"cannot listen on {bind}: {path} and {owner} share a port"
                     message += " (give each its own)"
             raise Failure(f"hopproxy: {message}", COULD_NOT_BIND) from error
+        sock.setblocking(False)
         opened.callback(close_listener, sock)
         sockets.append(sock)
     admin = sockets.pop() if settings.admin is not None else None

@@ -49,6 +49,9 @@ class Member(Protocol):
     def stop(self) -> None:
         """Drain; the second time, stop at once."""
 
+    def retire(self) -> None:
+        """Drain, and leave the listening sockets to others, which accept already."""
+
     def reload(self) -> None:
         """Read the settings file anew."""
 
@@ -99,6 +102,8 @@ class Siblings:
         kind, body, fds = message.kind, message.body, message.fds
         if kind == "stop":
             member.stop()
+        elif kind == "retire":
+            member.retire()
         elif kind == "reload":
             member.reload()
         elif kind == "changed":

@@ -8,18 +8,18 @@ from collections.abc import Iterable
 class SocketFiles:
     """Knows each file by its identity: one that another process has put in its place stays."""
 
-    def __init__(self) -> None:
-        self._files: dict[str, tuple[int, int]] = {}
+    def __init__(self, known: dict[str, tuple[int, int]] | None = None) -> None:
+        self.known = known or {}
 
     def note(self, names: Iterable[str]) -> None:
         """These are the addresses now.  The files of others are removed."""
         paths = {name.removeprefix("unix:") for name in names if name.startswith("unix:")}
-        for path in self._files.keys() - paths:
-            _remove(path, self._files.pop(path))
-        for path in paths - self._files.keys():
+        for path in self.known.keys() - paths:
+            _remove(path, self.known.pop(path))
+        for path in paths - self.known.keys():
             with contextlib.suppress(OSError):
                 found = os.lstat(path)
-                self._files[path] = found.st_dev, found.st_ino
+                self.known[path] = found.st_dev, found.st_ino
 
     def remove_all(self) -> None:
         """Remove all files."""

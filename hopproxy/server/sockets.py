@@ -5,10 +5,14 @@ import marshal
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
+
+from msgspec import structs
 
 from hopproxy.link.tcp import tune
 from hopproxy.server.channel import Channel, in_memory
 from hopproxy.server.listener import close_listener, disown, open_listener
+from hopproxy.server.passed import PASSED
 from hopproxy.settings.addresses import meet
 from hopproxy.settings.client import Listener
 from hopproxy.settings.schema import Settings
@@ -39,6 +43,17 @@ class Sockets:
         """As `close_clients`, and remove the files of Unix sockets."""
         for sock in self.clients:
             close_listener(sock)
+
+
+def spread(settings: Settings) -> Settings:
+    """The settings, with a listener for each socket that was passed under the name of one."""
+    listeners: list[Listener] = []
+    for one in settings.listeners:
+        listeners.append(one)
+        if one.bind.kind == "passed":
+            binds = [replace(one.bind, port=at) for at in range(1, PASSED.count(one.bind.path))]
+            listeners += [structs.replace(one, bind=bind) for bind in binds]
+    return structs.replace(settings, listeners=tuple(listeners))
 
 
 def rebound(before: Settings, sockets: Sockets, after: Settings) -> Sockets:
@@ -129,7 +144,8 @@ def adjust(settings: Settings, sockets: Sockets) -> None:
     """Give sockets that were kept what the settings say now: backlog, mode, TCP options."""
     for listener, sock in zip(settings.listeners, sockets.clients, strict=True):
         client = listener.client or settings.client
-        sock.listen(listener.backlog)
+        if listener.bind.kind != "passed":
+            sock.listen(listener.backlog)
         # Accepted sockets inherit these options, without a system call each.
         tune(sock, nodelay=client.tcp_nodelay, keepalive=client.tcp_keepalive)
         if listener.bind.kind == "unix":

@@ -14,17 +14,16 @@ import math
 import os
 import select
 import signal
-import socket
 import time
 from collections import deque
-from collections.abc import Sequence
 
-from hopproxy.server.board import clear, connections_of, new_board
-from hopproxy.server.channel import Channel, Ended, Message, close_all, in_memory
-from hopproxy.server.past import Past
+from hopproxy.server.board import connections_of
+from hopproxy.server.channel import Channel, Ended, Message
+from hopproxy.server.crew import Crew, connected
+from hopproxy.server.notify import Notifier
 from hopproxy.server.place import Place
 from hopproxy.server.say import say
-from hopproxy.server.socket_files import SocketFiles
+from hopproxy.server.takeover import inheritance, replace, start_check
 from hopproxy.signals import SIGNALS, STOP
 
 #: Exit codes: as asked; a fault of ours.
@@ -42,20 +41,20 @@ def supervise() -> int:
 
 
 class Supervisor:
-    """Everything that it knows.  `held` are the listening sockets by address."""
+    """Decides what its crew, the workers, has to do."""
 
     def __init__(self) -> None:
-        self.places = [Place(0)]
-        self.held: dict[str, int] = {}
-        self.settings = -1  # the descriptor of the settings, once a worker has read them
+        left = inheritance()
+        if left is not None:
+            SIGNALS.keep()
+        self._crew = Crew(left)
         self.stopping = False
-        self._board = new_board()
-        self._past = Past()
         self._heard: deque[signal.Signals] = deque()
-        self._poll = select.poll()
-        self._bell, self._rope = _connected()
-        self._files = SocketFiles()
-        self._grace = 0.0
+        self._bell, self._rope = connected()
+        self._notifier = Notifier()
+        self._sign_at = time.monotonic() + self._notifier.interval
+        self._is_ready = False
+        self._check = 0  # the process that checks whether another program can take over
         self._reload_due = False
         self._kill_at = math.inf
         self._code: int | None = None  # once all is over
@@ -66,32 +65,38 @@ class Supervisor:
         """Run until there is no worker and none is wanted."""
         signal.set_wakeup_fd(self._rope, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # it only has to wake the poll
-        self._poll.register(self._bell, select.POLLIN)
+        self._crew.poll.register(self._bell, select.POLLIN)
         try:
             with SIGNALS.obeyed_by(self._heard.append):
+                signal.pthread_sigmask(signal.SIG_SETMASK, ())  # blocked by a program before this
                 while self._code is None:
                     self._turn()
         finally:
-            for place in self.places:
+            for place in self._crew.every:
                 place.kill()
             signal.set_wakeup_fd(-1)
-            self._files.remove_all()
+            self._crew.files.remove_all()
         return self._code
 
     def _turn(self) -> None:
         now = time.monotonic()
-        self._start_due(now)
-        wait = min(self._kill_at, *(p.start_at for p in self.places if not p.pid), math.inf) - now
-        ready = self._poll.poll(None if wait == math.inf else max(0.0, wait) * 1000 + 1)
+        self._crew.start_due(now)
+        starts = [place.start_at for place in self._crew.places if not place.pid]
+        wait = min(self._kill_at, self._sign_at, *starts) - now
+        ready = self._crew.poll.poll(None if wait == math.inf else max(0.0, wait) * 1000 + 1)
         with contextlib.suppress(BlockingIOError):
             os.read(self._bell, 4096)
         while self._heard:
             self._obey(self._heard.popleft())
         found = {fd for fd, _ in ready}
-        for place in list(self.places):
+        for place in self._crew.every:
             if place.channel is not None and place.channel.fileno() in found:
                 self._hear(place)
         self._reap()
+        if time.monotonic() >= self._sign_at:
+            self._sign_at = time.monotonic() + self._notifier.interval
+            if any(place.serving_since is not None for place in self._crew.every):
+                self._notifier.alive()
         if time.monotonic() >= self._kill_at:
             self._kill_at = math.inf
             self._kill_late()
@@ -104,53 +109,65 @@ class Supervisor:
         elif number == signal.SIGHUP:
             self._reload_due = True
             self._reload()
+        elif number == signal.SIGUSR2:
+            self._begin_to_replace()
         else:
             say(f"{number.name}: received, nothing to do")
 
     def _reload(self) -> None:
         """Have one worker read the settings file anew, once one serves."""
-        for place in self.places:
+        for place in self._crew.places:
             if place.channel is not None and place.serving_since is not None:
                 self._reload_due = False
                 if not self.stopping:
+                    self._notifier.reloading()
                     place.channel.send("reload")
                 return
+        if self._crew.settings < 0:
+            self._crew.places[0].start_at = 0.0  # it could not begin; perhaps it can now
+
+    def _begin_to_replace(self) -> None:
+        """Have the program that is there now check its settings: it is going to take over."""
+        if self.stopping or self._check:
+            return
+        say("SIGUSR2: checking the settings with the program that is there now")
+        try:
+            self._check = start_check()
+        except OSError as error:
+            say(f"SIGUSR2: that program cannot be started: {error.strerror}")
+
+    def _replace(self) -> None:
+        """Become that program.  All sockets and workers go on."""
+        self._notifier.reloading()
+        state = self._crew.estate()
+        try:
+            replace(state, self._notifier.environ)
+        except OSError as error:
+            say(f"SIGUSR2: that program cannot be started: {error.strerror}")
+            self._notifier.ready()
+            os.close(state.past)
 
     def _stop(self) -> None:
         """Have the workers drain; the second time, have them stop at once."""
         now = time.monotonic()
-        late = AT_ONCE if self.stopping else self._grace + LATE
+        late = AT_ONCE if self.stopping else self._crew.grace + LATE
         self._kill_at = min(self._kill_at, now + late)
-        self.stopping = True
-        for place in self.places:
-            if place.channel is not None:
+        for place in self._crew.every:
+            if place.channel is not None and (self.stopping or not place.retired):
                 place.channel.send("stop")
             place.start_at = math.inf
-        # With the last worker's copies the sockets close: until then, it accepts.
-        close_all(self.held.values())
-        self.held = {}
+        self.stopping = True
+        self._notifier.stopping()
+        self._crew.give_up_sockets()
         self._end_if_empty(DONE)
 
     def _kill_late(self) -> None:
-        for place in self.places:
+        for place in self._crew.every:
             if place.pid:
-                say(f"{self._name(place)} does not end: killing it")
+                say(f"{self._crew.name(place)} does not end: killing it")
                 place.kill()
 
     # -- workers -----------------------------------------------------------------------------
-
-    def _start_due(self, now: float) -> None:
-        for place in self.places:
-            if not place.pid and place.start_at <= now:
-                channel = place.start()
-                self._poll.register(channel, select.POLLIN)
-                first = self.settings < 0
-                channel.send(
-                    "begin",
-                    (place.number, 0 if first else len(self.places), list(self.held)),
-                    [self._board, *([] if first else [self.settings]), *self.held.values()],
-                )
-                self._past.tell(channel)
 
     def _reap(self) -> None:
         """Take the exit codes of workers, and those of orphans if this is process 1."""
@@ -159,28 +176,52 @@ class Supervisor:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if not pid:
                     return
-                for place in self.places:
+                code = os.waitstatus_to_exitcode(status)
+                for place in self._crew.places:
                     if place.pid == pid:
-                        self._ended(place, os.waitstatus_to_exitcode(status))
+                        self._ended(place, code)
+                for place in list(self._crew.retiring):
+                    if place.pid == pid:
+                        self._has_retired(place, code)
+                if pid == self._check:
+                    self._check = 0
+                    if code == 0 and not self.stopping:
+                        self._replace()
+                    elif code:
+                        say("SIGUSR2: the check has failed: nothing changes")
+
+    def _has_retired(self, place: Place, code: int) -> None:
+        """A worker of the program before this one has ended."""
+        self._hear(place)
+        self._crew.let_go(place)
+        self._crew.retiring.remove(place)
+        if code:
+            say(f"an old worker {_end(code)}")
+        if self.stopping:
+            self._end_if_empty(DONE)
 
     def _ended(self, place: Place, code: int) -> None:
         now = time.monotonic()
         self._hear(place)  # its last report
-        name = self._name(place)
-        lost = connections_of(self._board, place.number)
+        name = self._crew.name(place)
+        lost = connections_of(self._crew.board, place.number)
         served_for = None if place.serving_since is None else now - place.serving_since
-        self._forget(place)
-        if self.settings < 0:  # it could not even begin, and has said why
-            self._code = code if code >= 0 else 128 - code
+        self._crew.forget(place)
+        if self._crew.settings < 0:  # it could not even begin, and has said why
+            place.start_at = math.inf
+            if self._crew.retiring and not self.stopping:
+                say("the new program cannot serve: the old workers go on")
+            else:
+                self._end_if_empty(code if code >= 0 else 128 - code)
             return
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        how = _end(code)
         if self.stopping:
             if code:
                 say(f"{name} {how} while it drained: {_connections(lost)} lost")
             place.start_at = math.inf
             self._end_if_empty(FAULT if code == FAULT else DONE)
             return
-        self._past.lose(lost)
+        self._crew.past.lose(lost)
         pause = place.back_off.ended(served_for)
         place.start_at = now + pause
         when = f" in {pause:g} s" if pause else ""
@@ -190,29 +231,15 @@ class Supervisor:
 
     def _give_up(self, place: Place, now: float) -> None:
         """Workers end before they serve.  While others serve, try again from time to time."""
-        if any(other.serving_since is not None for other in self.places):
+        if any(other.serving_since is not None for other in self._crew.places):
             place.start_at = now + RETRY
         else:
             say("no worker can serve: giving up")
             self._code = FAULT
 
-    def _forget(self, place: Place) -> None:
-        if place.channel is not None:
-            self._poll.unregister(place.channel)
-            place.channel.close()
-        place.channel, place.pid, place.serving_since = None, 0, None
-        if place.report >= 0:
-            self._past.add(place.report)
-            place.take_report(-1)
-        clear(self._board, place.number)
-
     def _end_if_empty(self, code: int) -> None:
-        if not any(place.pid for place in self.places):
+        if not any(place.pid for place in self._crew.every):
             self._code = code
-
-    def _name(self, place: Place) -> str:
-        which = f"worker {place.number}" if len(self.places) > 1 else "the worker"
-        return f"{which} (pid {place.pid})"
 
     # -- what workers say --------------------------------------------------------------------
 
@@ -224,7 +251,7 @@ class Supervisor:
                 try:
                     message = channel.receive()
                 except Ended:
-                    self._poll.modify(channel, 0)  # its end follows
+                    self._crew.poll.modify(channel, 0)  # its end follows
                     return
                 try:
                     self._take(place, channel, message)
@@ -235,74 +262,45 @@ class Supervisor:
         kind, body, fds = message.kind, message.body, message.fds
         if kind == "opened":
             SIGNALS.keep()
-            workers, names, self._grace = body
-            self.settings, *sockets = fds
-            self.held = dict(zip(names, sockets, strict=True))
-            fds.clear()  # they are ours now
-            self._files.note(self.held)
-            self.places += [Place(number) for number in range(1, workers)]
+            workers, names, self._crew.grace = body
+            self._crew.adopt(names, fds)
+            self._crew.places += [Place(number) for number in range(1, workers)]
         elif kind == "changed":
-            self._change(place, body, fds)
+            _, names, self._crew.grace = body
+            self._crew.tell_others(place, kind, names, fds)
+            self._crew.adopt(names, fds)
+            if self.stopping:
+                self._crew.give_up_sockets()
         elif kind == "reloaded":
-            self._tell_others(place, kind, body)
+            self._notifier.ready()
+            self._crew.tell_others(place, kind, body)
         elif kind == "serving":
             place.serving_since = time.monotonic()
+            if all(other.serving_since is not None for other in self._crew.places):
+                self._all_serve()
             if self._reload_due:
                 self._reload()
         elif kind == "report":
             place.take_report(fds.pop())
         elif kind == "ask":
-            self._ask(place, channel, *body)
+            self._crew.ask(place, channel, *body)
         elif kind == "learned":
-            self._past.learn(*body)
-            self._tell_others(place, kind, body)
+            self._crew.past.learn(*body)
+            self._crew.tell_others(place, kind, body)
 
-    def _tell_others(self, place: Place, kind: str, body: object, fds: Sequence[int] = ()) -> None:
-        for other in self.places:
-            if other.channel is not None and other is not place:
-                other.channel.send(kind, body, fds)
-
-    def _change(self, place: Place, body: tuple[int, list[str], float], fds: list[int]) -> None:
-        """A worker has read new settings and opened their sockets: all others take them over."""
-        _, names, self._grace = body
-        self._tell_others(place, "changed", names, fds)
-        close_all([self.settings, *self.held.values()])
-        self.settings, *sockets = fds
-        self.held = dict(zip(names, sockets, strict=True))
-        fds.clear()  # they are ours now
-        self._files.note(self.held)
-        if self.stopping:
-            close_all(self.held.values())
-            self.held = {}
-
-    def _ask(self, asker: Place, channel: Channel, number: int, question: object) -> None:
-        """Pass a question of one worker on to all others.
-
-        Each answers on a socket, of which the asker gets the other end.
-        """
-        roster: list[tuple[int, int, bool]] = []
-        ends = [in_memory(self._past.dump())]
-        for place in self.places:
-            asked = False
-            if place is not asker and place.channel is not None and place.serving_since is not None:
-                theirs, ours = _connected()
-                asked = place.channel.send("question", question, [ours])
-                os.close(ours)
-                if asked:
-                    ends.append(theirs)
-                else:
-                    os.close(theirs)
-            roster.append((place.number, place.pid, asked))
-        channel.send("parts", (number, roster), ends)
-        close_all(ends)
+    def _all_serve(self) -> None:
+        """Every worker serves: those of the program before this one are not needed any more."""
+        if not self._is_ready:
+            self._is_ready = True
+            self._notifier.ready()
+        for place in self._crew.retiring:
+            if place.channel is not None and not place.retired:
+                place.retired = True
+                place.channel.send("retire")
 
 
-def _connected() -> tuple[int, int]:
-    """The descriptors of two connected sockets; some sandboxes forbid pipes."""
-    ends = socket.socketpair()
-    for end in ends:
-        end.setblocking(False)
-    return ends[0].detach(), ends[1].detach()
+def _end(code: int) -> str:
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
 
 
 def _connections(count: int) -> str:

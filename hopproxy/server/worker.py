@@ -28,6 +28,9 @@ from hopproxy.signals import SIGNALS, STOP
 
 log = logging.getLogger("hopproxy")
 
+#: Seconds that a worker whose place others have taken still serves its connections as before.
+RETIRING = 2.0
+
 
 class Worker:
     """Serves until `stop`, then drains.  Raises OSError if a certificate cannot be used."""
@@ -52,6 +55,7 @@ class Worker:
         self._page = page
         self._error_log = error_log
         self._entrances = [Entrance(settings, listener) for listener in settings.listeners]
+        self._retired = False
         self._reloads = Reloads()
         self._gateway: Gateway | None = None
         self._intakes: dict[socket.socket, Intake] = {}
@@ -122,10 +126,9 @@ class Worker:
                 if self.siblings is not None:
                     self.siblings.serving()
                 await self._stop.wait()
-                drain = Drain(runtime, gateway, self._settings)
+                drain = Drain(runtime, gateway, self._settings, slowly=self._retired)
                 await self._delay()
-                for intake in intakes.values():
-                    intake.accept_rest()
+                self._leave_listeners()
                 self._sockets.close_clients()
                 # First, since `Gateway.stop` below closes every connection that has no task.
                 gateway.move_to_tasks()
@@ -141,11 +144,27 @@ class Worker:
         self.report = drain.report
         log.info("%s", self.report)
 
+    def _leave_listeners(self) -> None:
+        """Accept what waits in the queue of each listener, unless another process goes on there."""
+        listeners = dict(zip(self._sockets.clients, self._settings.listeners, strict=False))
+        for sock, intake in self._intakes.items():
+            if self._retired or listeners[sock].bind.kind == "passed":
+                intake.close()
+            else:
+                intake.accept_rest()
+        if self._retired:
+            self._admin_scope.cancel()
+
     async def _delay(self) -> None:
         """Serve on for `drain_delay`.  A second stop ends it."""
         delay = self._settings.drain_delay
-        if delay:
+        if self._retired:
+            self._leave_listeners()
+            delay = max(delay, RETIRING)
+            log.info("others have taken over: still serving for %s", format_duration(delay))
+        elif delay:
             log.info("stopping: still serving for %s (drain_delay)", format_duration(delay))
+        if delay:
             with trio.move_on_after(delay):
                 await self._stop_now.wait()
 
@@ -204,6 +223,11 @@ class Worker:
     def note_reload(self, *, done: bool, here: bool = True) -> None:
         """Settings were read anew, `here` or by another worker: observers show it."""
         self._reloads.note(done=done, counted=here)
+
+    def retire(self) -> None:
+        """Drain, but other processes have taken over the listeners: leave what waits to them."""
+        self._retired = True
+        self.stop()
 
     def stop(self) -> None:
         """Drain.  The second call stops at once."""

@@ -13,6 +13,8 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 
 def meet(one: Bind, other: Bind) -> bool:
     """Whether both cannot be bound at the same time."""
+    if "passed" in (one.kind, other.kind):
+        return one == other
     if "unix" in (one.kind, other.kind):
         return one.kind == other.kind and _same_file(one.path, other.path)
     if one.port != other.port or one.port == 0:  # 0 asks for any free port
@@ -27,6 +29,8 @@ def meet(one: Bind, other: Bind) -> bool:
 
 def reaches(origin: OriginAddress, bind: Bind) -> bool:
     """Whether a connection to `origin` from this machine reaches a listener on `bind`."""
+    if bind.kind == "passed":  # its address shows once it is used
+        return False
     if "unix" in (origin.kind, bind.kind):
         return origin.kind == bind.kind and _same_file(origin.path, bind.path)
     if origin.port != bind.port:

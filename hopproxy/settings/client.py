@@ -91,7 +91,8 @@ class Listener(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     bind: Annotated[
         BindWord,
         about(
-            "Address to accept clients on: `host:port`, `:port` (every address) or `unix:/path`."
+            "Address to accept clients on: `host:port`, `:port` (every address) or `unix:/path`; "
+            "or a listening socket that hopproxy is started with: `fd:3` or `systemd:NAME`."
         ),
     ] = Bind("tcp", "127.0.0.1", 8080)
     backlog: Annotated[

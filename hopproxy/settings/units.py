@@ -36,15 +36,19 @@ NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-
 class Bind:
     """Where a listener listens: a TCP host and port, or a Unix socket's path.
 
-    Port 0 means any free port; an empty host means every address, IPv4 and IPv6.
+    Port 0 means any free port; an empty host means every address, IPv4 and IPv6.  A `passed` socket
+    was opened by whoever started this process: its path is `fd:3` or `systemd:NAME`, and `port`
+    tells sockets of one name apart.
     """
 
-    kind: Literal["tcp", "unix"]
+    kind: Literal["tcp", "unix", "passed"]
     host: str = ""
     port: int = 0
     path: str = ""
 
     def __str__(self) -> str:
+        if self.kind == "passed":
+            return f"{self.path}#{self.port + 1}" if self.port else self.path
         return f"unix:{self.path}" if self.kind == "unix" else authority(self.host, self.port)
 
 
@@ -138,9 +142,14 @@ def address_and_port(peer: str) -> tuple[str, int]:
 
 
 def parse_bind(text: str) -> Bind:
-    """`host:port`, `[::]:port`, `:port` (every address) or `unix:/path`.  Raises Misread."""
+    """`host:port`, `[::]:port`, `:port` (every address), `unix:/path`, `fd:3` or `systemd:NAME`.
+
+    Raises Misread.
+    """
     if text.startswith("unix:"):
         return Bind("unix", path=_socket_path(text))
+    if text.startswith(("fd:", "systemd:")):
+        return Bind("passed", path=_passed(text))
     if text.isdecimal():
         hint = f"write :{text} for every address, or 127.0.0.1:{text} for this machine alone"
         raise Misread(f"`{text}` is a port without a host", hint)
@@ -260,6 +269,20 @@ def _socket_path(text: str) -> str:
     if len(path.encode()) > MAX_SOCKET_PATH or "\0" in path:
         raise Misread("no Unix socket has such a path", f"at most {MAX_SOCKET_PATH} bytes")
     return path
+
+
+def _passed(text: str) -> str:
+    """`fd:3` or `systemd:NAME`, as written."""
+    kind, _, name = text.partition(":")
+    if kind == "systemd":
+        if not re.fullmatch(r"[!-9;-~]{1,255}", name):
+            hint = "write systemd: and what FileDescriptorName= says, or the name of the .socket"
+            raise Misread(f"`{text}` has no name", hint)
+        return text
+    if not name.isascii() or not name.isdecimal() or int(name) < 3:
+        hint = "write the number of a listening socket that this process inherits, from 3 on"
+        raise Misread(f"`{text}` is no descriptor", hint)
+    return f"fd:{int(name)}"
 
 
 def _host_and_port(text: str, accepted: str) -> tuple[str, int | None]:

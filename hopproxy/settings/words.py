@@ -231,7 +231,7 @@ VIA = Unit(
 MODE = Unit("mode", parse_mode, r"0?[0-7]{3}", format_mode)
 SHARE = Unit("share", parse_share, r"[0-9]{1,3}%", format_share)
 TOKEN = Unit("name", parse_token, _TOKEN)
-BIND = Unit("address", parse_bind, r"unix:/.+|[^*/]*:[0-9]+")
+BIND = Unit("address", parse_bind, r"unix:/.+|systemd:[^:]+|[^*/]*:[0-9]+")
 ORIGIN = Unit(
     "origin",
     parse_origin,

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -70,13 +70,15 @@ def children_of(pid: int) -> list[int]:
 
 
 @contextmanager
-def hopproxy(*arguments: str, until: str = "", **popen: Any) -> Iterator[Command]:
+def hopproxy(
+    *arguments: str, until: str = "", command_line: Sequence[str] = HOPPROXY, **popen: Any
+) -> Iterator[Command]:
     """Run the command until it says `until`; ended at the end, if it has not ended by itself.
 
     Without `until`, until it says what to open (which `url` then holds).
     """
     process = subprocess.Popen(
-        [*HOPPROXY, *arguments],
+        [*command_line, *arguments],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -102,8 +102,10 @@ async def _a_request_when_old(hops: Hops) -> None:
 
 
 async def _drain(hops: Hops) -> None:
-    await hops.pair()
+    client, _ = await hops.pair()
     hops.worker.stop()
+    await client.rest()
+    client.close()
 
 
 async def _another_client(hops: Hops) -> None:

@@ -21,6 +21,8 @@ from hopproxy.settings.units import parse_bind, parse_origin
         (":80", "[::]:80"),
         (":80", "0.0.0.0:80"),
         ("unix:/a", "unix:/a"),
+        ("fd:3", "fd:03"),
+        ("systemd:web", "systemd:web"),
         ("unix:/a/../b", "unix:/b"),
     ],
 )
@@ -33,6 +35,9 @@ def test_listeners_that_cannot_stand_side_by_side(one: str, other: str) -> None:
     ("one", "other"),
     [
         ("127.0.0.1:80", "127.0.0.1:81"),
+        ("fd:3", "fd:4"),
+        ("fd:3", "systemd:web"),
+        ("systemd:web", ":80"),
         ("127.0.0.1:80", "127.0.0.2:80"),
         ("127.0.0.1:80", "[::1]:80"),
         ("0.0.0.0:80", "[::1]:80"),
@@ -73,6 +78,7 @@ def test_origin_that_is_the_listener_itself(origin: str, bind: str) -> None:
     ("origin", "bind"),
     [
         ("http://127.0.0.1:81", ":80"),
+        ("http://127.0.0.1:80", "fd:3"),
         ("http://app:80", ":80"),
         ("http://10.0.0.1:80", "127.0.0.1:80"),
         ("http://127.0.0.1:80", "127.0.0.2:80"),

@@ -54,7 +54,8 @@ def test_reference_has_each_setting_once() -> None:
             "listeners[].bind",
             "address",
             "127.0.0.1:8080",
-            "Address to accept clients on: `host:port`, `:port` (every address) or `unix:/path`.",
+            "Address to accept clients on: `host:port`, `:port` (every address) or `unix:/path`; "
+            "or a listening socket that hopproxy is started with: `fd:3` or `systemd:NAME`.",
         ),
         Row("client.idle_timeout", "duration or off", "75s", "Longest wait for the next request."),
         Row("client.max_head_size", "size", "32KiB", "Largest head of a request."),

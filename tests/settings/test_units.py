@@ -130,6 +130,9 @@ def test_size_comes_back_from_its_own_text(size: int) -> None:
         (":8080", Bind("tcp", "", 8080)),
         (":0", Bind("tcp", "", 0)),
         ("unix:/run/h.sock", Bind("unix", path="/run/h.sock")),
+        ("fd:3", Bind("passed", path="fd:3")),
+        ("fd:007", Bind("passed", path="fd:7")),
+        ("systemd:web.socket", Bind("passed", path="systemd:web.socket")),
     ],
 )
 def test_bind_is_read(text: str, bind: Bind) -> None:
@@ -139,6 +142,11 @@ def test_bind_is_read(text: str, bind: Bind) -> None:
 @given(st.builds(Bind, st.just("tcp"), st.one_of(hosts, st.just("")), st.integers(0, 65535)))
 def test_tcp_bind_comes_back_from_its_own_text(bind: Bind) -> None:
     assert parse_bind(str(bind)) == bind
+
+
+def test_sockets_of_one_name_are_told_apart() -> None:
+    assert str(Bind("passed", path="systemd:web")) == "systemd:web"
+    assert str(Bind("passed", path="systemd:web", port=1)) == "systemd:web#2"
 
 
 @given(socket_paths)
@@ -259,6 +267,18 @@ def test_authority_brackets_an_ipv6_address_alone() -> None:
             parse_bind,
             "http://127.0.0.1:8080/",
             "`http://127.0.0.1:8080/` has a scheme (a listener takes an address: 127.0.0.1:8080)",
+        ),
+        (
+            parse_bind,
+            "fd:2",
+            "`fd:2` is no descriptor (write the number of a listening socket that this process "
+            "inherits, from 3 on)",
+        ),
+        (
+            parse_bind,
+            "systemd:",
+            "`systemd:` has no name (write systemd: and what FileDescriptorName= says, or the name "
+            "of the .socket)",
         ),
         (parse_bind, "*:80", "`*:80` is not an address (write :80 for every address)"),
         (parse_bind, ":http", "`http` is not a port (write a number up to 65535)"),

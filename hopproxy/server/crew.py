@@ -1,0 +1,152 @@
+"""The workers that there are, and what goes from one to the next: sockets, settings, counts."""
+
+import os
+import select
+import socket
+from collections.abc import Sequence
+
+from hopproxy.server.board import clear, new_board
+from hopproxy.server.channel import Channel, close_all, in_memory
+from hopproxy.server.passed import PASSED
+from hopproxy.server.past import Past
+from hopproxy.server.place import Place
+from hopproxy.server.socket_files import SocketFiles
+from hopproxy.server.takeover import Inheritance, inherited_from
+
+
+class Crew:
+    """`places` have the workers; `retiring` those of the program before this one, which serve until
+    new ones do.
+
+    `held` are the listening sockets by address, `settings` is the descriptor of the settings, -1
+    until a worker has read them, and `grace` how long a drain may take.  The channels of all
+    workers are in `poll`.
+    """
+
+    def __init__(self, left: Inheritance | None) -> None:
+        self.places = [Place(0)]
+        self.retiring: list[Place] = []
+        self.held: dict[str, int] = {}
+        self.settings = -1
+        self.grace = 0.0
+        self.board = new_board()
+        self.past = Past()
+        self.files = SocketFiles()
+        self.poll = select.poll()
+        if left is not None:
+            self._follow(left)
+        self._passed = PASSED.collect()
+
+    def _follow(self, left: Inheritance) -> None:
+        """Go on with what the program before this one has left."""
+        PASSED.held, self.held, self.grace = left.passed, left.held, left.grace
+        self.files = SocketFiles(left.files)
+        self.past.take_over(left.past)
+        os.close(left.past)
+        self.retiring = left.places()
+        for place in self.retiring:
+            assert place.channel is not None
+            self.poll.register(place.channel, select.POLLIN)
+
+    def estate(self) -> Inheritance:
+        """What another program gets that goes on with all this."""
+        past = in_memory(self.past.dump_all())
+        files = self.files.known
+        return inherited_from(self.every, self.held, self._passed, files, past, self.grace)
+
+    @property
+    def every(self) -> list[Place]:
+        """Those of all workers, the old ones last."""
+        return [*self.places, *self.retiring]
+
+    def name(self, place: Place) -> str:
+        """A worker, for the log."""
+        which = f"worker {place.number}" if len(self.places) > 1 else "the worker"
+        return f"{'the old worker' if place in self.retiring else which} (pid {place.pid})"
+
+    # -- one worker --------------------------------------------------------------------------
+
+    def start_due(self, now: float) -> None:
+        """Start the workers whose time has come."""
+        for place in self.places:
+            if not place.pid and place.start_at <= now:
+                channel = place.start()
+                self.poll.register(channel, select.POLLIN)
+                first = self.settings < 0
+                passed = self._passed
+                channel.send(
+                    "begin",
+                    (place.number, 0 if first else len(self.places), list(self.held), list(passed)),
+                    [
+                        self.board,
+                        *([] if first else [self.settings]),
+                        *self.held.values(),
+                        *passed.values(),
+                    ],
+                )
+                self.past.tell(channel)
+
+    def forget(self, place: Place) -> None:
+        """A worker has ended: its place is free."""
+        self.let_go(place)
+        clear(self.board, place.number)
+
+    def let_go(self, place: Place) -> None:
+        """A worker has ended: keep what it had counted."""
+        if place.channel is not None:
+            self.poll.unregister(place.channel)
+            place.channel.close()
+        place.channel, place.pid, place.serving_since = None, 0, None
+        if place.report >= 0:
+            self.past.add(place.report)
+            place.take_report(-1)
+
+    # -- all workers ------------------------------------------------------------------------
+
+    def adopt(self, names: list[str], fds: list[int]) -> None:
+        """Settings were read and their sockets opened: keep them instead of those before."""
+        close_all([*([self.settings] if self.settings >= 0 else []), *self.held.values()])
+        self.settings, *sockets = fds
+        self.held = dict(zip(names, sockets, strict=True))
+        fds.clear()  # they are ours now
+        self.files.note(self.held)
+
+    def give_up_sockets(self) -> None:
+        """Close our copies of the sockets: each closes with the last worker that has it."""
+        close_all(self.held.values())
+        self.held = {}
+
+    def tell_others(self, place: Place, kind: str, body: object, fds: Sequence[int] = ()) -> None:
+        """Pass something on to all workers but this one and the old ones."""
+        for other in self.places:
+            if other.channel is not None and other is not place:
+                other.channel.send(kind, body, fds)
+
+    def ask(self, asker: Place, channel: Channel, number: int, question: object) -> None:
+        """Pass a question of one worker on to all others.
+
+        Each answers on a socket, of which the asker gets the other end.
+        """
+        roster: list[tuple[int, int, bool]] = []
+        ends = [in_memory(self.past.dump())]
+        for place in self.every:
+            asked = False
+            if place is not asker and place.channel is not None and place.serving_since is not None:
+                theirs, ours = connected()
+                asked = place.channel.send("question", question, [ours])
+                os.close(ours)
+                if asked:
+                    ends.append(theirs)
+                else:
+                    os.close(theirs)
+            roster.append((place.number, place.pid, asked))
+        channel.send("parts", (number, roster), ends)
+        close_all(ends)
+
+
+def connected() -> tuple[int, int]:
+    """The descriptors of two connected sockets; some sandboxes forbid pipes."""
+    ends = socket.socketpair()
+    for end in ends:
+        end.setblocking(False)
+    return ends[0].detach(), ends[1].detach()

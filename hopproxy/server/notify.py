@@ -1,0 +1,55 @@
+"""Tells systemd how the service is doing (sd_notify(3)), if systemd asks for it."""
+
+import contextlib
+import math
+import os
+import socket
+import time
+
+_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+
+
+class Notifier:
+    """Sends messages to the socket in NOTIFY_SOCKET.  Children do not inherit the variable.
+
+    `environ` is what another program needs that goes on with this process.  `interval` is how many
+    seconds systemd allows between two messages of `alive`, halved; infinity if it does not ask.
+    """
+
+    def __init__(self) -> None:
+        self.environ = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+        for name in self.environ:
+            del os.environ[name]
+        address = self.environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        micros = self.environ.get("WATCHDOG_USEC", "")
+        for_us = self.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        asked = for_us and micros.isdecimal() and int(micros)
+        self.interval = int(micros) / 2e6 if asked else math.inf
+
+    def ready(self) -> None:
+        """It serves: after the start, or again after a reload."""
+        self._tell("READY=1", "STATUS=serving")
+
+    def reloading(self) -> None:
+        """Settings are read anew, or the program starts anew; `ready` follows."""
+        micros = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={micros}", "STATUS=reloading")
+
+    def stopping(self) -> None:
+        """It drains."""
+        self._tell("STOPPING=1", "STATUS=draining")
+
+    def alive(self) -> None:
+        """It is not stuck."""
+        self._tell("WATCHDOG=1")
+
+    def _tell(self, *lines: str) -> None:
+        if not self._address:
+            return
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock,
+        ):
+            sock.setblocking(False)
+            sock.sendto("\n".join(lines).encode(), self._address)

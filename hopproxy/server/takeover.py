@@ -1,0 +1,123 @@
+"""A new program under the same process id (SIGUSR2): what it gets from the one before it.
+
+The supervisor replaces itself (execve) and keeps its sockets and its children.  What the new
+program has to know is in one variable of its environment.  The old workers serve until new ones do.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from typing import NamedTuple
+
+from hopproxy.server.channel import Channel
+from hopproxy.server.place import Place
+
+#: The state, in the environment of the new program.
+VARIABLE = "HOPPROXY_TAKEOVER"
+#: The number of the first old worker, above those of all new ones.
+OLD = 10_000
+
+
+class Inheritance(NamedTuple):
+    """What goes from one supervisor to the next: descriptors by name, and the old workers.
+
+    `held` are the listening sockets, `passed` those that this process was started with, `workers`
+    each have a pid, a channel, a report (or -1), and whether they were told to retire.  `files` are
+    those of Unix sockets, `past` is the descriptor of what workers that have ended had counted,
+    `grace` how long a drain takes.
+    """
+
+    held: dict[str, int]
+    passed: dict[str, int]
+    workers: list[tuple[int, int, int, bool]]
+    files: dict[str, tuple[int, int]]
+    past: int
+    grace: float
+
+    def descriptors(self) -> set[int]:
+        """All of them."""
+        of_workers = {fd for worker in self.workers for fd in worker[1:3] if fd >= 0}
+        return {*self.held.values(), *self.passed.values(), *of_workers, self.past}
+
+    def places(self) -> list[Place]:
+        """The old workers."""
+        found = []
+        for number, (pid, channel, report, retired) in enumerate(self.workers):
+            place = Place(OLD + number)
+            place.pid, place.report, place.retired = pid, report, retired
+            place.channel = Channel(socket.socket(fileno=channel))
+            place.serving_since = time.monotonic()
+            found.append(place)
+        return found
+
+
+def inherited_from(
+    places: list[Place],
+    held: dict[str, int],
+    passed: dict[str, int],
+    files: dict[str, tuple[int, int]],
+    past: int,
+    grace: float,
+) -> Inheritance:
+    """What another program gets that takes over."""
+    workers = [
+        (place.pid, place.channel.fileno(), place.report, place.retired)
+        for place in places
+        if place.pid and place.channel is not None
+    ]
+    return Inheritance(held, passed, workers, files, past, grace)
+
+
+def start_check() -> int:
+    """Have the program that would be started check its settings file; the pid of that process.
+
+    It speaks on standard error only.
+    """
+    words = sys.argv[1:]
+    command = [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(words)]]
+    return os.posix_spawn(
+        sys.executable,
+        [*command, "check", *words[1:]],
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
+        setsigmask=(),
+    )
+
+
+def replace(state: Inheritance, environ: dict[str, str]) -> None:
+    """Become the new program.  Returns only if that fails, with OSError.
+
+    Signals wait until the new program hears them.
+    """
+    command = [sys.executable, *sys.orig_argv[1:]]
+    mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    try:
+        for fd in state.descriptors():
+            os.set_inheritable(fd, True)
+        os.execve(sys.executable, command, {**os.environ, **environ, VARIABLE: json.dumps(state)})
+    finally:
+        for fd in state.descriptors():
+            os.set_inheritable(fd, False)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def inheritance() -> Inheritance | None:
+    """What the program before this one has left, if there was one.  Call it once."""
+    text = os.environ.pop(VARIABLE, None)
+    if text is None:
+        return None
+    held, passed, workers, files, past, grace = json.loads(text)
+    state = Inheritance(
+        held,
+        passed,
+        [(pid, channel, report, retired) for pid, channel, report, retired in workers],
+        {path: (device, inode) for path, (device, inode) in files.items()},
+        past,
+        grace,
+    )
+    for fd in state.descriptors():
+        os.set_inheritable(fd, False)
+    return state
