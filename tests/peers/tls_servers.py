@@ -19,7 +19,8 @@ NGINX = """
 daemon off; pid {directory}/pid; error_log {directory}/error; worker_processes 1; {user}
 events {{ worker_connections 1024; }}
 http {{
-  access_log off; keepalive_requests 1000000; keepalive_timeout {limit};
+  log_format posts '$request_method $args'; access_log {directory}/posts posts;
+  keepalive_requests 1000000; keepalive_timeout {limit};
   client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
   fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
   ssl_session_cache shared:x:1m; ssl_protocols TLSv1.2 TLSv1.3;
