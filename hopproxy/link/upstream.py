@@ -28,15 +28,19 @@ class UpstreamLink(PooledLink):
 
     A *cycle* is one request and its response.  `answer_by` is the deadline for the head.  `doubted`
     is why the link must not be used again after an interim response that announced a body.
+    `announced` is the PROXY header that it began with, empty if there was none.
     `delayed_ack` learns whether the origin waits for our ACKs, None on Unix sockets.
     """
 
-    __slots__ = ("answer_by", "delayed_ack", "doubted", "hinted", "paused_in", "uploading")
+    __slots__ = (
+        "announced", "answer_by", "delayed_ack", "doubted", "hinted", "paused_in", "uploading",
+    )  # fmt: skip
 
     def __init__(
         self, transport: Transport, origin: str, keeper: Keeper, limits: UpstreamSettings
     ) -> None:
         super().__init__(transport, origin, keeper, limits)
+        self.announced = b""
         self.answer_by = math.inf
         self.doubted: CloseReason | None = None
         self.uploading = False

@@ -60,15 +60,20 @@ class Connector:
         #: Called after each dial that did not succeed.
         self.plans: dict[Origin, Callable[[], None]] = {}
 
-    def begin(self, origin: Origin, done: Done, *, trial: bool = False) -> Dial:
+    def begin(
+        self, origin: Origin, done: Done, *, trial: bool = False, header: bytes = b""
+    ) -> Dial:
         """Begin a dial.  `done` is called later with the result, unless the dial is called off.
 
-        The connection of a `trial` is closed unless a request waits for one.
+        The connection of a `trial` is closed unless a request waits for one.  A PROXY `header` is
+        sent before anything else.
         """
         now = self._watch.now()
         number = origin.reach.begin(now)
 
         def connected(result: Result) -> None:
+            if header and not isinstance(result, Exception):
+                result = _announced(origin, result, header)
             if origin.secured is None or isinstance(result, Exception):
                 ended(result)
             else:
@@ -214,6 +219,18 @@ class Connector:
                 shaking.call_off()
             done(None)
         self._resolver.stop()
+
+
+def _announced(origin: Origin, sock: socket.socket, header: bytes) -> Result:
+    """Send a PROXY header on a connected socket, which has room for it."""
+    try:
+        if sock.send(header) == len(header):
+            return sock
+        failure = "it took a part of the PROXY header only"
+    except OSError as error:
+        failure = error.strerror or str(error)
+    sock.close()
+    return ConnectFailed(f"{origin.label} cannot be reached: {failure}", 502)
 
 
 async def connect(address: OriginAddress, timeout: float, watch: Watch) -> socket.socket:

@@ -280,6 +280,8 @@ def _protocol(address: OriginAddress, settings: UpstreamSettings) -> str:
     """What is spoken to an origin: `http/1.1`, `h2`, or `auto` if it chooses by ALPN."""
     if address.scheme == "h2c":
         return "h2"
+    if settings.proxy_protocol != "off":
+        return "http/1.1"
     if settings.protocol == "auto" and address.scheme != "https":
         return "http/1.1"
     return settings.protocol

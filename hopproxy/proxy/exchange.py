@@ -23,6 +23,7 @@ from hopproxy.link.faults import report
 from hopproxy.link.stepper import wait
 from hopproxy.link.stream import ClientStream
 from hopproxy.message import CHUNKED, NO_BODY, SIZED, RequestHead, ResponseHead
+from hopproxy.pool import announced
 from hopproxy.pool.bound import BoundLink
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.shared import Lent
@@ -181,7 +182,10 @@ async def _link(attempt: Attempt, upstream: Upstream) -> Lent:
         began, dialled = now(), None
         link: Lent | None = None
         try:
-            if attempt.record.attempts:
+            if origin.settings.proxy_protocol != "off":
+                fresh = attempt.record.attempts > 0
+                link = await announced.acquire(pool, origin, attempt.client, fresh=fresh)
+            elif attempt.record.attempts:
                 link = await pool.acquire_fresh(origin)
             else:
                 if search.begun:

@@ -82,4 +82,6 @@ class Upstream:
 
 def offered(settings: UpstreamSettings) -> tuple[str, ...]:
     """The protocols that we offer to the origins of an upstream (ALPN)."""
+    if settings.proxy_protocol != "off":
+        return ("http/1.1",)
     return ("h2", "http/1.1") if settings.protocol == "auto" else (settings.protocol,)

@@ -96,6 +96,12 @@ def _upstream_names(settings: Settings) -> Iterator[Contradiction]:
 
 def _protocols(settings: Settings) -> Iterator[Contradiction]:
     for name, upstream in settings.upstreams.items():
+        h2 = upstream.protocol == "h2" or any(str(one)[:4] == "h2c:" for one in upstream.origins)
+        if h2 and upstream.proxy_protocol != "off":
+            path = f"upstreams.{name}"
+            message = "a connection that serves one client alone speaks HTTP/1.1"
+            hint = "leave it out, or write protocol: http/1.1 and no h2c://"
+            yield Contradiction(f"{path}.proxy_protocol", message, hint, (f"{path}.protocol",))
         for n, origin in enumerate(upstream.origins):
             scheme, _, place = str(origin).partition("://")
             if scheme == "h2c" and upstream.protocol == "http/1.1":

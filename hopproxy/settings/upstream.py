@@ -128,4 +128,11 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         about("What the origins run; `check` compares its idle timeout with the pool's."),
     ] = None
     pool: Annotated[Pool, about("The connections to each origin.")] = Pool()
+    proxy_protocol: Annotated[
+        Literal["off", "v1", "v2"],
+        about(
+            "Begin each connection with a PROXY header that names the client. Then it serves that "
+            "client alone: clients share no connections to the origins, and nothing waits for one."
+        ),
+    ] = "off"
     tls: Annotated[OriginTls, about("TLS towards `https://` origins.")] = OriginTls()

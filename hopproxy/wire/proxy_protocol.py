@@ -6,7 +6,7 @@ forge one can be any client.  (haproxy.org/download/3.0/doc/proxy-protocol.txt)
 
 import re
 import struct
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 #: The longest header of version 1, and the longest of version 2 that is read: 4 KiB of TLVs.
@@ -138,3 +138,33 @@ def _table() -> tuple[int, ...]:
 
 
 _TABLE = _table()
+
+
+def write_header(version: str, client: tuple[str, int], here: tuple[str, int]) -> bytes:
+    """The header, `v1` or `v2`, for a client and for where it has connected: addresses and ports.
+
+    A client without an IP address is told as unknown; so is what begins without a client (`""`).
+    """
+    try:
+        source = ip_address(client[0].partition("%")[0])
+    except ValueError:
+        return b"PROXY UNKNOWN\r\n" if version == "v1" else V2 + bytes((_PROXY, 0, 0, 0))
+    four = isinstance(source, IPv4Address)
+    try:
+        destination = ip_address(here[0].partition("%")[0])
+    except ValueError:
+        destination = ip_address("0.0.0.0" if four else "::")
+    if source.version != destination.version:  # a socket for both families
+        source, destination = _as_ipv6(source), _as_ipv6(destination)
+    if version == "v1":
+        family = f"TCP{source.version}"
+        return f"PROXY {family} {source} {destination} {client[1]} {here[1]}\r\n".encode()
+    addresses = source.packed + destination.packed + struct.pack(">HH", client[1], here[1])
+    family_byte = _IPV4 if source.version == 4 else _IPV6
+    return V2 + struct.pack(">BBH", _PROXY, family_byte, len(addresses)) + addresses
+
+
+def _as_ipv6(address: IPv4Address | IPv6Address) -> IPv6Address:
+    if isinstance(address, IPv6Address):
+        return address
+    return IPv6Address(b"\0" * 10 + b"\xff\xff" + address.packed)

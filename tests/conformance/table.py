@@ -37,7 +37,7 @@ SECTIONS = (
 LATER = {
     11: "tests/links/test_origin_tls.py: close_notify ends an idle link",
     32: "tests/links/test_origin_trust.py: two upstreams share no link",
-    33: "the PROXY protocol",
+    33: "tests/links/test_announced.py: clients share no connection",
     39: "reload",
     40: "DNS",
     99: "reload",

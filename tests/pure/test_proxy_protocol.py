@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hopproxy.settings.units import unmapped
 from hopproxy.wire.proxy_protocol import (
     MOST_V1,
     MOST_V2,
@@ -17,6 +18,7 @@ from hopproxy.wire.proxy_protocol import (
     Header,
     crc32c,
     read_header,
+    write_header,
 )
 
 A4, B4 = IPv4Address("192.0.2.9").packed, IPv4Address("198.51.100.1").packed
@@ -161,3 +163,41 @@ def test_any_bytes_are_read_or_refused_or_waited_for(data: bytes) -> None:
         return
     assert 0 < header.size <= len(data)
     assert read_header(data[: header.size]) == header
+
+
+@given(
+    st.sampled_from(["v1", "v2"]),
+    st.ip_addresses(),
+    st.integers(0, 65535),
+    st.one_of(st.ip_addresses().map(str), st.just("")),
+)
+def test_a_header_that_we_write_is_one_that_we_read(
+    version: str, client: IPv4Address | IPv6Address, port: int, here: str
+) -> None:
+    header = write_header(version, (str(client), port), (here, 80))
+    found = read_header(header)
+    assert found is not None
+    assert (found.size, found.port) == (len(header), port)
+    assert unmapped(found.address) == unmapped(str(client))
+
+
+@pytest.mark.parametrize(
+    ("client", "here", "line"),
+    [
+        ("192.0.2.1", "192.0.2.9", b"PROXY TCP4 192.0.2.1 192.0.2.9 1000 80\r\n"),
+        ("2001:db8::1", "::1", b"PROXY TCP6 2001:db8::1 ::1 1000 80\r\n"),
+        ("192.0.2.1", "", b"PROXY TCP4 192.0.2.1 0.0.0.0 1000 80\r\n"),
+        ("192.0.2.1", "::1", b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1000 80\r\n"),
+        ("fe80::1%eth0", "fe80::2", b"PROXY TCP6 fe80::1 fe80::2 1000 80\r\n"),
+        ("unix", "", b"PROXY UNKNOWN\r\n"),
+    ],
+)
+def test_version_1_as_it_is_written(client: str, here: str, line: bytes) -> None:
+    written = write_header("v1", (client, 1000), (here, 80))
+    assert written.replace(b"::ffff:c000:201", b"::ffff:192.0.2.1") == line
+
+
+def test_version_2_of_a_client_without_an_address() -> None:
+    header = write_header("v2", ("", 0), ("", 0))
+    assert header == V2 + b"\x21\x00\x00\x00"
+    assert read_header(header) == Header(16)

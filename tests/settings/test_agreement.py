@@ -199,3 +199,9 @@ def test_pool_of_one_cannot_be_divided() -> None:
         "a:2:58: upstreams.a.pool.max_connections: 1 cannot be divided among 2 workers "
         "(write 2 or more, or workers: 1)"
     )
+
+
+@pytest.mark.parametrize("app", ["origins: [https://a], protocol: h2", "origins: ['h2c://a:1']"])
+def test_a_connection_for_one_client_alone_speaks_no_http2(app: str) -> None:
+    with pytest.raises(SettingsErrors, match=r"proxy_protocol: a connection that serves one"):
+        read(f"upstreams: {{app: {{{app}, proxy_protocol: v2}}}}\n", file="a", environ={})
