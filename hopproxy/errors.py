@@ -185,6 +185,14 @@ def ends_connection(error: HopError) -> bool:
     return isinstance(error, BadRequest | Fault) or error.status in (405, 408)
 
 
+class Passed(LinkError):
+    """An origin does not serve a request: it goes to another origin, if there still is one."""
+
+    def __init__(self, detail: str, status: int = 502) -> None:
+        super().__init__(Hop.UPSTREAM, CloseReason.WENT_ELSEWHERE, detail)
+        self.status = status
+
+
 def _answers(at: Hop, reason: CloseReason) -> tuple[int, str]:
     """(status, cause) for a link that failed on one hop.
 

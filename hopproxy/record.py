@@ -92,6 +92,8 @@ class CloseReason(Enum):
     HINT = ("hint", Owner.US)  # the limit in the origin's Keep-Alive field was reached
     LEARNED = ("learned", Owner.US)  # a learned limit of age or requests was reached
     ORIGIN_REMOVED = ("origin_removed", Owner.US)
+    ORIGIN_OUT = ("origin_out", Owner.US)  # idle, when requests to its origin got no response
+    WENT_ELSEWHERE = ("went_elsewhere", Owner.US)  # its request went to another origin
 
 
 class Source(Enum):
@@ -265,7 +267,8 @@ class ExchangeRecord:
     sent to the client, 0 if no response began.  `suffered` is the last upstream link that ended
     during the exchange, `unused` is why its link was fresh.  `passed` is the limit that ended it,
     by its setting.  `queued` and `connecting` are the waits for a free link and for a new
-    connection.  `peer` is the address and port of the client link's peer, `client` is the client
+    connection.  `failed_origin` is where the first attempt failed, if the second went elsewhere.
+    `peer` is the address and port of the client link's peer, `client` is the client
     that a trusted proxy named; `local_port` is our port on the upstream link, 0 on a Unix socket.
     `request_id` is empty unless the settings ask for one.  `stream` is 0 unless the client's link
     is HTTP/2.
@@ -273,7 +276,8 @@ class ExchangeRecord:
 
     # Slots, since each request makes a record: beyond 30 attributes Python would create a dict.
     __slots__ = (
-        "attempts", "cause", "client", "connecting", "detail", "ended", "first_byte", "fresh",
+        "attempts", "cause", "client", "connecting", "detail", "ended", "failed_origin",
+        "first_byte", "fresh",
         "has_waited", "host", "link_number", "link_request", "local_port", "method", "origin",
         "passed", "peer", "queued", "received", "request_id", "route", "sent", "started", "status",
         "stream", "suffered", "target", "unused", "upgraded", "upstream_close",
@@ -301,7 +305,8 @@ class ExchangeRecord:
         self.host = host
         self.stream = stream
         self.first_byte = self.ended = self.queued = self.connecting = 0.0
-        self.client = self.route = self.origin = self.cause = self.detail = self.request_id = ""
+        self.client = self.route = self.origin = self.cause = self.detail = ""
+        self.failed_origin = self.request_id = ""
         self.status = self.received = self.sent = self.attempts = 0
         self.local_port = self.upstream_number = 0
         self.fresh = self.upgraded = self.has_waited = False

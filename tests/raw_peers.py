@@ -157,7 +157,7 @@ class Origin:
 
     def __init__(self, sock: socket.socket, address: OriginAddress) -> None:
         self.address = address
-        self._sock = trio.socket.from_stdlib_socket(sock)
+        self._sock = self.raw = trio.socket.from_stdlib_socket(sock)
         self.peers: list[Peer] = []
 
     async def accept(self) -> Peer:

@@ -28,12 +28,13 @@ class PooledLink(Link):
     while the origin has not accepted them.  `idled` is how many seconds it was idle when checked
     out, negative if handed over directly.  `unused` is why it was opened although there were
     others, `dialled_at` when its dial began.  `local_port` is our port, 0 on Unix sockets.
+    `movable` if its request may go to another origin.
     """
 
     __slots__ = (
         "_received_before", "_sent_before", "bound", "dialled_at", "ending", "greeting",
         "has_rested", "heard", "idle_stamp", "idled", "keep_for", "keeper", "limits", "local_port",
-        "old_at", "origin", "reuses_left", "unused",
+        "movable", "old_at", "origin", "reuses_left", "unused",
     )  # fmt: skip
 
     #: Whether it carries many requests at a time, each as a stream.
@@ -57,6 +58,7 @@ class PooledLink(Link):
         self.dialled_at = self.opened
         self.has_rested = False
         self.heard = False
+        self.movable = False
         self.idle_stamp = 0
         self.idled = -1.0
         self.unused: Unused | None = None

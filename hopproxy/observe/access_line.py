@@ -61,6 +61,7 @@ class Line(msgspec.Struct, gc=False):
     unused: str | None = None
     suffered: Suffered | None = None
     passed: Passed | None = None
+    failed_origin: str | None = None
     queue_ms: float = 0.0
     connect_ms: float = 0.0
     request_id: str = ""

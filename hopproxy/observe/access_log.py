@@ -169,6 +169,7 @@ class AccessLog:
         line.upgraded = record.upgraded
         line.unused = record.unused.value if record.unused is not None else None
         line.suffered = _suffered(record.suffered) if record.suffered is not None else None
+        line.failed_origin = record.failed_origin or None
         line.passed = Passed(*record.passed) if record.passed is not None else None
 
     def _time(self, wall: float) -> str:
@@ -210,7 +211,8 @@ class AccessLog:
                 link += f":{record.local_port}"
             words.append(f"{record.route} {link} {use}")
             if record.attempts > 1:
-                words.append(f"after {record.attempts - 1} failed")
+                place = record.failed_origin and f" at {record.failed_origin}"
+                words.append(f"after {record.attempts - 1} failed{place}")
             if record.upstream_close is not None:
                 words.append(f"closed:{record.upstream_close.label}")
             if record.suffered is not None and record.suffered.limit is not None:

@@ -3,6 +3,7 @@
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
+from hopproxy.pool.shared import Lent
 from hopproxy.record import CloseReason
 
 
@@ -34,3 +35,13 @@ class BoundLink:
         """Close the link: its client has left, or has another bound link."""
         if not self._link.transport.closed:
             self._pool.drop_idle(self._link, CloseReason.PRIVATE)
+
+
+def authenticated(origin: Origin, link: Lent, status: int, *, binds: bool) -> None:
+    """The origin has answered credentials for its connection (`binds`), or the end of a login."""
+    if not isinstance(link, UpstreamLink):
+        return
+    if binds:
+        origin.bind(link, status)
+    elif status != 401:
+        link.greeting = False  # accepted with another scheme

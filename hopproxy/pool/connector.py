@@ -5,7 +5,7 @@ import random
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 
@@ -21,6 +21,7 @@ from hopproxy.link.tcp import local_port, round_trip, tune
 from hopproxy.link.transport import Transport
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
+from hopproxy.pool import health
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.resolver import Resolver
 from hopproxy.record import Closes, Hop
@@ -44,10 +45,14 @@ class Made(NamedTuple):
         self.transport.close()
 
 
+class Holder(Keeper, health.Links, Protocol):
+    """The pool, as its connector sees it."""
+
+
 class Connector:
     """Opens links for one pool: the `keeper` of HTTP/1.1's, and `streams` that of HTTP/2's."""
 
-    def __init__(self, watch: Watch, keeper: Keeper, streams: StreamKeeper, closes: Closes) -> None:
+    def __init__(self, watch: Watch, keeper: Holder, streams: StreamKeeper, closes: Closes) -> None:
         self._watch = watch
         self._closes = closes
         self._keeper = keeper
@@ -84,7 +89,7 @@ class Connector:
             self._shaking.pop(dial, None)
             if trial and not isinstance(result, Exception) and not origin.waiters:
                 result.close()
-                origin.reach.succeeded()
+                self._up(origin)
                 done(origin, None)
                 return
             opened = self._opened(origin, number, result)
@@ -97,6 +102,13 @@ class Connector:
         self._dials[dial] = partial(done, origin)
         self._resolver.begin(dial)
         return dial
+
+    def _up(self, origin: Origin) -> None:
+        """A dial has succeeded."""
+        failed_at, now = origin.reach.failed_at, self._watch.now()
+        origin.reach.succeeded(now)
+        if failed_at is not None and not origin.removed:
+            log.info("origin %s is up again", origin.label)
 
     def untold(self, origin: Origin, number: int = 0) -> None:
         """A dial has ended, or could not begin, without saying anything about the origin."""
@@ -137,13 +149,16 @@ class Connector:
         """Turn a dial's result into a link or an error, and note whether the origin is up."""
         try:
             if not isinstance(result, Exception):
-                origin.reach.succeeded()
+                self._up(origin)
             return self._link(origin, result)
         except LocalShortage as error:  # says nothing about the origin
             self.untold(origin, number)
             return error.with_traceback(None)
         except ConnectFailed as error:
-            origin.reach.failed(number, self._watch.now())
+            if origin.reach.failed(number, self._watch.now()) and not origin.removed:
+                log.warning("origin %s is down: %s", origin.label, error.detail)
+                if error.cause == "connection_timeout":
+                    health.silent(self._keeper, origin, self._watch.now())
             self._plan(origin)
             return error.with_traceback(None)  # else a reference cycle with this frame
         except Exception as fault:

@@ -13,7 +13,8 @@ from hopproxy.pool.delayed_ack import DelayedAck
 from hopproxy.pool.expectation import Expectation
 from hopproxy.pool.idle_timeout import SAFE, SOON, IdleTimeout, Sign, usable
 from hopproxy.pool.ledger import Share
-from hopproxy.pool.reach import Reach
+from hopproxy.pool.peers import Peers
+from hopproxy.pool.reach import NO_STATUS, Reach
 from hopproxy.pool.unheard import Unheard
 from hopproxy.record import UNUSED_AFTER, CloseReason, Hop, Limit, Source, Unused, setting_behind
 from hopproxy.settings.units import OriginAddress
@@ -57,15 +58,18 @@ class Origin(Share[PooledLink]):
     `limited` if its links have a limit of
     requests or age, or are not pooled.  The results of `learned` are kept in attributes, since
     every request needs them: `limit` and its value `idle_timeout`, `young`, `proven`, and `counted`
-    (requests after which the origin closes).  `as_set` if nothing was known when they were set.
+    (requests after which the origin closes).  `weight`, `priority`, `share`, `turn` and `credit`
+    are for the balancer (`routing.balancer`).  `peers` are the origins of its upstream, `heard_at`
+    is when a link that has ended had its last response.
+    `as_set` if nothing was known when the results were set.
     """
 
     __slots__ = (
-        "address", "as_set", "authority", "bound", "counted", "delayed_ack", "expectation",
-        "idle_timeout", "known", "label", "last_end", "learned", "limit", "limited",
-        "opened", "protocol", "proven", "reach", "removed", "reused", "secured", "settings",
-        "streamed",
-        "unheard", "unused", "young",
+        "address", "as_set", "authority", "bound", "counted", "credit", "delayed_ack",
+        "expectation", "heard_at", "idle_timeout", "known", "label", "last_end", "learned",
+        "limit", "limited", "opened", "peers", "priority", "protocol", "proven", "reach", "removed",
+        "reused", "secured", "settings", "share", "streamed", "turn", "unheard", "unused",
+        "weight", "young",
     )  # fmt: skip
 
     def __init__(self, address: OriginAddress, settings: UpstreamSettings, known: Known) -> None:
@@ -79,7 +83,17 @@ class Origin(Share[PooledLink]):
         if self.protocol != "http/1.1":
             self.each = ASSUMED_STREAMS
         self.secured: Secured | None = None
-        self.reach = Reach(random.random)
+        self.weight, self.priority = address.weight, address.priority
+        self.share, self.turn, self.credit = 1.0, 0.0, 0.0
+        self.peers: Peers | None = None
+        health = settings.health
+        self.reach = Reach(
+            random.random,
+            most=health.failures,
+            slow_start=health.slow_start,
+            fails_from=min(health.statuses, default=NO_STATUS),
+        )
+        self.heard_at = -math.inf
         self.removed = self.streamed = False
         self.bound = 0
         self.known = known
@@ -213,8 +227,8 @@ class Origin(Share[PooledLink]):
     def ended(self, link: PooledLink, reason: CloseReason, now: float) -> bool:
         """A link has ended.  True if the origin has refused it by a TLS alert."""
         self.last_end = reason
-        if reason is CloseReason.RESPONSE_TIMEOUT and not link.answered:
-            self.reach.silent(now, self.settings.response_timeout)
+        if link.answered:
+            self.heard_at = now
         self.learned.passed(link.served - (1 if link.answered else 2))
         self.unheard.ended(link)
         transport = link.transport

@@ -8,6 +8,7 @@ from hopproxy.link.h2_upstream import H2UpstreamLink
 from hopproxy.link.pooled import PooledLink
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
+from hopproxy.pool import health
 from hopproxy.pool.books import Books
 from hopproxy.pool.connector import Connector, Opened
 from hopproxy.pool.ledger import QueueFull
@@ -174,8 +175,6 @@ class Pool(Books):
             origin.outlived(link.idled, now)
         if link.served == 1:
             origin.heard(link, now)
-        if origin.reach.passed_until > 0:
-            origin.reach.answered()
         reason = link.ending
         if reason is None:
             if origin.unheard.waiting and origin.unheard.wants(link, now):
@@ -214,6 +213,7 @@ class Pool(Books):
         record.under_request(link.idled)
         if sign is not None:
             origin.saw_close(link, link.idled, now, sign)
+        health.ended(self, origin, link, reason, sign)
         return record
 
     def _settle(self, origin: Origin, link: PooledLink, now: float) -> None:

@@ -13,6 +13,7 @@ from hopproxy.link.h2_upstream_stream import H2UpstreamStream
 from hopproxy.link.origin_tls import OriginTransport
 from hopproxy.link.pooled import PooledLink
 from hopproxy.link.upstream import UpstreamLink
+from hopproxy.pool import health
 from hopproxy.pool.books import Books
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.reach import PATIENCE
@@ -165,8 +166,6 @@ class SharedLinks:
             link.heard = True
             if isinstance(link.transport, OriginTransport):
                 link.transport.secured.keep_session(link.transport)
-        if origin.reach.passed_until > 0:
-            origin.reach.answered()
         self._end_stream(origin, link)
 
     def discard(
@@ -176,9 +175,10 @@ class SharedLinks:
         link = self._done(stream, _CODES.get(reason, Code.CANCEL))
         if reason is CloseReason.RESPONSE_TIMEOUT and not stream.answered:
             now, timeout = self._books.watch.now(), origin.settings.response_timeout
-            origin.reach.silent(now, timeout)
             if link.heard_at <= now - timeout:
                 self._retire(origin, link, reason)
+        if not stream.answered:
+            health.request_ended(self._books, origin, reason, self._books.watch.now())
         self._end_stream(origin, link)
         return link.record
 

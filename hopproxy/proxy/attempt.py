@@ -14,10 +14,12 @@ from hopproxy.link.stream import Added, ClientStream, UpstreamStream
 from hopproxy.link.tunnel import Tunnel
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import SIZED, RequestHead, ResponseHead
-from hopproxy.pool.bound import BoundLink
+from hopproxy.pool import health
+from hopproxy.pool.bound import BoundLink, authenticated
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.pool.shared import Lent
+from hopproxy.proxy.choice import Choice
 from hopproxy.proxy.route import RouteTerms
 from hopproxy.proxy.terms import Terms
 from hopproxy.proxy.upload import Upload
@@ -35,12 +37,12 @@ class Attempt:
     `added` is what the gateway adds to the request's head.  `body` is the body if it has arrived
     completely; None if `upload` has to send it.  `released` while no upstream link is in use.
     `plan` are the changes that the route makes, None if there are none; `request` is then the
-    changed one, and `asked` what the client asked for.
+    changed one, and `asked` what the client asked for.  `choice` is None with a single origin.
     """
 
     __slots__ = (
-        "_head", "_interim", "added", "asked", "body", "client", "link", "origin", "plan", "pool",
-        "record", "released", "request", "route", "stream", "terms", "upload",
+        "_head", "_interim", "added", "asked", "body", "choice", "client", "link", "origin", "plan",
+        "pool", "record", "released", "request", "route", "stream", "terms", "upload",
     )  # fmt: skip
 
     added: Added
@@ -62,6 +64,7 @@ class Attempt:
         self.plan: Plan | None = None
         self.body: bytes | None = b""
         self.upload: Upload | None = None
+        self.choice: Choice | None = None
         self._head: ResponseHead | None = None
         self._interim = 0
 
@@ -107,7 +110,8 @@ class Attempt:
         head = stream.head_at_hand(self.request.method)
         if head is None:
             return False
-        if head.status < 200 or (content := stream.take_content(head)) is None:
+        judged = head.status < 200 or head.status >= self.origin.reach.judges_from
+        if judged or (content := stream.take_content(head)) is None:
             self._head = head
             stream.begin_response(head)
             return False
@@ -213,6 +217,9 @@ class Attempt:
 
     async def _finish(self, head: ResponseHead) -> None:
         """Pass the final response on."""
+        if head.status >= self.origin.reach.judges_from:
+            movable = self.choice is not None and self.choice.movable
+            health.judge(self.pool, self.origin, head.status, self.client.now(), movable=movable)
         content = None if switches(head) else self.stream.take_content(head)
         if content is None:
             await self._relay(head)
@@ -285,7 +292,7 @@ class Attempt:
             link.ending = link.ending or declined(self.request)
         self.record.upstream_close = link.ending
         if link.greeting or self.request.binds:
-            self._authenticated(head.status)
+            authenticated(self.origin, link, head.status, binds=self.request.binds)
         self.released = True
         client.partner = None
         if not isinstance(link, UpstreamLink):
@@ -296,15 +303,6 @@ class Attempt:
             if client.bound is not None:  # a link to another upstream
                 client.bound.end()
             client.bound = BoundLink(self.pool, self.origin, link)
-
-    def _authenticated(self, status: int) -> None:
-        """The origin has answered credentials for its connection, or the end of a login."""
-        if not isinstance(self.link, UpstreamLink):
-            return
-        if self.request.binds:
-            self.origin.bind(self.link, status)
-        elif status != 401:
-            self.link.greeting = False  # accepted with another scheme
 
     async def _tunnel(self, head: ResponseHead) -> None:
         """The origin has switched protocols: answer 101, and carry bytes in both directions."""

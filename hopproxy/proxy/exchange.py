@@ -15,7 +15,6 @@ from hopproxy.errors import (
     Fault,
     HopError,
     LinkError,
-    Unanswered,
     ends_connection,
     note_failure,
 )
@@ -23,24 +22,18 @@ from hopproxy.link.faults import report
 from hopproxy.link.stepper import wait
 from hopproxy.link.stream import ClientStream
 from hopproxy.message import CHUNKED, NO_BODY, SIZED, RequestHead, ResponseHead
-from hopproxy.pool import announced
-from hopproxy.pool.bound import BoundLink
-from hopproxy.pool.origin import Origin
-from hopproxy.pool.shared import Lent
 from hopproxy.proxy.attempt import Attempt
+from hopproxy.proxy.checkout import goes_again, link_now, link_to_come
 from hopproxy.proxy.collect import collect
 from hopproxy.proxy.follow import follow
 from hopproxy.proxy.patience import waits
 from hopproxy.proxy.terms import Terms
-from hopproxy.proxy.upload import KEPT
 from hopproxy.proxy.upstream import Upstream
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
-from hopproxy.routing.balancer import Search
 from hopproxy.rules.answer import answer_to, last_hop
 from hopproxy.rules.forwarding import via_line
 from hopproxy.rules.framing import check_size
 from hopproxy.rules.hop import check_options
-from hopproxy.rules.retry import Trace, is_idempotent, may_retry
 
 
 async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> None:
@@ -92,7 +85,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
         while True:
             try:
                 # In HTTP/1.1 the link is also `attempt.stream`.
-                link = _link_now(attempt, upstream) or await _link(attempt, upstream)
+                link = link_now(attempt, upstream) or await link_to_come(attempt, upstream)
                 if attempt.body is None:
                     await attempt.run_both_ways()
                 else:
@@ -100,6 +93,8 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
                         await link.flush()
                     now = client.now() if record.has_waited else client.since
                     by = now + route.limits.response_timeout
+                    if attempt.choice is not None and attempt.choice.patience:
+                        by = now + attempt.choice.patience
                     if (arrival := link.expect_head(by)) is not None:
                         await wait(arrival)
                     if attempt.respond_at_hand():
@@ -112,7 +107,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
                     continue
                 held = not attempt.released
                 attempt.discard(error)
-                if not held or not _may_retry(attempt, error):
+                if not held or not goes_again(attempt, error):
                     raise
     except HopError as error:
         await _fail(attempt, error, upstream)
@@ -138,106 +133,6 @@ def _take_body(attempt: Attempt) -> None:
     attempt.body = client.take_content(request) if request.body is SIZED else None
     if attempt.body is not None:
         attempt.record.received = request.length
-
-
-# -- which origin, which link ----------------------------------------------------------------
-
-
-def _link_now(attempt: Attempt, upstream: Upstream) -> Lent | None:
-    """Begin on the warmest idle link of the next origin.
-
-    None if no idle link is suitable, or if this is a retry: another idle link might be dead too.
-    """
-    client, pool = attempt.client, upstream.pool
-    if attempt.record.attempts:
-        return None
-    if client.bound is not None and (own := _bound_link(client, upstream)) is not None:
-        attempt.begin(pool, *own)
-        return own[1]
-    balancer = upstream.balancer
-    origin = balancer.only or balancer.look(client.since)
-    look = not attempt.request.simple and not _may_be_resent(attempt, origin)
-    link = pool.acquire_now(origin, look=look)
-    if link is not None:
-        if balancer.only is None:
-            balancer.pick(client.since)
-        attempt.begin(pool, origin, link)
-    return link
-
-
-def _may_be_resent(attempt: Attempt, origin: Origin) -> bool:
-    """Whether the request could be retried if its link turns out to be dead."""
-    request = attempt.request
-    if attempt.body is None and request.length > KEPT:
-        return False
-    return is_idempotent(request, origin.settings.retry_idempotency_key)
-
-
-async def _link(attempt: Attempt, upstream: Upstream) -> Lent:
-    """Begin on a link to the next origin that can be reached.  Waits for a release or a dial."""
-    now, balancer, pool = attempt.client.now, upstream.balancer, upstream.pool
-    search = Search(balancer, balancer.only or balancer.pick(now()))
-    while True:
-        origin = search.origin
-        began, dialled = now(), None
-        link: Lent | None = None
-        try:
-            if origin.settings.proxy_protocol != "off":
-                fresh = attempt.record.attempts > 0
-                link = await announced.acquire(pool, origin, attempt.client, fresh=fresh)
-            elif attempt.record.attempts:
-                link = await pool.acquire_fresh(origin)
-            else:
-                if search.begun:
-                    link = pool.acquire_now(origin, look=not _may_be_resent(attempt, origin))
-                if link is None:
-                    leave = balancer.only is None and search.may_leave(began)
-                    link = await pool.acquire(origin, leave=leave)
-        except ConnectFailed as error:
-            dialled = began
-            if not search.goes_on(now(), slow=isinstance(error, Unanswered)):
-                raise
-        else:
-            dialled = None if link.reused else link.dialled_at
-            attempt.begin(pool, origin, link)
-            return link
-        finally:
-            attempt.record.note_wait(began, now(), dialled)
-
-
-def _bound_link(client: ClientStream, upstream: Upstream) -> tuple[Origin, Lent] | None:
-    """The link that an origin of this upstream has bound to the client, if it is still open."""
-    bound = client.bound
-    assert isinstance(bound, BoundLink)
-    if bound.origin not in upstream.balancer.members:
-        return None
-    client.bound = None
-    link = bound.resume()
-    return None if link is None else (bound.origin, link)
-
-
-def _may_retry(attempt: Attempt, error: HopError) -> bool:
-    """Whether a retry may follow the failed attempt."""
-    record, link = attempt.record, attempt.link
-    if not isinstance(error, LinkError) or error.at is not Hop.UPSTREAM or record.status:
-        return False
-    if error.reason not in _RETRIED:
-        return False
-    trace = Trace(
-        attempt=record.attempts,
-        reused=link.reused,
-        written=link.written,
-        answered=link.answered,
-        unprocessed=link.unprocessed,
-    )
-    trace.replayable = attempt.body is not None or (
-        attempt.upload is not None and attempt.upload.kept is not None
-    )
-    return may_retry(attempt.request, trace, attempt.origin.settings.retry_idempotency_key)
-
-
-#: How a request fails that may be retried.
-_RETRIED = (CloseReason.PEER_CLOSED, CloseReason.PEER_RESET, CloseReason.STREAM_REFUSED)
 
 
 # -- answers of our own ----------------------------------------------------------------------

@@ -1,16 +1,25 @@
 """What a route leads to."""
 
 from hopproxy.link.origin_tls import Secured, Trust, mark_of
+from hopproxy.link.stream import ClientStream
 from hopproxy.link.watch import Watch
+from hopproxy.message import RequestHead
 from hopproxy.pool import change
 from hopproxy.pool.origin import Origin
+from hopproxy.pool.peers import Peers
 from hopproxy.pool.pool import Pool
+from hopproxy.pool.reach import OUT_FOR, PATIENCE
+from hopproxy.pool.silence import Silence
 from hopproxy.pool.trials import Trials
 from hopproxy.proxy.hold import Hold
 from hopproxy.proxy.tally import Tally
-from hopproxy.routing.balancer import RoundRobin
+from hopproxy.routing.balancer import Balancer
+from hopproxy.routing.ring import Ring, hash_of
 from hopproxy.settings.units import OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings
+
+#: How many times longer a trial may take than the slowest response that was seen lately.
+TRIAL_TIMES = 1.5
 
 
 class Upstream:
@@ -29,7 +38,13 @@ class Upstream:
         self.hold = Hold(watch)
         self.tally = Tally()
         self.tally.limit(settings.max_requests_in_flight)
-        self.balancer: RoundRobin[Origin] = RoundRobin([])
+        balance = settings.balance
+        self.balancer: Balancer[Origin] = Ring() if balance.policy == "hash" else Balancer()
+        self.balancer.ignores_load = balance.policy == "round_robin"
+        self.peers = Peers(self.balancer.members, self._requests)
+        self._silence = Silence(watch, pool.links, self.peers)
+        self._by = balance.by
+        self._field = balance.name.encode()
         self._trials = Trials(pool, watch)
         self._trust: Trust | None = None
         for address in settings.origins:
@@ -42,6 +57,7 @@ class Upstream:
             self._trust = self._trust or Trust(self.settings.tls, offered(self.settings))
             origin.secured = Secured(address, self._trust, self.pool.connector.handshakes)
         origin.reach.sought = sought
+        origin.peers = self.peers
         self.balancer.add(origin)
         self._trials.add(origin)
         return origin
@@ -78,6 +94,55 @@ class Upstream:
         for origin in self.balancer.members:
             self._trials.remove(origin)
             change.drain(self.pool, origin)
+
+    # -- the choice of an origin, if there are several ---------------------------------------
+
+    def pick(self, client: ClientStream, request: RequestHead, *, movable: bool) -> Origin:
+        """The origin of a request; it is `movable` if another one may still get it.
+
+        If it tries an origin that is out, others pass that until its outcome is known.
+        """
+        if not self._silence.awake:
+            self._silence.wake()
+        now = client.since
+        # Whoever cannot be moved tries an origin only if nobody else has for a while.
+        due = now if movable else now - OUT_FOR
+        origin = self.balancer.pick(now, self._key(client, request) if self._by else 0, due=due)
+        if origin.reach.is_due(due):
+            longest = self.trial_patience if movable else self.settings.response_timeout
+            origin.reach.asked(now + longest + PATIENCE)
+        return origin
+
+    def patience(self, origin: Origin, now: float) -> float:
+        """How long a movable request may wait for a response; 0: as long as any."""
+        if origin.reach.calm or not self.peers.chances(origin, now):
+            return 0.0
+        return self.trial_patience if origin.reach.passed_until > now else 0.0
+
+    @property
+    def trial_patience(self) -> float:
+        """How long a movable request may wait that tries an origin."""
+        return max(PATIENCE, TRIAL_TIMES * self.peers.slowest)
+
+    def _key(self, client: ClientStream, request: RequestHead) -> int:
+        """What a request is hashed by; 0 if it lacks that."""
+        if self._by == "client":
+            named = client.sender.client(request) if client.sender.trusted else ""
+            return hash_of((named or client.sender.peer).encode())
+        if self._by == "header":
+            values = request.values(self._field.lower())
+            return hash_of(b", ".join(values)) if values else 0
+        for line in request.values(b"cookie"):
+            for crumb in line.split(b";"):
+                name, mark, value = crumb.strip().partition(b"=")
+                if mark and name == self._field:
+                    return hash_of(value)
+        return 0
+
+    def _requests(self) -> int:
+        """The requests so far, those under way included."""
+        under_way = sum(one.in_use + len(one.waiters) for one in self.balancer.members)
+        return sum(self.tally.statuses.values()) + under_way
 
 
 def offered(settings: UpstreamSettings) -> tuple[str, ...]:

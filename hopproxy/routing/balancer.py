@@ -1,97 +1,193 @@
-"""Which origin is next: round robin over those that are up."""
+"""Which origin is next, of those that may get requests.
+
+Of several origins the one with the fewest requests is taken, or each in turn, or the one that the
+hash of a key leads to (`routing.ring`).  An origin of a higher priority number is a backup: it is
+used while none of a lower number may get requests.
+
+*Turns.*  Each pick moves an origin's turn on by one over its weight, and the lowest turn is next.
+One that had no requests for a while catches up by a few turns only.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Generic, Protocol, TypeVar
 
 from hopproxy.pool.reach import Reach
 
+#: Most turns by which an origin may be behind the others, and catch up.
+BEHIND = 4.0
+#: Most turns that an origin can save up during its slow start.
+SAVED = 1.0
+
 
 class Member(Protocol):
-    """An origin; `reach` says whether it is up."""
+    """An origin, as far as the choice needs it.
+
+    It has `in_use` requests under way and `waiters` that wait.  `weight` is its share of the
+    requests, `priority` its rank.  `turn` and `credit` belong to the balancer; `share` is its
+    weight divided by the lowest of all.
+    """
 
     reach: Reach
+    in_use: int
+    weight: int
+    priority: int
+    share: float
+    turn: float
+    credit: float
 
+    @property
+    def waiters(self) -> Sized: ...
 
-NEVER = -math.inf
 
 M = TypeVar("M", bound=Member)
 
 
-class RoundRobin(Generic[M]):
-    """The origins of one upstream, taken in turn."""
+class Balancer(Generic[M]):
+    """The origins of one upstream.
 
-    def __init__(self, members: Sequence[M]) -> None:
-        self.members = list(members)
-        self._next = 0
-        self._settle()
+    `only` is the single member, which is taken without a choice; None if there are several.
+    """
 
-    def _settle(self) -> None:
-        #: The only member, which is picked without looking at the clock.
-        self.only = self.members[0] if len(self.members) == 1 else None
+    def __init__(self, members: Sequence[M] = ()) -> None:
+        self.members: list[M] = []
+        self.only: M | None = None
+        self._levels: list[list[M]] = []
+        self._turn = 0.0
+        #: Round robin: each in turn, however many requests it has.
+        self.ignores_load = False
+        for member in members:
+            self.add(member)
 
     def add(self, member: M) -> None:
-        """Add a member; its turn comes last."""
+        """Add a member; its turn comes after that of the others."""
+        member.turn = max((one.turn for one in self.members), default=0.0)
+        member.credit = 0.0
         self.members.append(member)
-        self._settle()
+        self.settle()
 
     def remove(self, member: M) -> None:
-        """Remove a member; the order of the others stays.  Raises ValueError for the last one."""
+        """Remove a member.  Raises ValueError for the last one."""
         if self.only is not None:
             raise ValueError("an upstream needs one origin at least")
-        at = self.members.index(member)
-        self._next %= len(self.members)
-        self._next -= at < self._next
-        del self.members[at]
-        self._settle()
+        self.members.remove(member)
+        self.settle()
 
-    def look(self, now: float) -> M:
-        """The origin that `pick` would return, without taking its turn."""
-        turn = self._next
-        member = self._following(now)
-        self._next = turn
-        return member
+    def settle(self) -> None:
+        """Members, or their weights and priorities, have changed."""
+        self.only = self.members[0] if len(self.members) == 1 else None
+        lowest = min(member.weight for member in self.members)
+        levels: dict[int, list[M]] = {}
+        for member in self.members:
+            member.share = member.weight / lowest
+            levels.setdefault(member.priority, []).append(member)
+        self._levels = [levels[number] for number in sorted(levels)]
+        self.changed()
 
-    def pick(self, now: float) -> M:
-        """The next origin that is up; if none is, the one that failed first.
+    def changed(self) -> None:
+        """The set of members has changed: for policies that keep a table of it."""
 
-        An origin that left a request without a response gets one request at a time.
+    # -- picking -----------------------------------------------------------------------------
+
+    def pick(self, now: float, key: int = 0, due: float = math.inf) -> M:
+        """The next origin.  `key` is for a hash.
+
+        An origin that is out gets one request if its time had come at `due` (inf: now); whoever
+        picks must then call `reach.asked`.
         """
-        member = self._following(now)
-        if member.reach.passed_until > NEVER:
-            member.reach.asked(now)
-        return member
+        members: Sequence[M] = self._levels[0]
+        for member in members:
+            if not member.reach.clear:
+                members = self._candidates(now, min(now, due))
+                break
+        picked = self.choose(members, key)
+        picked.credit = 0.0
+        return picked
 
-    def _following(self, now: float) -> M:
-        members = self.members
-        for _ in members:
-            member = members[self._next % len(members)]
-            self._next = (self._next + 1) % len(members)
-            if member.reach.passed_until <= now < member.reach.away_from:
-                return member
-        return _longest_away(members, now)
+    def others(self, tried: Sequence[M], now: float) -> list[M]:
+        """The members that are not in `tried` and take requests, of one priority."""
+        for level in self._levels:
+            taking = [one for one in level if one not in tried and one.reach.takes(now)]
+            if taking:
+                return taking
+        return []
+
+    def _candidates(self, now: float, due: float) -> Sequence[M]:
+        """The members to choose from: all of one level that take requests, or one that is tried.
+
+        If more than half of the last level that is left is out, all that can be reached are used:
+        the others could not bear the load.
+        """
+        fallen: list[M] = []
+        for level in self._levels:
+            for member in level:
+                if member.reach.is_due(due):
+                    return [member]
+            up = [member for member in level if member.reach.takes(now)]
+            fallen += [one for one in level if one not in up and one.reach.is_reachable(now)]
+            if up:
+                gone = [one for one in fallen if one.priority == level[0].priority]
+                if level is self._levels[-1] and 2 * len(gone) > len(level):
+                    return up + gone
+                return self._started(up, now)
+        return fallen or [longest_away(self.members, now)]
+
+    def _started(self, up: list[M], now: float) -> list[M]:
+        """Leave out those whose slow start gives them no request now."""
+        every = sum(member.share for member in up)
+        taken = []
+        for member in up:
+            part = member.reach.share(now)
+            if part < 1.0:
+                member.credit = min(member.credit + part * member.share / every, SAVED)
+                if member.credit < SAVED:
+                    continue
+            taken.append(member)
+        return taken or up
+
+    def choose(self, members: Sequence[M], key: int) -> M:
+        """The one with the fewest requests for its weight; among several the next in turn."""
+        at, best, lowest, earliest = self._turn, members[0], math.inf, math.inf
+        counts = not self.ignores_load
+        for member in members:
+            load = counts and (member.in_use + len(member.waiters)) // member.share
+            if load > lowest:
+                continue
+            turn = member.turn
+            if turn < at:
+                turn = at
+            if load < lowest or turn < earliest:
+                best, lowest, earliest = member, load, turn
+        best.turn = earliest + 1.0 / best.share
+        if best.turn - BEHIND > at:
+            self._turn = best.turn - BEHIND
+        return best
 
 
 class Search(Generic[M]):
     """The origins that one request tries until one can be reached.
 
     Each is tried once.  One that was left because it was slow is tried again after all others.
+    `avoided` is where an earlier attempt has failed: it comes last, or never.
     """
 
-    def __init__(self, among: RoundRobin[M], first: M) -> None:
+    def __init__(
+        self,
+        among: Balancer[M],
+        first: M,
+        *,
+        avoided: M | None = None,
+        returns: bool = True,
+    ) -> None:
         self.origin = first
         self.begun = False
         self._among = among
-        self._tried: list[M] = []
-        self._slow: list[M] = []
+        self._tried: list[M] = [] if avoided is None else [avoided]
+        self._slow: list[M] = [avoided] if avoided is not None and returns else []
 
     def may_leave(self, now: float) -> bool:
         """Whether there is another origin to try if this one is slow to accept."""
-        return any(
-            member.reach.passed_until <= now < member.reach.away_from
-            for member in self._among.members
-            if member is not self.origin and member not in self._tried
-        )
+        return any(one is not self.origin for one in self._among.others(self._tried, now))
 
     def goes_on(self, now: float, *, slow: bool) -> bool:
         """Go to the next `origin`; False if all were tried.  `slow`: this one was slow."""
@@ -102,8 +198,8 @@ class Search(Generic[M]):
             self._tried.append(self.origin)
         left = [member for member in self._among.members if member not in self._tried]
         if left:
-            picked = self._among.pick(now)
-            self.origin = picked if picked in left else _longest_away(left, now)
+            others = self._among.others(self._tried, now)
+            self.origin = self._among.choose(others, 0) if others else longest_away(left, now)
         elif self._slow:
             self.origin = self._slow.pop(0)
         else:
@@ -111,12 +207,12 @@ class Search(Generic[M]):
         return True
 
 
-def _longest_away(members: list[M], now: float) -> M:
-    """One that is up, else the one that failed first: it is most likely to be back."""
+def longest_away(members: Sequence[M], now: float) -> M:
+    """One that can be reached, else the one that failed first: it is most likely to be back."""
 
-    def order(member: M) -> tuple[bool, float, float]:
+    def order(member: M) -> tuple[bool, bool, float, float]:
         reach = member.reach
         failed_at = now if reach.failed_at is None else reach.failed_at
-        return now >= reach.away_from, reach.passed_until, failed_at
+        return reach.checked_down, now >= reach.away_from, reach.passed_until, failed_at
 
     return min(members, key=order)

@@ -1,31 +1,55 @@
-"""Whether a request may be retried (RFC 9110 section 9.2.2).
+"""Whether a request may be sent a second time (RFC 9110 section 9.2.2), and where.
 
-A pooled connection can end just as a request is sent on it.  A retry must not execute the request
-twice.  So there is at most one, only after a failure on a reused link, only if no byte of a
-response has arrived, and only if the request is idempotent or none of it was sent.
+A pooled connection can end just as a request is sent on it, and an origin can accept a request and
+never answer.  A second attempt must not execute the request twice.  So there is at most one, only
+if no byte of a response has arrived, and
+
+- on any origin after a failure on a reused link, if the request is idempotent or none of it was
+  sent: the link was dead before, which says nothing about the origin;
+- on another origin for GET and HEAD, also after a failure on a fresh link, after a response with
+  one of the statuses that count as failures, and if the origin that was tried left it waiting.
+
+A refused dial is no attempt: nothing was sent, and any request goes on to another origin.
 
 An HTTP/2 origin can say that it did nothing with a request: by REFUSED_STREAM, or by a GOAWAY whose
 last stream is an earlier one (RFC 9113 section 8.7).  Then any request may be retried, and more
 than once, since origins say so whenever they are replaced.
 """
 
+from enum import Enum
+
 from hopproxy.message import RequestHead
 
 #: Idempotent methods (RFC 9110 section 9.2.2).
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
+#: Methods that get another chance elsewhere: nobody notices that they came twice.
+SAFE = frozenset({b"GET", b"HEAD"})
 
 MAX_ATTEMPTS = 2
 #: The same if the origins have done nothing with the request.
 MAX_UNPROCESSED = 4
 
 
+class Again(Enum):
+    """What may follow a failed attempt."""
+
+    NOTHING = "nothing"
+    ANYWHERE = "anywhere"  # on a fresh link, of another origin if there is one
+    ELSEWHERE = "elsewhere"  # on another origin, or not at all
+
+
 class Trace:
     """What is known about a failed attempt.
 
-    `unprocessed` if the origin has said that it did nothing with the request.
+    It `ended` if the origin has closed or reset the link, and was `refused` if the origin did not
+    serve the request although the link may live: it answered with a status that counts as a
+    failure, or left the request waiting while it was being tried.  `unprocessed` if the origin has
+    said that it did nothing with the request.
     """
 
-    __slots__ = ("answered", "attempt", "replayable", "reused", "unprocessed", "written")
+    __slots__ = (
+        "answered", "attempt", "ended", "refused", "replayable", "reused", "unprocessed", "written",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -41,22 +65,29 @@ class Trace:
         self.written = written
         self.answered = answered
         self.unprocessed = unprocessed
+        self.ended = True
+        self.refused = False
         self.replayable = True
 
 
-def may_retry(head: RequestHead, trace: Trace, idempotency_key: bool = False) -> bool:
-    """Whether the request may be retried on another link.
+def after(head: RequestHead, trace: Trace, idempotency_key: bool = False) -> Again:
+    """What may follow the attempt.
 
-    If nothing of it was written, any method may.  With `idempotency_key` a request that has an
-    Idempotency-Key field counts as idempotent.
+    If nothing of it was written, any method may be retried.  With `idempotency_key` a request that
+    has an Idempotency-Key field counts as idempotent.
     """
     if trace.unprocessed:
-        return trace.attempt < MAX_UNPROCESSED and trace.replayable
-    if trace.attempt >= MAX_ATTEMPTS or not trace.reused or trace.answered:
-        return False
-    if not trace.replayable:
-        return False
-    return trace.written == 0 or is_idempotent(head, idempotency_key)
+        again = trace.attempt < MAX_UNPROCESSED and trace.replayable
+        return Again.ANYWHERE if again else Again.NOTHING
+    if trace.attempt >= MAX_ATTEMPTS or not trace.replayable:
+        return Again.NOTHING
+    if trace.refused:
+        return Again.ELSEWHERE if head.method in SAFE else Again.NOTHING
+    if trace.answered or not trace.ended:
+        return Again.NOTHING
+    if trace.reused and (trace.written == 0 or is_idempotent(head, idempotency_key)):
+        return Again.ANYWHERE
+    return Again.ELSEWHERE if head.method in SAFE else Again.NOTHING
 
 
 def is_idempotent(head: RequestHead, idempotency_key: bool) -> bool:
@@ -64,3 +95,38 @@ def is_idempotent(head: RequestHead, idempotency_key: bool) -> bool:
     if head.method in IDEMPOTENT:
         return True
     return idempotency_key and bool(head.values(b"idempotency-key"))
+
+
+class Budget:
+    """How many requests of one upstream may get another chance elsewhere.
+
+    At most a fifth of all requests, and `RESERVE` before there were many.  What is not used is
+    kept for later, up to `MOST`.  So repetition never becomes the overload.
+    """
+
+    SHARE = 0.2
+    RESERVE, MOST = 10.0, 100.0
+
+    __slots__ = ("_left", "_seen", "refused", "used")
+
+    def __init__(self) -> None:
+        self._left = self.RESERVE
+        self._seen = 0
+        self.used = 0
+        self.refused = 0
+
+    def left(self, requests: int) -> int:
+        """How many are left, of `requests` so far, those under way included."""
+        if requests > self._seen:
+            self._left = min(self.MOST, self._left + (requests - self._seen) * self.SHARE)
+            self._seen = requests
+        return int(self._left)
+
+    def take(self, requests: int) -> bool:
+        """Use one; False if none is left."""
+        if self.left(requests) < 1:
+            self.refused += 1
+            return False
+        self._left -= 1
+        self.used += 1
+        return True

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from hopproxy.settings import fields, rates, words
+from hopproxy.settings.origins import Balance
 from hopproxy.settings.units import Bind, Network, OriginAddress
 
 #: Durations for which 0 makes sense: `off` could mean 0 or no limit, and is refused.
@@ -29,6 +30,7 @@ BindWord = Annotated[Bind, Meta(extra={"unit": words.BIND})]
 #: `off` turns the whole section off.
 BindOrOff = Annotated[Bind, Meta(extra={"unit": words.BIND, "off": None})]
 OriginWord = Annotated[OriginAddress, Meta(extra={"unit": words.ORIGIN})]
+BalanceWord = Annotated[Balance, Meta(extra={"unit": words.BALANCE})]
 NetworkWord = Annotated[Network, Meta(extra={"unit": words.NETWORK})]
 HostWord = Annotated[str, Meta(extra={"unit": words.HOST})]
 ModeWord = Annotated[int, Meta(extra={"unit": words.MODE})]

@@ -84,8 +84,11 @@ class Scalar:
         return "$" in self.written and self.text != self.written
 
     def words(self) -> "tuple[Scalar, ...]":
-        """The items of a list in one variable, separated by commas or white space."""
-        texts = re.split(r"[,\s]+", self.text)
+        """The items of a list in one variable, separated by commas or white space.
+
+        An option of an origin (`weight=2`, `backup`) belongs to the item before it.
+        """
+        texts = re.split(r"\s*,\s*|\s+(?!\s|\w+=|backup\b)", self.text.strip())
         return tuple(Scalar(self.place, text, self.written, True) for text in texts if text)
 
 

@@ -204,6 +204,8 @@ class _Reading:
         raise self._unread(tree, path, "is not a mapping", hint)
 
     def _word(self, tree: Tree, shape: Word, path: str) -> object:
+        if shape.unit is not None and shape.unit.pair:
+            tree = _joined(tree)
         if not isinstance(tree, Scalar):
             kind = "list" if isinstance(tree, place.Sequence) else "mapping"
             raise self._unread(tree, path, f"is a {kind}, not one word", as_word(tree, shape))
@@ -239,6 +241,17 @@ def _is_part(tree: Tree, shape: Shape | None) -> bool:
     if not isinstance(shape, Section) or not isinstance(tree, place.Mapping):
         return False
     return {entry.key for entry in tree.entries} <= {one.name for one in settings_of(shape.struct)}
+
+
+def _joined(tree: Tree) -> Tree:
+    """A mapping with one key, as the one word that it may also be written as."""
+    if not isinstance(tree, place.Mapping) or len(tree.entries) != 1:
+        return tree
+    [entry] = tree.entries
+    if not isinstance(entry.value, Scalar):
+        return tree
+    text = f"{entry.key}:{entry.value.text}"
+    return Scalar(entry.value.place, text, text, True)
 
 
 def _words(item: Tree) -> tuple[Tree, ...]:

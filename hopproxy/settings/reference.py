@@ -146,6 +146,8 @@ def _word_schemas(word: Word) -> Iterator[dict[str, Any]]:
     if word.unit is None:
         return
     yield {"type": "string", "pattern": _anchored(word)}
+    if word.unit.pair:
+        yield {"type": "object", "minProperties": 1, "maxProperties": 1}
     bounds = {"minimum": word.least, "maximum": word.most}
     if word.unit.bare == "integer":
         yield {"type": "integer"} | {key: n for key, n in bounds.items() if n is not None}

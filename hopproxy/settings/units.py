@@ -4,9 +4,9 @@ Invalid text raises `Misread`, which says what would be valid.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
 from hopproxy.settings.amounts import Misread
@@ -20,11 +20,11 @@ MAX_SOCKET_PATH = 107
 #: The name of the block that holds all peers of Unix sockets.
 UNIX = "unix"
 #: The bytes before the IPv4 address in ::ffff:192.0.2.1.
-_MAPPED = bytes(10) + b"\xff\xff"
+MAPPED = bytes(10) + b"\xff\xff"
 
 _BIND_FORMS = "host:port, :port, [address]:port or unix:/path"
 #: Words that people write to turn a listener on or off; never taken for a host.
-_SWITCHES = frozenset({"on", "off", "true", "false", "yes", "no", "none"})
+SWITCHES = frozenset({"on", "off", "true", "false", "yes", "no", "none"})
 _IPV4 = re.compile(r"\.".join([r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"] * 4))
 _AUTHORITY = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::([^:]*))?")
 _TWO_NUMBERS = re.compile(r"[0-9]+:[0-9]+")
@@ -57,17 +57,25 @@ class OriginAddress:
     """The address of an origin: a scheme with a TCP host and port, or a Unix socket's path.
 
     `https` means TLS, `h2c` HTTP/2 without TLS, `http` HTTP/1.1 (or HTTP/2, by the settings).
+    `srv` is a name whose SRV records say where its origins are.  `weight` is its share of the
+    requests; a lower `priority` is used first.  `name` is the name that this address was found by.
+    These three make no other address.
     """
 
-    kind: Literal["tcp", "unix"]
+    kind: Literal["tcp", "unix", "srv"]
     host: str = ""
     port: int = 0
     path: str = ""
     scheme: str = "http"
+    weight: int = field(default=1, compare=False)
+    priority: int = field(default=0, compare=False)
+    name: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         if self.kind == "unix":
             return f"unix:{self.path}"
+        if self.kind == "srv":
+            return f"srv{'' if self.scheme == 'http' else '+' + self.scheme}://{self.host}"
         return f"{self.scheme}://{authority(self.host, self.port)}"
 
     @property
@@ -92,7 +100,7 @@ class Network:
 
     def __contains__(self, peer: str) -> bool:
         """Whether `peer`, an address as text, is in the block."""
-        packed = _packed(peer)
+        packed = packed_address(peer)
         if packed is None:
             return not peer and self.cidr == UNIX
         return len(packed) == len(self.first) and self.first <= packed <= self.last
@@ -102,7 +110,7 @@ class Network:
 
 
 @lru_cache(1024)
-def _packed(address: str) -> bytes | None:
+def packed_address(address: str) -> bytes | None:
     """The bytes of an address, None for any other text."""
     octets = _IPV4.fullmatch(address)
     if octets is not None:  # ipaddress takes ten times as long
@@ -160,7 +168,7 @@ def parse_bind(text: str) -> Bind:
         )
     if text.startswith("/"):
         raise Misread(f"`{text}` is a path", f"write unix:{text}")
-    if text.lower() in _SWITCHES:
+    if text.lower() in SWITCHES:
         raise Misread(f"`{text}` is not an address", f"write {_BIND_FORMS}")
     if re.fullmatch(r"[a-z]+://.*", text, re.IGNORECASE):
         address = text.partition("://")[2].rstrip("/")
@@ -230,38 +238,6 @@ def _misspelt_origin(text: str) -> str | None:
     return None
 
 
-def parse_network(text: str) -> Network:
-    """An address or a CIDR block, `10.0.0.0/8` or `::1`, or `unix`.  Raises Misread."""
-    if text == UNIX:
-        return Network(UNIX, b"", b"")
-    try:
-        block = ip_network(text, strict=False)
-    except ValueError as error:
-        raise Misread(f"`{text}` is not a network", _network_instead(text)) from error
-    if block.network_address != ip_address(text.partition("/")[0]):
-        raise Misread(f"`{text}` has bits set after its prefix", f"its block is {block}")
-    first, last = block.network_address.packed, block.broadcast_address.packed
-    if isinstance(block, IPv6Network) and first.startswith(_MAPPED) and last.startswith(_MAPPED):
-        first, last = first[len(_MAPPED) :], last[len(_MAPPED) :]
-    return Network(str(block), first, last)
-
-
-def _network_instead(text: str) -> str:
-    """What to write instead of something similar to a network."""
-    if text.lower() == "localhost":
-        return "write 127.0.0.1 and ::1"
-    if text.lower() in _SWITCHES:
-        return "leave it empty for none"
-    if text.lower().startswith(UNIX):
-        return "write unix for all peers on Unix sockets"
-    if re.search(r".[,\s].", text):
-        return "write each network as an item of its own"
-    address = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+", text)
-    if address is not None and _packed(bare := address[1] or address[2]) is not None:
-        return f"write {bare}, without brackets and port"
-    return "write it like 10.0.0.0/8 or fd00::/8, or unix"
-
-
 def _socket_path(text: str) -> str:
     path = text.removeprefix("unix:")
     if not path.startswith("/"):
@@ -292,16 +268,16 @@ def _host_and_port(text: str, accepted: str) -> tuple[str, int | None]:
         if (bracketed := _bracketed(text)) is not None:
             hint = f"put an IPv6 address in brackets: {bracketed}"
         raise Misread(f"`{text}` is not an address", hint)
-    host = _host(found[2], accepted) if found[1] is None else parse_ipv6(found[1])
+    host = parse_host_name(found[2], accepted) if found[1] is None else parse_ipv6(found[1])
     return host, None if found[3] is None else _port(found[3])
 
 
 def _bracketed(text: str) -> str | None:
     """`::1` and `::1:8080` as `[::1]:8080`, None for what holds no IPv6 address."""
     address, _, port = text.rpartition(":")
-    if port.isdecimal() and len(port) > 1 and _packed(address) is not None:
+    if port.isdecimal() and len(port) > 1 and packed_address(address) is not None:
         return f"[{address}]:{port}"
-    return f"[{text}]:8080" if _packed(text) is not None else None
+    return f"[{text}]:8080" if packed_address(text) is not None else None
 
 
 def _port(text: str) -> int:
@@ -310,7 +286,7 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _host(text: str, accepted: str) -> str:
+def parse_host_name(text: str, accepted: str) -> str:
     host = text.lower()
     if re.fullmatch(r"[0-9.]+", host):
         try:

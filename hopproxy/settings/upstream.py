@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from hopproxy.settings.amounts import KiB
 from hopproxy.settings.certificate import OriginTls
 from hopproxy.settings.kinds import (
+    BalanceWord,
     Count,
     CountOrOff,
     HeadSize,
@@ -19,9 +20,11 @@ from hopproxy.settings.kinds import (
     Server,
     Share,
     SizeOrOff,
+    Status,
     Timeout,
     about,
 )
+from hopproxy.settings.origins import Balance
 
 
 class Pool(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -51,6 +54,24 @@ class Pool(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 0.5
 
 
+class Health(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When one of several origins gets no requests, and how it comes back."""
+
+    failures: Annotated[
+        CountOrOff,
+        about(
+            "Failures in a row (no response, or a status listed below) after which an origin is "
+            "out for 5 s, at most 30 s if it goes on; 0: never."
+        ),
+    ] = 3
+    statuses: Annotated[
+        tuple[Status, ...], about("Statuses of responses that count as failures, like 503.")
+    ] = ()
+    slow_start: Annotated[
+        SecondsOrOff, about("How long an origin that is back gets less than its share; 0: not.")
+    ] = 10.0
+
+
 class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One application: its origins and how they are spoken to."""
 
@@ -58,9 +79,17 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Annotated[tuple[OriginWord, ...], Meta(min_length=1)],
         about(
             "Where the application is: `http://host:port`, `https://host:port`, "
-            "`h2c://host:port` (HTTP/2 without TLS), `port` or `unix:/path`."
+            "`h2c://host:port` (HTTP/2 without TLS), `port`, `unix:/path` or `srv://name`; behind "
+            "it `weight=2` and `backup`."
         ),
     ]
+    balance: Annotated[
+        BalanceWord,
+        about(
+            "Which origin is next: the one with the fewest requests, each in turn (`round_robin`), "
+            "or by `hash: client`, `hash: header:NAME` or `hash: cookie:NAME`."
+        ),
+    ] = Balance()
     protocol: Annotated[
         Protocol,
         about(
@@ -135,4 +164,5 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "client alone: clients share no connections to the origins, and nothing waits for one."
         ),
     ] = "off"
+    health: Annotated[Health, about("When an origin gets no requests.")] = Health()
     tls: Annotated[OriginTls, about("TLS towards `https://` origins.")] = OriginTls()

@@ -17,12 +17,12 @@ from hopproxy.settings.amounts import (
     parse_duration,
     parse_size,
 )
+from hopproxy.settings.networks import parse_network
+from hopproxy.settings.origins import parse_balance, parse_origin_line, write_origin_line
 from hopproxy.settings.units import (
     NAME,
     parse_bind,
     parse_ipv6,
-    parse_network,
-    parse_origin,
 )
 
 _TOKEN = r"[0-9A-Za-z!#$%&'*+.^_`|~-]+"
@@ -200,7 +200,8 @@ class Unit:
     """One kind of word: its name in the reference, how it is read, written back and checked.
 
     `pattern` is for editors (JSON Schema) and need not be as strict as `parse`; `bare` is what
-    YAML's own typing makes of the word without quotes.
+    YAML's own typing makes of the word without quotes.  A `pair` may also be written as a mapping
+    with one key.
     """
 
     name: str
@@ -208,6 +209,7 @@ class Unit:
     pattern: str
     write: Callable[[Any], str] = str
     bare: Literal["string", "integer", "boolean"] = "string"
+    pair: bool = False
 
 
 DURATION = Unit("duration", parse_duration, r"([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+|0", format_duration)
@@ -234,9 +236,16 @@ TOKEN = Unit("name", parse_token, _TOKEN)
 BIND = Unit("address", parse_bind, r"unix:/.+|systemd:[^:]+|[^*/]*:[0-9]+")
 ORIGIN = Unit(
     "origin",
-    parse_origin,
+    parse_origin_line,
     r"[Hh][Tt][Tt][Pp][Ss]?://.+|unix:/.+|:?[0-9]+|[^/]*[^/0-9][^/]*:[0-9]+",
+    write_origin_line,
     bare="integer",
+)
+BALANCE = Unit(
+    "balance",
+    parse_balance,
+    r"least_requests|round_robin|hash: ?(client|(header|cookie): ?.+)",
+    pair=True,
 )
 NETWORK = Unit("network", parse_network, r"unix|[0-9A-Fa-f.:]+(/[0-9]+)?")
 HOST = Unit("host", parse_host, r"(\*\.)?[A-Za-z0-9_.-]+|\[.+\]")

@@ -129,7 +129,7 @@ async def test_a_shortage_of_our_own_does_not_make_the_origin_unreachable(
     client = await hops.client()
     await hops.quiet()
     [member] = hops.runtime.upstreams["app"].balancer.members
-    member.reach.succeeded()  # by a dial before
+    member.reach.succeeded(0.0)  # by a dial before
     with monkeypatch.context() as patch:
         fail_connects(patch, number)
         await client.send(GET)
@@ -161,7 +161,7 @@ async def test_without_a_descriptor_for_a_socket_the_origin_stays_reachable(hops
     client = await hops.client()
     await hops.quiet()
     [member] = hops.runtime.upstreams["app"].balancer.members
-    member.reach.succeeded()  # by a dial before
+    member.reach.succeeded(0.0)  # by a dial before
     with no_descriptor_left():
         await client.send(GET)
         answer = await client.message()

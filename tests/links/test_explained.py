@@ -11,8 +11,8 @@ import pytest
 from hopproxy.explain.decide import Case
 from hopproxy.proxy.terms import Terms
 from hopproxy.record import Hop
+from hopproxy.settings.networks import parse_network
 from hopproxy.settings.route import FieldEdits, Respond, Route
-from hopproxy.settings.units import parse_network
 from tests.wire_pair import Hops
 
 NOW = 1_000_000_000.0

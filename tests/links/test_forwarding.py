@@ -9,7 +9,7 @@ import pytest
 
 from hopproxy.link import tcp
 from hopproxy.pool import connector
-from hopproxy.settings.units import parse_network
+from hopproxy.settings.networks import parse_network
 from tests.cli.test_serving import has_ipv6
 from tests.raw_peers import OK, Message
 from tests.wire_pair import Hops

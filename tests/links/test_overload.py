@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from hopproxy.observe.metrics import Metrics
+from hopproxy.settings.networks import parse_network
 from hopproxy.settings.route import Respond, Route, RouteLimits
-from hopproxy.settings.units import parse_network
 from tests.raw_peers import GET, OK, Message, Peer
 from tests.wire_pair import Hops
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import trio
 
+from hopproxy.settings.networks import parse_network
 from hopproxy.settings.route import FieldEdits, Respond, Route
-from hopproxy.settings.units import parse_network
 from tests.raw_peers import GET, OK, Message
 from tests.wire_pair import Hops
 

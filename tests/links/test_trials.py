@@ -12,7 +12,7 @@ from hopproxy.pool.origin import Origin as Member
 from hopproxy.record import Hop
 from hopproxy.settings.schema import Admin
 from hopproxy.settings.units import Bind
-from hopproxy.settings.upstream import Pool, UpstreamSettings
+from hopproxy.settings.upstream import Health, Pool, UpstreamSettings
 from tests.links.test_unreachable_origins import Dials
 from tests.raw_peers import GET, OK, Origin, Peer
 from tests.wire_pair import Hops
@@ -158,7 +158,7 @@ async def test_one_that_is_back_is_used_again_and_its_trial_is_closed_unused(
     hops: Hops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     back, other = (Served(hops, hops.add_origin()) for _ in range(2))
-    await hops.start(pool={"max_idle": 0})
+    await hops.start(pool={"max_idle": 0}, upstream={"health": Health(slow_start=0.0)})
     dials = Dials(hops, {0}, monkeypatch)
     members(hops)
     client = await hops.client()
@@ -168,9 +168,13 @@ async def test_one_that_is_back_is_used_again_and_its_trial_is_closed_unused(
     await asked_for(client, 0.8)
     assert back.requests == 0
     assert (await asked_for(client, 2.0)) == [0.0] * 20
-    assert back.requests == 10 == dials.made.count(0) - 2
+    assert 10 <= back.requests <= 12  # it catches up a little
+    assert back.requests == dials.made.count(0) - 2
     assert back.unused == 1
-    assert hops.closes(Hop.UPSTREAM).count(hops.closes(Hop.UPSTREAM)[0]) == other.requests + 10
+    assert (
+        hops.closes(Hop.UPSTREAM).count(hops.closes(Hop.UPSTREAM)[0])
+        == other.requests + back.requests
+    )
     hops.check_ledger()
     back.stop()
     other.stop()

@@ -14,18 +14,24 @@ from tests.wire_pair import Hops
 
 
 class Dials:
-    """Counts the dials to each address; those that are `gone` lead to nobody."""
+    """Counts the dials to each address; those that are `gone` lead to nobody.
+
+    Those in `elsewhere` lead to another path.
+    """
 
     def __init__(self, hops: Hops, gone: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
         self.gone = set(gone)
         self._numbers = {origin.address: number for number, origin in enumerate(hops.origins)}
         self.made: list[int] = []
+        self.elsewhere: dict[int, str] = {}
         monkeypatch.setattr("hopproxy.pool.resolver.known_targets", self)
 
     def __call__(self, address: OriginAddress) -> list[Target]:
         self.made.append(self._numbers[address])
-        gone = self._numbers[address] in self.gone
-        return [(socket.AF_UNIX, address.path + "-gone" if gone else address.path)]
+        number = self._numbers[address]
+        if number in self.elsewhere:
+            return [(socket.AF_UNIX, self.elsewhere[number])]
+        return [(socket.AF_UNIX, address.path + "-gone" * (number in self.gone))]
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.5, 1.5, 5.3])

@@ -18,7 +18,8 @@ from trio.testing import MockClock
 from hopproxy.observe.access_line import Line
 from hopproxy.observe.access_log import BATCH, AccessLog
 from hopproxy.record import CloseReason, ExchangeRecord
-from hopproxy.settings.units import Network, parse_network
+from hopproxy.settings.networks import parse_network
+from hopproxy.settings.units import Network
 from tests.observe.stage import eventually, stage
 
 
@@ -95,6 +96,7 @@ async def test_every_field_of_an_exchange(tmp_path: Path) -> None:
         "unused": None,
         "suffered": None,
         "passed": None,
+        "failed_origin": None,
         "queue_ms": 0.0,
         "request_id": "",
     }

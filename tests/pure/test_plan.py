@@ -16,8 +16,8 @@ from hopproxy.rules.hop import Underscores, request_for_upstream, response_lines
 from hopproxy.rules.location import Origins, authority_names
 from hopproxy.rules.request_id import identify
 from hopproxy.rules.template import Asked, Template, UnknownVariable
+from hopproxy.settings.networks import parse_network
 from hopproxy.settings.route import FieldEdits, Respond, Route
-from hopproxy.settings.units import parse_network
 from tests.pure.search import answer, get, search
 
 SHADOW = Underscores.SHADOW

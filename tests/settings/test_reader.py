@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hopproxy.settings.client import ClientSettings
+from hopproxy.settings.networks import parse_network
 from hopproxy.settings.reader import Problem, SettingsErrors, read
 from hopproxy.settings.route import Route
 from hopproxy.settings.schema import Admin, Settings
-from hopproxy.settings.units import Bind, OriginAddress, parse_network
+from hopproxy.settings.units import Bind, OriginAddress
 from hopproxy.settings.upstream import Pool, UpstreamSettings
 
 APP = "upstreams: {app: {origins: ['http://a:3000']}}\n"
@@ -248,8 +249,8 @@ def test_problem_has_its_place_its_path_and_a_hint(line: str, problem: str) -> N
             "upstreams: {app: {}}",
             "1:18: upstreams.app.origins: is missing "
             "(Where the application is: `http://host:port`, `https://host:port`, "
-            "`h2c://host:port` (HTTP/2 without TLS), `port` or "
-            "`unix:/path`.)",
+            "`h2c://host:port` (HTTP/2 without TLS), `port`, "
+            "`unix:/path` or `srv://name`; behind it `weight=2` and `backup`.)",
         ),
         ("upstreams: {a: {origins: []}}", "1:26: upstreams.a.origins: is empty"),
         ("upstreams: {a: {origins: http://b}}", "1:26: upstreams.a.origins: is not a list"),

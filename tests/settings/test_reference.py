@@ -64,8 +64,8 @@ def test_reference_has_each_setting_once() -> None:
             "list of origin",
             "required",
             "Where the application is: `http://host:port`, `https://host:port`, "
-            "`h2c://host:port` (HTTP/2 without TLS), `port` or "
-            "`unix:/path`.",
+            "`h2c://host:port` (HTTP/2 without TLS), `port`, "
+            "`unix:/path` or `srv://name`; behind it `weight=2` and `backup`.",
         ),
         Row(
             "upstreams.<name>.pool.max_idle",

@@ -16,13 +16,13 @@ from hopproxy.settings.amounts import (
     parse_duration,
     parse_size,
 )
+from hopproxy.settings.networks import parse_network
 from hopproxy.settings.units import (
     Bind,
     OriginAddress,
     address_and_port,
     authority,
     parse_bind,
-    parse_network,
     parse_origin,
     unmapped,
 )

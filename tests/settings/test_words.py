@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from hopproxy.settings import words
 from hopproxy.settings.amounts import Misread
-from hopproxy.settings.units import parse_bind, parse_network, parse_origin
+from hopproxy.settings.networks import parse_network
+from hopproxy.settings.units import parse_bind, parse_origin
 from hopproxy.settings.words import Unit
 
 

@@ -1,0 +1,74 @@
+"""Consistent hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam, 2016).
+
+Each origin has points on a ring; a key belongs to the origin of the next point.  If an origin
+leaves, only its own keys move.  An origin that has more than its share of the requests under way,
+and a quarter, passes further ones on to the next along the ring.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from hashlib import blake2b
+from math import ceil
+from typing import Protocol, TypeVar
+
+from hopproxy.routing.balancer import Balancer, Member
+
+#: Points of an origin with the lowest weight, and of all origins together at most.
+POINTS, MOST_POINTS = 256, 65536
+#: An origin may have this multiple of its share of the requests under way, and at least `FEW`.
+FACTOR, FEW = 1.25, 8
+
+M = TypeVar("M", bound="Named")
+
+
+class Named(Member, Protocol):
+    """A member with a name that stays the same when others come and go."""
+
+    label: str
+
+
+class Ring(Balancer[M]):
+    """The origins of one upstream, chosen by the hash of a key; by the fewest requests without."""
+
+    def __init__(self, members: Sequence[M] = ()) -> None:
+        self._at: list[int] = []
+        self._owners: list[M] = []
+        super().__init__(members)
+
+    def changed(self) -> None:
+        """Place the points anew."""
+        every = sum(member.share for member in self.members)
+        each = min(POINTS, MOST_POINTS / every)
+        points = sorted(
+            (hash_of(b"%b#%d" % (member.label.encode(), number)), at)
+            for at, member in enumerate(self.members)
+            for number in range(max(1, round(each * member.share)))
+        )
+        self._at = [place for place, _ in points]
+        self._owners = [self.members[at] for _, at in points]
+
+    def choose(self, members: Sequence[M], key: int) -> M:
+        """The first along the ring that may get this request and has not too many."""
+        if not key:
+            return super().choose(members, key)
+        every = sum(member.share for member in members)
+        under_way = 1 + sum(member.in_use + len(member.waiters) for member in members)
+        start, passed = bisect_right(self._at, key), 0
+        full: set[str] = set()
+        for passed in range(len(self._owners)):
+            owner = self._owners[(start + passed) % len(self._owners)]
+            if owner.label in full:
+                continue
+            if owner in members:
+                most = max(FEW, ceil(FACTOR * under_way * owner.share / every))
+                if owner.in_use + len(owner.waiters) < most:
+                    return owner
+            full.add(owner.label)
+            if len(full) == len(self.members):
+                break
+        return super().choose(members, key)
+
+
+def hash_of(value: bytes) -> int:
+    """Where a value is on the ring; never 0."""
+    return int.from_bytes(blake2b(value, digest_size=8).digest()) | 1
