@@ -83,7 +83,26 @@ def examine(settings: Settings, now: float) -> Examined:
         _examine_pair(pair, now, examined)
     for path, file in authorities(settings):
         _examine_authorities(path, file, now, examined)
+    examined.risks.extend(_unnamed_hosts(settings, examined.held))
     return examined
+
+
+def _unnamed_hosts(settings: Settings, held: list[Held]) -> Iterator[Risk]:
+    """Hosts of routes that no certificate of a listener is for."""
+    names = tuple(
+        name for path, facts in held if path.startswith("listeners") for name in facts.names
+    )
+    if not names:
+        return
+    from hopproxy.settings.chain import covers
+
+    for n, route in enumerate(settings.routes):
+        for host in route.host or ():
+            covered = host in names if host.startswith("*") else covers(names, host)
+            if not covered:
+                message = f"no certificate of a listener is for `{host}`: browsers refuse it"
+                hint = f"the certificates are for {', '.join(names[:4])}"
+                yield Risk(f"routes[{n}].host", message, hint)
 
 
 def refuse_unusable(settings: Settings, now: float, text: str, file: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib import resources
 
 from hopproxy.dev.settings import CONNECT
-from hopproxy.errors import BadResponse, ConnectFailed, HopError
+from hopproxy.errors import BadResponse, ConnectFailed, HopError, TlsFailed
 from hopproxy.message import RequestHead, ResponseHead
 from hopproxy.proxy.terms import Page
 from hopproxy.record import Hop
@@ -63,7 +63,7 @@ def _reads_html(request: RequestHead) -> bool:
 
 def _words(origin: OriginAddress, request: RequestHead, error: HopError) -> dict[str, str]:
     """The values for the placeholders of the template."""
-    unreached = isinstance(error, ConnectFailed)
+    unreached = isinstance(error, ConnectFailed) and not isinstance(error, TlsFailed)
     safe = request.method in (b"GET", b"HEAD")
     direct = _direct(origin, request, error)
     return {
@@ -93,6 +93,8 @@ def _advice(origin: OriginAddress, error: HopError) -> str:
     """What a person can do about it."""
     if error.cause.startswith("dns_"):
         return f"Is {origin.host} spelled right, and does the resolver of this machine answer?"
+    if isinstance(error, TlsFailed):
+        return "The server was reached, but not over TLS as it was to be: is https:// right?"
     if error.status == 504 and isinstance(error, ConnectFailed):
         return (
             "Something is there but does not accept connections: it may be busy starting, "

@@ -4,15 +4,18 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from hopproxy.settings.kinds import FileWord, ServerName, about
+from hopproxy.settings.kinds import FileOrOff, FileWord, ServerName, about
 
 
 class Certificate(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A certificate with its key."""
 
     cert: Annotated[
-        FileWord,
-        about("File of the certificate in PEM, followed by the intermediate certificates."),
+        FileOrOff,
+        about(
+            "File of the certificate in PEM, followed by the intermediate certificates; `off`: no "
+            "TLS on this listener."
+        ),
     ]
     key: Annotated[
         FileWord | None, about("File of its private key in PEM; absent: it is in `cert` too.")

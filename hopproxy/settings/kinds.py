@@ -37,6 +37,8 @@ ModeWord = Annotated[int, Meta(extra={"unit": words.MODE})]
 ViaWord = Annotated[str, Meta(extra={"unit": words.VIA})]
 Share = Annotated[float, Meta(extra={"unit": words.SHARE})]
 FileWord = Annotated[str, Meta(extra={"unit": words.FILE})]
+#: `off` turns the whole section off.
+FileOrOff = Annotated[str, Meta(extra={"unit": words.FILE, "off": None})]
 ServerName = Annotated[str, Meta(extra={"unit": words.SERVER_NAME})]
 #: One, or a list of several.
 Hosts = Annotated[tuple[HostWord, ...], Meta(extra={"single": True})]

@@ -7,7 +7,14 @@ import re
 import pytest
 
 from hopproxy.dev.down import page_for
-from hopproxy.errors import BadRequest, BadResponse, ConnectFailed, HopError, PoolExhausted
+from hopproxy.errors import (
+    BadRequest,
+    BadResponse,
+    ConnectFailed,
+    HopError,
+    PoolExhausted,
+    TlsFailed,
+)
 from hopproxy.message import Field, Kind, RequestHead
 from hopproxy.settings.units import OriginAddress
 from hopproxy.wire.unfinished import UnfinishedResponse
@@ -152,3 +159,9 @@ def test_what_is_not_the_origins_doing_gets_the_plain_answer(error: HopError) ->
 
 def test_a_head_that_could_not_be_read_gets_the_plain_answer() -> None:
     assert PAGE(None, REFUSED) is None
+
+
+def test_a_server_without_tls_is_told_from_one_that_is_not_there() -> None:
+    text = shown(TlsFailed("TLS with https://localhost:3000 failed: it does not speak TLS"))
+    assert "No good answer from" in text
+    assert "is https:// right?" in text

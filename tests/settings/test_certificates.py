@@ -254,3 +254,25 @@ def test_reading_the_settings_fails_with_the_place(tmp_path: Path) -> None:
     (tmp_path / "me.key").write_bytes(ROOT.key)
     with pytest.raises(Failure, match=r"^site.yaml:6:12: upstreams.api.tls.key: .* is not the key"):
         read_text("site.yaml", text)
+
+
+def test_a_host_that_no_certificate_names_is_warned_of(tmp_path: Path) -> None:
+    cert, key = ROOT.issue("a.example", "*.b.example", now=NOW).write(tmp_path, "site", ROOT)
+    text = f"""\
+listeners: [{{bind: 'a:443', tls: {{certificates: [{{cert: {cert}, key: {key}}}]}}}}]
+upstreams: {{app: {{origins: [3000]}}}}
+routes:
+  - {{host: a.example, upstream: app}}
+  - {{host: ["*.b.example", x.b.example, c.example], upstream: app}}
+  - {{upstream: app}}
+"""
+    assert told(tmp_path, text) == [
+        "warning: routes[1].host: no certificate of a listener is for `c.example`: browsers refuse "
+        "it (the certificates are for a.example, *.b.example)"
+    ]
+
+
+def test_a_listener_without_a_certificate_speaks_no_tls() -> None:
+    text = "listeners: [{bind: 'a:80', tls: {certificates: [{cert: off}]}}]\n"
+    settings = read(text + "upstreams: {app: {origins: [3000]}}\n", file="F", environ={})
+    assert settings.listeners[0].tls is None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hopproxy.settings.certificate import Certificate, ListenerTls, OriginTls
 from hopproxy.settings.place import Mapping, Scalar, Sequence, Tree, place
 from hopproxy.settings.reader import read
 from hopproxy.settings.reference import json_schema, reference
@@ -43,8 +44,9 @@ def tree_of(path: Path) -> Tree:
     return tree
 
 
-def test_the_three_files_are_there() -> None:
-    assert [path.name for path in FILES] == ["full.yaml", "local-dev.yaml", "sidecar.yaml"]
+def test_the_four_files_are_there() -> None:
+    names = ["full.yaml", "local-dev.yaml", "sidecar.yaml", "tls.yaml"]
+    assert [path.name for path in FILES] == names
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -86,6 +88,8 @@ def test_sidecar_is_moved_by_its_environment() -> None:
         "HOPPROXY_TRUSTED_PROXIES": "10.0.0.0/8, fd00::/8",
         "HOPPROXY_ADMIN": "0.0.0.0:9901",
         "HOPPROXY_DRAIN_TIMEOUT": "25s",
+        "HOPPROXY_TLS_CERT": "/run/secrets/site.pem",
+        "HOPPROXY_ORIGIN_CA": "/run/secrets/ca.crt",
     }
     settings = read(text, file="sidecar.yaml", environ=environ)
     assert settings.listeners[0].bind == Bind("tcp", "0.0.0.0", 80)
@@ -97,6 +101,13 @@ def test_sidecar_is_moved_by_its_environment() -> None:
     assert settings.admin is not None
     assert settings.admin.bind == Bind("tcp", "0.0.0.0", 9901)
     assert settings.drain_timeout == 25.0
+    assert settings.listeners[0].tls == ListenerTls(
+        certificates=(Certificate(cert="/run/secrets/site.pem"),)
+    )
+    assert settings.upstreams["app"].tls == OriginTls(ca="/run/secrets/ca.crt")
+    plain = read(text, file="sidecar.yaml", environ={})
+    assert plain.listeners[0].tls is None
+    assert plain.upstreams["app"].tls == OriginTls()
 
 
 def injected(service: str, host: str, port: int) -> dict[str, str]:
