@@ -231,7 +231,7 @@ ORDINARY = frozenset(
 
 
 class Closes:
-    """The ended links: a count for each reason on each hop, and the last few records.
+    """The ended links: counts by hop and reason, of their requests by hop; the last few records.
 
     `notable` are the last few without ordinary closes of clients; `folded_at` is when the last of
     those was.
@@ -241,6 +241,7 @@ class Closes:
 
     def __init__(self) -> None:
         self.counts: dict[tuple[Hop, CloseReason], int] = {}
+        self.requests = {Hop.CLIENT: 0, Hop.UPSTREAM: 0}
         self.last: deque[CloseRecord] = deque(maxlen=self.KEPT)
         self.notable: deque[CloseRecord] = deque(maxlen=self.KEPT)
         self.folded_at: float | None = None
@@ -249,6 +250,7 @@ class Closes:
         """Record a link that has ended."""
         key = (record.hop, record.reason)
         self.counts[key] = self.counts.get(key, 0) + 1
+        self.requests[record.hop] += record.requests
         self.last.append(record)
         if record.hop is Hop.CLIENT and record.reason in ORDINARY:
             self.folded_at = record.at

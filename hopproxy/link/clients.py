@@ -69,13 +69,12 @@ class Clients:
 class StreamCounts:
     """What is counted of the HTTP/2 streams of one hop.
 
-    `opened` are all, `open` those under way.  `resets` are by who has reset the stream ("peer" or
-    "us") and by error code.
+    `opened` are all so far.  `resets` are by who has reset the stream ("peer" or "us") and by error
+    code.
     """
 
     def __init__(self) -> None:
         self.opened = 0
-        self.open = 0
         self.resets: dict[tuple[str, int], int] = {}
 
     def add_reset(self, by: str, code: int) -> None:

@@ -106,6 +106,7 @@ class H2Link(H2Ending):
     def _open(self, wire: Stream, section: Section, ended: bool) -> None:
         limits = self.limits
         self.served += 1
+        self.clients.streams.opened += 1
         wire.owner = stream = H2Stream(self, wire, section, ended=ended)
         self.parked.append(stream)
         if limits.max_requests and self.served >= limits.max_requests:

@@ -206,6 +206,11 @@ class H2Stream(Inbound):
                 nearest = min(nearest, pause.on_time(now))
         return nearest if self.tunnel is None else min(nearest, self.tunnel.on_time(now))
 
+    @property
+    def needs_http1(self) -> bool:
+        """Whether the request has credentials for its connection, which many requests share."""
+        return self.refusal is None and self.request.binds
+
     # -- the exchange ------------------------------------------------------------------------
 
     def on_end(self, result: object) -> None:
@@ -219,6 +224,8 @@ class H2Stream(Inbound):
     @property
     def last_code(self) -> Code:
         """The code to reset the stream with after its exchange, if it is still open."""
+        if self.needs_http1:
+            return Code.HTTP_1_1_REQUIRED
         if isinstance(self._flaw or self.refusal, Malformed):
             return Code.PROTOCOL_ERROR
         if self.wire.finished:

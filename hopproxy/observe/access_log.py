@@ -152,6 +152,8 @@ class AccessLog:
         )
         if record.request_id:
             line.request_id = record.request_id
+        if record.stream:
+            line.client_stream = record.stream
         if record.has_waited:
             line.queue_ms = int(record.queued * 1e6) / 1000
             line.connect_ms = int(record.connecting * 1e6) / 1000
@@ -200,6 +202,8 @@ class AccessLog:
             f'"{request}"',
             f"{record.status or '-'} {record.sent}B {(record.ended - record.started) * 1000:.1f}ms",
         ]
+        if record.stream:
+            words.append(f"link {record.link_number} stream {record.stream}")
         if record.has_waited:
             words += _waits(record)
         if record.upstream_number:

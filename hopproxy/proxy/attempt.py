@@ -308,11 +308,11 @@ class Attempt:
         """The origin has switched protocols: answer 101, and carry bytes in both directions."""
         client, record = self.client, self.record
         protocol = check_switch(self.request, head)
+        out = head if self.plan is None else self._changed(head)
+        await client.switch(out, self.terms.via_client[head.minor], protocol)
         record.status = 101
         record.upgraded = True
         record.first_byte = client.now()
-        out = head if self.plan is None else self._changed(head)
-        await client.switch(out, self.terms.via_client[head.minor], protocol)
         upstream = self.stream.link
         assert upstream is not None  # the origin has switched, as only HTTP/1.1 can
         tunnel = Tunnel(client.tunnel_end(), upstream, self.route.limits.tunnel_timeout)

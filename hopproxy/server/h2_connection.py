@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import trio
 
-from hopproxy.errors import HopError, LinkError, note_failure
+from hopproxy.errors import Denied, HopError, LinkError, note_failure
 from hopproxy.link.faults import contain
 from hopproxy.link.h2 import H2Link
 from hopproxy.link.h2_stream import H2Stream
 from hopproxy.proxy.exchange import exchange, refuse
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.server.served import Owner
+
+#: Why a stream is reset with HTTP_1_1_REQUIRED (RFC 9113 section 7): browsers then use HTTP/1.1.
+HTTP_1 = "NTLM and Negotiate authenticate a connection, and need HTTP/1.1"
 
 
 class H2Connection:
@@ -39,14 +42,23 @@ class H2Connection:
         terms = self.owner.terms
         if stream.refusal is not None:
             stream.begin(refuse(stream, stream.refusal, terms))
+        elif stream.needs_http1:
+            self._log(Denied(HTTP_1), stream)
+            self.client.on_stream_end(stream)
         else:
             stream.begin(exchange(stream, stream.request, terms))
 
     def on_violation(self, error: HopError) -> None:
         """The client has broken a rule of the connection: log it like a refused request."""
+        self._log(error)
+
+    def _log(self, error: HopError, stream: H2Stream | None = None) -> None:
         client, terms = self.client, self.owner.terms
         now = client.now()
         record = ExchangeRecord(client.peer, client.number, client.served, now)
+        if stream is not None:
+            record.stream = stream.stream_id
+            record.method, record.target, record.host = stream.glimpse(error)
         note_failure(record, error, client.limits)
         record.ended = now
         terms.unrouted.add(record)

@@ -33,7 +33,7 @@ class Pool(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_connections: Annotated[
         Positive, about("Most connections to each origin: idle, in use and being opened.")
     ] = 256
-    max_idle: Annotated[CountOrOff, about("Most idle connections to each origin.")] = 64
+    max_idle: Annotated[CountOrOff, about("Most idle connections to each origin.")] = 256
     idle_timeout: Annotated[
         Timeout,
         about("Longest time a connection stays idle; an origin's own limit only shortens it."),

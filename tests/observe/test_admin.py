@@ -141,7 +141,7 @@ async def test_both_hops_of_a_request_under_way(log: Path) -> None:
         },
         "limits": {
             "max_connections": 7,
-            "max_idle": 64,
+            "max_idle": 256,
             "queue": 1024,
             "idle_timeout": 30.0,
             "max_requests": 0,

@@ -70,7 +70,7 @@ def test_reference_has_each_setting_once() -> None:
         Row(
             "upstreams.<name>.pool.max_idle",
             "number or off",
-            "64",
+            "256",
             "Most idle connections to each origin.",
         ),
         Row(
