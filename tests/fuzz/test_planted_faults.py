@@ -11,7 +11,7 @@ from hopproxy.link.transport import Transport
 from hopproxy.link.tunnel import Flow
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
-from hopproxy.pool.connector import Connector
+from hopproxy.pool import connector
 from hopproxy.pool.pool import Pool
 from hopproxy.routing.table import Table
 from hopproxy.server.connection import Connection
@@ -62,7 +62,7 @@ WHOLE = [
     pytest.param(ClientLink, "take_request", id="head"),
     pytest.param(Table, "find", id="route"),
     pytest.param(Pool, "acquire_now", id="check-out"),
-    pytest.param(Connector, "_made", id="dial"),
+    pytest.param(connector, "tune", id="dial"),
     pytest.param(UpstreamLink, "write_request", id="send"),
     pytest.param(UpstreamLink, "head_at_hand", id="response head"),
     pytest.param(UpstreamLink, "read_body", id="relay"),
@@ -75,7 +75,7 @@ WHOLE = [
 
 
 #: Of these, few inputs have as many as `FAILS_AT`.
-SELDOM = ("_made", "_body_of", "pump", "idle_verdict")
+SELDOM = ("tune", "_body_of", "pump", "idle_verdict")
 
 
 @pytest.mark.parametrize(("place", "name"), WHOLE)
