@@ -29,11 +29,11 @@ PIPE = 2
 GROWTH = 12 << 20
 
 
-async def restart_now_and_then(origin: Origin, port: int, tls: bool) -> None:
+async def restart_now_and_then(origin: Origin, port: int, speaks: str) -> None:
     """Serve on `port`, with an interruption now and then."""
     while True:
         async with trio.open_nursery() as nursery:
-            await nursery.start(origin.serve, port, tls)
+            await nursery.start(origin.serve, port, speaks)
             await trio.sleep(RESTART_EVERY)
             began = trio.current_time()
             origin.restarts.append((began, float("inf")))
@@ -47,12 +47,12 @@ async def soak(folder: Path, seconds: float, seed: int) -> bool:
     origin = Origin()
     async with trio.open_nursery() as nursery:
         ports: list[tuple[int, int]] = []
-        for tls in (False, True):
-            steady = await nursery.start(origin.serve, 0, tls)
+        for speaks in ("http", "https", "h2c"):
+            steady = await nursery.start(origin.serve, 0, speaks)
             shaky = await nursery.start(_once, origin)
-            nursery.start_soon(restart_now_and_then, origin, shaky, tls)
+            nursery.start_soon(restart_now_and_then, origin, shaky, speaks)
             ports.append((steady, shaky))
-        with running(folder, list(ports[0]), secure=ports[1]) as proxy:
+        with running(folder, ports[0], secure=ports[1], streams=ports[2]) as proxy:
             crowd = Crowd(proxy.port, origin, tls_port=proxy.tls_port, seed=seed)
             before = await trio.to_thread.run_sync(proxy.held)
             early = await _traffic(crowd, proxy, seconds, seed)

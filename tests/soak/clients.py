@@ -6,18 +6,21 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from itertools import count
+from typing import NamedTuple
 
 import trio
 
 from tests.raw_peers import Message, Peer
+from tests.soak.multiplexed import FAULTS as FAULTS_OF_STREAMS
+from tests.soak.multiplexed import Answer, Client, fields_of
 from tests.soak.origin import FAULTS, Origin, content
 from tests.soak.secure import secure_client
 
 #: Seconds that any one scenario may take.
 PATIENCE = 20.0
 
-#: The hosts of the upstream with plain origins and of that whose origins speak TLS.
-HOSTS = (b"a", b"secure")
+#: The hosts of the upstreams: plain origins, with TLS, with HTTP/2.
+HOSTS = (b"a", b"secure", b"streams")
 
 CUT = "cut"
 WHOLE = frozenset({"200"})
@@ -43,6 +46,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "until-close": WHOLE,
     "chunked": WHOLE,
     "refuse": frozenset({"502"}),
+    # Of streams: nothing of the request was processed, or nothing that had begun is hurt.
+    "refused": WHOLE,
+    "goaway": WHOLE,
 }
 #: What may come besides while an origin is being restarted.
 UNDER_RESTART = frozenset({"200", "502", "503", "504", CUT})
@@ -70,12 +76,12 @@ class Crowd:
         self.crossings = 0
         self.number = count(1)
 
-    async def connect(self) -> Peer:
+    async def connect(self, protocol: str = "http/1.1") -> Peer:
         """A new connection, to any of the listeners and for any of the upstreams."""
         secure = self._tls_port and self._mix.random() < 0.5
         sock = trio.socket.socket()
         await sock.connect(("127.0.0.1", self._tls_port if secure else self.port))
-        peer = await secure_client(sock) if secure else Peer(sock)
+        peer = await secure_client(sock, protocol) if secure else Peer(sock)
         peer.host = self._mix.choice(HOSTS) if self._tls_port else HOSTS[0]
         return peer
 
@@ -93,6 +99,11 @@ class Crowd:
                 self.wrong.append(f"{name}: no end in {PATIENCE} s")
             except (OSError, EOFError) as error:
                 self.note_broken(name, error)
+
+    def fault(self, host: bytes, chance: random.Random) -> str:
+        """A fault that the origins of this host can do."""
+        faults: tuple[str, ...] = FAULTS_OF_STREAMS if host == b"streams" else FAULTS
+        return chance.choice((*faults, "refuse"))
 
     def note_broken(self, name: str, error: Exception) -> None:
         """A connection ended where it should not, unless an origin was away."""
@@ -150,6 +161,34 @@ class Crowd:
         if message.body != content(number, size):
             self.wrong.append(f"{fault} {number}: {len(message.body)} bytes, not its {size}")
 
+    def check_stream(self, answer: Answer, asked: Asked, began: float) -> None:
+        """As `check`, for the answer on a stream."""
+        seen = str(answer.status) if answer.ended else CUT
+        self.answers[f"h2 {seen}"] += 1
+        allowed = ALLOWED[asked.fault]
+        if self.restarting(began):
+            allowed |= UNDER_RESTART
+        if asked.method == "POST" and seen == "502" and seen not in allowed:
+            self.stale_posts += 1
+        elif seen == "408":
+            self.crossings += 1
+        elif seen not in allowed:
+            self.wrong.append(f"stream {asked}: {seen} {answer.reset}, allowed {sorted(allowed)}")
+        elif seen == "200":
+            size = 0 if asked.method == "HEAD" else asked.size
+            if answer.body != content(asked.number, size):
+                self.wrong.append(f"stream {asked}: {len(answer.body)} bytes, not its {size}")
+
+
+class Asked(NamedTuple):
+    """A request on a stream."""
+
+    method: str
+    fault: str
+    number: int
+    size: int
+    host: bytes
+
 
 async def final(peer: Peer, *, bodiless: bool = False) -> Message:
     """The next final response."""
@@ -173,9 +212,9 @@ async def _keep_alive(crowd: Crowd, chance: random.Random) -> None:
 
 
 async def _faulty(crowd: Crowd, chance: random.Random) -> None:
-    fault = chance.choice((*FAULTS, "refuse"))
-    method = chance.choice((b"GET", b"POST"))
     peer = await crowd.connect()
+    fault = crowd.fault(peer.host, chance)
+    method = chance.choice((b"GET", b"POST"))
     try:
         if not await crowd.ask(peer, "none", 13):
             return
@@ -246,6 +285,8 @@ async def _slow_reader(crowd: Crowd, chance: random.Random) -> None:
 
 async def _upgrade(crowd: Crowd, chance: random.Random) -> None:
     peer = await crowd.connect()
+    if peer.host == b"streams":  # HTTP/2 has no upgrades
+        peer.host = b"a"
     number, began = next(crowd.number), trio.current_time()
     try:
         await peer.send(
@@ -292,6 +333,50 @@ async def _abort(crowd: Crowd, chance: random.Random) -> None:
         peer.close()
 
 
+async def _streams(crowd: Crowd, chance: random.Random) -> None:
+    """Many requests at once on one connection, for all upstreams; some are called off."""
+    client = Client(await crowd.connect(protocol="h2"))
+    asked: dict[int, Asked] = {}
+    try:
+        await client.begin()
+        for _ in range(chance.randint(1, 3)):
+            began = trio.current_time()
+            asked.clear()
+            async with trio.open_nursery() as nursery:
+                for _ in range(chance.randint(1, 12)):
+                    one = _for_a_stream(crowd, chance)
+                    body = content(one.number, one.size) if one.method == "POST" else b""
+                    target = f"/{one.fault}/{one.number}/{one.size}"
+                    fields = fields_of(one.method, target, one.host, chance)
+                    stream = await client.ask(fields, body)
+                    asked[stream] = one
+                    crowd.asked[f"h2 {one.fault}"] += 1
+                    if body:
+                        nursery.start_soon(client.upload, stream, body)
+                    if chance.random() < 0.05:
+                        asked.pop(stream)
+                        await client.call_off(stream)
+                await client.read(lambda: all(client.answers[one].over for one in asked))
+                nursery.cancel_scope.cancel()
+            for stream, one in asked.items():
+                crowd.check_stream(client.answers[stream], one, began)
+            if client.turned_away:
+                break
+    except* (EOFError, OSError) as errors:
+        crowd.note_broken("streams", errors.exceptions[0])
+    finally:
+        client.peer.close()
+
+
+def _for_a_stream(crowd: Crowd, chance: random.Random) -> Asked:
+    host = chance.choice(HOSTS)
+    fault = crowd.fault(host, chance) if chance.random() < 0.2 else "none"
+    method = chance.choice(("GET", "GET", "GET", "HEAD", "POST"))
+    if fault != "none" and method == "HEAD":
+        method = "GET"
+    return Asked(method, fault, next(crowd.number), chance.choice((13, 900, 40000, 100000)), host)
+
+
 async def _nonsense(crowd: Crowd, chance: random.Random) -> None:
     """What must be refused, by its status, and with the connection ended."""
     sent, status = chance.choice(REFUSED)
@@ -326,5 +411,6 @@ SCENARIOS: dict[str, tuple[Scenario, int]] = {
     "slow reader": (_slow_reader, 3),
     "upgrade": (_upgrade, 4),
     "abort": (_abort, 10),
+    "streams": (_streams, 30),
     "nonsense": (_nonsense, 5),
 }

@@ -14,6 +14,8 @@ from contextlib import suppress
 import trio
 
 from tests.raw_peers import Peer
+from tests.soak.multiplexed import FAULTS as FAULTS_OF_STREAMS
+from tests.soak.multiplexed import Server
 from tests.soak.secure import SecureOrigin
 
 #: What an origin may do to a request; the client knows what must come of each (`clients.py`).
@@ -43,9 +45,9 @@ class Origin:
         self._hit: set[int] = set()
 
     async def serve(
-        self, port: int, tls: bool = False, *, task_status: trio.TaskStatus[int]
+        self, port: int, speaks: str = "http", *, task_status: trio.TaskStatus[int]
     ) -> None:
-        """Listen on `port` (0: any), until cancelled."""
+        """Listen on `port` (0: any), until cancelled.  Speaks `http`, `https` or `h2c`."""
         listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
         bound = listeners[0].socket.getsockname()[1]
         try:
@@ -53,7 +55,9 @@ class Origin:
                 task_status.started(bound)
                 while True:
                     sock, _ = await listeners[0].socket.accept()
-                    nursery.start_soon(self._connection, SecureOrigin(sock) if tls else Peer(sock))
+                    peer = SecureOrigin(sock) if speaks == "https" else Peer(sock)
+                    serve = self._multiplexed if speaks == "h2c" else self._connection
+                    nursery.start_soon(serve, peer)
         finally:
             listeners[0].socket.close()
 
@@ -67,6 +71,37 @@ class Origin:
             pass  # the gateway ended it
         finally:
             peer.close()
+
+    async def _multiplexed(self, peer: Peer) -> None:
+        try:
+            await Server(peer, self._stream).serve()
+        finally:
+            peer.close()
+
+    async def _stream(self, server: Server, stream: int, fields: dict[bytes, bytes]) -> None:
+        """One request on an HTTP/2 connection."""
+        _, fault, number, size = fields[b":path"].decode().split("/")
+        first = int(number) not in self._hit
+        self._hit.add(int(number))
+        fault = fault if first else "none"
+        if fault != "refused" and fields[b":method"] == b"POST":  # what is refused is not processed
+            self.posts[int(number)] += 1
+        if fault in FAULTS_OF_STREAMS:
+            self.done[f"h2 {fault}"] += 1
+        if fault == "early":
+            await server.early(stream)
+            return
+        body = await server.body(stream)
+        if body != content(int(number), len(body)):
+            self.wrong_uploads.append(f"upload {number}: {len(body)} bytes, not those sent")
+        answer = b"" if fields[b":method"] == b"HEAD" else content(int(number), int(size))
+        if fault in FAULTS_OF_STREAMS:
+            await server.act(fault, stream, answer)
+        elif fields[b":method"] == b"HEAD":
+            server.h2.send_headers(stream, [(b":status", b"200")], end_stream=True)
+            await server.push()
+        else:
+            await server.whole(stream, answer)
 
     async def _exchange(self, peer: Peer) -> bool:
         head = await peer.until(b"\r\n\r\n")

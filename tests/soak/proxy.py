@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from tests.soak.secure import NAME
 
 SETTINGS = """\
 listeners:
-  - bind: "127.0.0.1:{port}"
+  - {{bind: "127.0.0.1:{port}", protocols: [h2, http/1.1]}}
   - {{bind: "127.0.0.1:{tls_port}", tls: {{certificates: [{{cert: {cert}, key: {key}}}]}}}}
 admin: {{bind: "127.0.0.1:{admin}"}}
 client: {{head_timeout: {head_timeout}, idle_timeout: 5s, body_timeout: 3s, write_timeout: 5s,
@@ -38,8 +38,18 @@ upstreams:
     response_timeout: 1500ms
     body_timeout: 2s
     pool: {{max_connections: 48, idle_timeout: 2s, queue_timeout: 4s}}
+  streams:
+    origins: [{streams}]
+    connect_timeout: 1s
+    response_timeout: 1500ms
+    body_timeout: 2s
+    pool: {{max_connections: 48, idle_timeout: 2s, queue_timeout: 4s}}
   gone: {{origins: ["http://127.0.0.1:{gone}"], connect_timeout: 1s}}
-routes: [{{upstream: gone, path: /refuse}}, {{upstream: secure, host: secure}}, {{upstream: app}}]
+routes:
+  - {{upstream: gone, path: /refuse}}
+  - {{upstream: secure, host: secure}}
+  - {{upstream: streams, host: streams}}
+  - {{upstream: app}}
 """
 
 
@@ -129,9 +139,14 @@ class FaultLogged(Exception):
 
 @contextmanager
 def running(
-    folder: Path, ports: list[int], head_timeout: str = "2s", *, secure: tuple[int, ...] = ()
+    folder: Path,
+    ports: Sequence[int],
+    head_timeout: str = "2s",
+    *,
+    secure: Sequence[int] = (),
+    streams: Sequence[int] = (),
 ) -> Iterator[Proxy]:
-    """A hopproxy in front of these origins, and of those with TLS on the `secure` ports."""
+    """A hopproxy in front of these origins: HTTP/1.1, with TLS (`secure`), HTTP/2 (`streams`)."""
     port, tls_port, admin = free_port(), free_port(), free_port()
     file, ca = folder / "soak.yaml", folder / "ca.crt"
     cert, key = files_of(certificate(NAME), folder)
@@ -152,6 +167,7 @@ def running(
             head_timeout=head_timeout,
             origins=", ".join(f'"http://127.0.0.1:{one}"' for one in ports),
             secure=", ".join(f'"https://127.0.0.1:{one}"' for one in secure or (gone,)),
+            streams=", ".join(f'"h2c://127.0.0.1:{one}"' for one in streams or (gone,)),
         )
     )
     with absent, hopproxy("run", "--config", str(file), until="listening on") as command:

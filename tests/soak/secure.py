@@ -40,16 +40,16 @@ class SecureOrigin(tls_peers.TlsPeer):
         super().finish()
 
 
-async def secure_client(sock: trio.socket.SocketType) -> SecureClient:
-    """Shake hands on a connection to the listener."""
-    peer = SecureClient(Peer(sock), _client(), NAME)
+async def secure_client(sock: trio.socket.SocketType, protocol: str) -> SecureClient:
+    """Shake hands on a connection to the listener, and speak this protocol."""
+    peer = SecureClient(Peer(sock), _client(protocol), NAME)
     await peer.shake()
     return peer
 
 
 @cache
-def _client() -> ssl.SSLContext:
-    return authority.client_context()
+def _client(protocol: str) -> ssl.SSLContext:
+    return authority.client_context(alpn=(protocol,))
 
 
 @cache
