@@ -1,4 +1,4 @@
-"""The commands: run, dev, check, probe, explain, schema."""
+"""The commands: run, dev, check, probe, explain, convert, schema."""
 
 if __name__ == "__main__":
     # The imports below take a while; no signal may be lost meanwhile.
@@ -168,6 +168,11 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--ca", metavar="FILE", help="authorities to trust, for https://")
     probe.set_defaults(command=_probe)
     _add_explain(commands.add_parser("explain", help="show what each hop would be sent, and why"))
+    convert = commands.add_parser("convert", help="make settings from an nginx.conf or Caddyfile")
+    convert.add_argument("file", metavar="FILE", help="the file; included files are read too")
+    convert.add_argument("--from", dest="language", choices=["nginx", "caddy"],
+                         help="its language; default: what it looks like")  # fmt: skip
+    convert.set_defaults(command=_convert)
     schema = commands.add_parser("schema", help="print the JSON Schema of the settings")
     schema.set_defaults(command=_schema)
     return parser
@@ -268,6 +273,13 @@ def _explain(options: argparse.Namespace) -> int:
     from hopproxy.explain.command import explain
 
     return explain(options)
+
+
+def _convert(options: argparse.Namespace) -> int:
+    # Imported here, as in `_dev`.
+    from hopproxy.convert.command import convert
+
+    return convert(options)
 
 
 def _schema(_: argparse.Namespace) -> int:

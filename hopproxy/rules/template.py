@@ -1,7 +1,7 @@
 """Values with variables, such as `{client}` or `https://{host}{path}`.
 
-A variable is one word in braces; `{{` and `}}` are plain braces, and so is a brace that no word
-follows.  No variable can hold a control byte, so no value can end its line and begin another.
+A variable is one word in braces; `{{host}}` is the plain text `{host}`, and all other braces are
+plain.  No variable can hold a control byte, so no value can end its line and begin another.
 """
 
 import re
@@ -24,7 +24,7 @@ VARIABLES = {
 #: Characters kept of a client's name: an obfuscated identifier can have any length.
 NAME_SIZE = 64
 
-_PART = re.compile(r"\{\{|\}\}|\{([a-z_]+)\}")
+_PART = re.compile(r"\{\{([a-z_]+)\}\}|\{([a-z_]+)\}")
 #: What a value may hold: visible ASCII, space and tab.
 _UNSAFE = re.compile(rb"[^\t\x20-\x7e\x80-\xff]")
 
@@ -104,9 +104,9 @@ class Template:
         for part in _PART.finditer(text):
             form += _plain(text[at : part.start()])
             at = part.end()
-            name = part[1]
+            name = part[2]
             if name is None:
-                form += part[0][:1].encode()
+                form += b"{%b}" % part[1].encode()
             elif name in VARIABLES:
                 names.append(name)
                 form += b"%b"

@@ -94,17 +94,17 @@ def _fields(path: str, edits: FieldEdits) -> Iterator[Contradiction]:
 def _hidden(routes: tuple[Route, ...]) -> Iterator[Contradiction]:
     for n, route in enumerate(routes):
         for earlier in range(n):
-            if _takes_all_of(routes[earlier], route):
+            if takes_all_of(routes[earlier], route):
                 owner = f"routes[{earlier}]"
                 message = f"can never match: {owner} takes all of it first"
                 hint = f"put it above {owner}"
-                if _takes_all_of(route, routes[earlier]):
+                if takes_all_of(route, routes[earlier]):
                     hint = "keep one of them"
                 yield Contradiction(f"routes[{n}]", message, hint, (owner,))
                 break
 
 
-def _takes_all_of(wide: Route, narrow: Route) -> bool:
+def takes_all_of(wide: Route, narrow: Route) -> bool:
     """Whether every request that matches `narrow` also matches `wide`."""
     if not _ends_of(narrow) or (wide.redirect == "https" != narrow.redirect):
         return False  # `https` leaves the requests that came by https

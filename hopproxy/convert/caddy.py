@@ -1,0 +1,197 @@
+"""A Caddyfile as settings: its sites, in the order in which they are chosen here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from hopproxy.convert.caddy_proxy import time_of
+from hopproxy.convert.caddy_site import UNKNOWN, Block
+from hopproxy.convert.caddy_words import Line, environment, lines_of, with_snippets
+from hopproxy.convert.draft import Draft, Values, has
+from hopproxy.settings.amounts import Misread
+from hopproxy.settings.client import Listener
+from hopproxy.settings.networks import parse_network
+from hopproxy.settings.schema import Settings
+from hopproxy.settings.units import parse_bind
+from hopproxy.settings.words import parse_host
+
+_PRIVATE = ["192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8", "127.0.0.0/8", "fd00::/8", "::1"]
+_TIMEOUTS = {"read_body": "body_timeout", "read_header": "head_timeout", "write": "write_timeout",
+             "idle": "idle_timeout"}  # fmt: skip
+_NEEDLESS = frozenset({"debug", "skip_install_trust", "local_certs", "storage", "persist_config",
+                       "default_bind", "order", "default_sni", "fallback_sni", "ocsp_stapling",
+                       "log"})  # fmt: skip
+_ACME = frozenset({"email", "acme_ca", "acme_ca_root", "acme_dns", "acme_eab", "cert_issuer",
+                   "on_demand_tls", "cert_lifetime", "key_type", "renew_interval"})  # fmt: skip
+_ADDRESS = re.compile(r"(?:(https?)://)?(\$\{[^}]*\}|\[[^\]]*\]|[^:/]*)(?::([^/]+))?(/.*)?")
+_NO_ACME = "hopproxy gets no certificates by itself: write listeners[].tls with files"
+
+
+class Address(NamedTuple):
+    """One address of a site: its host ("" for every one), its port, whether it does TLS."""
+
+    host: str
+    port: str
+    secure: bool
+
+
+def caddy(text: str) -> Draft:
+    """The settings for this Caddyfile.  Raises Unreadable."""
+    draft = Draft()
+    lines = list(lines_of(text))
+    snippets = {one.name.strip("()"): one for one in lines if re.fullmatch(r"\(.+\)", one.name)}
+    sites = [one for one in lines if one.words and not re.fullmatch(r"\(.+\)", one.name)]
+    if sites and all(one.block is None or one.name in ("handle", "route") for one in sites):
+        # A file with one site may leave its braces out.
+        sites = [Line(sites[0].words, tuple(sites[1:]), sites[0].line)]
+    _Conversion(draft).run([one for one in lines if not one.words], sites, snippets)
+    return draft
+
+
+class _Conversion:
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._http, self._https = "80", "443"
+        self._redirects = True
+
+    def run(self, options: Iterable[Line], sites: list[Line], snippets: dict[str, Line]) -> None:
+        for block in options:
+            for one in block.block or ():
+                self._option(one)
+        made: list[tuple[int, int, tuple[str, ...], list[Values], Line]] = []
+        for number, site in enumerate(sites):
+            if site.block is None:
+                self._draft.note(site.line, site.text, UNKNOWN)
+                continue
+            lines = with_snippets(site.block, snippets)
+            hosts = self._addresses(site, lines)
+            routes = Block(self._draft, lines, {}, "").routes({})
+            if not any(not {"path", "host"} & route.keys() for route in routes):
+                files = any(one.name in ("file_server", "php_fastcgi") for one in lines)
+                routes.append({"respond": {"status": 404 if files else 200}})
+            wild = any(host.startswith("*") for host in hosts)
+            made.append((2 if not hosts else 1 if wild else 0, number, hosts, routes, site))
+        for _, _, hosts, routes, site in sorted(made, key=lambda one: one[:2]):
+            for route in routes:
+                self._add(hosts, route, site)
+
+    def _add(self, hosts: tuple[str, ...], route: Values, site: Line) -> None:
+        own = route.get("host") or (list(hosts) if len(hosts) > 1 else "".join(hosts))
+        whole = ({"host": own} if own else {}) | {k: v for k, v in route.items() if k != "host"}
+        self._draft.add(whole, site.line, site.text)
+
+    # -- addresses ---------------------------------------------------------------------------
+
+    def _addresses(self, site: Line, lines: tuple[Line, ...]) -> tuple[str, ...]:
+        """Listen at the addresses of a site; its hosts, none for every one."""
+        files = next((one.args for one in lines if one.name == "tls" and len(one.args) == 2), None)
+        binds = [one.args[0] for one in lines if one.name == "bind" and one.args]
+        words = [word for word in re.split(r"[,\s]+", " ".join(site.words)) if word]
+        found = [one for word in words if (one := self._address(site, word)) is not None]
+        secure = [one for one in found if one.secure]
+        for one in found:
+            where = f"{binds[0]}:{one.port}" if binds else f":{one.port}"
+            port = self._http if one.secure and files is None and one.port == self._https else None
+            where = where if port is None else f"{binds[0] if binds else ''}:{port}"
+            self._listen(site, where, files if one.secure else None)
+        hosts = tuple(dict.fromkeys(one.host for one in found if one.host))
+        if secure and files is None:
+            self._draft.note(site.line, site.text, _NO_ACME)
+        elif secure and self._redirects and any(one.port == self._https for one in secure):
+            self._listen(site, f"{binds[0] if binds else ''}:{self._http}", None)
+            names = [one.host for one in secure if one.host]
+            host = {"host": names if len(names) > 1 else names[0]} if names else {}
+            self._draft.routes.append(host | {"redirect": "https"})
+        return () if any(not one.host for one in found) else hosts
+
+    def _address(self, site: Line, word: str) -> Address | None:
+        word = environment(word)
+        match = re.fullmatch(
+            r"(?:(https?)://)?(\$\{[^}]*\}|\[[^\]]*\]|[^:/]*)(?::([^/]+))?(/.*)?", word
+        )
+        if match is None:
+            self._draft.note(site.line, word, "it is not an address")
+            return None
+        scheme, host, port, path = match.groups()
+        if path not in (None, "/"):
+            self._draft.note(site.line, word, "write the path in a handle")
+        if host and "$" not in host:
+            try:
+                host = parse_host(host)
+            except Misread as misread:
+                self._draft.note(site.line, word, f"{misread.wrong}: {misread.hint}")
+                return None
+        secure = scheme == "https" or (scheme is None and bool(host) and port != self._http)
+        secure = secure or (scheme is None and port == self._https)
+        if re.fullmatch(r"[0-9.]+|0\.0\.0\.0", host or ""):
+            host = "" if host == "0.0.0.0" else host
+        return Address(host or "", port or (self._https if secure else self._http), secure)
+
+    def _listen(self, site: Line, bind: str, files: tuple[str, ...] | None) -> None:
+        try:
+            parse_bind(bind)
+        except Misread as misread:
+            if "$" not in bind:
+                self._draft.note(site.line, bind, f"{misread.wrong}: {misread.hint}")
+                return
+        listener = self._draft.listen(bind)
+        if files is not None and has(Listener, "tls"):
+            tls = listener.setdefault("tls", {"certificates": []})
+            pair = {"cert": environment(files[0]), "key": environment(files[1])}
+            if pair not in tls["certificates"]:
+                tls["certificates"].append(pair)
+
+    # -- global options ----------------------------------------------------------------------
+
+    def _option(self, one: Line) -> None:
+        draft, first = self._draft, one.args[0] if one.args else ""
+        if one.name == "http_port":
+            self._http = first
+        elif one.name == "https_port":
+            self._https = first
+        elif one.name == "auto_https":
+            self._redirects = False
+        elif one.name == "grace_period" and (time := time_of(draft, one)) is not None:
+            draft.top["drain_timeout"] = time
+        elif one.name == "shutdown_delay" and (time := time_of(draft, one)) is not None:
+            if has(Settings, "drain_delay"):
+                draft.top["drain_delay"] = time
+        elif one.name == "servers":
+            for below in one.block or ():
+                self._server(below)
+        elif one.name == "admin" and first != "off":
+            draft.note(one.line, one.text, "the admin listener only shows: write admin.bind")
+        elif one.name in _ACME:
+            draft.note(one.line, one.text, _NO_ACME)
+        elif one.name not in _NEEDLESS | {"admin"}:
+            draft.note(one.line, one.text, UNKNOWN)
+
+    def _server(self, one: Line) -> None:
+        draft = self._draft
+        if one.name == "trusted_proxies" and one.args[:1] == ("static",):
+            trusted = draft.top.setdefault("trusted_proxies", [])
+            for word in one.args[1:]:
+                for network in _PRIVATE if word == "private_ranges" else [word]:
+                    self._trust(one, network, trusted)
+        elif one.name == "timeouts":
+            for below in one.block or ():
+                name = _TIMEOUTS.get(below.name)
+                if name is not None and (time := time_of(draft, below)) is not None:
+                    draft.client[name] = time
+        elif one.name == "max_header_size" and one.args:
+            draft.client["max_head_size"] = one.args[0]
+        elif one.name not in ("protocols", "metrics", "log_credentials", "client_ip_headers"):
+            draft.note(one.line, one.text, UNKNOWN)
+
+    def _trust(self, one: Line, network: str, trusted: list[str]) -> None:
+        try:
+            parse_network(network)
+        except Misread as misread:
+            if network != "127.0.0.0/8":
+                self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+                return
+            network = "127.0.0.0/8"
+        if network not in trusted:
+            trusted.append(network)

@@ -1,0 +1,228 @@
+"""Caddy's reverse_proxy as an upstream and a route's settings."""
+
+from __future__ import annotations
+
+import re
+
+from hopproxy.convert.caddy_words import Line, environment, value_of
+from hopproxy.convert.draft import Draft, Values, filled, has
+from hopproxy.settings.amounts import Misread, parse_duration
+from hopproxy.settings.fields import OWN_FORWARDING, parse_field_name
+from hopproxy.settings.units import parse_origin
+from hopproxy.settings.upstream import UpstreamSettings
+
+_BALANCE = {
+    "round_robin": "round_robin",
+    "least_conn": "least_requests",
+    "ip_hash": "hash: client",
+    "client_ip_hash": "hash: client",
+}
+#: Where a setting of `transport http` goes: "" for the upstream, "pool", or "route".
+_TRANSPORT = {
+    "dial_timeout": ("", "connect_timeout"),
+    "response_header_timeout": ("route", "response_timeout"),
+    "read_timeout": ("route", "body_timeout"),
+    "write_timeout": ("route", "write_timeout"),
+    "keepalive": ("pool", "idle_timeout"),
+}
+_COUNTS = {"keepalive_idle_conns": "max_idle", "keepalive_idle_conns_per_host": "max_idle",
+           "max_conns_per_host": "max_connections"}  # fmt: skip
+#: Values of Host that name the origin itself.
+_OWN_HOST = frozenset({"{upstream_hostport}", "{http.reverse_proxy.upstream.hostport}",
+                       "{http.reverse_proxy.upstream.host}"})  # fmt: skip
+#: What happens anyway, or has no meaning here.
+_NEEDLESS = frozenset({"flush_interval", "trusted_proxies", "stream_timeout",
+                       "stream_close_delay"})  # fmt: skip
+
+
+def origin_of(word: str) -> str:
+    """An upstream's address as it is written here."""
+    word = environment(word)
+    if word.startswith("unix/"):
+        return "unix:" + word.removeprefix("unix/")
+    word = word.removesuffix("/")
+    word = f"localhost{word}" if word.startswith(":") else word
+    if "://" not in word:
+        word = f"http://{word}" if "$" not in word else word
+    host = word.partition("://")[2] or word
+    if re.search(r":[0-9]+$|\$|\]$", host) or "://" not in word:
+        return word
+    return word if word.startswith("https://") else f"{word}:80"
+
+
+class Proxy:
+    """One reverse_proxy directive."""
+
+    def __init__(self, draft: Draft, line: Line, to: tuple[str, ...]) -> None:
+        self._draft = draft
+        self._line = line
+        self._to = list(to)
+        self._upstream: Values = {}
+        self._pool: Values = {}
+        self._check: Values = {}
+        self._route: Values = {}
+        self._request: Values = {}
+        self._response: Values = {}
+
+    def route(self) -> Values | None:
+        """The route's settings; None if there is no origin that can be said here."""
+        for one in self._line.block or ():
+            self._setting(one)
+        origins = [origin for word in self._to for origin in self._origin(word)]
+        if not origins:
+            return None
+        if self._check.get("path") and has(UpstreamSettings, "health", "check"):
+            self._upstream["health"] = {"check": self._check}
+        elif self._check:
+            self._draft.note(self._line.line, self._line.text, "there are no active health checks")
+        if len(origins) > 1 and has(UpstreamSettings, "balance"):
+            self._upstream.setdefault("balance", "round_robin")
+        upstream = {"origins": origins} | self._upstream | filled({"pool": self._pool})
+        first = re.sub(r"^\w+://|^unix:", "", origins[0])
+        name = self._draft.upstream(re.sub(r":80$", "", first), upstream)
+        return (
+            {"upstream": name}
+            | self._route
+            | filled({"request_fields": self._request, "response_fields": self._response})
+        )
+
+    def _origin(self, word: str) -> list[str]:
+        try:
+            origin = origin_of(word)
+            if "${" not in origin:
+                parse_origin(origin)
+        except Misread as misread:
+            self._draft.note(self._line.line, self._line.text, f"{misread.wrong}: {misread.hint}")
+            return []
+        return [origin]
+
+    def _setting(self, one: Line) -> None:
+        name, args = one.name, one.args
+        if name == "to":
+            self._to += args
+        elif name in ("header_up", "header_down"):
+            self._field(one, up=name == "header_up")
+        elif name == "lb_policy" and (balance := _balance(args)):
+            if has(UpstreamSettings, "balance"):
+                self._upstream["balance"] = balance
+            else:
+                self._note(one, "the origins are taken in turn")
+        elif name == "lb_try_duration":
+            self._upstream |= filled({"hold": self._time(one)})
+        elif name in ("health_uri", "health_path") and args:
+            self._check["path"] = args[0]
+        elif name in ("health_interval", "health_timeout"):
+            self._check |= filled({name.removeprefix("health_"): self._time(one)})
+        elif name == "transport":
+            self._transport(one)
+        elif name not in _NEEDLESS:
+            self._note(one, _REASONS.get(name, "there is nothing like it here"))
+
+    def _transport(self, block: Line) -> None:
+        if block.args[:1] != ("http",):
+            self._note(block, "origins speak HTTP")
+            return
+        for one in block.block or ():
+            if one.name in _TRANSPORT and one.args == ("off",):
+                self._pool["max_idle"] = 0
+            elif one.name in _TRANSPORT:
+                where, ours = _TRANSPORT[one.name]
+                values = {"": self._upstream, "pool": self._pool, "route": self._route}[where]
+                values |= filled({ours: self._time(one)})
+            elif one.name in _COUNTS and one.args and one.args[0].isdecimal():
+                self._pool[_COUNTS[one.name]] = int(one.args[0])
+            elif one.name in ("tls", "tls_insecure_skip_verify"):
+                self._to = [word if "://" in word else f"https://{word}" for word in self._to]
+                if one.name == "tls_insecure_skip_verify":
+                    self._upstream.setdefault("tls", {})["verify"] = False
+            elif one.name == "tls_server_name" and one.args:
+                self._upstream.setdefault("tls", {})["server_name"] = one.args[0]
+            elif one.name in ("tls_trusted_ca_certs", "tls_trust_pool") and one.args:
+                self._upstream.setdefault("tls", {})["ca"] = one.args[-1]
+            else:
+                self._note(one, "there is nothing like it here")
+
+    def _field(self, one: Line, *, up: bool) -> None:
+        """header_up and header_down."""
+        name, *rest = one.args or ("",)
+        low = name.lstrip("+-").lower()
+        if up and low == "host" and rest:
+            value = rest[0]
+            if value in _OWN_HOST:
+                self._upstream["host"] = "origin"
+            elif value not in ("{host}", "{http.request.host}", "{hostport}"):
+                self._upstream["host"] = environment(value)
+            return
+        if up and low in OWN_FORWARDING | {"connection", "upgrade"}:
+            return
+        edit_field(self._draft, one, self._request if up else self._response)
+
+    def _time(self, one: Line) -> str | None:
+        return time_of(self._draft, one)
+
+    def _note(self, one: Line, why: str) -> None:
+        self._draft.note(one.line, one.text, why)
+
+
+def _balance(args: tuple[str, ...]) -> str:
+    """How an origin is chosen, in our words; "" if there is no such choice."""
+    if args[:1] in (("header",), ("cookie",)) and len(args) > 1:
+        return f"hash: {args[0]}:{args[1]}"
+    return _BALANCE.get(args[0], "") if args else ""
+
+
+_REASONS = {
+    "lb_policy": "there is no such choice of an origin",
+    "lb_retries": "a request is sent again once, where that is safe",
+    "lb_retry_match": "a request is sent again once, where that is safe",
+    "lb_try_interval": "it is 200ms",
+    "fail_duration": "an origin that fails is passed over anyway",
+    "max_fails": "an origin that fails is passed over anyway",
+    "unhealthy_status": "write health.statuses, if this version has it",
+    "unhealthy_latency": "a slow origin gets fewer requests",
+    "handle_response": "an origin's response is passed on as it is",
+    "replace_status": "an origin's response is passed on as it is",
+    "rewrite": "hopproxy only takes the beginning off a path (strip)",
+    "method": "methods are passed on as they come",
+    "dynamic": "write the name as an origin: it is resolved again and again",
+    "buffer_requests": "write buffer_request for chunked uploads",
+    "request_buffers": "write buffer_request for chunked uploads",
+    "response_buffers": "bodies are passed on as they come",
+    "health_status": "any response below 400 counts",
+    "health_body": "any response below 400 counts",
+    "health_headers": "a health check sends no fields of its own",
+    "health_port": "a health check goes to the origin's own port",
+}
+
+
+def edit_field(draft: Draft, one: Line, edits: Values) -> None:
+    """`X value`, `+X value`, `-X`, `?X value`, `>X value`: as set, add and remove."""
+    name, *rest = one.words if one.name not in ("header", "header_up", "header_down") else one.args
+    mark, bare = (name[0], name[1:]) if name[:1] in "+-?>" and name else ("", name)
+    try:
+        parse_field_name(bare)
+    except Misread as misread:
+        draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+        return
+    if mark == "-":
+        edits.setdefault("remove", []).append(bare)
+        return
+    value = value_of(rest[0]) if len(rest) == 1 else None
+    if value is None:
+        why = "it replaces parts of a value" if len(rest) == 2 else "it has no equal here"
+        draft.note(one.line, one.text, why)
+        return
+    if mark == "?":
+        draft.note(one.line, one.text, "it is set even if the origin sends one")
+    edits.setdefault("add" if mark == "+" else "set", {})[bare] = value
+
+
+def time_of(draft: Draft, one: Line) -> str | None:
+    """The time of a line; None if it is none."""
+    text = one.args[0] if one.args else ""
+    try:
+        parse_duration(text)
+    except Misread as misread:
+        draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+        return None
+    return text

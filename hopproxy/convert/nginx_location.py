@@ -1,0 +1,168 @@
+"""Locations of nginx as routes: what they do with a request."""
+
+from __future__ import annotations
+
+import re
+
+from hopproxy.convert.draft import Draft, Values, filled, plain
+from hopproxy.convert.nginx_proxy import INHERITED, Proxied, Scope
+from hopproxy.convert.nginx_reasons import NEEDLESS, reason
+from hopproxy.convert.nginx_words import Directive, value_of
+
+_HTTPS = re.compile(
+    r"https://(\$host|\$server_name|\$http_host|[A-Za-z0-9.-]+)(\$request_uri|/?\$1)?"
+)
+_TO_HTTPS = re.compile(r"\^(/?\(\.\*\)\$?|/)?")
+_STRIPPED = re.compile(
+    r"\^(/[A-Za-z0-9/._~-]*?)/?\(/?(\.\*)\)\$?|\^(/[A-Za-z0-9/._~-]*?)/\(\.\*\)\$?"
+)
+
+#: Directives of a server that are not about its requests.
+_SERVER = frozenset(
+    {
+        "listen", "server_name", "access_log", "ssl_certificate", "ssl_certificate_key",
+        "ssl_protocols", "ssl_client_certificate", "ssl_verify_client", "keepalive_timeout",
+        "keepalive_requests", "client_body_timeout", "client_header_timeout", "send_timeout",
+        "large_client_header_buffers", "set_real_ip_from", "real_ip_header", "real_ip_recursive",
+        "upstream", "server", "http", "worker_processes", "worker_shutdown_timeout", "include",
+        "keepalive_time", "ssl",
+    }
+)  # fmt: skip
+
+
+class Location:
+    """One location, or what a server does outside of its locations."""
+
+    def __init__(
+        self, draft: Draft, scope: Scope, path: str, block: tuple[Directive, ...], *, exact: bool
+    ) -> None:
+        self._draft = draft
+        self._scope = scope.below(block)
+        self._proxied = Proxied(draft, self._scope, path)
+        self._path = path
+        self._block = block
+        self._exact = exact
+
+    def routes(self) -> list[Values]:
+        """The routes for this location; none if it says nothing that can be said here."""
+        end: Values | None = None
+        first: list[Values] = []
+        strip = ""
+        for one in self._block:
+            if one.name in INHERITED or one.name == "location" or one.args in (("off",), ("1.1",)):
+                continue
+            if one.name == "return" and end is None:
+                end = self._return(one)
+            elif one.name == "proxy_pass" and end is None:
+                end = self._proxied.proxy_pass(one, strip)
+            elif one.name == "rewrite":
+                found = self._rewrite(one)
+                if isinstance(found, str):
+                    strip = found
+                elif found is not None and end is None:
+                    end = found
+            elif one.name == "if":
+                first += self._if(one)
+            elif one.name not in NEEDLESS and one.name not in _SERVER:
+                self._draft.note(one.line, one.text, reason(one.name))
+        if end is None:
+            return first
+        return [*first, self._here() | end]
+
+    def nothing(self) -> Values:
+        """A route that keeps others from taking what this location would have taken."""
+        return self._here() | {"respond": {"status": 404}}
+
+    def _here(self) -> Values:
+        """What the route of this location matches."""
+        return filled({"path": self._path if self._path != "/" or self._exact else None,
+                       "exact": self._exact or None})  # fmt: skip
+
+    # -- answers -----------------------------------------------------------------------------
+
+    def _return(self, one: Directive) -> Values | None:
+        """`return 301 URL`, `return URL`, `return 404`, `return 200 text`."""
+        code, *rest = one.args or ("",)
+        if not code.isdecimal():
+            code, rest = "302", [code]
+        status = int(code)
+        if status in (301, 302, 303, 307, 308) and rest:
+            return self._redirect(one, rest[0], status)
+        if status == 444 or not 200 <= status <= 599:
+            self._draft.note(one.line, one.text, "a connection is not closed without an answer")
+            return None
+        body = rest[0] if rest else ""
+        if "$" in body:
+            self._draft.note(one.line, one.text, "a fixed response has no variables")
+        values: Values = {"status": status} | filled({"body": plain(body)})
+        kind = self._scope.last("default_type")
+        if body:
+            values["type"] = kind.args[0] if kind is not None and kind.args else "text/plain"
+        return {"respond": values} | self._proxied.response_fields()
+
+    def _redirect(self, one: Directive, url: str, status: int) -> Values | None:
+        match = _HTTPS.fullmatch(url)
+        own = match is not None and (match[1].startswith("$") or match[1] in self._scope.names)
+        if match is not None and match[2] and own and not self._scope.secure:
+            to = "https"
+        else:
+            known = dict(self._scope.known)
+            whole = value_of(re.sub(r"\$(request_uri|uri\$is_args\$args)$", "$uri", url), known)
+            ends = whole is not None and whole.endswith("{path}")
+            found = whole if ends else value_of(url, known)
+            if found is None:
+                self._draft.note(one.line, one.text, "its variables have no equal here")
+                return None
+            to = found
+            if ends and url.endswith("$uri"):
+                self._draft.note(one.line, one.text, "the query is kept here, too")
+        if to.startswith("/"):  # nginx makes it absolute
+            to = "{scheme}://{authority}" + to
+        if not re.match(r"https?://|\{scheme\}://|https$", to):
+            self._draft.note(one.line, one.text, "a redirect is a URL or a path")
+            return None
+        return {"redirect": to, "redirect_status": status} | self._proxied.response_fields()
+
+    def _rewrite(self, one: Directive) -> Values | str | None:
+        """A redirect, or the part of the path that a rewrite takes off."""
+        pattern, to, *flags = (*one.args, "", "")[: max(2, len(one.args))]
+        permanent = "permanent" in flags
+        if permanent or "redirect" in flags or to.startswith(("http://", "https://")):
+            url = re.sub(r"/?\$1$", "$request_uri", to)
+            if _TO_HTTPS.fullmatch(pattern):
+                return self._redirect(one, url.rstrip("?"), 301 if permanent else 302)
+        elif flags == ["break"] and to in ("/$1", "$1"):
+            match = re.fullmatch(r"\^(/[A-Za-z0-9/._~-]+?)/?\((/?\.\*)\)\$?", pattern)
+            inside = match is not None and (self._path + "/").startswith(match[1] + "/")
+            if match is not None and inside:
+                return match[1]
+        self._draft.note(one.line, one.text, reason("rewrite"))
+        return None
+
+    def _if(self, one: Directive) -> list[Values]:
+        """`if ($host = a) { return ... }`, `if ($scheme = http) { return ... }`."""
+        words = " ".join(one.args).strip("()").split()
+        returns = [two for two in one.block or () if two.name == "return"]
+        if (
+            len(words) == 3
+            and words[1] in ("=", "!=")
+            and len(one.block or ()) == len(returns) == 1
+        ):
+            what, how, value = words[0], words[1], words[2].strip("\"'")
+            end = self._return(returns[0])
+            if end is None:
+                return []
+            http = (what, how, value) in (
+                ("$scheme", "=", "http"), ("$scheme", "!=", "https"),
+                ("$http_x_forwarded_proto", "=", "http"),
+                ("$http_x_forwarded_proto", "!=", "https"), ("$https", "!=", "on"),
+            )  # fmt: skip
+            if http and end.get("redirect", "").startswith("https"):
+                if what == "$http_x_forwarded_proto":
+                    hint = "list the proxy in front in trusted_proxies"
+                    self._draft.note(one.line, one.text, hint)
+                return [self._here() | end | {"redirect": "https"}]
+            if what in ("$host", "$http_host") and how == "=":
+                return [{"host": value} | self._here() | end]
+        self._draft.note(one.line, one.text, reason("if"))
+        return []

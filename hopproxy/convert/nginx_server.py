@@ -1,0 +1,191 @@
+"""One server of nginx: where it listens, its names, its locations as routes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from hopproxy.convert.draft import Draft, Values, has
+from hopproxy.convert.nginx_location import Location
+from hopproxy.convert.nginx_proxy import Scope
+from hopproxy.convert.nginx_words import Directive
+from hopproxy.settings.amounts import Misread
+from hopproxy.settings.client import Listener
+from hopproxy.settings.units import parse_bind
+from hopproxy.settings.words import parse_host, parse_prefix
+
+
+class Server:
+    """One server block.
+
+    `names` are its hosts, exact or `*.suffix`; `is_default` if it says so; `address` is where it
+    listens first, `binds` is all of it.  `secure` if it does TLS on each; `to_https` if it
+    redirects everything to https.
+    """
+
+    def __init__(self, draft: Draft, block: Directive) -> None:
+        self._draft = draft
+        self.block = block.block or ()
+        self.line = block.line
+        self.is_default = False
+        self.secure = False
+        self.port = "80"
+        self.address = ":80"
+        self.names = tuple(self._names())
+        self.binds: list[str] = []
+        self.to_https = False
+        self.routes: list[Values] = []
+        self._listen()
+
+    # -- names and listeners -----------------------------------------------------------------
+
+    def _names(self) -> Iterator[str]:
+        for one in self.block:
+            for name in one.args if one.name == "server_name" else ():
+                if name in ("_", "", "localhost_") or name == "$hostname":
+                    continue
+                both = [name[1:], f"*{name}"] if name.startswith(".") else [name]
+                for host in both:
+                    try:
+                        yield parse_host(host)
+                    except Misread as misread:
+                        why = "a host has no pattern but *.suffix"
+                        self._draft.note(one.line, one.text, why if "~" in name or "*" in name
+                                         else misread.wrong)  # fmt: skip
+
+    def _listen(self) -> None:
+        listens = [one for one in self.block if one.name == "listen"]
+        plain = False
+        tls = self._tls()
+        for one in listens or [Directive("listen", ("80",), None, self.line)]:
+            place, *options = one.args or ("80",)
+            bind = _bind(place)
+            try:
+                parse_bind(bind)
+            except Misread as misread:
+                self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+                continue
+            listener = self._draft.listen(bind)
+            self.binds.append(bind)
+            if not plain and not self.secure:
+                self.address, self.port = bind, bind.rpartition(":")[2]
+            self.is_default = self.is_default or "default_server" in options or "default" in options
+            if "ssl" in options:
+                self.secure = True
+                self._secure(listener, tls, one, h2="http2" in options)
+            else:
+                plain = True
+            if "proxy_protocol" in options:
+                if has(Listener, "proxy_protocol"):
+                    listener["proxy_protocol"] = True
+                else:
+                    self._draft.note(one.line, one.text, "there is no PROXY protocol here")
+        self.secure = self.secure and not plain
+
+    def _secure(self, listener: Values, tls: Values, one: Directive, *, h2: bool) -> None:
+        if not tls.get("certificates") or not has(Listener, "tls"):
+            self._draft.note(one.line, one.text, "it has no ssl_certificate: write listeners[].tls")
+            return
+        there = listener.setdefault("tls", {"certificates": []})
+        for pair in tls["certificates"]:
+            if pair not in there["certificates"]:
+                there["certificates"].append(pair)
+        there |= {key: value for key, value in tls.items() if key != "certificates"}
+
+    def _tls(self) -> Values:
+        """What the ssl_ directives of this server say."""
+        certs = [one for one in self.block if one.name == "ssl_certificate" and one.args]
+        keys = [one for one in self.block if one.name == "ssl_certificate_key" and one.args]
+        pairs = [{"cert": c.args[0], "key": k.args[0]} for c, k in zip(certs, keys, strict=False)]
+        tls: Values = {"certificates": pairs}
+        for one in self.block:
+            if one.name == "ssl_protocols":
+                tls["min_version"] = "1.3" if one.args == ("TLSv1.3",) else "1.2"
+                if {"TLSv1", "TLSv1.1", "SSLv3"} & set(one.args):
+                    self._draft.note(one.line, one.text, "TLS 1.2 is the oldest here")
+            elif one.name == "ssl_client_certificate" and one.args:
+                tls["client_ca"] = one.args[0]
+            elif one.name == "ssl_verify_client" and one.args in (("on",), ("optional",)):
+                tls["client_cert"] = "required" if one.args == ("on",) else "optional"
+            elif one.name == "ssl_verify_client" and one.args != ("off",):
+                self._draft.note(one.line, one.text, "write client_cert: required or optional")
+        return tls
+
+    # -- routes ------------------------------------------------------------------------------
+
+    def make_routes(self, scope: Scope) -> None:
+        """Make the routes of this server, narrowest first, without its hosts."""
+        first = self.names[0] if self.names else ""
+        known = {"server_port": self.port} | ({"server_name": first} if first else {})
+        below = Scope(scope.inherited, self.names, self.secure, known, scope.groups)
+        own = tuple(one for one in self.block if one.name != "location")
+        outside = Location(self._draft, below, "/", own, exact=False).routes()
+        ends = [one for one in outside if "host" not in one and one.get("redirect") != "https"]
+        found: list[tuple[bool, int, list[Values]]] = []
+        if not any("respond" in one or "redirect" in one for one in ends):
+            for exact, path, routes in self._locations(self.block, below.below(self.block)):
+                found.append((not exact, -len(path), routes))
+        inner = [route for *_, routes in sorted(found, key=lambda one: one[:2]) for route in routes]
+        whole = [*inner, *(one for one in outside if one not in ends), *ends]
+        to_https = [one for one in whole if one.get("redirect") == "https"]
+        self.to_https = any("path" not in one for one in to_https)
+        if self.to_https:  # what would be left is for requests by https, of which there are none
+            whole = [one for one in whole if one.get("respond") != {"status": 404} or "path" in one]
+        elif not any({"path", "host"} & one.keys() == set() for one in whole):
+            whole.append({"respond": {"status": 404}})
+        self.routes = list(self._with_slashes(whole))
+
+    def _locations(
+        self, block: tuple[Directive, ...], scope: Scope
+    ) -> Iterator[tuple[bool, str, list[Values]]]:
+        """(whether it is exact, its path, its routes) for each location that can be said."""
+        for one in block:
+            if one.name != "location" or one.block is None:
+                continue
+            kind, path = (one.args[0], one.args[1]) if len(one.args) == 2 else ("", *one.args[:1])
+            if len(one.args) == 1 and path.startswith(("=", "^~", "~")):
+                kind, path = re.match(r"(=|\^~|~\*?)(.*)", path).groups()  # type: ignore[union-attr]
+            if kind.startswith("~") or path.startswith("@"):
+                why = "a path has no patterns" if kind else "only nginx itself goes there"
+                self._draft.note(one.line, one.text, why)
+                continue
+            try:
+                parse_prefix(path)
+            except Misread as misread:
+                self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+                continue
+            exact = kind == "="
+            if not exact and not path.endswith("/"):
+                why = f"nginx also takes {path}..., here a path ends where a segment ends"
+                self._draft.note(one.line, one.text, why)
+            location = Location(self._draft, scope, path, one.block, exact=exact)
+            routes = location.routes()
+            if not routes:
+                self._draft.note(
+                    one.line, one.text, "nothing in it can be said here: it answers 404"
+                )
+                routes = [location.nothing()]
+            yield exact, path, routes
+            yield from self._locations(one.block, scope.below(one.block))
+
+    @staticmethod
+    def _with_slashes(routes: list[Values]) -> Iterator[Values]:
+        """nginx redirects /a to /a/ where only /a/ is proxied."""
+        paths = {route.get("path") for route in routes}
+        for route in routes:
+            yield route
+            path = route.get("path", "")
+            bare = path.removesuffix("/")
+            if path.endswith("/") and bare and bare not in paths and "upstream" in route:
+                to = f"{{scheme}}://{{authority}}{path}{{query}}"
+                yield {"path": bare, "exact": True, "redirect": to, "redirect_status": 301}
+
+
+def _bind(place: str) -> str:
+    """Where a listener listens: both families for a port alone."""
+    if place.isdecimal():
+        return f":{place}"
+    place = re.sub(r"^(\*|\[::\]|0\.0\.0\.0):", ":", place)
+    if place.startswith(("unix:", ":")) or re.search(r":[0-9]+$", place):
+        return place
+    return f"{place}:80"

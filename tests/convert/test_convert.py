@@ -1,0 +1,367 @@
+"""What becomes of one directive or another, and what is told of the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hopproxy.cli import _parser
+from hopproxy.convert.command import converted, language_of
+from hopproxy.convert.draft import Draft
+from hopproxy.convert.nginx_words import Unreadable
+from hopproxy.exits import Failure
+from hopproxy.settings.reader import read
+from tests.convert.sites import CADDY, NGINX
+
+
+def draft(text: str, language: str = "nginx") -> Draft:
+    """The draft of a text; what it writes must be valid."""
+    made = converted(text, Path("/nonexistent"), language)
+    assert read(made.text("x"), file="x", environ={}).routes
+    return made
+
+
+def server(body: str) -> Draft:
+    return draft(f"server {{ listen 8080;\n{body}\n}}")
+
+
+def proxied(body: str) -> dict[str, Any]:
+    """The route of a location /a/ with these directives."""
+    made = server(f"location /a/ {{ {body} }}")
+    return next(route for route in made.routes if route.get("path") == "/a/")
+
+
+def caddy(body: str) -> Draft:
+    return draft(f":8080 {{\n{body}\n}}\n", "caddy")
+
+
+def notes(made: Draft) -> list[str]:
+    return [f"{note.line}: {note.text}" for note in sorted(made.notes)]
+
+
+PASS = "proxy_pass http://127.0.0.1:3000;"
+
+
+@pytest.mark.parametrize(
+    ("body", "keys"),
+    [
+        (PASS + "proxy_read_timeout 5m; proxy_send_timeout 10;",
+         {"response_timeout": "5m", "body_timeout": "5m", "write_timeout": "10s"}),
+        (PASS + "client_max_body_size 0;", {"max_body_size": "0"}),
+        (PASS + "proxy_set_header X-A $remote_addr; proxy_set_header X-B '';",
+         {"request_fields": {"set": {"X-A": "{client}"}, "remove": ["X-B"]}}),
+        (PASS + "proxy_set_header X-A $http_x_a;", {"request_fields": None}),
+        (PASS + "proxy_set_header X-Port $server_port;",
+         {"request_fields": {"set": {"X-Port": "8080"}}}),
+        (PASS + "proxy_set_header X-A 'a $unknown';", {"request_fields": None}),
+        (PASS + "proxy_set_header X-A '{host}';", {"request_fields": {"set": {"X-A": "{{host}}"}}}),
+        (PASS + "add_header A b; add_header A c always; proxy_hide_header D;",
+         {"response_fields": {"add": {"A": ["b", "c"]}, "remove": ["D"]}}),
+        ("proxy_pass http://127.0.0.1:3000/;", {"strip": "/a"}),
+        ("proxy_pass http://127.0.0.1:3000/a/;", {"strip": None}),
+        ("proxy_pass http://127.0.0.1:3000/; proxy_redirect / /a/;", {"locations": "all"}),
+        ("proxy_pass http://127.0.0.1:3000/; proxy_cookie_path / /a/;", {"locations": "all"}),
+        ("proxy_pass http://127.0.0.1:3000/; proxy_redirect off;", {"locations": "off"}),
+        ("rewrite ^/a/(.*) /$1 break; " + PASS, {"strip": "/a"}),
+        ("rewrite ^/a(/.*)$ $1 break; " + PASS, {"strip": "/a"}),
+        ("return 301 https://b.example$request_uri;",
+         {"redirect": "https://b.example{path}", "redirect_status": 301}),
+        ("return https://b.example/;", {"redirect": "https://b.example/", "redirect_status": 302}),
+        ("return 307 /b;", {"redirect": "{scheme}://{authority}/b"}),
+        ("return 204;", {"respond": {"status": 204}}),
+        ("return 200 'a\\nb';", {"respond": {"status": 200, "body": "a\nb", "type": "text/plain"}}),
+        ("rewrite ^ https://$host$request_uri? permanent;",
+         {"redirect": "https", "redirect_status": 301}),
+        ("rewrite ^/(.*)$ https://b.example/$1 redirect;",
+         {"redirect": "https://b.example{path}", "redirect_status": 302}),
+    ],
+)  # fmt: skip
+def test_a_location_of_nginx(body: str, keys: dict[str, Any]) -> None:
+    route = proxied(body)
+    assert {key: route.get(key) for key in keys} == keys
+
+
+@pytest.mark.parametrize(
+    ("body", "host"),
+    [
+        (PASS, "origin"),
+        (PASS + "proxy_set_header Host $host;", None),
+        (PASS + "proxy_set_header Host $http_host;", None),
+        (PASS + "proxy_set_header Host $proxy_host;", "origin"),
+        (PASS + "proxy_set_header Host b.example;", "b.example"),
+        ("proxy_pass http://group;", "group"),
+        ("proxy_pass http://unix:/run/a.sock:/;", "origin"),
+    ],
+)
+def test_the_host_that_nginx_sends(body: str, host: str | None) -> None:
+    made = draft(
+        "upstream group { server 10.0.0.1; server unix:/run/b.sock backup; ip_hash; keepalive 8; }"
+        f"server {{ listen 80; location / {{ {body} }} }}"
+    )
+    (upstream,) = (made.upstreams[route["upstream"]] for route in made.routes)
+    assert upstream.get("host") == host
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("location ~ \\.php$ { fastcgi_pass x; }", ["2: location ~ \\.php$"]),
+        ("location / { proxy_pass http://$backend; }",
+         ["2: location /", "2: proxy_pass http://$backend"]),
+        ("location / { proxy_pass http://a/b/; }", ["2: location /", "2: proxy_pass http://a/b/"]),
+        ("location /a { proxy_pass http://b; }", ["2: location /a"]),
+        (f"location / {{ {PASS} auth_basic x; limit_req zone=a; }}",
+         ["2: auth_basic x", "2: limit_req zone=a"]),
+        (f"location / {{ {PASS} proxy_set_header Via x; proxy_set_header A $cookie_b; }}",
+         ["2: proxy_set_header A $cookie_b"]),
+        (f"location / {{ {PASS} add_header A $upstream_addr; }}",
+         ["2: add_header A $upstream_addr"]),
+        (f"location / {{ {PASS} if ($request_method = POST) {{ return 405; }} }}",
+         ["2: if ($request_method = POST)"]),
+        (f"location / {{ {PASS} rewrite ^/x/(.*)$ /y/$1 last; }}",
+         ["2: rewrite ^/x/(.*)$ /y/$1 last"]),
+        (f"location / {{ {PASS} proxy_read_timeout soon; }}", ["2: proxy_read_timeout soon"]),
+        ("location / { return 444; }", ["2: location /", "2: return 444"]),
+        ("location / { return 200 $remote_addr; }", ["2: return 200 $remote_addr"]),
+        ("server_name ~^www; location / { return 200; }", ["2: server_name ~^www"]),
+        ("nonsense on; location / { return 200; }", ["2: nonsense on"]),
+        ("gzip off; sendfile on; location / { return 200; }", []),
+        ("include missing/*.conf; location / { return 200; }", ["2: include missing/*.conf"]),
+        ("location @x { return 200; } location / { return 200; }", ["2: location @x"]),
+        ("listen 70000; location / { return 200; }", ["2: listen 70000"]),
+        ("listen 8443 ssl; location / { return 200; }", ["2: listen 8443 ssl"]),
+        ("set_real_ip_from 10.0.0.0/8; set_real_ip_from x; location / { return 200; }",
+         ["2: set_real_ip_from x"]),
+    ],
+)  # fmt: skip
+def test_what_nginx_says_and_hopproxy_cannot_is_told_with_its_line(
+    body: str, told: list[str]
+) -> None:
+    assert notes(server(body)) == told
+
+
+def test_the_top_of_an_nginx_configuration() -> None:
+    made = draft(
+        """
+user www; worker_processes 4; worker_shutdown_timeout 20s; error_log /x;
+events { worker_connections 9; }
+http {
+  access_log off; keepalive_timeout 65s; keepalive_requests 500; client_header_timeout 5;
+  large_client_header_buffers 4 16k; client_body_timeout 1m; send_timeout 2m;
+  set_real_ip_from 10.0.0.0/8; set_real_ip_from unix:; client_max_body_size 5m;
+  upstream a { server 10.0.0.1:80 max_conns=3; server 10.0.0.2 down; server x:0; keepalive 9;
+               keepalive_timeout 30s; keepalive_requests 7; keepalive_time 1h; random; }
+  upstream none { }
+  server {
+    listen 80 default_server proxy_protocol; listen [::]:80; listen 127.0.0.1:81; listen unix:/s;
+    ssl_protocols TLSv1 TLSv1.2;
+    location / { proxy_pass http://a; proxy_connect_timeout 1s; }
+    location /none { proxy_pass http://none; }
+    location /tls/ { proxy_pass https://b.example; proxy_ssl_verify on; proxy_ssl_name c; }
+    location /any/ { proxy_pass https://b.example; }
+  }
+}
+"""
+    )
+    settings = read(made.text("nginx.conf"), file="x", environ={})
+    assert (settings.workers, settings.drain_timeout, settings.access_log) == (4, 20.0, "off")
+    assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.0/8", "unix"]
+    assert [str(one.bind) for one in settings.listeners] == [":80", "127.0.0.1:81", "unix:/s"]
+    client = settings.client
+    assert (client.idle_timeout, client.max_requests, client.head_timeout) == (65.0, 500, 5.0)
+    assert (client.max_head_size, client.body_timeout, client.write_timeout) == (65536, 60.0, 120.0)
+    upstream = settings.upstreams["a"]
+    assert (upstream.connect_timeout, upstream.pool.max_idle, upstream.pool.max_age) == (
+        1.0, 9, 3600.0,
+    )  # fmt: skip
+    by_path = {route.path: route for route in settings.routes}
+    assert by_path[None].max_body_size == 5 * 1024 * 1024
+    secure = settings.upstreams[str(by_path["/tls/"].upstream)].tls
+    assert (secure.verify, secure.server_name) == (True, "c")
+    assert settings.upstreams[str(by_path["/any/"].upstream)].tls.verify is False
+    assert "2: user www" in notes(made)
+
+
+def test_keepalive_off_and_servers_that_differ_by_their_port_alone() -> None:
+    made = draft(
+        "server { listen 1; keepalive_timeout 0; location / { return 200 a; } }\n"
+        "server { listen 2; location / { return 200 b; } }"
+    )
+    assert made.client["max_requests"] == 1
+    assert [route["respond"]["body"] for route in made.routes] == ["a"]
+    assert notes(made) == ["2: server on :2"]
+
+
+def test_included_files_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.conf").write_text("server { listen 1; location / { return 200; gzip on; } }")
+    made = converted("http { include *.conf; include mime.types;\n}", tmp_path, "nginx")
+    assert made.routes
+    assert notes(made) == ["1: gzip on"]
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "line"),
+    [("server {\n listen 1;", "nginx", 2), ("a b\n}", "nginx", 2), ("server { ; }", "nginx", 1),
+     ("server { listen 1 }", "nginx", 1), ('a "b;', "nginx", 1), (":80 {\n", "caddy", 1),
+     (":80 {\n}\n}", "caddy", 3)],
+)  # fmt: skip
+def test_what_cannot_be_read_is_told_with_its_line(text: str, language: str, line: int) -> None:
+    with pytest.raises(Unreadable) as unreadable:
+        converted(text, Path("/"), language)
+    assert unreadable.value.line == line
+
+
+# -- Caddy -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "keys"),
+    [
+        ("reverse_proxy localhost:3000 {\n header_up Host {upstream_hostport}\n}", {}),
+        ("reverse_proxy unix//run/a.sock", {}),
+        ("reverse_proxy a:1 b:2 {\n lb_policy ip_hash\n lb_try_duration 5s\n}", {}),
+        ("reverse_proxy a:1 {\n header_up +X-A b\n header_up X-B {method}\n header_down -C\n}",
+         {"request_fields": {"add": {"X-A": "b"}, "set": {"X-B": "{method}"}},
+          "response_fields": {"remove": ["C"]}}),
+        ("reverse_proxy a:1 {\n transport http {\n read_timeout 5s\n keepalive off\n tls\n}\n}",
+         {"body_timeout": "5s"}),
+        ("header >X-A b\nreverse_proxy a:1", {"response_fields": {"set": {"X-A": "b"}}}),
+        ("request_body {\n max_size 1MB\n}\nreverse_proxy a:1", {"max_body_size": "1MB"}),
+        ("uri strip_prefix /x\nhandle /x/* {\n uri strip_prefix /x\n reverse_proxy a:1\n}",
+         {"path": "/x/", "strip": "/x"}),
+        ("redir https://b{uri} 308", {"redirect": "https://b{path}", "redirect_status": 308}),
+        ("redir /x https://b/y", {"path": "/x", "exact": True, "redirect_status": 302}),
+        ('respond "hi {$A:x} $"', {"respond": {"status": 200, "body": "hi ${A:-x} $$"}}),
+        ("error 403", {"respond": {"status": 403}}),
+        ("@a {\n path /x/* /y\n host a.example\n}\nrespond @a 204",
+         {"host": ["a.example"], "path": "/y", "exact": True}),
+        ("reverse_proxy /x* a:1", {"path": "/x"}),
+    ],
+)  # fmt: skip
+def test_a_directive_of_caddy(body: str, keys: dict[str, Any]) -> None:
+    route = caddy(body).routes[0]
+    assert {key: route.get(key) for key in keys} == keys
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("encode gzip\nreverse_proxy a:1", ["2: encode gzip"]),
+        ("root * /srv\nfile_server", ["2: root * /srv", "3: file_server"]),
+        ("@p method POST\nrespond @p 204", ["2: method POST"]),
+        ("respond @none 204", ["2: respond @none 204"]),
+        ("reverse_proxy a:1 {\n header_up X-A b c\n header_up Via x\n}",
+         ["3: header_up X-A b c", "4: header_up Via x"]),
+        ("reverse_proxy a:1 {\n lb_retries 2\n handle_response {\n}\n}",
+         ["3: lb_retries 2", "4: handle_response"]),
+        ("reverse_proxy a:1 {\n transport fastcgi {\n}\n}", ["3: transport fastcgi"]),
+        ("reverse_proxy a:x", ["2: reverse_proxy a:x"]),
+        ("redir https://{labels.0}", ["2: redir https://{labels.0}"]),
+        ("respond /x* 200\nheader /y/* A b\nheader ?A b",
+         ["2: respond /x* 200", "3: header /y/* A b", "4: header ?A b"]),
+        ("import nothing", ["2: import nothing"]),
+        ("uri replace a b\nrespond 99", ["2: uri replace a b"]),
+        ("respond 100", ["2: respond 100"]),
+        ('respond "{vars.x}"', ["2: respond {vars.x}"]),
+        ("handle {\n respond 1\n}\nrespond /x 2", ["1: :8080"]),
+        ("reverse_proxy a:1 {\n health_interval 5\n lb_try_duration soon\n}",
+         ["3: health_interval 5", "4: lb_try_duration soon"]),
+        ("request_body {\n max_size big\n}\nreverse_proxy a:1", ["3: max_size big"]),
+    ],
+)  # fmt: skip
+def test_what_caddy_says_and_hopproxy_cannot_is_told_with_its_line(
+    body: str, told: list[str]
+) -> None:
+    assert notes(caddy(body)) == told
+
+
+def test_the_top_of_a_caddyfile_and_its_sites(tmp_path: Path) -> None:
+    cert, key = tmp_path / "c", tmp_path / "k"
+    made = converted(
+        f"""
+{{
+	email a@b.c
+	admin :2019
+	http_port 8080
+	https_port 8443
+	grace_period 5s
+	shutdown_delay 2s
+	nonsense
+	servers {{
+		trusted_proxies static 10.0.0.0/8 private_ranges x
+		timeouts {{
+			idle 30s
+		}}
+		max_header_size 1MB
+		listener_wrappers
+	}}
+}}
+a.example, http://b.example {{
+	tls {cert} {key}
+	bind 127.0.0.1
+	respond "a"
+}}
+c.example:9000 {{
+	respond "c" # a comment
+}}
+*.d.example/path {{
+	respond "d"
+}}
+0.0.0.0:81 {{
+	respond `0`
+}}
+""",
+        Path("/"),
+        "caddy",
+    )
+    assert list(made.listeners) == ["127.0.0.1:8443", ":9000", ":8080", ":81"]
+    assert made.routes[0] == {"host": "a.example", "redirect": "https"}
+    assert [route.get("host") for route in made.routes[1:]] == [
+        ["a.example", "b.example"], "c.example", "*.d.example", None,
+    ]  # fmt: skip
+    assert made.top["drain_timeout"] == "5s"
+    assert "10.0.0.0/8" in made.top["trusted_proxies"]
+    assert made.client == {"idle_timeout": "30s", "max_head_size": "1MB"}
+    told = "\n".join(notes(made))
+    for text in ("email", "admin", "nonsense", "trusted_proxies", "listener_wrappers", "c.example",
+                 "*.d.example/path"):  # fmt: skip
+        assert text in told
+
+
+def test_a_caddyfile_of_one_site_without_braces() -> None:
+    made = draft("http://localhost:8080\n\nrespond /a 204\nreverse_proxy 127.0.0.1:1\n", "caddy")
+    assert [route.get("path") for route in made.routes] == ["/a", None]
+
+
+# -- the command -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("site", [*NGINX, *CADDY], ids=lambda site: site.name)
+def test_what_is_not_said_is_in_the_output_too(
+    site: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / ("nginx.conf" if site in NGINX else "Caddyfile")
+    file.write_text(site.text.replace("@HTTP@", "80").replace("@HTTPS@", "443"))
+    options = _parser().parse_args(["convert", str(file)])
+    assert options.command(options) == 0
+    out, err = capsys.readouterr()
+    for text in site.told:
+        assert f": {text}: " in err
+        assert f": {text} (" in out
+
+
+def test_the_language_is_seen() -> None:
+    assert language_of("Caddyfile", "server {") == "caddy"
+    assert language_of("x.conf", "\nupstream a {\n") == "nginx"
+    assert language_of("x.conf", "a.example {\n}") == "caddy"
+
+
+def test_a_file_that_cannot_be_read_ends_the_command(tmp_path: Path) -> None:
+    broken = tmp_path / "nginx.conf"
+    broken.write_text("server {")
+    for name in (str(tmp_path / "none"), str(broken)):
+        options = _parser().parse_args(["convert", name])
+        with pytest.raises(Failure, match="cannot be read"):
+            options.command(options)
