@@ -43,10 +43,11 @@ run: $(VENV)/.runs
 test: $(VENV)/.tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# `make test` has connections stepped by events; here tasks drive them, or take them over midway.
+# `make test` has connections stepped by events, without TLS; here tasks drive them, or take them
+# over midway, and the conformance tests speak TLS to clients, or on both hops.
 drivers: $(VENV)/.tests
-	HOPPROXY_TEST_DRIVER=tasks $(BIN)/python -m pytest -q -n 2 --dist loadfile -m exchanges $(SERVED)
-	HOPPROXY_TEST_DRIVER=mixed $(BIN)/python -m pytest -q -n 2 --dist loadfile -m exchanges $(SERVED)
+	HOPPROXY_TEST_DRIVER=tasks HOPPROXY_TEST_TLS=both $(BIN)/python -m pytest -q -n 2 --dist loadfile -m exchanges $(SERVED)
+	HOPPROXY_TEST_DRIVER=mixed HOPPROXY_TEST_TLS=clients $(BIN)/python -m pytest -q -n 2 --dist loadfile -m exchanges $(SERVED)
 
 check: lint test drivers coverage
 

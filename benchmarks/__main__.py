@@ -63,6 +63,8 @@ def run(scenario: Scenario, stage: Stage, peers: Sequence[Peer], rounds: int) ->
     """Interleaved rounds of one scenario; a proxy that fails is left out of those that follow."""
     outcome = Outcome(scenario.name)
     taking_part = [peer for peer in peers if scenario.peers or peer.name == HOPPROXY]
+    if scenario.tls:
+        taking_part = [peer for peer in taking_part if peer.speaks_tls]
     try:
         for done in range(rounds):
             for peer in taking_part:

@@ -1,7 +1,8 @@
 """A process that holds many idle client links to a proxy, each one having had one good answer.
 
-Run by the benchmark as: python -m benchmarks.idle_links PORT COUNT.  It says `ready` when all
-stand, and at each line on its standard input how many the proxy has closed meanwhile.
+Run by the benchmark as: python -m benchmarks.idle_links PORT COUNT, and `tls` or "".  It says
+`ready` when all stand, and at each line on its standard input how many the proxy has closed
+meanwhile.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from benchmarks.processes import NotReady, raise_file_limit
+from benchmarks.processes import NotReady, connected, raise_file_limit
 from benchmarks.stage import Stage
 
 REQUEST = b"GET /plain HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -38,9 +39,9 @@ class Held:
 
 
 @contextmanager
-def held_links(stage: Stage, port: int, count: int) -> Iterator[Held]:
+def held_links(stage: Stage, port: int, count: int, *, tls: bool = False) -> Iterator[Held]:
     """Hold so many idle links while the block runs.  Raises NotReady when they do not stand."""
-    argv = [sys.executable, "-m", "benchmarks.idle_links", str(port), str(count)]
+    argv = [sys.executable, "-m", "benchmarks.idle_links", str(port), str(count), "tls" * tls]
     with subprocess.Popen(
         argv,
         stdin=subprocess.PIPE,
@@ -59,9 +60,9 @@ def held_links(stage: Stage, port: int, count: int) -> Iterator[Held]:
             process.kill()
 
 
-def open_link(port: int) -> socket.socket:
+def open_link(port: int, *, tls: bool) -> socket.socket:
     """Connect, have one answer, stay.  Raises OSError when the answer is not 200."""
-    link = socket.create_connection(("127.0.0.1", port), timeout=10)
+    link = connected(port, tls=tls, seconds=10)
     # A reset at the end: ten thousand ports in TIME_WAIT would starve the next proxy's clients.
     link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
     link.sendall(REQUEST)
@@ -96,14 +97,14 @@ def count_closed(links: list[socket.socket]) -> int:
     return len(poll.poll(0))
 
 
-def hold(port: int, count: int) -> None:
+def hold(port: int, count: int, *, tls: bool) -> None:
     """Open the links, then answer each line with the number of those lost, until the input ends."""
     limit = raise_file_limit()
     if limit < count + 64:
         print(f"only {limit} files may be open; raise `ulimit -n`", flush=True)
         return
     try:
-        links = [open_link(port) for _ in range(count)]
+        links = [open_link(port, tls=tls) for _ in range(count)]
     except OSError as error:
         print(f"a link failed: {error}", flush=True)
         return
@@ -113,4 +114,4 @@ def hold(port: int, count: int) -> None:
 
 
 if __name__ == "__main__":
-    hold(int(sys.argv[1]), int(sys.argv[2]))
+    hold(int(sys.argv[1]), int(sys.argv[2]), tls=sys.argv[3] == "tls")

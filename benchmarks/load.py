@@ -66,6 +66,7 @@ class Load:
     connections: int = 32
     fields: Sequence[str] = ()
     script: str = ""
+    tls: bool = False
 
 
 PLAIN = Load()
@@ -125,7 +126,8 @@ def wrk_launch(load: Load, port: int, seconds: int, folder: Path) -> Launch:
     argv = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "-s", str(script)]
     for field in load.fields:
         argv += ["-H", field]
-    return Launch([*argv, f"http://127.0.0.1:{port}{load.path}"])
+    scheme = "https" if load.tls else "http"
+    return Launch([*argv, f"{scheme}://127.0.0.1:{port}{load.path}"])
 
 
 def send(load: Load, port: int, seconds: int, folder: Path, core: int) -> Answered:

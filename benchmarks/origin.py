@@ -42,6 +42,9 @@ http {{
   default_type text/plain;
   server {{
     listen 127.0.0.1:{port} backlog=4096;
+    listen 127.0.0.1:{secure_port} ssl backlog=4096;
+    ssl_certificate {folder}/site.crt;
+    ssl_certificate_key {folder}/site.key;
     root {folder}/files;
     location = /plain {{ return 200 "Hello, world\\n"; }}
     location = /chunked {{ ssi on; ssi_types text/plain; return 200 "{text}"; }}
@@ -61,8 +64,11 @@ def nginx_program() -> str | None:
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
-def origin_launch(folder: Path, port: int, files: int) -> Launch:
-    """Write the origin's settings and files into the folder; files is its limit of open ones."""
+def origin_launch(folder: Path, port: int, secure_port: int, files: int) -> Launch:
+    """Write the origin's settings and files into the folder; files is its limit of open ones.
+
+    `secure_port` is for TLS, with the certificate in the folder.
+    """
     program = nginx_program()
     if program is None:
         raise FileNotFoundError(f"the origin is nginx: {INSTALL}")
@@ -72,5 +78,7 @@ def origin_launch(folder: Path, port: int, files: int) -> Launch:
     (folder / "files" / "post").write_bytes(b"ok")
     text = "0123456789abcdef" * 128
     settings = folder / "origin.conf"
-    settings.write_text(_SETTINGS.format(folder=folder, port=port, files=files, text=text))
+    settings.write_text(
+        _SETTINGS.format(folder=folder, port=port, secure_port=secure_port, files=files, text=text)
+    )
     return Launch([program, "-p", str(folder), "-c", str(settings)])

@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.tls import client_context
+
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 WANTED_FILES = 65536
 GOOD_BODY = b"Hello, world\n"
@@ -125,11 +127,11 @@ class Process:
         return sum(_rollup(pid, "Rss:") for pid in _tree(self._child.pid))
 
 
-def answers(port: int, path: str) -> bool:
+def answers(port: int, path: str, *, tls: bool = False) -> bool:
     """Whether a GET of the path is answered 200 on this port now, with exactly the good body."""
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     answer = b""
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as link:
+    with suppress(OSError), connected(port, tls=tls) as link:
         link.sendall(request)
         while not answer.endswith(GOOD_BODY) and (more := link.recv(4096)):
             answer += more
@@ -137,13 +139,25 @@ def answers(port: int, path: str) -> bool:
     return head.split(b" ")[1:2] == [b"200"] and body == GOOD_BODY
 
 
-def wait_until_good(process: Process, port: int, path: str, seconds: float = 20) -> float:
+def connected(port: int, *, tls: bool, seconds: float = 2) -> socket.socket:
+    """A connection to this port, with TLS or without.  Raises OSError."""
+    link = socket.create_connection(("127.0.0.1", port), timeout=seconds)
+    try:
+        return client_context().wrap_socket(link, server_hostname="localhost") if tls else link
+    except OSError:
+        link.close()
+        raise
+
+
+def wait_until_good(
+    process: Process, port: int, path: str, seconds: float = 20, *, tls: bool = False
+) -> float:
     """Poll each millisecond until the path is answered 200; returns the monotonic time of that.
 
     Raises NotReady when the process ends or the seconds are over.
     """
     limit = time.monotonic() + seconds
-    while not answers(port, path):
+    while not answers(port, path, tls=tls):
         if process.ended() or time.monotonic() > limit:
             raise NotReady(
                 f"no good answer in {seconds:g} s; it printed: {process.output().strip()}"

@@ -47,6 +47,7 @@ class Scenario:
     columns: Sequence[Column] = RATE_COLUMNS
     main: str = "rate"
     peers: bool = True
+    tls: bool = False
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -57,6 +58,11 @@ class Scenario:
 def under(what: load.Load) -> Trial:
     """The trial that sends this load to a warm proxy."""
     return lambda stage, peer: stage.measured(stage.running(peer), what)
+
+
+def over_tls(what: load.Load, hops: str = "clients") -> Trial:
+    """The same with TLS to clients, or on both hops."""
+    return lambda stage, peer: stage.measured(stage.running(peer, Wish(tls=hops)), what)
 
 
 def websocket(stage: Stage, peer: Peer) -> Reading:
@@ -75,16 +81,20 @@ def idle_links(stage: Stage, peer: Peer) -> Reading:
     return {**_kept(reading, without), "lost": lost}
 
 
-def idle_memory(stage: Stage, peer: Peer) -> Reading:
+def idle_memory(tls: str = "") -> Trial:
     """Memory (PSS) of a fresh proxy after one answer, and what each idle client link adds to it."""
-    with stage.alone(peer, Wish(links=MEMORY_LINKS + 1024)) as proxy:
-        rest(1)
-        at_rest = proxy.process.pss()
-        with held_links(stage, proxy.port, MEMORY_LINKS) as links:
+
+    def trial(stage: Stage, peer: Peer) -> Reading:
+        with stage.alone(peer, Wish(links=MEMORY_LINKS + 1024, tls=tls)) as proxy:
             rest(1)
-            grown = proxy.process.pss() - at_rest
-            lost = links.lost()
-    return {"rest": at_rest / 2**20, "link": grown / MEMORY_LINKS / 1024, "lost": lost}
+            at_rest = proxy.process.pss()
+            with held_links(stage, proxy.port, MEMORY_LINKS, tls=proxy.tls) as links:
+                rest(1)
+                grown = proxy.process.pss() - at_rest
+                lost = links.lost()
+        return {"rest": at_rest / 2**20, "link": grown / MEMORY_LINKS / 1024, "lost": lost}
+
+    return trial
 
 
 def startup(stage: Stage, peer: Peer) -> Reading:
@@ -140,6 +150,11 @@ def growth(stage: Stage, peer: Peer) -> Reading:
     return samples
 
 
+_MEMORY = (
+    Column("rest", "at rest MiB", 1),
+    Column("link", "KiB/link", 1),
+    Column("lost", "links lost"),
+)
 _KEPT = (Column("without", "without"), Column("kept", "kept %", 1))
 _BESIDE = (*RATE_COLUMNS, *_KEPT, Column("cpu_off", "CPU us off", 1))
 _GROWTH = tuple(
@@ -172,13 +187,26 @@ SCENARIOS = (
     Scenario(
         "idle-memory",
         "PSS at rest, and for each of 5,000 idle client links",
-        idle_memory,
-        (
-            Column("rest", "at rest MiB", 1),
-            Column("link", "KiB/link", 1),
-            Column("lost", "links lost"),
-        ),
+        idle_memory(),
+        _MEMORY,
         "link",
+    ),
+    Scenario("tls", "plain, with TLS to clients", over_tls(load.PLAIN), tls=True),
+    Scenario("tls-both", "plain, with TLS on both hops", over_tls(load.PLAIN, "both"), tls=True),
+    Scenario("tls-1m", "1 MiB with TLS to clients", over_tls(load.BODY_1M), tls=True),
+    Scenario(
+        "tls-close",
+        "with TLS, a connection and a full handshake a request",
+        over_tls(load.CLIENT_CLOSE),
+        tls=True,
+    ),
+    Scenario(
+        "tls-memory",
+        "PSS at rest, and for each of 5,000 idle client links with TLS",
+        idle_memory("clients"),
+        _MEMORY,
+        "link",
+        tls=True,
     ),
     Scenario(
         "startup",

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks import load
@@ -25,28 +25,34 @@ from benchmarks.processes import (
     raise_file_limit,
     wait_until_good,
 )
+from benchmarks.tls import make_certificate
 
 WARM_UP = 1
 
 
 @dataclass(frozen=True)
 class Running:
-    """A proxy that answers: its process, its port, and hopproxy's admin port."""
+    """A proxy that answers: its process, its port, hopproxy's admin port, whether it speaks TLS."""
 
     process: Process
     port: int
     admin: int
+    tls: bool = False
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a scenario asks beside the defaults: as in `Setup`, and the origin that echoes."""
+    """What a scenario asks beside the defaults: as in `Setup`, and the origin that echoes.
+
+    `tls` is "clients" for TLS on that hop, "both" for both hops.
+    """
 
     links: int = 4096
     log: bool = False
     echo: bool = False
     routes: int = 1
     idle: int = 64
+    tls: str = ""
 
 
 DEFAULT = Wish()
@@ -63,12 +69,15 @@ class Stage:
     minutes: float
     origin_port: int
     echo_port: int
+    secure_port: int
     _running: dict[tuple[str, Wish], Running] = field(default_factory=dict)
     _proxies: ExitStack = field(default_factory=ExitStack)
 
     def setup(self, wish: Wish) -> Setup:
         """Fresh ports and the wish, as a proxy's settings need them."""
         origin = self.echo_port if wish.echo else self.origin_port
+        if wish.tls == "both":
+            origin = self.secure_port
         return Setup(
             self.folder,
             free_port(),
@@ -78,6 +87,8 @@ class Stage:
             wish.log,
             wish.routes,
             wish.idle,
+            tls=bool(wish.tls),
+            secure_origin=wish.tls == "both",
         )
 
     def launch(self, peer: Peer, wish: Wish = DEFAULT) -> Running:
@@ -85,14 +96,14 @@ class Stage:
         setup = self.setup(wish)
         output = Path("/dev/null") if wish.log else self.folder / f"{setup.port}-{peer.name}.out"
         process = Process(peer.launch(setup), self.cores.proxy, output)
-        return Running(process, setup.port, setup.admin_port)
+        return Running(process, setup.port, setup.admin_port, tls=setup.tls)
 
     @contextmanager
     def alone(self, peer: Peer, wish: Wish = DEFAULT) -> Iterator[Running]:
         """A fresh proxy that answers, stopped at the end.  Raises NotReady."""
         proxy = self.launch(peer, wish)
         try:
-            wait_until_good(proxy.process, proxy.port, "/plain")
+            wait_until_good(proxy.process, proxy.port, "/plain", tls=proxy.tls)
             yield proxy
         finally:
             proxy.process.stop()
@@ -111,6 +122,7 @@ class Stage:
 
     def measured(self, proxy: Running, what: load.Load, seconds: int = 0) -> Reading:
         """Warm up for a second, then read rate, CPU, latency and errors under this load."""
+        what = replace(what, tls=proxy.tls)
         load.send(what, proxy.port, WARM_UP, self.folder, self.cores.load)
         before = proxy.process.cpu_seconds()
         answered = load.send(
@@ -141,9 +153,11 @@ def set_up(seconds: int, minutes: float) -> Iterator[Stage]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hopproxy-bench-")))
         folder.chmod(0o755)  # the origin's worker is another user when the benchmark is run by root
-        stage = Stage(folder, cores, files, seconds, minutes, free_port(), free_port())
+        make_certificate(folder)
+        ports = free_port(), free_port(), free_port()
+        stage = Stage(folder, cores, files, seconds, minutes, *ports)
         commands = {
-            stage.origin_port: origin_launch(folder, stage.origin_port, files),
+            stage.origin_port: origin_launch(folder, stage.origin_port, stage.secure_port, files),
             stage.echo_port: Launch(
                 [sys.executable, "-m", "benchmarks.websocket", "origin", str(stage.echo_port)]
             ),

@@ -27,7 +27,8 @@ class Setup:
 
     `links` is the number of client connections it must allow.  The rest is for hopproxy alone:
     `log` turns its access log on, `routes` is how many it has, and all but the last match nothing;
-    `idle` is how many upstream links it keeps.
+    `idle` is how many upstream links it keeps.  `tls` on the clients' hop, `secure_origin` on the
+    other: then `origin_port` is one with TLS.  The certificate is in `folder`.
     """
 
     folder: Path
@@ -38,6 +39,13 @@ class Setup:
     log: bool = False
     routes: int = 1
     idle: int = 64
+    tls: bool = False
+    secure_origin: bool = False
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the origin."""
+        return "https" if self.secure_origin else "http"
 
     def write(self, name: str, text: str) -> str:
         path = self.folder / f"{self.port}-{name}"
@@ -54,6 +62,7 @@ class Peer:
     program: Callable[[], str | None]
     version: tuple[str, ...]
     launch: Callable[[Setup], Launch]
+    speaks_tls: bool = True
 
     def version_text(self) -> str:
         """The first line of what the program says about its version."""
@@ -77,14 +86,18 @@ def _hopproxy_launch(setup: Setup) -> Launch:
         f"  - {{path: /plain{number}, upstream: app}}\n"
         for number in range(setup.routes // 2)
     )
+    folder = setup.folder
+    certificate = f"{{cert: {folder}/site.crt, key: {folder}/site.key}}"
+    tls = f"    tls: {{certificates: [{certificate}]}}\n" * setup.tls
+    ca = f"    tls: {{ca: {folder}/ca.crt}}\n" * setup.secure_origin
     settings = setup.write(
         "hopproxy.yaml",
         f"""listeners:
   - bind: 127.0.0.1:{setup.port}
-{limit}upstreams:
+{tls}{limit}upstreams:
   app:
-    origins: [http://127.0.0.1:{setup.origin_port}]
-{pool}routes:
+    origins: ["{setup.scheme}://127.0.0.1:{setup.origin_port}"]
+{ca}{pool}routes:
 {others}  - upstream: app
 admin:
   bind: 127.0.0.1:{setup.admin_port}
@@ -117,10 +130,16 @@ http {{
     keepalive 256;
     keepalive_requests 1000000000;
   }}
+  ssl_certificate {folder}/site.crt;
+  ssl_certificate_key {folder}/site.key;
+  ssl_protocols TLSv1.2 TLSv1.3;
+  proxy_ssl_trusted_certificate {folder}/ca.crt;
+  proxy_ssl_verify on;
+  proxy_ssl_name localhost;
   server {{
-    listen 127.0.0.1:{port} backlog=4096;
+    listen 127.0.0.1:{port} backlog=4096{ssl};
     location / {{
-      proxy_pass http://app;
+      proxy_pass {scheme}://app;
       proxy_http_version 1.1;
       proxy_max_temp_file_size 0;
       proxy_set_header Host $http_host;
@@ -139,6 +158,8 @@ def _nginx_launch(setup: Setup) -> Launch:
         port=setup.port,
         origin_port=setup.origin_port,
         files=setup.links + 1024,
+        scheme=setup.scheme,
+        ssl=" ssl" * setup.tls,
     )
     path = setup.write("nginx.conf", settings)
     return Launch([nginx_program() or "nginx", "-p", str(setup.folder), "-c", path])
@@ -162,11 +183,11 @@ defaults
   option forwardfor
   http-reuse always
 frontend front
-  bind 127.0.0.1:{port} backlog 4096
+  bind 127.0.0.1:{port} backlog 4096{ssl}
   maxconn {links}
   default_backend app
 backend app
-  server origin 127.0.0.1:{origin_port} pool-max-conn 256
+  server origin 127.0.0.1:{origin_port} pool-max-conn 256{ssl_server}
 """
 
 
@@ -175,8 +196,14 @@ def _haproxy_program() -> str | None:
 
 
 def _haproxy_launch(setup: Setup) -> Launch:
+    folder = setup.folder
+    verified = f" ssl verify required ca-file {folder}/ca.crt verifyhost localhost"
     settings = _HAPROXY.format(
-        port=setup.port, origin_port=setup.origin_port, links=setup.links + 512
+        port=setup.port,
+        origin_port=setup.origin_port,
+        links=setup.links + 512,
+        ssl=f" ssl crt {folder}/site.pem alpn http/1.1" * setup.tls,
+        ssl_server=verified * setup.secure_origin,
     )
     path = setup.write("haproxy.cfg", settings)
     return Launch([_haproxy_program() or "haproxy", "-db", "-f", path])
@@ -186,11 +213,11 @@ _CADDY = """{{
   admin off
   auto_https off
 }}
-http://:{port} {{
+{site}://:{port} {{
   bind 127.0.0.1
-  reverse_proxy 127.0.0.1:{origin_port} {{
+{tls}  reverse_proxy {scheme}://127.0.0.1:{origin_port} {{
     transport http {{
-      keepalive_idle_conns_per_host 256
+{origin_tls}      keepalive_idle_conns_per_host 256
     }}
   }}
 }}
@@ -198,7 +225,16 @@ http://:{port} {{
 
 
 def _caddy_launch(setup: Setup) -> Launch:
-    settings = _CADDY.format(port=setup.port, origin_port=setup.origin_port)
+    folder = setup.folder
+    trust = f"      tls_trusted_ca_certs {folder}/ca.crt\n      tls_server_name localhost\n"
+    settings = _CADDY.format(
+        port=setup.port,
+        origin_port=setup.origin_port,
+        scheme=setup.scheme,
+        site="https" if setup.tls else "http",
+        tls=f"  tls {folder}/site.crt {folder}/site.key\n" * setup.tls,
+        origin_tls=trust * setup.secure_origin,
+    )
     path = setup.write("Caddyfile", settings)
     home = {"GOMAXPROCS": "1", "XDG_DATA_HOME": str(setup.folder), "HOME": str(setup.folder)}
     return Launch(["caddy", "run", "--config", path, "--adapter", "caddyfile"], home)
@@ -221,5 +257,7 @@ PEERS = (
     Peer("nginx", "apt install nginx-light", nginx_program, ("-v",), _nginx_launch),
     Peer("haproxy", "apt install haproxy", _haproxy_program, ("-v",), _haproxy_launch),
     Peer("caddy", "apt install caddy", lambda: shutil.which("caddy"), ("version",), _caddy_launch),
-    Peer("aiohttp", "pip install aiohttp", _aiohttp_program, _AIOHTTP_VERSION, _aiohttp_launch),
+    Peer(
+        "aiohttp", "pip install aiohttp", _aiohttp_program, _AIOHTTP_VERSION, _aiohttp_launch, False
+    ),
 )

@@ -9,6 +9,7 @@ is set on all of them: ALPN, and the authorities of client certificates.
 from __future__ import annotations
 
 import ssl
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,24 @@ from hopproxy.wire.client_hello import offers_other
 _NO_PROTOCOL = 120
 _OLDEST = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _VERIFY = {"off": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
+
+
+def _ignore_names_that_are_none() -> None:
+    """A server name that is not ASCII fails its handshake; `ssl` would print a traceback as well.
+
+    Such a name comes from anybody, and standard error is our log.
+    """
+    before = sys.unraisablehook
+    if getattr(before, "ignores_names", False):
+        return
+
+    def hook(found: sys.UnraisableHookArgs) -> None:
+        name = isinstance(found.exc_value, UnicodeDecodeError) and isinstance(found.object, bytes)
+        if not name:
+            before(found)
+
+    hook.ignores_names = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
 
 
 class Identity(NamedTuple):
@@ -55,9 +74,11 @@ class Front:
     context: ssl.SSLContext
 
     def __init__(self, identities: Sequence[Identity], demand: Demand) -> None:
+        _ignore_names_that_are_none()
         self._asked: object = None
         self._table = _Table(identities, demand)
         self._renew(demand)
+        self._table.spare(self.context, identities)
 
     def swap(self, identities: Sequence[Identity], demand: Demand) -> None:
         """Use these from the next handshake on.  Links stay, and clients still resume.
@@ -95,11 +116,23 @@ class _Table:
             for name in identity.names:
                 self._by_name.setdefault(name, context)
         self._first = next(iter(next(iter(together.values())).values()))
+        self._spared: ssl.SSLContext | None = None
 
     def take(self, other: _Table) -> None:
         """Become the other one."""
         self._protocols, self._by_name = other._protocols, other._by_name
-        self._first = other._first
+        self._first, self._spared = other._first, None
+
+    def spare(self, context: ssl.SSLContext, identities: Sequence[Identity]) -> None:
+        """Let the lasting context have the first certificate itself, until there are new ones.
+
+        Replacing the context of a handshake takes a moment.
+        """
+        first = identities[0]
+        for other in identities:
+            if frozenset(other.names) == frozenset(first.names):
+                context.load_cert_chain(other.cert, other.key)
+        self._spared = self._first
 
     def choose(self, tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
         """Choose the context for a ClientHello; an alert if it names no protocol of ours."""
@@ -109,7 +142,9 @@ class _Table:
         if hello is not None and offers_other(hello, self._protocols):
             tls.shares_no_protocol = True
             return _NO_PROTOCOL
-        tls.context = self._context_for((name or "").lower().rstrip("."))
+        chosen = self._context_for((name or "").lower().rstrip("."))
+        if chosen is not self._spared:
+            tls.context = chosen
         return None
 
     def _context_for(self, name: str) -> ssl.SSLContext:
@@ -125,6 +160,7 @@ def _context(demand: Demand) -> ssl.SSLContext:
     context.sslobject_class = Asked
     context.minimum_version = _OLDEST[demand.min_version]
     context.options |= ssl.OP_NO_RENEGOTIATION
+    context.num_tickets = 1
     context.set_alpn_protocols(list(demand.protocols))
     context.verify_mode = _VERIFY[demand.client_cert]
     if demand.client_ca is not None:

@@ -8,6 +8,7 @@ served.
 from __future__ import annotations
 
 import math
+import os
 import ssl
 import time
 from collections import deque
@@ -50,6 +51,8 @@ class Handshakes:
         self._places: deque[_Place] = deque()
         self._since = -math.inf
         self.timer_at = math.inf
+        self.fd = -1  # an eventfd, from the first wait on
+        self.closed = self.readable = self.urgent = False
         self.done: dict[tuple[Hop, str, str], int] = {}
         self.saved = dict.fromkeys(Hop, 0)
 
@@ -76,23 +79,56 @@ class Handshakes:
                 return
         place = _Place()
         self._places.append(place)
-        self._watch.wake_at(self, self._watch.now())
+        if len(self._places) == 1:
+            self._ask_for_turn()
         await wait(place)
 
+    def _ask_for_turn(self) -> None:
+        """Have `on_ready` called in the next batch of events, or else `on_time` soon.
+
+        A descriptor that is ready takes its place among those of the links; a deadline would cost a
+        turn of trio's loop.
+        """
+        if self.fd < 0 and hasattr(os, "eventfd"):
+            self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._watch.add_connecting(self)
+        if self.fd >= 0:
+            os.eventfd_write(self.fd, 1)
+        else:
+            self._watch.wake_at(self, self._watch.now())
+
+    def close(self) -> None:
+        """No handshake will wait any more."""
+        if self.fd >= 0:
+            self.closed = True
+            self._watch.forget(self)
+            os.close(self.fd)
+            self.fd = -1
+
+    def on_ready(self, hung_up: bool) -> None:
+        """A new turn."""
+        self._take_turn()
+
     def on_time(self, now: float) -> float:
-        """A new turn: go on with those that have waited longest."""
+        """A new turn, where there is no eventfd."""
+        self._take_turn()
+        return math.inf
+
+    def _take_turn(self) -> None:
+        """Go on with those that have waited longest."""
         self._since = began = self._clock()
         while self._places and self._clock() < began + TURN:
             place = self._places.popleft()
             waker, place.waker = place.waker, None
             if waker is not None:  # None: it has ended meanwhile
                 waker.wake()
-        return self._watch.now() if self._places else math.inf  # later than `now`: a new turn
+        if self._places:
+            self._ask_for_turn()
 
     def on_fault(self, error: Exception) -> None:
         """A stepper has let an exception through: the others go on."""
         if self._places:
-            self._watch.wake_at(self, self._watch.now())
+            self._ask_for_turn()
         raise error
 
 
@@ -133,7 +169,7 @@ class TlsTransport(Transport):
                 await handshakes.turn()
                 if self.tls.shake():
                     break
-                self.readable = False
+                self.readable = self.hung_up  # a FIN may not have been read yet
                 if self.tls.owes:
                     self.tell_of_room()
                 await self.until_readable(deadline, late)

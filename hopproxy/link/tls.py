@@ -1,9 +1,5 @@
 """TLS on a socket, for both hops: an endpoint whose channel carries plaintext.
 
-OpenSSL never sees the socket.  What arrives is written into one memory BIO, what OpenSSL wants to
-send is read from the other.  So a record costs no system call of its own, and the socket stays ours
-to watch.
-
 Output is *owed* until the kernel has taken all of the ciphertext of a piece.  Only then its
 plaintext counts as sent; the caller comes back with the same bytes, which are not encrypted again.
 """
@@ -16,17 +12,14 @@ import ssl
 from typing import Self
 
 from hopproxy.link.asked import Asked
+from hopproxy.link.ciphertext import RECORD, Ciphertext
 from hopproxy.link.endpoint import RECEIVE_SIZE, Plain
 
-#: The largest record on the wire.  A memory BIO never shrinks, so it gets no more than this.
-RECORD = 5 + 16384 + 256
 #: Plaintext that is encrypted before it is sent.
 PIECE = 65536
-#: Most ciphertext that may be owed in all, such as answers to KeyUpdates that nobody reads.
-MOST_OWED = 4 * PIECE
 
 
-class Tls:
+class Tls(Ciphertext):
     """A connected stream socket with TLS on it; its own channel.  See `Endpoint` for the methods.
 
     Nothing is received or sent until `shake` has returned True.  `tls` is the connection as OpenSSL
@@ -36,9 +29,9 @@ class Tls:
     """
 
     __slots__ = (
-        "_context", "_fate", "_in", "_inside", "_name", "_out", "_owed", "_owing", "_plain",
-        "_read", "_receive", "_rest", "_send", "_server_side", "_session", "_socket", "_told",
-        "_write", "cut", "ended", "established", "fd", "notified", "tls",
+        "_context", "_fate", "_inside", "_name", "_owed", "_plain", "_read", "_server_side",
+        "_session", "_socket", "_told", "_write", "cut", "ended", "established", "fd", "notified",
+        "tls",
     )  # fmt: skip
 
     may_be_spliced = False
@@ -54,18 +47,16 @@ class Tls:
         session: ssl.SSLSession | None = None,
     ) -> None:
         """`name` and `session` are for our side as a client: whom to expect, what to resume."""
+        super().__init__(sock)
         self._socket = Plain(sock)
         self.fd = self._socket.fd
-        self._receive, self._send = sock.recv, sock.send
         self._context, self._server_side = context, server_side
         self._name, self._session = name, session
         self.tls = None
         self.established = self.ended = self.notified = self.cut = False
-        self._rest: memoryview | None = None  # received, and not yet in the BIO
         self._inside = False  # records or plaintext may be left inside
         self._plain = b""  # decrypted to look at it
         self._fate: OSError | None = None  # raised once, after all that came before it
-        self._owing: memoryview | None = None  # ciphertext that the kernel has not taken
         self._owed = 0  # the plaintext behind it
         self._told = False  # we have sent close_notify
 
@@ -79,39 +70,55 @@ class Tls:
     def shake(self) -> bool:
         """Take the handshake as far as what has arrived allows; True once it has ended.
 
-        After False wait for the next event, also for room if `owes`; all that had arrived has been
-        read.  Raises OSError if the connection breaks, among them ssl.SSLError if the handshake
-        fails; the alert has been sent then.
+        After False wait for the next event, also for room if `owes`.  All that had arrived has been
+        read; perhaps not a FIN behind it.  Raises OSError if the connection breaks, among them
+        ssl.SSLError if the handshake fails; the alert has been sent then.
         """
-        tls = self.tls or self._begin()
-        while True:
-            try:
-                tls.do_handshake()
-            except ssl.SSLWantReadError:
-                self._pass_on()
-            except ssl.SSLError:
-                with contextlib.suppress(OSError):
-                    self._pass_on()
-                raise
+        tls, dry = self.tls, self.established
+        if tls is None:
+            tls = self._begin()
+            if not self._server_side:
+                self._step(tls)  # our ClientHello
+        while not dry:
+            raw: bytes | memoryview
+            if self._rest is not None:
+                raw = self._rest
             else:
-                self._pass_on()
-                self.established = self._inside = True  # data may have come with the last flight
-                return True
-            try:
-                raw = self._rest or self._receive(RECEIVE_SIZE)
-            except BlockingIOError:
-                return False
+                try:
+                    raw = self._receive(RECEIVE_SIZE)
+                except BlockingIOError:
+                    break
+                dry = len(raw) < RECEIVE_SIZE
             if not raw:
                 raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer left during the handshake")
             if isinstance(tls, Asked):
                 tls.note(raw)
             self._feed(raw)
+            dry = dry and self._rest is None
+            if self._step(tls):
+                self.established = self._inside = True  # data may have come with the last flight
+                return True
+        if self._owing is not None:
+            self._push()
+        return self.established
+
+    def _step(self, tls: ssl.SSLObject) -> bool:
+        """Go on with what is in the BIO; True once the handshake has ended."""
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._pass_on()
+            return False
+        except ssl.SSLError:
+            with contextlib.suppress(OSError):
+                self._pass_on()
+            raise
+        self._pass_on()
+        return True
 
     def _begin(self) -> ssl.SSLObject:
-        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = self.tls = self._context.wrap_bio(
-            self._in,
-            self._out,
+            *self._bios(),
             server_side=self._server_side,
             server_hostname=self._name,
             session=self._session,
@@ -119,11 +126,6 @@ class Tls:
         self._session = None
         self._read, self._write = tls.read, tls.write
         return tls
-
-    @property
-    def owes(self) -> bool:
-        """Whether ciphertext waits until the kernel takes more."""
-        return self._owing is not None
 
     # -- in ----------------------------------------------------------------------------------
 
@@ -140,16 +142,6 @@ class Tls:
             return b""
         self._feed(raw)
         return self._collect(size, dry=len(raw) < RECEIVE_SIZE)
-
-    def _feed(self, raw: bytes | memoryview) -> None:
-        """Put a part of what was received into the BIO; the rest follows once that is read."""
-        if len(raw) <= RECORD:
-            self._in.write(raw)
-            self._rest = None
-        else:
-            view = memoryview(raw)
-            self._in.write(view[:RECORD])
-            self._rest = view[RECORD:]
 
     def _collect(self, size: int, *, dry: bool) -> bytes:
         """Up to `size` bytes of what is inside and, unless `dry`, of what the socket has."""
@@ -276,27 +268,6 @@ class Tls:
                 break
             taken += len(piece)
         return taken
-
-    def _push(self) -> bool:
-        """Send what is owed; True once nothing is."""
-        owing = self._owing
-        assert owing is not None
-        try:
-            sent = self._send(owing)
-        except BlockingIOError:
-            return False
-        self._owing = owing[sent:] if sent < len(owing) else None
-        return self._owing is None
-
-    def _pass_on(self) -> None:
-        """Send what OpenSSL has to say by itself, and what is owed."""
-        out = self._out.read()
-        if out:
-            self._owing = memoryview(out if self._owing is None else bytes(self._owing) + out)
-            if len(self._owing) > MOST_OWED:
-                raise ConnectionAbortedError("the peer reads nothing, and makes us answer")
-        if self._owing is not None:
-            self._push()
 
     def is_taken_up(self) -> bool:
         return self._socket.is_taken_up()

@@ -15,7 +15,9 @@ from typing import Any, Protocol
 from hopproxy.errors import LOG_ONLY, HopError, LinkError
 from hopproxy.link.client import ClientLink
 from hopproxy.link.faults import contain, report
+from hopproxy.link.handshake import TlsTransport
 from hopproxy.link.stepper import Stepper, wait
+from hopproxy.link.transport import Transport
 from hopproxy.proxy.exchange import exchange, refuse
 from hopproxy.record import CloseReason, Hop
 from hopproxy.server.served import Owner
@@ -233,8 +235,26 @@ class Connection(Stepper):
         return reason
 
 
+#: Reasons to close inside a response.
+_CUTS = frozenset(
+    {
+        CloseReason.RESPONSE_CUT,
+        CloseReason.WRITE_TIMEOUT,
+        CloseReason.INTERNAL_ERROR,
+        CloseReason.STOPPED,
+    }
+)
+
+
+def is_cut(transport: Transport, reason: CloseReason) -> bool:
+    """Whether a response over TLS ends early: without close_notify, it cannot look complete."""
+    return reason in _CUTS and isinstance(transport, TlsTransport)
+
+
 def lingers(client: ClientLink, reason: CloseReason) -> bool:
     """Whether the client may still be sending: then a lingering close is needed."""
     if reason is CloseReason.PEER_CLOSED or client.close_delimited:
+        return False
+    if is_cut(client.transport, reason):
         return False
     return bool(client.buffer or client.transport.readable or reason in _MORE_TO_COME)

@@ -14,7 +14,7 @@ from hopproxy.link.h2 import H2Link
 from hopproxy.link.handshake import TlsTransport
 from hopproxy.link.transport import Transport
 from hopproxy.record import CloseReason, CloseRecord, Hop, setting_behind
-from hopproxy.server.connection import Connection
+from hopproxy.server.connection import Connection, is_cut
 from hopproxy.server.entrance import H2, Entrance
 from hopproxy.server.h2_connection import H2Connection
 from hopproxy.server.opening import Opening
@@ -23,16 +23,6 @@ from hopproxy.server.served import Served
 from hopproxy.settings.schema import Settings
 
 log = logging.getLogger("hopproxy")
-
-#: Reasons to close inside a response: over TLS it must not look complete.
-_CUTS = frozenset(
-    {
-        CloseReason.RESPONSE_CUT,
-        CloseReason.WRITE_TIMEOUT,
-        CloseReason.INTERNAL_ERROR,
-        CloseReason.STOPPED,
-    }
-)
 
 #: Idle links that are checked to find one to close without a request that has just arrived.
 LOOKS = 16
@@ -155,9 +145,9 @@ class Gateway:
             client.bound.end()
         transport = client.transport
         now = transport.now()
-        if tls := isinstance(transport, TlsTransport):
+        if isinstance(transport, TlsTransport):
             self._runtime.handshakes.saved[Hop.CLIENT] += transport.saves(client.served)
-        cut = reason in _CUTS and not was_idle and tls
+        cut = is_cut(transport, reason) and not was_idle
         client.close(reason, reset=client.close_delimited or cut)
         times = (now, now - client.opened, now - client.since)
         reason = client.close_reason or reason

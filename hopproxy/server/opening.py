@@ -212,7 +212,7 @@ def handshake_error(error: OSError, *, no_protocol: bool) -> LinkError:
     if no_protocol:
         detail = "the client named protocols by ALPN, and none that is spoken here"
         return LinkError(Hop.CLIENT, CloseReason.NO_PROTOCOL, detail)
-    said = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
+    said: str = getattr(error, "reason", None) or ""
     if not said:
         detail = "the client left during the TLS handshake"
         return LinkError(Hop.CLIENT, CloseReason.HANDSHAKE_REFUSED, detail)

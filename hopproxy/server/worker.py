@@ -90,6 +90,7 @@ class Worker:
                     self.siblings.report()
                 runtime.pool.close_idle(CloseReason.DRAINING)
                 runtime.pool.stop()
+                runtime.handshakes.close()
                 runtime.terms.pipe.close()
             base.cancel_scope.cancel()
 

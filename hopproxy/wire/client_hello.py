@@ -7,6 +7,7 @@ named some.
 from collections.abc import Iterator
 
 _ALPN = 16
+_TYPE = _ALPN.to_bytes(2, "big")
 
 
 def offers_other(data: bytes, protocols: tuple[bytes, ...]) -> bool:
@@ -15,8 +16,9 @@ def offers_other(data: bytes, protocols: tuple[bytes, ...]) -> bool:
     `data` are its records so far, with a complete ClientHello that OpenSSL has accepted.
     """
     if any(bytes([len(name)]) + name in data for name in protocols):
-        return False  # the usual case: its hello names one of ours
-    offered = list(_offered(_hello(data)))
+        return False  # the usual cases: it names one of ours, or none at all
+    hello = _hello(data)
+    offered = list(_offered(hello)) if _TYPE in hello else []
     return bool(offered) and not any(name in protocols for name in offered)
 
 

@@ -126,8 +126,14 @@ class Origin:
     def answers_first(self, client: Wire) -> bool:
         """Wait until the client has got something or the origin a request; True for the first."""
         mine = [self.listener, *(link.sock for link in self.links if not link.is_closed)]
-        ready = select.select([client.sock, *mine], [], [], WAIT)[0]
-        return client.sock in ready
+        while True:
+            ready = select.select([client.sock, *mine], [], [], WAIT)[0]
+            if client.sock not in ready:
+                return False
+            if not isinstance(client.sock, TlsSocket) or client.sock.speaks():
+                return True
+            if len(ready) > 1:
+                return False
 
     def open_links(self) -> list[OriginLink]:
         """Return the links that the proxy has not ended."""

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tests import drivers
-from tests.authority import authority, server_context
+from tests.authority import authority, certificate, files_of, server_context
+from tests.conformance import wire
 from tests.conformance.case import Case, Stage
 from tests.conformance.groups import GROUPS, Group
 from tests.conformance.origin import Origin
@@ -88,6 +89,10 @@ def hopproxy(cases: Sequence[Case], directory: Path) -> Proxy:
         for upstream in settings["upstreams"].values():
             upstream["origins"] = [url.replace("http:", "https:") for url in upstream["origins"]]
             upstream["tls"] = {"ca": str(directory / "ca.crt")}
+    if drivers.TLS in ("clients", "both"):
+        cert, key = files_of(certificate(wire.NAME), directory)
+        tls = {"certificates": [{"cert": str(cert), "key": str(key)}]}
+        settings["listeners"] = [one | {"tls": tls} for one in settings["listeners"]]
     config = directory / "hopproxy.yaml"
     config.write_text(json.dumps(settings, indent=1))
     command = [*drivers.COMMAND, "run", "--config", str(config)]

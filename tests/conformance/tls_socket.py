@@ -24,6 +24,7 @@ class TlsSocket:
         self.tls = context.wrap_bio(self._in, self._out, server_side=server, server_hostname=name)
         self._patience: float | None = sock.gettimeout()
         self._abrupt = self._ended = False
+        self._ahead = b""
         self._shake()
 
     def _shake(self) -> None:
@@ -52,6 +53,9 @@ class TlsSocket:
 
     def recv(self, size: int) -> bytes:
         """All that is there; waits for the first byte as long as `settimeout` says."""
+        if self._ahead:
+            ahead, self._ahead = self._ahead, b""
+            return ahead
         until = None if self._patience is None else time.monotonic() + self._patience
         while True:
             parts: list[bytes] = []
@@ -74,6 +78,17 @@ class TlsSocket:
             return self.tls.read(size)
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return b""
+
+    def speaks(self) -> bool:
+        """Whether what has come is more than a ticket.  Call it when the socket is readable."""
+        self._sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            self._more()
+        self._sock.settimeout(self._patience)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._ahead += self._read(262144)
+            self._ended = self._ended or not self._ahead
+        return bool(self._ahead or self._ended)
 
     def pending(self) -> bool:
         """Whether `recv` has something without a new event on the socket."""

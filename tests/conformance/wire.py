@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import itertools
 import socket
+import ssl
 import struct
 import time
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
+from tests import drivers
+from tests.authority import client_context
 from tests.conformance import strict
 from tests.conformance.strict import Message
 from tests.conformance.tls_socket import TlsSocket
@@ -204,6 +209,15 @@ class Wire:
         return False
 
 
+#: The name in the certificate of a proxy whose clients speak TLS.
+NAME = "site.test"
+
+
+@cache
+def _context() -> ssl.SSLContext:
+    return client_context()
+
+
 class Client(Wire):
     """A client connection to the proxy under test."""
 
@@ -211,7 +225,9 @@ class Client(Wire):
 
     def __init__(self, address: tuple[str, int], host: str, trace: Trace, source: str = "") -> None:
         trace.clients += 1
-        sock = socket.create_connection(address, WAIT, (source, 0))
+        sock: Any = socket.create_connection(address, WAIT, (source, 0))
+        if drivers.TLS in ("clients", "both"):
+            sock = TlsSocket(sock, _context(), server=False, name=NAME)
         super().__init__(sock, f"C{trace.clients}", trace)
         self.host = host
         self.interim: list[Message] = []

@@ -1,4 +1,4 @@
-"""python -m tests.fuzz --seconds N --seed S: both layers at once, each in a process of its own."""
+"""python -m tests.fuzz --seconds N --seed S: all layers at once, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from tests.fuzz.search import FINDINGS, search_pure, search_whole
+from tests.fuzz.tls_layer import search_tls
 
 
 def main() -> int:
@@ -15,9 +16,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", choices=("pure", "whole"))
+    parser.add_argument("--only", choices=("pure", "whole", "tls"))
     options = parser.parse_args()
-    searches = {"pure": search_pure, "whole": search_whole}
+    searches = {"pure": search_pure, "whole": search_whole, "tls": search_tls}
     chosen = [options.only] if options.only else list(searches)
     with ProcessPoolExecutor(len(chosen), mp_context=get_context("spawn")) as processes:
         running = [

@@ -15,7 +15,7 @@ from hopproxy.link.upstream import UpstreamLink
 from hopproxy.message import Body, Head, Kind, RequestHead, ResponseHead
 from hopproxy.rules import hop
 from hopproxy.wire import chunked, http1
-from tests.fuzz import corpus, pure_layer, search, whole_path
+from tests.fuzz import corpus, pure_layer, search, tls_layer, whole_path
 from tests.fuzz.corpus import Case
 from tests.fuzz.edges import Edges
 
@@ -134,3 +134,12 @@ def test_what_was_found_once_stays_mended() -> None:
             pure([(kept["request"], kept["bytes"].encode("latin-1"))])
         else:
             assert whole([Case.from_json(file.read_text())]) == [], file.name
+
+
+def test_a_short_search_over_tls_finds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "FINDINGS", tmp_path)
+    result = tls_layer.search_tls(600.0, 7, 150)
+    assert result.inputs == 150
+    assert result.kinds == {}, list(tmp_path.iterdir())

@@ -302,6 +302,34 @@ async def test_a_client_that_does_not_trust_us_has_refused(hops: Hops, directory
     assert hops.closes(Hop.CLIENT) == [CloseReason.HANDSHAKE_REFUSED]
 
 
+async def test_a_client_that_leaves_in_its_handshake_has_refused(
+    hops: Hops, directory: Path
+) -> None:
+    await start(hops, directory)
+    client = await tls_client(hops)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.tls.do_handshake()
+    await client._flush()
+    await client.sock.recv(65536)
+    client.close()
+    await hops.quiet()
+    assert hops.closes(Hop.CLIENT) == [CloseReason.HANDSHAKE_REFUSED]
+
+
+async def test_a_server_name_that_is_not_ascii_fails_its_handshake_silently(
+    hops: Hops, directory: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    await start(hops, directory)
+    client = await tls_client(hops)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.tls.do_handshake()
+    hello = client.outgoing.read().replace(b"site.test", b"s\xc3\xa4te.test"[:9])
+    await hops.clients[0].send(hello)
+    await hops.clients[0].gone()
+    assert hops.closes(Hop.CLIENT) == [CloseReason.HANDSHAKE_FAILED]
+    assert capfd.readouterr().err == ""
+
+
 async def test_a_proxy_header_before_tls_names_the_client(hops: Hops, directory: Path) -> None:
     listener = Listener(tls=listener_tls(directory), proxy_protocol=True)
     origin = await hops.start(listeners=(listener,), trusted_proxies=(UNIX,))

@@ -11,7 +11,8 @@ from functools import cache
 
 import pytest
 
-from hopproxy.link.tls import PIECE, RECORD, Tls
+from hopproxy.link.ciphertext import RECORD
+from hopproxy.link.tls import PIECE, Tls
 from tests.authority import client_context, server_context
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -171,6 +172,7 @@ def test_a_request_in_the_last_flight_of_the_handshake_is_read(unshaken: Pair) -
 def test_a_peer_that_leaves_in_the_handshake_breaks_it(unshaken: Pair) -> None:
     unshaken.client.shake()
     unshaken.sockets[1].shutdown(socket.SHUT_WR)
+    assert not unshaken.server.shake()
     with pytest.raises(ssl.SSLEOFError):
         unshaken.server.shake()
 

@@ -1,0 +1,65 @@
+"""The ciphertext of one TLS connection, between the kernel and OpenSSL.
+
+OpenSSL never sees the socket.  What arrives is written into one memory BIO, what OpenSSL wants to
+send is read from the other.  So a record costs no system call of its own, and the socket stays ours
+to watch.
+"""
+
+import socket
+import ssl
+
+#: The largest record on the wire.  A memory BIO never shrinks, so it gets no more than this.
+RECORD = 5 + 16384 + 256
+#: Most ciphertext that may be owed, such as answers to KeyUpdates that nobody reads.
+MOST_OWED = 256 * 1024
+
+
+class Ciphertext:
+    """Both BIOs, and what is on its way to them and from them."""
+
+    __slots__ = ("_in", "_out", "_owing", "_receive", "_rest", "_send")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._receive, self._send = sock.recv, sock.send
+        self._rest: memoryview | None = None  # received, and not yet in the BIO
+        self._owing: memoryview | None = None  # ciphertext that the kernel has not taken
+
+    def _bios(self) -> tuple[ssl.MemoryBIO, ssl.MemoryBIO]:
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        return self._in, self._out
+
+    @property
+    def owes(self) -> bool:
+        """Whether ciphertext waits until the kernel takes more."""
+        return self._owing is not None
+
+    def _feed(self, raw: bytes | memoryview) -> None:
+        """Put a part of what was received into the BIO; the rest follows once that is read."""
+        if len(raw) <= RECORD:
+            self._in.write(raw)
+            self._rest = None
+        else:
+            view = memoryview(raw)
+            self._in.write(view[:RECORD])
+            self._rest = view[RECORD:]
+
+    def _push(self) -> bool:
+        """Send what is owed; True once nothing is."""
+        owing = self._owing
+        assert owing is not None
+        try:
+            sent = self._send(owing)
+        except BlockingIOError:
+            return False
+        self._owing = owing[sent:] if sent < len(owing) else None
+        return self._owing is None
+
+    def _pass_on(self) -> None:
+        """Send what OpenSSL has to say by itself, and what is owed."""
+        out = self._out.read()
+        if out:
+            self._owing = memoryview(out if self._owing is None else bytes(self._owing) + out)
+            if len(self._owing) > MOST_OWED:
+                raise ConnectionAbortedError("the peer reads nothing, and makes us answer")
+        if self._owing is not None:
+            self._push()

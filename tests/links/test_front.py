@@ -1,0 +1,142 @@
+"""The certificates of a listener: by name, by kind of key, and changed while it serves."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trustme
+
+from hopproxy.link.front import Demand, Front, Identity
+from tests.authority import authority, client_context, files_of
+
+V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+PLAIN = Demand(("http/1.1",))
+
+
+def identity(folder: Path, *names: str, kind: str = "ECDSA", serial: str = "") -> Identity:
+    """A new certificate for these names."""
+    key_type = trustme.KeyType[kind]
+    issued = authority().issue_cert(*names, key_type=key_type)
+    cert, key = files_of(issued, folder, f"{names[0].strip('*.')}-{kind}{serial}")
+    return Identity(str(cert), str(key), names, kind)
+
+
+class Met:
+    """What a client has seen of a handshake with a front.  Raises ssl.SSLError if it fails."""
+
+    def __init__(
+        self,
+        front: Front,
+        client: ssl.SSLContext,
+        name: str = "a.test",
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        ways = [ssl.MemoryBIO() for _ in range(4)]
+        near = front.context.wrap_bio(ways[0], ways[1], server_side=True)
+        far = client.wrap_bio(ways[2], ways[3], server_hostname=name, session=session)
+        done = [False, False]
+        for _ in range(4):
+            for end, side in enumerate((far, near)):
+                try:
+                    side.do_handshake()
+                    done[end] = True
+                except ssl.SSLWantReadError:
+                    pass
+                ways[0].write(ways[3].read())
+                ways[2].write(ways[1].read())
+        assert all(done)
+        with pytest.raises(ssl.SSLWantReadError):  # its ticket, nothing else
+            far.read(1)
+        self.serial = str(far.getpeercert()["serialNumber"])  # type: ignore[index]
+        self.cipher = far.cipher()
+        self.session = far.session
+        self.resumed = far.session_reused
+
+
+def serials(front: Front, names: Sequence[str]) -> list[str]:
+    client = client_context()
+    client.check_hostname = False
+    return [Met(front, client, name).serial for name in names]
+
+
+def test_a_name_in_two_certificates_is_the_first_ones(tmp_path: Path) -> None:
+    first, second = identity(tmp_path, "a.test"), identity(tmp_path, "b.test", "a.test")
+    front = Front([first, second], PLAIN)
+    a, b, other = serials(front, ["a.test", "b.test", "c.test"])
+    assert a == other != b
+
+
+def test_an_exact_name_goes_before_a_wildcard(tmp_path: Path) -> None:
+    wild, exact = identity(tmp_path, "*.a.test"), identity(tmp_path, "x.a.test")
+    front = Front([wild, exact], PLAIN)
+    x, y, bare, deep = serials(front, ["x.a.test", "y.a.test", "a.test", "z.y.a.test"])
+    assert x != y
+    assert bare == deep == y  # the first one, for names that none has
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+def test_both_kinds_of_key_are_offered_for_the_same_names(
+    tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    both = [identity(tmp_path, "a.test"), identity(tmp_path, "a.test", kind="RSA")]
+    front = Front(both, PLAIN)
+    modern, old = client_context(version), client_context(V12)
+    old.set_ciphers("ECDHE+aRSA")
+    assert Met(front, modern).serial != Met(front, old).serial
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+def test_a_new_certificate_is_shown_and_clients_still_resume(
+    tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    front = Front([identity(tmp_path, "a.test")], PLAIN)
+    client = client_context(version)
+    before = Met(front, client)
+    front.swap([identity(tmp_path, "a.test", serial="2")], PLAIN)
+    after = Met(front, client)
+    assert not after.resumed
+    assert after.serial != before.serial
+    assert Met(front, client, session=before.session).resumed
+
+
+def test_a_bad_certificate_leaves_the_old_one(tmp_path: Path) -> None:
+    front = Front([identity(tmp_path, "a.test")], PLAIN)
+    before = Met(front, client_context()).serial
+    good, other = identity(tmp_path, "a.test", serial="2"), identity(tmp_path, "b.test")
+    with pytest.raises(ssl.SSLError, match="KEY_VALUES_MISMATCH"):
+        front.swap([good, other._replace(key=good.key)], PLAIN._replace(min_version="1.3"))
+    with pytest.raises(FileNotFoundError):
+        front.swap([good._replace(cert=str(tmp_path / "none"))], PLAIN)
+    assert Met(front, client_context(V12)).serial == before
+
+
+def test_the_oldest_version_may_change(tmp_path: Path) -> None:
+    here = [identity(tmp_path, "a.test")]
+    front = Front(here, PLAIN)
+    Met(front, client_context(V12))
+    front.swap(here, PLAIN._replace(min_version="1.3"))
+    with pytest.raises(ssl.SSLError, match=r"UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION"):
+        Met(front, client_context(V12))
+    front.swap(here, PLAIN)
+    Met(front, client_context(V12))
+
+
+def test_no_session_lets_in_whom_the_listener_asks_no_more(tmp_path: Path) -> None:
+    authorities = tmp_path / "ca.crt"
+    authorities.write_bytes(authority().cert_pem.bytes())
+    demand = PLAIN._replace(client_cert="required", client_ca=str(authorities))
+    here = [identity(tmp_path, "a.test")]
+    front = Front(here, demand)
+    client = client_context(V12)
+    authority().issue_cert("alice@a.test").configure_cert(client)
+    session = Met(front, client).session
+    front.swap(here, demand)
+    assert Met(front, client, session=session).resumed
+    stranger = trustme.CA()
+    authorities.write_bytes(stranger.cert_pem.bytes())
+    front.swap(here, demand)
+    with pytest.raises(ssl.SSLError):
+        Met(front, client, session=session)
