@@ -105,7 +105,16 @@ def _origin(rows: list[Row]) -> Row:
     one["failed_ago"] = None if None in failed else min(failed)
     one["passed_over"] = all(row["passed_over"] for row in rows)
     one["unused"] = _summed([row["unused"] for row in rows])
+    spoken = [row["tls"] for row in rows if row["tls"] is not None]
+    one["tls"] = _tls(spoken) if spoken else None
     return one
+
+
+def _tls(rows: list[Row]) -> Row:
+    """TLS of all workers with one origin; version, cipher and protocol are those of one of them."""
+    one = next((row for row in rows if row["version"]), rows[0])
+    outcomes = {name: sum(row[name] for row in rows) for name in ("full", "resumed")}
+    return {**one, **outcomes, "failed": _summed([row["failed"] for row in rows])}
 
 
 def _as_one(rows: Sequence[Row]) -> Row:

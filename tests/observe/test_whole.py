@@ -114,3 +114,15 @@ def test_last_closes_are_those_of_all_workers() -> None:
 def test_no_worker_is_ready_until_one_is() -> None:
     assert whole.unready(["draining", "no origin"]) == "draining"
     assert whole.unready(["no origin", ""]) == ""
+
+
+def test_handshakes_with_an_origin_are_those_of_all_workers() -> None:
+    def tls(full: int, version: str | None, **failed: int) -> dict[str, Any]:
+        return {"full": full, "resumed": 2 * full, "failed": failed, "version": version}
+
+    assert whole._tls([tls(1, None, tls_alert_received=1), tls(3, "TLSv1.3")]) == {
+        "full": 4,
+        "resumed": 8,
+        "failed": {"tls_alert_received": 1},
+        "version": "TLSv1.3",
+    }
