@@ -201,7 +201,7 @@ def _answers(at: Hop, reason: CloseReason) -> tuple[int, str]:
     so the causes for a client that leaves are our own.
     """
     if at is Hop.CLIENT:
-        if reason in (CloseReason.HEAD_TIMEOUT, CloseReason.BODY_TIMEOUT):
+        if reason in (CloseReason.HEAD_TIMEOUT, CloseReason.BODY_TIMEOUT, CloseReason.BODY_RATE):
             return 408, "http_request_error"
         return (
             LOG_ONLY,

@@ -43,6 +43,7 @@ class CloseReason(Enum):
     PEER_HTTP10 = ("peer_http10", Owner.US)  # HTTP/1.0 without an explicit keep-alive
     IDLE_TIMEOUT = ("idle_timeout", Owner.TIMEOUT)
     BODY_TIMEOUT = ("body_timeout", Owner.TIMEOUT)
+    BODY_RATE = ("body_rate", Owner.TIMEOUT)  # a request's body came more slowly
     WRITE_TIMEOUT = ("write_timeout", Owner.TIMEOUT)
     REQUEST_LIMIT = ("request_limit", Owner.US)
     MAX_AGE = ("max_age", Owner.US)
@@ -69,6 +70,7 @@ class CloseReason(Enum):
     NO_PROTOCOL = ("no_protocol", Owner.US)  # none in common
     NOT_TLS = ("not_tls", Owner.US)  # plain HTTP on a port with TLS
     HEAD_TIMEOUT = ("head_timeout", Owner.TIMEOUT)
+    ADDRESS_LIMIT = ("address_limit", Owner.US)  # max_connections_per_address; counted only
     BAD_REQUEST = ("bad_request", Owner.US)
     BODY_UNREAD = ("body_unread", Owner.US)  # answered before the request's body had ended
     NO_LENGTH = ("no_length", Owner.US)  # an HTTP/1.0 response without a length
@@ -256,6 +258,10 @@ class Closes:
             self.folded_at = record.at
         else:
             self.notable.append(record)
+
+    def count(self, hop: Hop, reason: CloseReason) -> None:
+        """Count a connection that was refused: a flood of them must not hide the last closes."""
+        self.counts[hop, reason] = self.counts.get((hop, reason), 0) + 1
 
     def add_fault(self, hop: Hop, peer: str, now: float) -> None:
         """Record a connection that a fault ended before it was a link."""

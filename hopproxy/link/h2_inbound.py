@@ -27,6 +27,7 @@ from hopproxy.wire.h2_request import Section
 
 _LATE = {
     CloseReason.BODY_TIMEOUT: "the rest of the body did not come in time",
+    CloseReason.BODY_RATE: "the body came more slowly than body_rate",
     CloseReason.WRITE_TIMEOUT: "the client's window stayed closed",
 }
 
@@ -87,7 +88,7 @@ class Inbound(Stepper, ABC):
     """
 
     __slots__ = (
-        "_arrived", "_content", "_flaw", "_h2", "_key", "_reading", "_section", "_taken", "bound",
+        "_arrived", "_content", "_flaw", "_h2", "_key", "_reading", "_section", "_taken", "body_by", "bound",
         "closing", "ended", "gone", "limits", "now", "number", "partner", "peer", "refusal",
         "request", "sender", "served", "since", "stream_id", "timer_at", "trailers", "tunnel",
         "wire",
@@ -110,6 +111,7 @@ class Inbound(Stepper, ABC):
         self.since = h2.now()
         self.ended = ended
         self.gone = False
+        self.body_by = math.inf
         self.closing: CloseReason | None = None
         self.partner: Link | None = None
         self.bound: Bound | None = None
@@ -224,7 +226,7 @@ class Inbound(Stepper, ABC):
         """The next bytes of the body, b"" at its end.
 
         What was read before has been passed on: the client may send as much more.  Raises
-        LinkError: BODY_TIMEOUT; BadRequest if the request turns out to be malformed.
+        LinkError: BODY_TIMEOUT, BODY_RATE; BadRequest if the request turns out to be malformed.
         """
         taken, self._taken = self._taken, 0
         if taken:
@@ -236,7 +238,11 @@ class Inbound(Stepper, ABC):
                 return b""
             if self._reading is None:
                 self._reading = Pause(CloseReason.BODY_TIMEOUT)
-            await self._pause(self._reading, self.limits.body_timeout)
+            seconds, left = self.limits.body_timeout, self.body_by - self.now()
+            self._reading.late = CloseReason.BODY_TIMEOUT
+            if left < seconds:
+                seconds, self._reading.late = left, CloseReason.BODY_RATE
+            await self._pause(self._reading, seconds)
         data = self._joined()
         self._taken = len(data)
         return data
@@ -249,7 +255,10 @@ class Inbound(Stepper, ABC):
         self.wake_at(pause.by)
         await wait(pause)
         if pause.error is not None:
-            raise pause.error
+            try:
+                raise pause.error
+            finally:
+                pause.error = None  # the stream may go on
 
     @abstractmethod
     def on_time(self, now: float) -> float:

@@ -3,6 +3,7 @@
 A link belongs to one hop.  Nothing here knows that another hop exists.
 """
 
+import math
 from itertools import count
 
 from hopproxy.errors import BadRequest, BadResponse, LinkError
@@ -45,7 +46,7 @@ class Link:
     """
 
     __slots__ = (
-        "_chunks", "_out", "_unsent", "_waits_for_batch", "body", "body_timeout",
+        "_chunks", "_out", "_unsent", "_waits_for_batch", "body", "body_by", "body_timeout",
         "buffer", "close_reason", "codes", "fell_short", "hop", "left", "now", "number",
         "opened", "peer", "served", "since", "transport", "waker", "write_timeout",
     )  # fmt: skip
@@ -60,6 +61,7 @@ class Link:
         self.body = NO_BODY
         self.left = 0
         self.body_timeout = 60.0
+        self.body_by = math.inf
         self.write_timeout = 60.0
         self.served = 0
         self.opened = self.since = transport.now()
@@ -155,7 +157,8 @@ class Link:
     async def read_body(self) -> bytes:
         """The next bytes of the body, b"" at its end.
 
-        Raises LinkError: BODY_TIMEOUT between two reads, INCOMPLETE at a FIN before the end;
+        Raises LinkError: BODY_TIMEOUT between two reads, BODY_RATE after `body_by`, INCOMPLETE at a
+        FIN before the end;
         BadRequest or BadResponse (by hop) if the chunked coding is malformed.
         """
         while self.body is not NO_BODY:
@@ -163,8 +166,7 @@ class Link:
             if data:
                 self.buffer = b""
             else:
-                deadline = self.transport.now() + self.body_timeout
-                data = await self._receive(deadline, CloseReason.BODY_TIMEOUT)
+                data = await self._receive(*self.body_deadline())
                 if not data:
                     self._end_of_stream()
                     return b""
@@ -176,6 +178,13 @@ class Link:
     async def _receive(self, deadline: float, late: CloseReason) -> bytes:
         """The next bytes of a message, as `Transport.receive`."""
         return await self.transport.receive(deadline, late)
+
+    def body_deadline(self) -> tuple[float, CloseReason]:
+        """Until when to wait for the next bytes of a body, and why no longer."""
+        deadline = self.transport.now() + self.body_timeout
+        if self.body_by < deadline:
+            return self.body_by, CloseReason.BODY_RATE
+        return deadline, CloseReason.BODY_TIMEOUT
 
     def _body_of(self, data: bytes) -> bytes:
         """The part of `data` that belongs to the body; the rest goes back into the buffer."""

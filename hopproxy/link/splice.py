@@ -72,10 +72,10 @@ class Pipe:
         What the sink does not accept at once is queued for its `flush`.  Waits for the source.
         Raises LinkError as `read_body` does, or if the sink is broken.
         """
-        late = source.transport.now() + source.body_timeout
+        late, reason = source.body_deadline()
         count = None
         while count is None:
-            await source.transport.until_readable(late, CloseReason.BODY_TIMEOUT)
+            await source.transport.until_readable(late, reason)
             if not self.suits(source, sink):
                 return 0
             count = self._fill(source.transport, min(SIZE, source.left))

@@ -85,6 +85,8 @@ class ClientStream(Stream, Protocol):
     the response was cut off, or a tunnel has ended.  HTTP/1.1 closes the link in both cases; in
     HTTP/2 only the second has an effect, and it resets the stream.
 
+    `body_by` is when `read_body` gives up (BODY_RATE), however little has arrived since.
+
     `partner` is the upstream link that this exchange uses now, None if none.  `bound` is an
     upstream link kept for this client from an earlier exchange (NTLM).
     """
@@ -97,6 +99,7 @@ class ClientStream(Stream, Protocol):
     limits: LinkSettings
     gone: bool
     closing: CloseReason | None
+    body_by: float
     partner: Link | None
     bound: Bound | None
     request: RequestHead

@@ -23,6 +23,7 @@ TURN = 16
 _LATE = {
     CloseReason.HEAD_TIMEOUT: "the rest of the request's head did not come in time",
     CloseReason.BODY_TIMEOUT: "the rest of the body did not come in time",
+    CloseReason.BODY_RATE: "the body came more slowly than body_rate",
     CloseReason.WRITE_TIMEOUT: "nothing more was read from the connection in time",
     CloseReason.RESPONSE_TIMEOUT: "no response came in time",
 }

@@ -1,5 +1,7 @@
 """Collecting a chunked body, so that the origin gets a Content-Length."""
 
+import math
+
 from hopproxy.proxy.attempt import Attempt
 from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.edits import with_length
@@ -18,9 +20,10 @@ async def collect(attempt: Attempt, size: int) -> None:
     told = request.expects and not client.at_hand
     if told:
         await client.send_interim(CONTINUE)
+    upload = attempt.new_upload()
     pieces: list[bytes] = []
     while record.received <= size:
-        data = await client.read_body()
+        data = await upload.read_first(math.inf)
         if not data:
             attempt.body = b"".join(pieces)
             attempt.request = with_length(request, record.received)
@@ -28,6 +31,6 @@ async def collect(attempt: Attempt, size: int) -> None:
         pieces.append(data)
         record.received += len(data)
         check_size(record.received, limit)
-    upload = attempt.upload = attempt.new_upload()
+    attempt.upload = upload
     upload.kept = pieces
     upload.told_to_continue = told

@@ -26,6 +26,7 @@ from hopproxy.proxy.attempt import Attempt
 from hopproxy.proxy.checkout import goes_again, link_now, link_to_come
 from hopproxy.proxy.collect import collect
 from hopproxy.proxy.follow import follow
+from hopproxy.proxy.gather import end_gathered, gather
 from hopproxy.proxy.patience import waits
 from hopproxy.proxy.terms import Terms
 from hopproxy.proxy.upstream import Upstream
@@ -80,6 +81,8 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
             _take_body(attempt)
             if upstream.settings.buffer_request and request.body is CHUNKED:
                 await collect(attempt, upstream.settings.buffer_request)
+            if attempt.body is None:
+                await gather(attempt, upstream)
         if client.gone:
             raise client.gone_error()
         while True:
@@ -120,6 +123,8 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
         record.cause = record.cause or "stopped"
         raise
     finally:
+        if attempt.body is None:
+            end_gathered(attempt, upstream)
         record.ended = client.since = ended or client.now()
         tally.add(record)
         if terms.log is not None:

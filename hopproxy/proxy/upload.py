@@ -1,6 +1,9 @@
 """Sending a request's body upstream while the response may already arrive."""
 
+import math
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 
 from hopproxy.errors import HopError, LinkError
 from hopproxy.link.splice import Pipe
@@ -13,11 +16,13 @@ from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.framing import check_size
 from hopproxy.rules.hop import end_to_end_trailers
+from hopproxy.rules.pace import Pace
 
 #: Most bytes of a body, and most pieces of it, that are kept for a retry.
 KEPT = 65536
 KEPT_PIECES = 256
 
+T = TypeVar("T")
 Heard = Callable[[float], Awaitable[ResponseHead]]
 
 
@@ -32,10 +37,12 @@ class Upload(Stepper):
 
     __slots__ = (
         "_client",
+        "_pace",
         "_pipe",
         "_record",
         "_request",
         "_route",
+        "counted",
         "done",
         "failure",
         "kept",
@@ -55,8 +62,10 @@ class Upload(Stepper):
         self._route = route
         self._client = client
         self._pipe = pipe
+        self._pace = Pace(client.limits.body_rate)
         self._request = request
         self._record = record
+        self.counted = False  # among the slow uploads of its upstream
         self.done = False
         self.failure: Exception | None = None
         self.kept: list[bytes] | None = []
@@ -142,6 +151,8 @@ class Upload(Stepper):
         plan, limit = self._route.plan, self._route.largest_body(client.limits)
         for data in self.kept or ():
             stream.write_content(data)
+        if record.received > KEPT:
+            self.kept = None
         while True:
             if not client.at_hand:
                 await stream.flush()
@@ -151,9 +162,9 @@ class Upload(Stepper):
                 and sink is not None
                 and pipe.suits(source, sink)
             ):
-                record.received += await pipe.carry(source, sink)
+                record.received += await self._paced(partial(pipe.carry, source, sink), int)
                 continue
-            data = await client.read_body()
+            data = await self._paced(client.read_body, len)
             if not data:
                 break
             record.received += len(data)
@@ -164,6 +175,41 @@ class Upload(Stepper):
         stream.end_content(trailers if plan is None else plan.request.kept(trailers))
         await stream.flush()
         self.done = True
+
+    async def read_first(self, by: float) -> bytes | None:
+        """Read more of the body before anything is sent; None at `by`.
+
+        Raises LinkError: BODY_RATE if the client is too slow, others as `read_body`.
+        """
+        try:
+            return await self._paced(self._client.read_body, len, by)
+        except LinkError as error:
+            if error.reason is CloseReason.BODY_RATE and by <= self._client.now():
+                return None
+            raise
+
+    async def _paced(
+        self, read: Callable[[], Awaitable[T]], size: Callable[[T], int], by: float = math.inf
+    ) -> T:
+        """Read more of the body, unless that comes too slowly, or not before `by`.
+
+        Once the response has begun client and origin may talk to each other: then any pace will do.
+        """
+        client, pace, record = self._client, self._pace, self._record
+        while True:
+            began = client.now()
+            client.body_by = math.inf if record.status else min(by, began + pace.patience)
+            try:
+                data = await read()
+            except LinkError as error:
+                if error.reason is not CloseReason.BODY_RATE or not record.status:
+                    raise
+            else:
+                pace.came(size(data))
+                return data
+            finally:
+                client.body_by = math.inf
+                pace.waited(client.now() - began)
 
     def _keep(self, data: bytes) -> None:
         if self.kept is not None:

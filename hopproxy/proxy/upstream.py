@@ -36,6 +36,8 @@ class Upstream:
         self.settings = settings
         self.pool = pool
         self.hold = Hold(watch)
+        #: Requests with a link although little of their body had arrived.
+        self.slow_uploads = 0
         self.tally = Tally()
         self.tally.limit(settings.max_requests_in_flight)
         balance = settings.balance
@@ -85,6 +87,11 @@ class Upstream:
     def is_reached(self) -> bool:
         """Whether an origin was reached by the last dial to it."""
         return any(origin.reach.reached for origin in self.balancer.members)
+
+    def has_room_for_upload(self) -> bool:
+        """Whether a body that arrives slowly may have a link: half of all are left to others."""
+        links = sum(origin.max_connections for origin in self.balancer.members)
+        return self.slow_uploads < links / 2
 
     def drain(self) -> None:
         """Take no new requests; those in progress go on to their end.

@@ -16,8 +16,12 @@ _SLOTS, _SLOT = 4096, 64
 _SECRET, _TICKETS = 32, 80
 #: Where the rates of routes are (`routing/rates.py`), and their size.
 _RATES, RATES = _SLOTS + PLACES * _SLOT, 1024 * 1024
-#: All of it, and what a worker maps.
-SIZE = _RATES + RATES
+#: Where the connections of client addresses are: for each worker a table of small sets, in which
+#: an entry is the name of an address (48 bits) and its count.
+_COUNTS, _SETS, _WAYS = _RATES + RATES, 2048, 8
+_TABLE = _SETS * _WAYS * 8
+#: All of it; a worker maps the tables of as many workers as there are.
+SIZE = _COUNTS + PLACES * _TABLE
 
 
 def new_board() -> int:
@@ -35,17 +39,20 @@ def connections_of(board: int, place: int) -> int:
 
 def clear(board: int, place: int) -> None:
     """The worker at this place has ended."""
-    os.pwrite(board, bytes(_SLOT), _SLOTS + place * _SLOT)
+    slot = _SLOTS + place * _SLOT
+    if any(os.pread(board, 8, slot + 16)):
+        os.pwrite(board, bytes(_TABLE), _COUNTS + place * _TABLE)
+    os.pwrite(board, bytes(_SLOT), slot)
 
 
 class Board:
     """The board as the worker at `place` of `workers` sees it."""
 
     def __init__(self, fd: int, place: int, workers: int) -> None:
-        memory = mmap.mmap(fd, SIZE)
+        memory = mmap.mmap(fd, _COUNTS + workers * _TABLE)
         self.secret = memory[:_SECRET]
         self.ticket_keys = memory[_SECRET : _SECRET + _TICKETS]
-        # Two numbers for each worker: 1 while it serves, and its connections.
+        # Numbers of each worker: 1 while it serves, its connections, 1 if it counts addresses.
         words = memoryview(memory).cast("q")
         step = _SLOT // 8
         start = _SLOTS // 8
@@ -53,6 +60,9 @@ class Board:
         self.rates = memoryview(memory)[_RATES : _RATES + RATES]
         self._own = start + place * step
         self._others = [start + at * step for at in range(workers) if at != place]
+        table = _TABLE // 8
+        self._tables = [_COUNTS // 8 + at * table for at in range(workers) if at != place]
+        self._table = _COUNTS // 8 + place * table
 
     def serve(self) -> None:
         """From now on this worker takes part."""
@@ -67,3 +77,32 @@ class Board:
         words = self._words
         most = words[self._own + 1] - 2
         return any(words[at] and words[at + 1] <= most for at in self._others)
+
+    def publish(self, name: int, count: int) -> None:
+        """This worker has so many connections of an address; counts above 32767 stay there.
+
+        If its set is full of others the count stays unknown to other workers.
+        """
+        words, free = self._words, -1
+        base = self._table + name % _SETS * _WAYS
+        words[self._own + 2] = 1
+        for at in range(base, base + _WAYS):
+            entry = words[at]
+            if entry >> 15 == name:
+                free = at
+                break
+            if not entry:
+                free = at
+        if free >= 0:
+            words[free] = name << 15 | min(count, 32767) if count else 0
+
+    def published(self, name: int) -> int:
+        """How many connections of an address all other workers have."""
+        words, total = self._words, 0
+        for table in self._tables:
+            base = table + name % _SETS * _WAYS
+            for at in range(base, base + _WAYS):
+                if words[at] >> 15 == name:
+                    total += words[at] & 32767
+                    break
+        return total

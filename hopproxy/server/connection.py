@@ -24,7 +24,12 @@ from hopproxy.server.served import Owner
 from hopproxy.wire.h2_frames import PREFACE
 
 #: Reasons to close while the client may still be sending a body.
-_MORE_TO_COME = (CloseReason.BODY_UNREAD, CloseReason.BODY_TIMEOUT, CloseReason.BAD_REQUEST)
+_MORE_TO_COME = (
+    CloseReason.BODY_UNREAD,
+    CloseReason.BODY_TIMEOUT,
+    CloseReason.BODY_RATE,
+    CloseReason.BAD_REQUEST,
+)
 
 
 Work = Coroutine[Any, Any, CloseReason | bytes | None]

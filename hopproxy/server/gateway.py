@@ -14,6 +14,8 @@ from hopproxy.link.h2 import H2Link
 from hopproxy.link.handshake import TlsTransport
 from hopproxy.link.transport import Transport
 from hopproxy.record import CloseReason, CloseRecord, Hop, setting_behind
+from hopproxy.routing.rates import network_of
+from hopproxy.server.addresses import Addresses, Refusals, turn_away
 from hopproxy.server.connection import Connection, is_cut
 from hopproxy.server.entrance import H2, Entrance
 from hopproxy.server.h2_connection import H2Connection
@@ -37,6 +39,10 @@ class Gateway:
         self._runtime = runtime
         self._nursery = nursery
         self._connections: dict[AnyClientLink, Served] = {}
+        self._addresses = Addresses(runtime.board)
+        #: What was counted for a connection, by `max_connections_per_address`.
+        self._networks: dict[AnyClientLink, str] = {}
+        self._refusals = Refusals()
 
     def apply(self, settings: Settings) -> None:
         """Use these settings for new requests and new connections.
@@ -50,11 +56,20 @@ class Gateway:
         """Serve an accepted connection.  `peer` is its address, with the port if there is one."""
         address, port = (peer, 0) if isinstance(peer, str) else peer
         runtime, sender = self._runtime, entrance.sender(address)
+        network = ""
+        if runtime.settings.client.max_connections_per_address and port and not sender.trusted:
+            network = network_of(address)
+            if not self._is_welcome(network):
+                runtime.closes.count(Hop.CLIENT, CloseReason.ADDRESS_LIMIT)
+                turn_away(sock, entrance, self.terms.pseudonym)
+                return
         kind = Transport if entrance.direct else TlsTransport
         try:
             transport = kind(Plain(sock), runtime.watch, Hop.CLIENT)
         except OSError as error:
             sock.close()
+            if network:
+                self._addresses.leave(network)
             log.warning("a connection from %s cannot be served: %s", sender.peer, error)
             return
         clients = runtime.clients
@@ -69,12 +84,33 @@ class Gateway:
             connection = Opening(client, self, entrance)
             self._make_room_to_open(client)
         self._connections[client] = connection
+        if network:
+            self._networks[client] = network
         if runtime.board is not None:
             runtime.board.count(len(self._connections))
         try:
             connection.start()
         except Exception as fault:
             connection.on_fault(fault)
+
+    def _is_welcome(self, network: str) -> bool:
+        """Count one more connection of a client, unless it has too many."""
+        runtime = self._runtime
+        if self._addresses.enter(network, runtime.settings.client.max_connections_per_address):
+            return True
+        self._refusals.note(network)
+        return False
+
+    def may_stay(self, client: ClientLink, address: str) -> bool:
+        """Whether a client that a PROXY header names may have this connection too."""
+        most = self._runtime.settings.client.max_connections_per_address
+        if not most or client in self._networks:
+            return True
+        network = network_of(address)
+        if self._is_welcome(network):
+            self._networks[client] = network
+            return True
+        return False
 
     def _make_room_to_open(self, client: ClientLink) -> None:
         """Count a connection that is not open yet, and close another one at the limit."""
@@ -119,6 +155,8 @@ class Gateway:
         del self._connections[client], clients.links[client]
         client.driver = None
         link = H2Link(client, self._runtime.watch)
+        if (network := self._networks.pop(client, "")) != "":
+            self._networks[link] = network
         clients.links[link] = None
         connection = self._connections[link] = H2Connection(link, self)
         if in_task:
@@ -134,6 +172,8 @@ class Gateway:
         if self._connections.get(client) is not connection:
             return
         del self._connections[client]
+        if (network := self._networks.pop(client, "")) != "":
+            self._addresses.leave(network)
         client.driver = None  # breaks a reference cycle, which only the collector would free
         if self._runtime.board is not None:
             self._runtime.board.count(len(self._connections))

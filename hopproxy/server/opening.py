@@ -36,6 +36,9 @@ class Owner(Protocol):
     terms: Terms
     handshakes: Handshakes
 
+    def may_stay(self, client: ClientLink, address: str) -> bool:
+        """Whether a client that a PROXY header names may have this connection too."""
+
     def opened(self, opening: Opening, protocol: str) -> None:
         """The connection is open: serve it in this protocol."""
 
@@ -154,6 +157,9 @@ class Opening(Stepper):
         assert isinstance(client.transport.endpoint, Plain)
         client.transport.endpoint.channel.recv(header.size)
         if header.address:
+            if not self.owner.may_stay(client, header.address):
+                detail = f"{header.address} has too many connections"
+                raise LinkError(Hop.CLIENT, CloseReason.ADDRESS_LIMIT, detail)
             client.sender = entrance.sender(header.address)
             client.peer = authority(client.sender.peer, header.port)
 

@@ -42,6 +42,13 @@ class LinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Timeout, about("Longest time for a TLS handshake, with the PROXY header before it.")
     ] = 10.0
     body_timeout: Annotated[Timeout, about("Longest pause inside a request's body.")] = 60.0
+    body_rate: Annotated[
+        SizeOrOff,
+        about(
+            "Bytes of a request's body that have to come each second, after 5 s of grace; 0: no "
+            "limit. A second in which the origin is waited for does not count."
+        ),
+    ] = 240
     write_timeout: Annotated[Timeout, about("Longest time in which the client takes no byte.")] = (
         60.0
     )
@@ -72,6 +79,13 @@ class ClientSettings(LinkSettings, frozen=True, forbid_unknown_fields=True, kw_o
     max_connections: Annotated[
         Positive, about("Most client connections; at the limit the one idle for longest is closed.")
     ] = 4096
+    max_connections_per_address: Annotated[
+        CountOrOff,
+        about(
+            "Most connections of one client address (an IPv6 network of 64 bits is one); 0: no "
+            "limit. Not counted: `trusted_proxies`, unless a PROXY header names the client."
+        ),
+    ] = 0
     max_handshakes: Annotated[
         Positive,
         about(

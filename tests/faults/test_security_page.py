@@ -17,7 +17,7 @@ from tests.faults.test_refusals import TABLE
 
 TEXT = (Path(__file__).parents[2] / "SECURITY.md").read_text()
 #: Settings that bound something, by how they are named.
-BOUND = re.compile(r"timeout|keepalive|backlog|queue|max_|linger")
+BOUND = re.compile(r"timeout|keepalive|backlog|queue|max_|linger|body_rate")
 
 
 def rows(name: str) -> list[list[str]]:

@@ -99,7 +99,7 @@ async def test_a_head_that_comes_byte_by_byte_in_time_is_served(hops: Hops) -> N
 async def test_a_body_that_stalls_is_answered_408_and_the_upstream_link_closed(
     hops: Hops,
 ) -> None:
-    origin = await hops.start(client={"body_timeout": 9.0, "linger_timeout": 1.0})
+    origin = await hops.start(client={"body_timeout": 9.0, "body_rate": 0, "linger_timeout": 1.0})
     client = await hops.client()
     await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n123")
     upstream = await origin.accept()

@@ -68,7 +68,8 @@ async def test_request_and_response_bodies_flow_at_the_same_time(hops: Hops) -> 
 
 
 async def test_the_response_timeout_counts_from_the_end_of_the_upload(hops: Hops) -> None:
-    await hops.start(upstream={"response_timeout": 10.0}, client={"body_timeout": 60.0})
+    patient = {"body_timeout": 60.0, "body_rate": 0}
+    await hops.start(upstream={"response_timeout": 10.0}, client=patient)
     client = await hops.client()
     await client.send(CHUNKED_POST)
     upstream = await hops.origins[0].accept()

@@ -67,7 +67,7 @@ def untold(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def settled(hops: Hops) -> Hops:
     """A worker whose clients stay."""
-    await hops.start(client={"idle_timeout": 600.0})
+    await hops.start(client={"idle_timeout": 600.0, "body_rate": 0})
     return hops
 
 

@@ -32,7 +32,7 @@ def test_every_reason_has_its_own_name_and_one_owner() -> None:
 
 def test_a_timeout_is_owned_by_the_clock() -> None:
     for reason in CloseReason:
-        assert (reason.owner is Owner.TIMEOUT) is reason.label.endswith("_timeout")
+        assert (reason.owner is Owner.TIMEOUT) is reason.label.endswith(("_timeout", "body_rate"))
 
 
 def test_a_record_keeps_its_times() -> None:
@@ -137,7 +137,8 @@ def test_what_we_end_ourselves_is_no_failure_of_the_last_link(reason: CloseReaso
         CloseReason.BAD_REQUEST, CloseReason.BAD_RESPONSE, CloseReason.INTERNAL_ERROR,
         CloseReason.NEVER_OPENED, CloseReason.BODY_UNREAD, CloseReason.NO_LENGTH,
         CloseReason.RESPONSE_CUT, CloseReason.DRAINING, CloseReason.STOPPED,
-        CloseReason.ORIGIN_REMOVED, CloseReason.WORKER_ENDED, CloseReason.ORIGIN_OUT,
+        CloseReason.ORIGIN_REMOVED, CloseReason.WORKER_ENDED, CloseReason.ADDRESS_LIMIT,
+        CloseReason.ORIGIN_OUT,
         CloseReason.WENT_ELSEWHERE, CloseReason.PROTOCOL_ERROR, CloseReason.FLOODED,
         # Of a client's connection that was never open.
         CloseReason.UNTRUSTED_PROXY, CloseReason.PROXY_HEADER, CloseReason.HANDSHAKE_LIMIT,
