@@ -47,10 +47,8 @@ class CloseReason(Enum):
     WRITE_TIMEOUT = ("write_timeout", Owner.TIMEOUT)
     REQUEST_LIMIT = ("request_limit", Owner.US)
     MAX_AGE = ("max_age", Owner.US)
-    MADE_ROOM = (
-        "made_room",
-        Owner.US,
-    )  # an idle link, closed because a limit was reached or another link was silent
+    # An idle link, closed because a limit was reached or another link was silent.
+    MADE_ROOM = ("made_room", Owner.US)
     INCOMPLETE = ("incomplete", Owner.PEER)  # FIN inside a message
     TUNNEL_ENDED = ("tunnel_ended", Owner.PEER)
     TUNNEL_TIMEOUT = ("tunnel_timeout", Owner.TIMEOUT)
@@ -221,15 +219,10 @@ class CloseRecord:
 
 
 #: Normal ends of a client link: the client left, or was idle for too long.
-ORDINARY = frozenset(
-    {
-        CloseReason.PEER_CLOSED,
-        CloseReason.PEER_ASKED,
-        CloseReason.PEER_HTTP10,
-        CloseReason.IDLE_TIMEOUT,
-        CloseReason.NO_LENGTH,
-    }
-)
+ORDINARY = frozenset({
+    CloseReason.PEER_CLOSED, CloseReason.PEER_ASKED, CloseReason.PEER_HTTP10,
+    CloseReason.IDLE_TIMEOUT, CloseReason.NO_LENGTH,
+})  # fmt: skip
 
 
 class Closes:
