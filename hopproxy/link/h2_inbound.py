@@ -89,9 +89,9 @@ class Inbound(Stepper, ABC):
 
     __slots__ = (
         "_arrived", "_content", "_flaw", "_h2", "_key", "_reading", "_section", "_taken",
-        "body_by", "bound", "closing", "ended", "gone", "limits", "now", "number", "partner", "peer", "refusal",
-        "request", "sender", "served", "since", "stream_id", "timer_at", "trailers", "tunnel",
-        "wire",
+        "body_by", "bound", "closing", "ended", "gone", "limits", "now", "number", "partner",
+        "peer", "refusal", "request", "sender", "served", "since", "stream_id", "timer_at",
+        "trailers", "tunnel", "wire",
     )  # fmt: skip
 
     request: RequestHead
