@@ -34,6 +34,7 @@ from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.rules.answer import answer_to, last_hop
 from hopproxy.rules.forwarding import via_line
 from hopproxy.rules.framing import check_size
+from hopproxy.rules.grpc import asks_grpc, grpc_answer
 from hopproxy.rules.hop import check_options
 
 
@@ -200,6 +201,8 @@ async def refuse(client: ClientStream, error: HopError, terms: Terms) -> None:
 def _answer(
     request: RequestHead | None, error: HopError, terms: Terms
 ) -> tuple[ResponseHead, bytes]:
+    if request is not None and asks_grpc(request):
+        return grpc_answer(request, error, terms.pseudonym)
     page = terms.page(request, error) if terms.page is not None else None
     return page or answer_to(error, terms.pseudonym)
 
