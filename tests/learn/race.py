@@ -19,7 +19,15 @@ from pathlib import Path
 
 import trio
 
-from tests.learn.servers import ORIGINS, PROXIES, Running, origin, proxy
+from tests.learn.servers import (
+    H2_ORIGINS,
+    H2_PROXIES,
+    ORIGINS,
+    PROXIES,
+    Running,
+    origin,
+    proxy,
+)
 
 WITHIN = 0.05
 #: Bursts that are not counted: the pool learns from them.
@@ -118,7 +126,8 @@ def doubles(posts: list[str], seed: int) -> int:
 def main() -> int:
     """Race every origin; 0 when hopproxy lost and doubled nothing."""
     parser = argparse.ArgumentParser(prog="tests.learn.race", description=__doc__)
-    parser.add_argument("--origins", nargs="*", default=list(ORIGINS), choices=list(ORIGINS))
+    names = [*ORIGINS, *H2_ORIGINS]
+    parser.add_argument("--origins", nargs="*", default=names, choices=names)
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--bursts", type=int, default=10)
     options = parser.parse_args()
@@ -127,9 +136,9 @@ def main() -> int:
         directory.chmod(0o755)
         rows: list[tuple[str, Running, Race]] = []
         for name in options.origins:
-            command, limit = ORIGINS[name]
+            command, limit = {**ORIGINS, **H2_ORIGINS}[name]
             server = stack.enter_context(origin(command, directory / name))
-            for other in PROXIES:
+            for other in H2_PROXIES if name in H2_ORIGINS else PROXIES:
                 folder = directory / f"{name}-{other}"
                 port = stack.enter_context(proxy(other, folder, server.port))
                 rows.append((name, server, Race(other, port, limit, seed=len(rows))))
@@ -139,13 +148,13 @@ def main() -> int:
 
 def _report(rows: list[tuple[str, Running, Race]]) -> int:
     lost = 0
-    print(f"{'origin':10}{'limit':>6}  {'proxy':11}{'asked':>6}{'failed':>8}{'doubled':>9}  which")
+    print(f"{'origin':10}{'limit':>6}  {'proxy':12}{'asked':>6}{'failed':>8}{'doubled':>9}  which")
     for name, server, one in rows:
         failed, twice = sum(one.failed.values()), doubles(server.seen(), one.seed)
         which = ", ".join(f"{count} x {kind}" for kind, count in sorted(one.failed.items()))
-        line = f"{name:10}{one.limit:5g}s  {one.name:11}{one.asked:6}{failed:8}{twice:9}  {which}"
+        line = f"{name:10}{one.limit:5g}s  {one.name:12}{one.asked:6}{failed:8}{twice:9}  {which}"
         print(line.rstrip())
-        if one.name == "hopproxy":
+        if one.name in ("hopproxy", "hopproxy h2"):
             lost += failed + twice
     return 1 if lost else 0
 

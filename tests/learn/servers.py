@@ -26,7 +26,7 @@ http {{
 """
 ORIGIN = """
   access_log {directory}/posts posts; keepalive_timeout {limit};
-  server {{ listen 127.0.0.1:{port} backlog=1024; return 200 "ok"; }}
+  server {{ listen 127.0.0.1:{port} backlog=1024{http2}; return 200 "ok"; }}
 """
 PROXY = """
   access_log off; keepalive_timeout 75s;
@@ -71,7 +71,7 @@ backend b
 """
 HOPPROXY = """
 listeners: [{{bind: 127.0.0.1:{port}}}]
-upstreams: {{app: {{origins: ["http://127.0.0.1:{origin}"], pool: {{{pool}}}}}}}
+upstreams: {{app: {{origins: ["{scheme}://127.0.0.1:{origin}"], pool: {{{pool}}}}}}}
 admin: {{bind: 127.0.0.1:{admin}}}
 access_log: off
 """
@@ -84,8 +84,13 @@ def _nginx(directory: Path, body: str) -> list[str]:
     return [needs("nginx"), "-p", str(directory), "-c", str(config)]
 
 
-def nginx(directory: Path, port: int, limit: str = "3s") -> list[str]:
-    return _nginx(directory, ORIGIN.format(directory=directory, port=port, limit=limit))
+def nginx(directory: Path, port: int, limit: str = "3s", http2: str = "") -> list[str]:
+    body = ORIGIN.format(directory=directory, port=port, limit=limit, http2=http2)
+    return _nginx(directory, body)
+
+
+def nginx_h2(directory: Path, port: int, limit: str = "3s") -> list[str]:
+    return nginx(directory, port, limit, " http2")
 
 
 def apache(directory: Path, port: int) -> list[str]:
@@ -117,6 +122,10 @@ def node(_: Path, port: int) -> list[str]:
     return [needs("node", debian="nodejs"), str(HERE / "counting.js"), str(port)]
 
 
+def node_h2(_: Path, port: int, limit: str = "3000") -> list[str]:
+    return [needs("node", debian="nodejs"), str(HERE / "counting_h2.js"), str(port), limit]
+
+
 #: Each origin with its idle limit in seconds.
 ORIGINS: dict[str, tuple[Callable[[Path, int], list[str]], float]] = {
     "gunicorn": (gunicorn, 2.0),
@@ -124,6 +133,11 @@ ORIGINS: dict[str, tuple[Callable[[Path, int], list[str]], float]] = {
     "node": (node, 5.0),
     "nginx": (nginx, 3.0),
     "apache": (apache, 5.0),
+}
+#: The same, speaking HTTP/2: only hopproxy can be in front of them.
+H2_ORIGINS: dict[str, tuple[Callable[[Path, int], list[str]], float]] = {
+    "nginx h2": (nginx_h2, 3.0),
+    "node h2": (node_h2, 3.0),
 }
 
 
@@ -153,10 +167,17 @@ def origin(command: Callable[[Path, int], list[str]], directory: Path) -> Iterat
         yield Running(port, posts)
 
 
-def _hopproxy(directory: Path, port: int, origin: int, pool: str = "") -> list[str]:
+def _hopproxy(
+    directory: Path, port: int, origin: int, pool: str = "", scheme: str = "http"
+) -> list[str]:
     config = directory / "hopproxy.yaml"
-    config.write_text(HOPPROXY.format(port=port, origin=origin, admin=free_port(), pool=pool))
+    text = HOPPROXY.format(port=port, origin=origin, admin=free_port(), pool=pool, scheme=scheme)
+    config.write_text(text)
     return hopproxy_command(config)
+
+
+def _hopproxy_h2(directory: Path, port: int, origin: int) -> list[str]:
+    return _hopproxy(directory, port, origin, scheme="h2c")
 
 
 def _unlearned(directory: Path, port: int, origin: int) -> list[str]:
@@ -181,10 +202,13 @@ PROXIES = {
 }
 
 
+H2_PROXIES = {"hopproxy h2": _hopproxy_h2}
+
+
 @contextlib.contextmanager
 def proxy(name: str, directory: Path, origin: int) -> Iterator[int]:
     """Run a proxy in front of that port; its own port."""
     port = free_port()
     directory.mkdir()
-    with running(PROXIES[name](directory, port, origin), port, directory / "out"):
+    with running({**PROXIES, **H2_PROXIES}[name](directory, port, origin), port, directory / "out"):
         yield port

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.learn.race import Race, doubles, race
-from tests.learn.servers import nginx, origin, proxy
+from tests.learn.servers import nginx, node_h2, origin, proxy
 from tests.peers import tls_servers
 from tests.peers.servers import free_port, running
 
@@ -49,3 +49,15 @@ def test_nor_at_that_of_one_with_tls(
     if posts.exists():  # nginx's log
         words = [line.split() for line in posts.read_text().splitlines()]
         assert doubles([word[1] for word in words if word[0] == "POST"], one.seed) == 0
+
+
+def test_no_request_is_lost_at_the_limit_of_an_origin_of_http2(tmp_path: Path) -> None:
+    with origin(partial(node_h2, limit="1000"), tmp_path / "origin") as server:
+        with proxy("hopproxy h2", tmp_path / "proxy", server.port) as port:
+            one = Race("hopproxy h2", port, 1.0)
+            trio.run(race, [one], 8, 3)
+        posts = server.seen()
+    assert one.asked == 24
+    assert dict(one.failed) == {}
+    assert doubles(posts, one.seed) == 0
+    assert len(posts) == 20
