@@ -20,6 +20,7 @@ MEANINGS = 8
 def new_wire(limits: UpstreamSettings) -> H2Client:
     """Our side of a new connection."""
     ours = Settings()
+    ours.table_size = 0  # the same response is the same block then, and is decoded once
     ours.max_head_size = limits.max_head_size
     ours.window = STREAM_WINDOW
     decoder = Decoder(_meanings_up_to(limits.max_head_size))

@@ -21,8 +21,8 @@ class Pinged(Protocol):
     wire: H2Client
     output: H2Output
 
-    @property
-    def max_streams(self) -> int: ...
+    max_streams: int
+
     def wake_by(self, deadline: float) -> None:
         """Have `on_time` called by then."""
 

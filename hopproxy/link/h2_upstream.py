@@ -39,6 +39,8 @@ from hopproxy.wire.hpack_encoder import NO_TABLE
 
 #: Most streams of one connection, whatever the origin allows.
 MOST_STREAMS = 256
+#: Most requests of one connection: later streams would have no number (RFC 9113 section 5.1.1).
+MAX_REQUESTS = 1 << 30
 #: Most streams that are not reset although the origin has only announced their end.
 MOST_ENDING = 8
 
@@ -59,15 +61,15 @@ class StreamKeeper(Keeper, Protocol):
 class H2UpstreamLink(PooledLink):
     """One connection to one origin, with many streams.
 
-    `served` counts requests.  `retiring` is why it takes no more of them, None if it does;
+    `served` counts requests, `max_streams` is how many may be under way, and `assumed` how many
+    until the origin's SETTINGS arrive.  `retiring` is why it takes no more, None if it does;
     `leaving` if the origin has said so (GOAWAY).  `heard_at` is when anything last arrived.
-    `assumed` is how many streams it may carry until the origin's SETTINGS arrive.  `record` tells
-    of its end, if that came during requests.
+    `record` tells of its end, if that came during requests.
     """
 
     __slots__ = (
-        "_ending", "_shrinks", "_watch", "_woken", "assumed", "heard_at", "output", "pings",
-        "record", "retiring", "scheme", "timer_at", "wire",
+        "_ending", "_shrinks", "_watch", "_woken", "assumed", "heard_at", "max_streams", "output",
+        "pings", "record", "retiring", "scheme", "timer_at", "wire",
     )  # fmt: skip
 
     multiplexed = True
@@ -96,6 +98,7 @@ class H2UpstreamLink(PooledLink):
         self.pings = Pings(self)
         self._shrinks = False  # the next field block must say that we use no table
         self.timer_at = math.inf
+        self.measure()
         watch.gather()
 
     def __repr__(self) -> str:
@@ -103,13 +106,13 @@ class H2UpstreamLink(PooledLink):
 
     # -- lending -----------------------------------------------------------------------------
 
-    @property
-    def max_streams(self) -> int:
-        """How many streams may be open now; none once it retires."""
+    def measure(self) -> None:
+        """Find out anew how many streams may be open now; none once it retires."""
         if self.retiring is not None or self.transport.closed:
-            return 0
+            self.max_streams = 0
+            return
         most = MOST_STREAMS if self.wire.greeted else self.assumed
-        return min(most, self.wire.max_streams)
+        self.max_streams = min(most, self.wire.max_streams)
 
     @property
     def holder(self) -> H2UpstreamLink:
@@ -137,6 +140,8 @@ class H2UpstreamLink(PooledLink):
     def open(self) -> H2UpstreamStream:
         """A stream for one request, within what the ledger has lent."""
         self.served += 1
+        if self.served >= MAX_REQUESTS:  # the numbers of streams come to an end
+            self.max_streams = 0
         return H2UpstreamStream(self)
 
     def first_block(self, block: bytes) -> bytes:
@@ -235,6 +240,7 @@ class H2UpstreamLink(PooledLink):
             self.output.give_room(None)
         elif what == PEER_SETTINGS:
             self._shrinks = self._shrinks or payload.table_size < TABLE_SIZE
+            self.measure()
             self.keeper.on_room(self)
         elif what == LEAVING:
             self._origin_leaves()
@@ -242,6 +248,7 @@ class H2UpstreamLink(PooledLink):
             self.end(CloseReason.BAD_RESPONSE, BadResponse(payload.detail))
 
     def _origin_leaves(self) -> None:
+        self.measure()
         self.keeper.on_room(self)
         if not self.wire.streams:
             self.end(CloseReason.PEER_CLOSED, None)
@@ -283,6 +290,7 @@ class H2UpstreamLink(PooledLink):
             self.output.send_queued()
             self._watch.forget_deadline(self)
         super().close(reason, reset=reset)
+        self.max_streams = 0
         self.pings.heard()
 
     def on_fault(self, error: Exception) -> None:

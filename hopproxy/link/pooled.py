@@ -39,6 +39,8 @@ class PooledLink(Link):
 
     #: Whether it carries many requests at a time, each as a stream.
     multiplexed = False
+    #: How many requests it carries at a time.
+    max_streams = 1
     #: Only a stream can be known to be unprocessed: see `link.stream.UpstreamStream`.
     unprocessed = False
 
@@ -72,11 +74,6 @@ class PooledLink(Link):
     def begin(self) -> None:
         """It was checked out."""
         raise NotImplementedError
-
-    @property
-    def max_streams(self) -> int:
-        """How many requests it carries at a time."""
-        return 1
 
     @property
     def reused(self) -> bool:

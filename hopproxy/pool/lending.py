@@ -13,8 +13,7 @@ from hopproxy.pool.ledger import Ledger, Pooled, Share
 class Multiplexed(Pooled, Protocol):
     """A link that carries up to `max_streams` requests at a time."""
 
-    @property
-    def max_streams(self) -> int: ...
+    max_streams: int
 
 
 M = TypeVar("M", bound=Multiplexed)

@@ -136,6 +136,7 @@ class SharedLinks:
         """Give the link no more requests; it closes after those it has."""
         if link.retiring is None:
             link.retiring = reason
+            link.measure()
             self._books.ledger.offer(origin, link)
 
     # -- taking back -------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def _report(rows: list[tuple[str, Running, Race]]) -> int:
         which = ", ".join(f"{count} x {kind}" for kind, count in sorted(one.failed.items()))
         line = f"{name:10}{one.limit:5g}s  {one.name:12}{one.asked:6}{failed:8}{twice:9}  {which}"
         print(line.rstrip())
-        if one.name in ("hopproxy", "hopproxy h2"):
+        if one.name in ("hopproxy", "hopproxy-h2"):
             lost += failed + twice
     return 1 if lost else 0
 

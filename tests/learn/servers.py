@@ -136,8 +136,8 @@ ORIGINS: dict[str, tuple[Callable[[Path, int], list[str]], float]] = {
 }
 #: The same, speaking HTTP/2: only hopproxy can be in front of them.
 H2_ORIGINS: dict[str, tuple[Callable[[Path, int], list[str]], float]] = {
-    "nginx h2": (nginx_h2, 3.0),
-    "node h2": (node_h2, 3.0),
+    "nginx-h2": (nginx_h2, 3.0),
+    "node-h2": (node_h2, 3.0),
 }
 
 
@@ -202,7 +202,7 @@ PROXIES = {
 }
 
 
-H2_PROXIES = {"hopproxy h2": _hopproxy_h2}
+H2_PROXIES = {"hopproxy-h2": _hopproxy_h2}
 
 
 @contextlib.contextmanager

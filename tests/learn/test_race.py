@@ -53,8 +53,8 @@ def test_nor_at_that_of_one_with_tls(
 
 def test_no_request_is_lost_at_the_limit_of_an_origin_of_http2(tmp_path: Path) -> None:
     with origin(partial(node_h2, limit="1000"), tmp_path / "origin") as server:
-        with proxy("hopproxy h2", tmp_path / "proxy", server.port) as port:
-            one = Race("hopproxy h2", port, 1.0)
+        with proxy("hopproxy-h2", tmp_path / "proxy", server.port) as port:
+            one = Race("hopproxy-h2", port, 1.0)
             trio.run(race, [one], 8, 3)
         posts = server.seen()
     assert one.asked == 24
