@@ -34,9 +34,9 @@ class H2UpstreamStream(Outbound):
 
     __slots__ = (
         "_content", "_ended", "_head", "_heads", "_late", "_passed", "_section", "_taken",
-        "answer_by", "answered", "dialled_at", "ending", "idled", "local_port", "number",
-        "read_by", "reused", "served", "since", "trailers", "unprocessed", "unused", "uploading",
-        "waker",
+        "answer_by", "answered", "dialled_at", "ending", "http11_required", "idled", "local_port",
+        "number", "read_by", "reused", "served", "since", "trailers", "unprocessed", "unused",
+        "uploading", "waker",
     )  # fmt: skip
 
     multiplexed = True
@@ -55,7 +55,7 @@ class H2UpstreamStream(Outbound):
         self.idled = -1.0
         self.waker: Waker | None = None
         self.ending: CloseReason | None = None
-        self.uploading = self.answered = self.unprocessed = False
+        self.uploading = self.answered = self.unprocessed = self.http11_required = False
         self.trailers: list[bytes] = []
         self.answer_by = self.read_by = math.inf
         self._late = _HEAD_LATE
@@ -204,7 +204,12 @@ class H2UpstreamStream(Outbound):
         """The origin has reset the stream, or its GOAWAY has left it out."""
         if self._ended:  # it does not want the rest of the request (section 8.1)
             return
-        if code == Code.REFUSED_STREAM and not self._heads and self._head is None:
+        self.http11_required = code == Code.HTTP_1_1_REQUIRED
+        if (
+            code in (Code.REFUSED_STREAM, Code.HTTP_1_1_REQUIRED)
+            and not self._heads
+            and self._head is None
+        ):
             self.unprocessed = True
             reason = CloseReason.STREAM_REFUSED
         else:

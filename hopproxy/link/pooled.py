@@ -42,7 +42,7 @@ class PooledLink(Link):
     #: How many requests it carries at a time.
     max_streams = 1
     #: Only a stream can be known to be unprocessed: see `link.stream.UpstreamStream`.
-    unprocessed = False
+    unprocessed = http11_required = False
 
     def __init__(
         self, transport: Transport, origin: str, keeper: Keeper, limits: UpstreamSettings

@@ -148,7 +148,7 @@ class UpstreamStream(Stream, Protocol):
 
     About a retry: `reused` if the connection may have died before this request, `written` are bytes
     sent, `answered` if anything of a response has arrived, `unprocessed` if the origin has said
-    that it did nothing with the request.
+    that it did nothing with the request, `http11_required` if it wants it in HTTP/1.1.
 
     `body_timeout` and `write_timeout` are those of the upstream, unless a route has its own.
     """
@@ -168,6 +168,7 @@ class UpstreamStream(Stream, Protocol):
     greeting: bool
     uploading: bool
     unprocessed: bool
+    http11_required: bool
 
     @property
     def reused(self) -> bool: ...

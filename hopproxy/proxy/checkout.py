@@ -33,6 +33,8 @@ def link_now(attempt: Attempt, upstream: Upstream) -> Lent | None:
         attempt.begin(pool, *own)
         return own[1]
     origin = upstream.balancer.only or _pick(attempt, upstream)
+    if not attempt.request.simple:
+        origin = upstream.twins.suit(origin, attempt.request, refused=False)
     look = not attempt.request.simple and not _may_be_resent(attempt, origin)
     link = pool.acquire_now(origin, look=look)
     if link is not None:
@@ -74,7 +76,8 @@ async def link_to_come(attempt: Attempt, upstream: Upstream) -> Lent:
     now, pool = attempt.client.now, upstream.pool
     search = _search(attempt, upstream)
     while True:
-        origin = search.origin
+        refused = attempt.record.attempts > 0 and attempt.link.http11_required
+        origin = upstream.twins.suit(search.origin, attempt.request, refused=refused)
         began, dialled = now(), None
         link: Lent | None = None
         try:
@@ -124,7 +127,7 @@ def _bound_link(client: ClientStream, upstream: Upstream) -> tuple[Origin, Lent]
     """The link that an origin of this upstream has bound to the client, if it is still open."""
     bound = client.bound
     assert isinstance(bound, BoundLink)
-    if bound.origin not in upstream.balancer.members:
+    if bound.origin not in (*upstream.balancer.members, *upstream.twins):
         return None
     client.bound = None
     link = bound.resume()

@@ -13,6 +13,7 @@ from hopproxy.pool.silence import Silence
 from hopproxy.pool.trials import Trials
 from hopproxy.proxy.hold import Hold
 from hopproxy.proxy.tally import Tally
+from hopproxy.proxy.twins import Twins
 from hopproxy.routing.balancer import Balancer
 from hopproxy.routing.ring import Ring, hash_of
 from hopproxy.settings.units import OriginAddress
@@ -49,6 +50,7 @@ class Upstream:
         self._field = balance.name.encode()
         self._trials = Trials(pool, watch)
         self._trust: Trust | None = None
+        self.twins = Twins(settings, pool)
         for address in settings.origins:
             self.add(address, sought=sought)
 
@@ -72,6 +74,7 @@ class Upstream:
         """
         self.balancer.remove(origin)
         self._trials.remove(origin)
+        self.twins.remove(origin)
         change.remove(self.pool, origin)
 
     def renew(self) -> None:
@@ -83,6 +86,7 @@ class Upstream:
         for origin in self.balancer.members:
             if origin.secured is not None:
                 origin.secured.renew(self._trust)
+        self.twins.renew()
 
     def is_reached(self) -> bool:
         """Whether an origin was reached by the last dial to it."""
@@ -101,6 +105,7 @@ class Upstream:
         for origin in self.balancer.members:
             self._trials.remove(origin)
             change.drain(self.pool, origin)
+        self.twins.drain()
 
     # -- the choice of an origin, if there are several ---------------------------------------
 
