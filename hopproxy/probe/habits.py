@@ -57,7 +57,15 @@ class First(NamedTuple):
 async def first(target: Target, watch: Watch) -> First:
     """Send one request.  Raises HopError."""
     async with Asker(target, watch) as asker:
-        head = await asker.get()
+        return shown(await asker.get())
+
+
+#: What is known of an origin that was not asked.
+UNKNOWN = First(0, "", None, "", None, keeps=True)
+
+
+def shown(head: ResponseHead) -> First:
+    """What the head of a response shows."""
     named = _value(head, b"server") or _value(head, b"x-powered-by")
     server = next((known for word, known in _KNOWN.items() if word in named.lower()), None)
     promised = head.hint.timeout if head.hint is not None else None

@@ -22,6 +22,7 @@ class Findings:
         self.distrust = ""  # why its certificate is not trusted
         self.requests: int | None = None
         self.at_once: int | None = None
+        self.multiplexed = False  # it was asked in HTTP/2 alone
         self.habits: list[tuple[str, str]] = []
 
     def table(self) -> str:
@@ -32,10 +33,10 @@ class Findings:
             ("origin", str(self.address)),
             ("server", (first.named or "does not say") + kind),
             ("idle limit", self._idle()),
-            ("Keep-Alive", first.hint or "no hint"),
-            ("at a time", self._at_once()),
-            *self.habits,
         ]
+        if not self.multiplexed:
+            rows += [("Keep-Alive", first.hint or "no hint"), ("at a time", self._at_once())]
+        rows += self.habits
         width = max(len(name) for name, _ in rows)
         return "".join(f"{name:<{width}}  {seen}\n" for name, seen in rows)
 

@@ -10,6 +10,7 @@ from hopproxy.errors import HopError
 from hopproxy.link.watch import Watch
 from hopproxy.probe import habits
 from hopproxy.probe.asker import Target
+from hopproxy.probe.h2 import h2_habits, idle_in_h2, speaking
 from hopproxy.probe.idle import WATCHED, IdleLimit, IdleWatch, Tell
 from hopproxy.probe.report import Findings
 from hopproxy.probe.tls import tls_habits, trusted
@@ -63,6 +64,8 @@ async def probe(
 
 async def _probe(target: Target, watch: Watch, bounds: tuple[float, int], tell: Tell) -> Findings:
     most, requests = bounds
+    if target.address.scheme == "h2c":
+        return await _probe_h2(target, watch, most, tell)
     distrust = await trusted(target, watch) if target.trust is not None else ""
     findings = Findings(target.address, most, await habits.first(target, watch), _NO_LIMIT)
     findings.distrust = distrust
@@ -85,11 +88,31 @@ async def _probe(target: Target, watch: Watch, bounds: tuple[float, int], tell: 
     return findings
 
 
+async def _probe_h2(target: Target, watch: Watch, most: float, tell: Tell) -> Findings:
+    """Measure an origin that is spoken to in HTTP/2 without TLS."""
+    async with speaking(target, watch) as asker:
+        first = habits.shown(await asker.get())
+    findings = Findings(target.address, most, first, _NO_LIMIT)
+    findings.multiplexed = True
+    findings.habits += await h2_habits(target, watch)
+    tell(f"how long it keeps an idle connection, up to {most:g} s")
+    findings.idle = await _idle_limit_in_h2(target, watch, most)
+    return findings
+
+
+async def _idle_limit_in_h2(target: Target, watch: Watch, most: float) -> IdleLimit:
+    ending = await idle_in_h2(target, watch, most)
+    if not ending.how:
+        return _NO_LIMIT
+    return IdleLimit(ending.after, ending.after, ending.how)
+
+
 async def _find_habits(findings: Findings, target: Target, watch: Watch, requests: int) -> None:
     """Find the habits, with one connection at a time."""
     findings.requests, how = await habits.request_limit(target, watch, requests)
     if target.trust is not None:
         findings.habits += await tls_habits(target, watch, findings.distrust)
+        findings.habits += await h2_habits(target, watch)
     served = f"at least {requests}"
     if findings.requests is not None:
         served = f"{findings.requests}, then {how}"
@@ -149,10 +172,14 @@ async def _risks_of(
     most = min(longest * 1.2 + 2, LONGEST)
     target = Target(address, tls=upstreams[0].tls)
     try:
-        first = await habits.first(target, watch)
-        gzip = await habits.compression(target, watch)
-        width = await at_once(target, watch) if first.keeps else None
-        idle = await IdleWatch(target, watch, most, progress, at_once=width).measure()
+        if address.scheme == "h2c":
+            idle = await _idle_limit_in_h2(target, watch, most)
+            first, width, gzip = habits.UNKNOWN, None, ""
+        else:
+            first = await habits.first(target, watch)
+            gzip = await habits.compression(target, watch)
+            width = await at_once(target, watch) if first.keeps else None
+            idle = await IdleWatch(target, watch, most, progress, at_once=width).measure()
     except HopError as error:
         message = f"{address} did not answer: {error.detail}"
         found += [Risk(f"upstreams.{name}.origins", message, "is it running?") for name in names]
