@@ -106,6 +106,9 @@ def upstream_row(link: PooledLink, origin: Origin, client: Partner | None, now: 
     row["coupled_to"] = client.number if client is not None else None
     row["stream"] = client.stream if client is not None else 0
     row["busy"] = round(now - client.since, 3) if client is not None else 0.0
+    row["protocol"] = "h2" if link.multiplexed else "http/1.1"
+    row["streams"] = origin.lent.get(link, 0)
+    row["max_streams"] = link.max_streams
     return row
 
 

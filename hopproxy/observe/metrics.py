@@ -23,6 +23,7 @@ from hopproxy.observe.families import (
     Metric,
     Plain,
 )
+from hopproxy.observe.h2_metrics import streams_of
 from hopproxy.observe.snapshot import origins, unready
 from hopproxy.observe.tls_metrics import Tls
 from hopproxy.proxy.tally import BUCKETS, Durations
@@ -257,6 +258,7 @@ class _Links:
             found = origin.limit_at(now)
             limits.add_metric([*labels, found.source.value], found.value)
         yield from (links, limit, waiting, reachable, opened, reused, unused, limits)
+        yield from streams_of(self._runtime)
 
 
 class _Worker:

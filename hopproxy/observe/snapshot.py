@@ -69,8 +69,12 @@ async def links_of(runtime: Runtime, most: int | None = None) -> Row:
             await trio.lowlevel.checkpoint()
         if not client.transport.closed:
             client_rows.append(client_row(client, now))
-    idle = {link: None for _, origin in origins(runtime) for link in origin.idle}
-    names = {origin: name for name, origin in origins(runtime)}
+    names = {
+        origin: name
+        for name, upstream in runtime.upstreams.items()
+        for origin in (*upstream.balancer.members, *upstream.twins)
+    }
+    idle = {link: None for origin in names for link in origin.idle}
     upstream_rows: list[Row] = []
     for link in await _chosen(pooled, idle, most):
         if len(upstream_rows) % STRIDE == 0:
@@ -108,6 +112,7 @@ def origin_row(name: str, origin: Origin, now: float) -> Row:
         "idle": len(origin.idle) + len(origin.bound_idle),
         "lent": origin.in_use,
         "dialling": origin.dialling,
+        "streams": origin.streams,
         "waiting": len(origin.waiters),
         "opened": origin.opened,
         "reused": origin.reused,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
+from hopproxy.observe.h2_metrics import streams_of
+from hopproxy.observe.snapshot import links_of
 from hopproxy.record import CloseReason, Hop
 from tests.h2_origin import OK, H2Peer, Request
 from tests.raw_peers import GET, Peer
@@ -556,6 +558,29 @@ async def test_a_drain_waits_for_all_streams(hops: Hops) -> None:
         assert (await peer.message()).status == 200
     await origin.peer.gone()
     await hops.ended.wait()
+
+
+async def test_streams_are_seen(hops: Hops) -> None:
+    _client, origin = await opened(hops, {3: 50})
+    await hops.quiet()
+    waiting = await ask(hops)
+    refused = await ask(hops)
+    await origin.whole()
+    request = await origin.whole()
+    [row] = (await links_of(hops.runtime))["upstreams"]
+    assert (row["protocol"], row["streams"], row["max_streams"]) == ("h2", 2, 50)
+    assert (row["state"], row["requests"], row["upstream"]) == ("busy", 3, "app")
+    [share] = (await links_of(hops.runtime))["origins"]
+    assert (share["streams"], share["lent"]) == (2, 1)
+    origin.h2.reset_stream(request.number, INTERNAL)
+    await origin.send()
+    await refused.message()
+    lent, resets = list(streams_of(hops.runtime))
+    assert list(lent.samples.values()) == [1]
+    assert {labels: count for (_, labels), count in resets.samples.items()} == {
+        (("code", "INTERNAL_ERROR"),): 1
+    }
+    waiting.close()
 
 
 # -- origins that break rules ----------------------------------------------------------------
