@@ -35,6 +35,7 @@ class Carrier(Protocol):
     served: int
     unused: Unused | None
     dialled_at: float
+    has_rested: bool
     limits: UpstreamSettings
     scheme: bytes
     wire: H2Client
@@ -43,8 +44,6 @@ class Carrier(Protocol):
 
     @property
     def holder(self) -> Link: ...
-    @property
-    def reused(self) -> bool: ...
     @property
     def closed(self) -> bool: ...
     def first_block(self, block: bytes) -> bytes:
@@ -119,7 +118,10 @@ class Outbound:
 
     def send_soon(self) -> None:
         """Send what is queued at the end of this batch of events."""
-        self.carrier.output.offer(self)
+        if self._out:
+            self.carrier.output.offer(self)
+        else:
+            self.carrier.output.stir()
 
     async def flush(self) -> None:
         """Make what is queued into frames.  Waits until the origin's windows let it.

@@ -14,7 +14,7 @@ from hopproxy.link.h2_outbound import Carrier, Outbound
 from hopproxy.link.link import Link
 from hopproxy.link.stepper import Wait, Waker, wait
 from hopproxy.message import NO_BODY, Head, ResponseHead
-from hopproxy.record import CloseReason, Hop
+from hopproxy.record import CloseReason, Hop, Unused
 from hopproxy.wire.h2 import Code, H2Error
 from hopproxy.wire.h2_frames import code_name
 from hopproxy.wire.h2_response import ResponseSection, adds_up
@@ -34,9 +34,8 @@ class H2UpstreamStream(Outbound):
 
     __slots__ = (
         "_content", "_ended", "_head", "_heads", "_late", "_passed", "_section", "_taken",
-        "answer_by", "answered", "dialled_at", "ending", "http11_required", "idled", "local_port",
-        "number", "read_by", "reused", "served", "since", "trailers", "unprocessed", "unused",
-        "uploading", "waker",
+        "answer_by", "answered", "ending", "http11_required", "idled", "local_port", "number",
+        "read_by", "served", "since", "trailers", "unprocessed", "uploading", "waker",
     )  # fmt: skip
 
     multiplexed = True
@@ -49,9 +48,6 @@ class H2UpstreamStream(Outbound):
         self.local_port = carrier.local_port
         self.since = carrier.since
         self.served = carrier.served
-        self.unused = carrier.unused
-        self.dialled_at = carrier.dialled_at
-        self.reused = carrier.reused
         self.idled = -1.0
         self.waker: Waker | None = None
         self.ending: CloseReason | None = None
@@ -66,6 +62,21 @@ class H2UpstreamStream(Outbound):
         self._passed = 0  # bytes of content that were read
         self._taken = 0  # those of them that were not credited yet
         self._section: ResponseSection | None = None  # the trailers of the response
+
+    @property
+    def reused(self) -> bool:
+        """Whether the connection may have died before this request."""
+        return self.served > 1 or self.carrier.has_rested
+
+    @property
+    def unused(self) -> Unused | None:
+        """Why the connection was opened although there were others."""
+        return self.carrier.unused
+
+    @property
+    def dialled_at(self) -> float:
+        """When the dial of the connection began."""
+        return self.carrier.dialled_at
 
     @property
     def holder(self) -> Link:

@@ -160,8 +160,6 @@ class UpstreamStream(Stream, Protocol):
     since: float
     idled: float
     served: int
-    unused: Unused | None
-    dialled_at: float
     limits: UpstreamSettings
     ending: CloseReason | None
     bound: bool
@@ -170,6 +168,10 @@ class UpstreamStream(Stream, Protocol):
     unprocessed: bool
     http11_required: bool
 
+    @property
+    def unused(self) -> Unused | None: ...
+    @property
+    def dialled_at(self) -> float: ...
     @property
     def reused(self) -> bool: ...
     @property

@@ -206,7 +206,7 @@ def head_frames(number: int, block: bytes, ended: bool, frame_size: int) -> list
     size = len(block)
     if size <= frame_size:
         flags = END_HEADERS | END_STREAM if ended else END_HEADERS
-        return [HEADER.pack(size >> 8, size & 255, HEADERS, flags, number), block]
+        return [HEADER.pack(size >> 8, size & 255, HEADERS, flags, number) + block]
     frames = [frame(HEADERS, END_STREAM if ended else 0, number, block[:frame_size])]
     for at in range(frame_size, size, frame_size):
         flags = END_HEADERS if at + frame_size >= size else 0
