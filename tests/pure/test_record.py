@@ -144,6 +144,8 @@ def test_what_we_end_ourselves_is_no_failure_of_the_last_link(reason: CloseReaso
         CloseReason.UNTRUSTED_PROXY, CloseReason.PROXY_HEADER, CloseReason.HANDSHAKE_LIMIT,
         CloseReason.HANDSHAKE_FAILED, CloseReason.CLIENT_CERTIFICATE, CloseReason.NO_PROTOCOL,
         CloseReason.NOT_TLS,
+        # Of a client's HTTP/2 connection.
+        CloseReason.PROTOCOL_ERROR, CloseReason.FLOODED,
     }  # fmt: skip
     assert (reason in UNUSED_AFTER) is not (reason in at_fault)
 
