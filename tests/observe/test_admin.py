@@ -117,6 +117,7 @@ async def test_both_hops_of_a_request_under_way(log: Path) -> None:
         "idle": 0,
         "lent": 1,
         "dialling": 0,
+        "streams": 0,
         "waiting": 0,
         "opened": 1,
         "reused": 1,
