@@ -3,7 +3,7 @@
 import math
 from functools import partial
 
-from hopproxy.errors import PoolExhausted, QueueTimeout
+from hopproxy.errors import ConnectFailed, PoolExhausted, QueueTimeout
 from hopproxy.link.h2_upstream import H2UpstreamLink
 from hopproxy.link.pooled import PooledLink
 from hopproxy.link.upstream import UpstreamLink
@@ -21,6 +21,10 @@ from hopproxy.settings.upstream import UpstreamSettings
 
 #: Seconds for which a client's login (NTLM) protects its link from being evicted.
 GREETING = 5.0
+
+
+#: How often a request waits anew because the link that it got has ended at once.
+TRIES = 3
 
 
 class Pool(Books):
@@ -81,8 +85,13 @@ class Pool(Books):
             return await self.acquire_fresh(origin, why)
         return await self._queue(origin, why, leave=leave)
 
-    async def _queue(self, origin: Origin, why: Unused | None, *, leave: bool = False) -> Lent:
-        """Wait in the queue of an origin.  Raises as `acquire`."""
+    async def _queue(
+        self, origin: Origin, why: Unused | None, *, leave: bool = False, tries: int = TRIES
+    ) -> Lent:
+        """Wait in the queue of an origin.  Raises as `acquire`.
+
+        A link may have ended before the request that it was given to went on: `tries` bounds that.
+        """
         waiting = Wait(self.watch)
         try:
             self.ledger.enqueue(origin, waiting)
@@ -103,7 +112,9 @@ class Pool(Books):
             raise QueueTimeout(f"no connection to {origin.label} came free in time")
         if isinstance(link, H2UpstreamLink):
             lent = self.shared.begin(origin, link, why)
-            return lent or await self._queue(origin, why, leave=leave)  # it has ended meanwhile
+            if lent is None and tries <= 1:
+                raise ConnectFailed(f"{origin.label} closes its connections at once")
+            return lent or await self._queue(origin, why, leave=leave, tries=tries - 1)
         assert isinstance(link, UpstreamLink)
         if link.served and link.transport.endpoint.has_input():  # it ended meanwhile
             self.end_dead(origin, link)

@@ -646,6 +646,60 @@ async def test_a_connection_error_ends_the_link(hops: Hops, frames: bytes) -> No
     assert hops.closes(Hop.UPSTREAM) == [CloseReason.BAD_RESPONSE]
 
 
+async def test_a_bomb_in_a_head_ends_the_link(hops: Hops) -> None:
+    client, origin = await opened(hops)
+    await client.send(POST)
+    request = await origin.whole()
+    # One line of 4,000 bytes into the table, then that line 3,000 times.
+    block = b"\x88\x40\x01x\x7f\xa1\x1e" + b"y" * 4000 + b"\xbe" * 3000
+    await origin.send(raw(1, 4, request.number, block))
+    assert (await client.message()).status == 502
+    await hops.quiet()
+    assert hops.closes(Hop.UPSTREAM) == [CloseReason.BAD_RESPONSE]
+
+
+async def test_resets_of_all_requests_cost_no_flood_of_dials(hops: Hops) -> None:
+    _client, origin = await opened(hops, max_connections=4)
+    clients = [await ask(hops) for _ in range(60)]
+    answered = 0
+    async with trio.open_nursery() as nursery:
+
+        async def refuse(peer: H2Peer) -> None:
+            while True:
+                request = await peer.request()
+                peer.h2.reset_stream(request.number, REFUSED)
+                await peer.send()
+
+        async def accept_all() -> None:
+            while True:
+                nursery.start_soon(refuse, await accept(hops))
+
+        nursery.start_soon(refuse, origin)
+        nursery.start_soon(accept_all)
+        for client in clients:
+            answered += (await client.message()).status == 502
+        assert len(hops.runtime.pool.links) <= 4
+        nursery.cancel_scope.cancel()
+    assert answered == 60
+    assert {record.attempts for record in hops.records.kept[1:]} == {4}
+
+
+async def test_a_link_keeps_few_streams_whose_end_does_not_come(hops: Hops) -> None:
+    client, origin = await opened(hops)
+    numbers = []
+    for _ in range(12):
+        await client.send(GET)
+        request = await origin.request()
+        origin.h2.send_headers(request.number, [(":status", "204")])
+        await origin.send()
+        assert (await client.message()).status == 204
+        numbers.append(request.number)
+    await hops.quiet()
+    await origin.catch_up()
+    reset = [number for number in numbers if origin.requests[number].reset == CANCEL]
+    assert reset == numbers[:4]
+
+
 async def test_a_large_head_is_502(hops: Hops) -> None:
     client, origin = await opened(hops)
     await client.send(GET)
