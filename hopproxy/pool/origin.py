@@ -256,6 +256,11 @@ class Origin(Share[PooledLink]):
 
     # -- checking out ------------------------------------------------------------------------
 
+    @property
+    def under_way(self) -> int:
+        """How many requests are under way."""
+        return self.in_use - len(self.lent) + self.streams if self.lent else self.in_use
+
     def has_young(self, now: float) -> bool:
         """Whether the warmest idle link may carry a request that cannot be retried."""
         for link in reversed(self.idle):

@@ -114,7 +114,7 @@ def _search(attempt: Attempt, upstream: Upstream) -> Search[Origin]:
     if not attempt.record.attempts:
         picked = _pick(attempt, upstream) if attempt.choice is None else attempt.choice.origin
         return Search(balancer, picked)
-    failed, now = attempt.origin, attempt.client.now()
+    failed, now = upstream.twins.origin_of(attempt.origin), attempt.client.now()
     others = balancer.others([failed], now)
     if not others:  # the link was dead, which says nothing about its origin
         return Search(balancer, failed)

@@ -49,6 +49,13 @@ class Twins:
                 twin.secured = Secured(origin.address, self._trust, origin.secured.handshakes)
         return twin
 
+    def origin_of(self, twin: Origin) -> Origin:
+        """The origin of a twin; any other origin itself."""
+        for origin, other in self._twins.items():
+            if other is twin:
+                return origin
+        return twin
+
     def renew(self) -> None:
         """Use the certificates that the files hold now.  Raises OSError."""
         if self._trust is not None:

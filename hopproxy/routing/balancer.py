@@ -23,19 +23,20 @@ SAVED = 1.0
 class Member(Protocol):
     """An origin, as far as the choice needs it.
 
-    It has `in_use` requests under way and `waiters` that wait.  `weight` is its share of the
+    It has so many requests `under_way`, and `waiters` that wait.  `weight` is its share of the
     requests, `priority` its rank.  `turn` and `credit` belong to the balancer; `share` is its
     weight divided by the lowest of all.
     """
 
     reach: Reach
-    in_use: int
     weight: int
     priority: int
     share: float
     turn: float
     credit: float
 
+    @property
+    def under_way(self) -> int: ...
     @property
     def waiters(self) -> Sized: ...
 
@@ -150,7 +151,7 @@ class Balancer(Generic[M]):
         at, best, lowest, earliest = self._turn, members[0], math.inf, math.inf
         counts = not self.ignores_load
         for member in members:
-            load = counts and (member.in_use + len(member.waiters)) // member.share
+            load = counts and (member.under_way + len(member.waiters)) // member.share
             if load > lowest:
                 continue
             turn = member.turn

@@ -52,7 +52,7 @@ class Ring(Balancer[M]):
         if not key:
             return super().choose(members, key)
         every = sum(member.share for member in members)
-        under_way = 1 + sum(member.in_use + len(member.waiters) for member in members)
+        under_way = 1 + sum(member.under_way + len(member.waiters) for member in members)
         start, passed = bisect_right(self._at, key), 0
         full: set[str] = set()
         for passed in range(len(self._owners)):
@@ -61,7 +61,7 @@ class Ring(Balancer[M]):
                 continue
             if owner in members:
                 most = max(FEW, ceil(FACTOR * under_way * owner.share / every))
-                if owner.in_use + len(owner.waiters) < most:
+                if owner.under_way + len(owner.waiters) < most:
                     return owner
             full.add(owner.label)
             if len(full) == len(self.members):

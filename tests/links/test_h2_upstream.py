@@ -80,6 +80,7 @@ async def test_requests_share_one_link(hops: Hops) -> None:
     requests = [await origin.whole() for _ in range(20)]
     [share] = hops.runtime.upstreams["app"].balancer.members
     assert (share.streams, share.in_use, len(hops.runtime.pool.links)) == (20, 1, 1)
+    assert share.under_way == 20
     for request in reversed(requests):
         await origin.respond(request.number, request[":path"].encode())
     for n, peer in enumerate(clients):

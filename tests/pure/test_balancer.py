@@ -26,7 +26,7 @@ class Member:
     ) -> None:
         self.reach = Reach(lambda: 0.0, most=3, slow_start=10.0)
         self.weight, self.priority = weight, priority
-        self.in_use = load
+        self.under_way = load
         self.waiters = range(waiting)
         self.share, self.turn, self.credit = 1.0, 0.0, 0.0
         if failed_at is not None:
@@ -78,10 +78,10 @@ def shares(
     for number in range(4000):
         if number >= at_once:
             now, _, done = heapq.heappop(ends)
-            done.in_use -= 1
+            done.under_way -= 1
         member = balancer.pick(now)
         got[member] += 1
-        member.in_use += 1
+        member.under_way += 1
         mean = seconds[members.index(member)] if seconds else 1.0
         heapq.heappush(ends, (now + chance.expovariate(1 / mean), number, member))
     every = sum(weights) / 4000

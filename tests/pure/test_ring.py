@@ -71,36 +71,36 @@ def test_a_key_that_everybody_asks_for_fills_no_origin_beyond_its_bound() -> Non
     members = named(4)
     ring = Ring(members)
     for under_way in range(1, 401):
-        ring.pick(0.0, KEYS[0]).in_use += 1
+        ring.pick(0.0, KEYS[0]).under_way += 1
         most = max(FEW, FACTOR * under_way / 4 + 1)
-        assert max(member.in_use for member in members) <= most
-    assert min(member.in_use for member in members) > 0
+        assert max(member.under_way for member in members) <= most
+    assert min(member.under_way for member in members) > 0
 
 
 def test_a_few_requests_of_one_key_stay_together() -> None:
     ring = Ring(named(4))
     for _ in range(FEW):
-        ring.pick(0.0, KEYS[0]).in_use += 1
-    assert sorted(member.in_use for member in ring.members) == [0, 0, 0, FEW]
+        ring.pick(0.0, KEYS[0]).under_way += 1
+    assert sorted(member.under_way for member in ring.members) == [0, 0, 0, FEW]
 
 
 def test_without_a_key_the_one_with_the_fewest_requests_is_taken() -> None:
     members = named(3)
     ring = Ring(members)
-    members[0].in_use = members[1].in_use = 1
+    members[0].under_way = members[1].under_way = 1
     assert ring.pick(0.0) is members[2]
 
 
 def test_if_all_are_full_the_one_with_the_fewest_requests_is_taken() -> None:
     members = named(2)
     ring = Ring(members)
-    members[0].in_use = 50
+    members[0].under_way = 50
     members[1].reach.check_failed()
     assert ring.pick(0.0, KEYS[0]) is members[0]
     third = Named("http://10.0.0.9:80")
     ring.add(third)
     members[0].weight = third.weight = 1
-    members[0].in_use = third.in_use = 10**6
+    members[0].under_way = third.under_way = 10**6
     assert ring.pick(0.0, KEYS[0]) in (members[0], third)
 
 
