@@ -181,7 +181,9 @@ class H2Stream(Inbound):
         link would cost the next request a dial, and a flood of resets would become one of dials.
         """
         self._out = b""
-        if self.running and self.ended and self.partner is not None and self.tunnel is None:
+        partner = self.partner
+        costs_a_link = partner is not None and not partner.multiplexed
+        if self.running and self.ended and costs_a_link and self.tunnel is None:
             self.deaf = True
             self._grace_by = self.now() + GRACE
             self.wake_at(self._grace_by)

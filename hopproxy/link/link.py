@@ -51,6 +51,9 @@ class Link:
         "opened", "peer", "served", "since", "transport", "waker", "write_timeout",
     )  # fmt: skip
 
+    #: Whether it carries many requests at a time, each as a stream.
+    multiplexed = False
+
     def __init__(self, transport: Transport, peer: str) -> None:
         self.number = next(_numbers)
         self.transport = transport

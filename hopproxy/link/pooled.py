@@ -37,8 +37,6 @@ class PooledLink(Link):
         "movable", "old_at", "origin", "reuses_left", "unused",
     )  # fmt: skip
 
-    #: Whether it carries many requests at a time, each as a stream.
-    multiplexed = False
     #: How many requests it carries at a time.
     max_streams = 1
     #: Only a stream can be known to be unprocessed: see `link.stream.UpstreamStream`.
