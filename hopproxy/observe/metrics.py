@@ -12,7 +12,6 @@ from collections.abc import Iterator
 import trio
 
 from hopproxy import __version__
-from hopproxy.link.h2 import H2Link
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.error_log import ErrorLog
 from hopproxy.observe.families import (
@@ -23,12 +22,11 @@ from hopproxy.observe.families import (
     Metric,
     Plain,
 )
-from hopproxy.observe.h2_metrics import streams_of
+from hopproxy.observe.h2_metrics import Streams
 from hopproxy.observe.snapshot import origins, unready
 from hopproxy.observe.tls_metrics import Tls
 from hopproxy.proxy.tally import BUCKETS, Durations
 from hopproxy.server.runtime import Reloads, Runtime
-from hopproxy.wire.h2_frames import code_name
 
 
 class Metrics:
@@ -42,6 +40,7 @@ class Metrics:
             _Links(runtime),
             _Worker(runtime, access_log, error_log),
             Tls(runtime),
+            Streams(runtime),
         )
 
     def collect(self) -> list[Plain]:
@@ -183,32 +182,6 @@ class _Links:
         for hop, count in self._runtime.closes.requests.items():
             requests.add_metric([hop.value], count)
         yield requests
-        yield from self._streams()
-
-    def _streams(self) -> Iterator[Metric]:
-        """Streams of clients' HTTP/2 links."""
-        clients = self._runtime.clients
-        links = [link for link in clients.links if isinstance(link, H2Link)]
-        yield GaugeMetricFamily("hopproxy_client_h2_links", "Open HTTP/2 client links.", len(links))
-        streams = GaugeMetricFamily(
-            "hopproxy_client_streams", "Requests on HTTP/2 client links.", labels=["state"]
-        )
-        streams.add_metric(["busy"], sum(len(link.streams) for link in links))
-        streams.add_metric(["waiting"], sum(len(link.parked) for link in links))
-        yield streams
-        yield CounterMetricFamily(
-            "hopproxy_client_streams_opened",
-            "Requests that came on HTTP/2 client links.",
-            clients.streams.opened,
-        )
-        resets = CounterMetricFamily(
-            "hopproxy_client_stream_resets",
-            "Streams of HTTP/2 client links that were reset, by whom and with which error code.",
-            labels=["by", "code"],
-        )
-        for (by, code), count in clients.streams.resets.items():
-            resets.add_metric([by, code_name(code)], count)
-        yield resets
 
     def _upstreams(self) -> Iterator[Metric]:
         of_origin = ["upstream", "origin"]
@@ -258,7 +231,6 @@ class _Links:
             found = origin.limit_at(now)
             limits.add_metric([*labels, found.source.value], found.value)
         yield from (links, limit, waiting, reachable, opened, reused, unused, limits)
-        yield from streams_of(self._runtime)
 
 
 class _Worker:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from hopproxy.observe.h2_metrics import streams_of
+from hopproxy.observe.h2_metrics import Streams
 from hopproxy.observe.snapshot import links_of
 from hopproxy.record import CloseReason, Hop
 from tests.h2_origin import OK, H2Peer, Request
@@ -576,7 +576,7 @@ async def test_streams_are_seen(hops: Hops) -> None:
     origin.h2.reset_stream(request.number, INTERNAL)
     await origin.send()
     await refused.message()
-    lent, resets = list(streams_of(hops.runtime))
+    lent, resets = list(Streams(hops.runtime).of_origins())
     assert list(lent.samples.values()) == [1]
     assert {labels: count for (_, labels), count in resets.samples.items()} == {
         (("code", "INTERNAL_ERROR"),): 1
