@@ -76,6 +76,11 @@ class Image:
         words: list[str] = json.loads(self.settings[name][self.settings[name].index("[") :])
         return [self.mapped(word) for word in words]
 
+    def settings_of(self, name: str) -> list[str]:
+        """The words of ENTRYPOINT or CMD, with the paths of the image."""
+        words: list[str] = json.loads(self.settings[name])
+        return words
+
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a process in this image."""
         return {"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.environ, **more}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socketserver
 import subprocess
+import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Iterator
@@ -13,8 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import PATIENCE, STEP, answering, free_port, get
+from tests.cli.command import PATIENCE, STEP, answering, children_of, free_port, get
+from tests.conftest import needs
 from tests.dockerfile import Image, instructions
+from tests.peers.servers import listens
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "Dockerfile").read_text()
@@ -165,3 +170,82 @@ def test_it_believes_the_proxies_of_its_environment(
         url = f"http://127.0.0.1:{container.port}"
         _, _, head = get(url, "/", **{"X-Forwarded-For": "203.0.113.7"})
     assert b"\r\nx-forwarded-for: " + believed + b"\r\n" in head.lower()
+
+
+# -- in a root of its own ------------------------------------------------------------------------
+
+#: As process 1 of a root file system that has nothing but Python and the image: read-only, and as
+#: the user of the image.
+EMPTY_ROOT = """
+set -e
+mount -t tmpfs tmpfs "$ROOT"
+cd "$ROOT"
+mkdir -p usr proc dev opt/hopproxy etc/hopproxy
+for name in bin sbin lib lib64; do [ -e /$name ] && ln -s usr/$name $name; done
+mount --rbind /usr usr
+for path in $PYTHON; do mkdir -p "$ROOT$path"; mount --rbind "$path" "$ROOT$path"; done
+mount --bind "$IMAGE/opt/hopproxy" opt/hopproxy
+cp "$IMAGE/etc/hopproxy/hopproxy.yaml" etc/hopproxy
+cp /etc/ld.so.cache etc
+mount -t proc proc proc
+touch dev/null
+mount --bind /dev/null dev/null
+mount -o remount,ro "$ROOT"
+(sleep 1.5 &)
+exec chroot --userspec="$USER_OF_IMAGE" "$ROOT" "$@"
+"""
+
+
+def test_the_image_serves_in_an_empty_root_as_process_1(image: Image, tmp_path: Path) -> None:
+    unshare = needs("unshare", debian="util-linux")
+    words = (unshare, "--mount", "--pid", "--fork", "--kill-child", "--propagation=private", "--")
+    if subprocess.run([*words, "true"], capture_output=True).returncode:
+        pytest.skip("no right to make namespaces")
+    port, admin, origin = free_port(), free_port(), free_port()
+    script, *arguments = image.settings_of("ENTRYPOINT") + image.settings_of("CMD")
+    # Its first line names the Python of the folder where the image was built.
+    command = ("/opt/hopproxy/bin/python", f"/opt/hopproxy/bin/{script}", *arguments)
+    environ = image.environment(
+        ROOT=str(tmp_path / "root"),
+        IMAGE=str(image.root),
+        PYTHON=" ".join({sys.base_prefix, sysconfig.get_path("purelib")} - {"/usr"}),
+        USER_OF_IMAGE=image.settings["USER"],
+        HOPPROXY_PORT=str(port),
+        HOPPROXY_ADMIN=f"127.0.0.1:{admin}",
+        HOPPROXY_ORIGIN=str(origin),
+    )
+    root, log = tmp_path / "root", tmp_path / "log"
+    root.mkdir()
+    with log.open("w") as said:
+        outer = subprocess.Popen(
+            [*words, "sh", "-c", EMPTY_ROOT, "sh", *command], env=environ, stderr=said
+        )
+    try:
+        with answering(origin, b"the application"):
+            limit = time.monotonic() + PATIENCE
+            while not listens(port):
+                assert outer.poll() is None, log.read_text()
+                assert time.monotonic() < limit
+                time.sleep(STEP)
+            assert get(f"http://127.0.0.1:{port}")[2] == b"the application"
+            [pid] = children_of(outer.pid)
+            status = Path(f"/proc/{pid}/status").read_text()
+            assert "\nUid:\t65532\t65532" in status
+            assert re.search(r"^NSpid:.*\t1$", status, re.MULTILINE), "it is process 1"
+            while any("(zombie)" in state for state in map(state_of, children_of(pid))):
+                assert time.monotonic() < limit, "an orphan is not reaped"
+                time.sleep(STEP)
+            time.sleep(1.5)  # until the other one has ended
+            assert not any("(zombie)" in state for state in map(state_of, children_of(pid)))
+            subprocess.run(["kill", str(pid)], check=True)
+            assert outer.wait(PATIENCE) == 0
+    finally:
+        outer.kill()
+        outer.wait(PATIENCE)
+
+
+def state_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/status").read_text().partition("State:")[2].partition("\n")[0]
+    except OSError:
+        return "ended"

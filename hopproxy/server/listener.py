@@ -221,7 +221,7 @@ class Intake:
         """
         with contextlib.suppress(OSError):
             self._listener.listen(0)
-        while not self.closed and self._accept() == TURN:
+        while not self.closed and self._accept() in (TURN, STEP_BACK):
             pass
         self.close()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import cast
 
 import pytest
 import trio
 
 from hopproxy.observe.snapshot import unready
 from hopproxy.record import CloseReason, Hop
+from hopproxy.server.board import Board
 from hopproxy.server.drain import Report
 from tests.raw_peers import GET, OK, Peer
 from tests.wire_pair import Hops
@@ -66,6 +68,31 @@ async def test_a_connection_accepted_at_the_last_moment_is_still_served(hops: Ho
     await origin.accept_and_answer()
     assert (await client.message()).values(b"connection") == [b"close"]
     await hops.ended.wait()
+
+
+async def test_a_worker_that_would_leave_connections_to_others_takes_what_is_in_the_queue(
+    hops: Hops,
+) -> None:
+    """The others close the same listener in this moment, and its queue would be reset."""
+
+    class Ahead:
+        """What workers share, as one sees it that has more connections than another."""
+
+        def is_ahead(self) -> bool:
+            return True
+
+        def count(self, connections: int) -> None:
+            """Nobody looks."""
+
+    origin = await hops.start()
+    await hops.quiet()
+    hops.runtime.board = cast("Board", Ahead())
+    clients = [await hops.client() for _ in range(3)]
+    hops.worker.stop()
+    for client in clients:
+        await client.send(GET)
+        await origin.accept_and_answer()
+        assert (await client.message()).values(b"connection") == [b"close"]
 
 
 async def test_who_connects_during_the_drain_is_refused(hops: Hops) -> None:
