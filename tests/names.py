@@ -10,12 +10,14 @@ import pytest
 import trio
 
 from hopproxy.pool.resolver import Answer, LookUp, Resolver
+from hopproxy.pool.service_records import Records
 
 
 class Names:
     """Answers each look-up after `delay` seconds: `addresses`, or `failure`.
 
-    `delays` is for single names.  `asked` are the names of all look-ups, in order.
+    `delays` is for single names, `records` the answer for a service.  `asked` are the names of all
+    look-ups, in order.
     """
 
     def __init__(self, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,6 +27,7 @@ class Names:
         self.delay = 0.0
         self.delays: dict[str, float] = {}
         self.asked: list[str] = []
+        self.records = Records([], 0.0)
         monkeypatch.setattr(Resolver, "_start", self._started)
 
     @property
@@ -38,6 +41,8 @@ class Names:
     async def _answer(self, resolver: Resolver, look_up: LookUp) -> None:
         await trio.sleep(self.delays.get(look_up.host, self.delay))
         answer: Answer = self.failure or [self._row(a, look_up.port) for a in self.addresses]
+        if look_up.service:
+            answer = self.failure or self.records
         resolver._ended(look_up, answer)
 
     @staticmethod

@@ -300,6 +300,8 @@ def _failed(address: OriginAddress, target: Target, error: OSError) -> ConnectFa
 @lru_cache(256)
 def known_targets(address: OriginAddress) -> list[Target] | None:
     """Where to connect; None if the name must be resolved."""
+    if address.kind == "srv":
+        return None
     if address.path:
         return [(socket.AF_UNIX, address.path)]
     numeric = _numeric(address.host)

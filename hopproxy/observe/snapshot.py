@@ -221,8 +221,10 @@ def summary(runtime: Runtime, now: float) -> Row:
             "received": sum(tally.received for tally in tallies),
             "sent": sum(tally.sent for tally in tallies),
             "accepted": runtime.clients.accepted,
-            "opened": sum(origin.opened for origin in members),
-            "reused": sum(origin.reused for origin in members),
+            "opened": sum(origin.opened for origin in members)
+            + sum(upstream.past_opened for upstream in runtime.upstreams.values()),
+            "reused": sum(origin.reused for origin in members)
+            + sum(upstream.past_reused for upstream in runtime.upstreams.values()),
             "closed": sum(runtime.closes.counts.values()),
             "clients": len(runtime.clients.links),
             "clients_idle": len(runtime.clients.idle),

@@ -5,6 +5,9 @@ from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.record import CloseReason
 
+#: Addresses that no upstream names any more, and of which is remembered what was learned.
+REMEMBERED = 64
+
 
 def drain(pool: Pool, origin: Origin) -> None:
     """Begin no more requests with this origin, which has been removed from its balancer.
@@ -17,6 +20,14 @@ def drain(pool: Pool, origin: Origin) -> None:
     pool.connector.plans.pop(origin, None)
     for link in (*origin.idle, *origin.bound_idle):
         pool.drop_idle(link, CloseReason.ORIGIN_REMOVED)
+    _forget(pool)
+
+
+def _forget(pool: Pool) -> None:
+    """Forget what is known of addresses that no upstream names any more, but for the last few."""
+    unused = [address for address, known in pool.known.items() if not known.origins]
+    for address in unused[: max(0, len(unused) - REMEMBERED)]:
+        del pool.known[address]
 
 
 def remove(pool: Pool, origin: Origin) -> None:

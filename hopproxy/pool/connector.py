@@ -57,7 +57,7 @@ class Connector:
         self._closes = closes
         self._keeper = keeper
         self._streams = streams
-        self._resolver = Resolver()
+        self.resolver = Resolver()
         self._random = random.Random()
         self._dials: dict[Dial, Callable[[None], None]] = {}
         self._shaking: dict[Dial, Shaking] = {}
@@ -98,9 +98,9 @@ class Connector:
             done(origin, opened)
 
         deadline = now + origin.settings.connect_timeout
-        dial = Dial(origin.address, self._watch, deadline, connected, self._resolver.shared)
+        dial = Dial(origin.address, self._watch, deadline, connected, self.resolver.shared)
         self._dials[dial] = partial(done, origin)
-        self._resolver.begin(dial)
+        self.resolver.begin(dial)
         return dial
 
     def _up(self, origin: Origin) -> None:
@@ -233,7 +233,7 @@ class Connector:
             if (shaking := self._shaking.pop(dial, None)) is not None:
                 shaking.call_off()
             done(None)
-        self._resolver.stop()
+        self.resolver.stop()
 
 
 def _announced(origin: Origin, sock: socket.socket, header: bytes) -> Result:

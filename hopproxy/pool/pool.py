@@ -37,14 +37,14 @@ class Pool(Books):
         super().__init__(watch, max_total, closes)
         self.shared = SharedLinks(self)
         self.connector = Connector(watch, self, self.shared, closes)
-        self._known: dict[OriginAddress, Known] = {}
+        self.known: dict[OriginAddress, Known] = {}
 
     def add(self, address: OriginAddress, settings: UpstreamSettings) -> Origin:
         """Add an origin.  What was learned about its address is kept."""
-        if address not in self._known:
+        if address not in self.known:
             give_up = partial(self.drop_idle, reason=CloseReason.MADE_ROOM)
-            self._known[address] = Known(self.watch, give_up)
-        origin = Origin(address, settings, self._known[address])
+            self.known[address] = Known(self.watch, give_up)
+        origin = Origin(address, settings, self.known[address])
         self.ledger.add(origin)
         return origin
 

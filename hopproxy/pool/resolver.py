@@ -1,7 +1,7 @@
-"""Name resolution by the system's resolver, in threads.
+"""Name resolution in threads: by the system's resolver, and by DNS for SRV records.
 
-The system's resolver blocks, sometimes for half a minute.  So each name is looked up in its own
-thread, once for all dials that need it, and a name that hangs costs one thread.  The threads are
+A resolver blocks, sometimes for half a minute.  So each name is looked up in its own
+thread, once for all who ask for it, and a name that hangs costs one thread.  The threads are
 daemons: the process does not wait for them when it ends.
 """
 
@@ -9,32 +9,41 @@ import contextlib
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import trio
 
 from hopproxy import descriptors
-from hopproxy.errors import ConnectFailed, LocalShortage
+from hopproxy.errors import ConnectFailed, LocalShortage, OriginRemoved
 from hopproxy.link.dial import Dial, Shared, Target, known_targets
 from hopproxy.link.shortage import is_shortage_of_look_up
+from hopproxy.pool import service_records
+from hopproxy.pool.service_records import Records
+from hopproxy.settings.units import OriginAddress
 
 #: Most names looked up at the same time; others wait for their turn.
 MOST = 128
 
-#: The result of `getaddrinfo`, or its error.
-Answer = list[tuple[Any, ...]] | Exception
+#: The result of `getaddrinfo`, the records of a service, or an error.
+Answer = list[tuple[Any, ...]] | Records | Exception
 
 
 class LookUp:
-    """One name that is being looked up, and the dials that wait for it."""
+    """One name that is being looked up, and the dials that wait for it.
 
-    __slots__ = ("askers", "host", "port")
+    `followers` are told of the answer first.  `service` if its SRV records are wanted.
+    """
 
-    def __init__(self, host: str, port: int) -> None:
-        self.host = host
-        self.port = port
+    __slots__ = ("askers", "followers", "host", "port", "service")
+
+    def __init__(self, address: OriginAddress) -> None:
+        self.host = address.host
+        self.port = address.port
+        self.service = address.kind == "srv"
         self.askers: dict[Dial, None] = {}
+        self.followers: list[Callable[[Answer], None]] = []
 
 
 class Resolver:
@@ -42,7 +51,7 @@ class Resolver:
 
     def __init__(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
-        self._look_ups: dict[str, LookUp] = {}
+        self._look_ups: dict[tuple[str, bool], LookUp] = {}
         self._queue: deque[LookUp] = deque()
         self._running = 0
         self.shared = Shared(descriptors.limit())
@@ -53,18 +62,33 @@ class Resolver:
         if targets is not None:
             dial.begin(targets)
             return
-        host = dial.address.host
-        look_up = self._look_ups.get(host)
-        if look_up is None:
-            try:
-                host.encode("idna")
-            except UnicodeError:
-                dial.give_up(_unresolved(dial, "it is no host name"))
-                return
-            look_up = self._look_ups[host] = LookUp(host, dial.address.port)
-            self._queue.append(look_up)
+        try:
+            look_up = self._look_up(dial.address)
+        except UnicodeError:
+            dial.give_up(_unresolved(dial, "it is no host name"))
+            return
         dial.ask(look_up.askers)
         self._start_due()
+
+    def look_up(self, address: OriginAddress, told: Callable[[Answer], None]) -> None:
+        """Look up a name; `told` is called once with the answer."""
+        try:
+            look_up = self._look_up(address)
+        except UnicodeError as error:
+            told(error)
+            return
+        look_up.followers.append(told)
+        self._start_due()
+
+    def _look_up(self, address: OriginAddress) -> LookUp:
+        """The look-up that is under way for this name, or a new one.  Raises UnicodeError."""
+        key = (address.host, address.kind == "srv")
+        look_up = self._look_ups.get(key)
+        if look_up is None:
+            address.host.encode("idna")
+            look_up = self._look_ups[key] = LookUp(address)
+            self._queue.append(look_up)
+        return look_up
 
     def stop(self) -> None:
         """Forget every look-up; running threads are abandoned."""
@@ -74,8 +98,8 @@ class Resolver:
     def _start_due(self) -> None:
         while self._queue and self._running < MOST:
             look_up = self._queue.popleft()
-            if not look_up.askers:  # all dials have ended
-                del self._look_ups[look_up.host]
+            if not (look_up.askers or look_up.followers):  # all dials have ended
+                self._forget(look_up)
                 continue
             self._running += 1
             try:
@@ -91,7 +115,10 @@ class Resolver:
     def _ask(self, look_up: LookUp) -> None:
         answer: Answer
         try:
-            answer = socket.getaddrinfo(look_up.host, look_up.port, type=socket.SOCK_STREAM)
+            if look_up.service:
+                answer = service_records.look_up(look_up.host)
+            else:
+                answer = socket.getaddrinfo(look_up.host, look_up.port, type=socket.SOCK_STREAM)
         except Exception as error:  # the waiting dials get it, whatever it is
             answer = error.with_traceback(None)
         with contextlib.suppress(trio.RunFinishedError):
@@ -99,14 +126,23 @@ class Resolver:
 
     def _ended(self, look_up: LookUp, answer: Answer) -> None:
         self._running -= 1
-        if self._look_ups.get(look_up.host) is look_up:
-            del self._look_ups[look_up.host]
+        self._forget(look_up)
+        for told in look_up.followers:
+            told(answer)
         for dial in list(look_up.askers):
-            if isinstance(answer, list):
-                dial.begin(_targets(answer, dial.address.port))
-            else:
+            if isinstance(answer, Exception):
                 dial.give_up(_failed(dial, answer))
+            elif look_up.followers and answer:  # its addresses are origins of their own
+                dial.give_up(OriginRemoved(f"{dial.address} has been resolved"))
+            else:
+                rows = [] if isinstance(answer, Records) else answer
+                dial.begin(_targets(rows, dial.address.port))
         self._start_due()
+
+    def _forget(self, look_up: LookUp) -> None:
+        key = (look_up.host, look_up.service)
+        if self._look_ups.get(key) is look_up:
+            del self._look_ups[key]
 
 
 def _targets(answer: list[tuple[Any, ...]], port: int) -> list[Target]:

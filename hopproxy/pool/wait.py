@@ -70,13 +70,19 @@ class Wait:
     async def settled_or_left(self, origin: Origin, until: float) -> PooledLink | None:
         """As `settled`, for a request that may go to another origin.
 
-        Raises Unanswered as well, if a dial to this one has not been answered for too long.
+        Raises Unanswered as well, if a dial to this one has not been answered for too long:
+        `PATIENCE`, or less if there are so many origins that `connect_timeout` would not do.
         """
         now, reach = self._watch.now(), origin.reach
-        link = await self.settled(min(until, now + PATIENCE, max(now, reach.away_from)))
+        patience = PATIENCE
+        if origin.peers is not None:
+            each = origin.settings.connect_timeout / len(origin.peers.members)
+            patience = min(patience, each)
+        sooner = PATIENCE - patience
+        link = await self.settled(min(until, now + patience, max(now, reach.away_from - sooner)))
         if link is not None:
             return link
-        if reach.away_from <= self._watch.now():
+        if reach.away_from - sooner <= self._watch.now():
             raise Unanswered(f"{origin.label} has not accepted a connection yet")
         return await self.settled(until)
 

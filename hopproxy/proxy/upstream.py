@@ -1,10 +1,15 @@
 """What a route leads to."""
 
+from collections.abc import Sequence
+from functools import partial
+
+from hopproxy.link.dial import known_targets
 from hopproxy.link.origin_tls import Secured, Trust, mark_of
 from hopproxy.link.stream import ClientStream
 from hopproxy.link.watch import Watch
 from hopproxy.message import RequestHead
 from hopproxy.pool import change
+from hopproxy.pool.names import Name
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.peers import Peers
 from hopproxy.pool.pool import Pool
@@ -31,7 +36,14 @@ class Upstream:
     """
 
     def __init__(
-        self, name: str, settings: UpstreamSettings, pool: Pool, watch: Watch, *, sought: bool
+        self,
+        name: str,
+        settings: UpstreamSettings,
+        pool: Pool,
+        watch: Watch,
+        *,
+        sought: bool,
+        dns_interval: float = 10.0,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -51,11 +63,76 @@ class Upstream:
         self._trials = Trials(pool, watch)
         self._trust: Trust | None = None
         self.twins = Twins(settings, pool)
+        self._watch = watch
+        self.dns_interval = dns_interval
+        self._sought = sought
+        #: What the settings list, and the origins that each entry stands for.
+        self._entries: dict[OriginAddress, list[Origin]] = {}
+        self.names: dict[OriginAddress, Name] = {}
+        #: How many links origins that have left had opened, and how many requests reused one.
+        self.past_opened = self.past_reused = 0
         for address in settings.origins:
             self.add(address, sought=sought)
 
     def add(self, address: OriginAddress, *, sought: bool = False) -> Origin:
-        """Add an origin; its turn comes last."""
+        """Add an origin; its turn comes last.
+
+        A name is followed: once it is resolved, each of its addresses is an origin in its place.
+        """
+        origin = self._join(address, sought=sought)
+        self._entries[address] = [origin]
+        if known_targets(address) is None:
+            changed = partial(self._resolved, address)
+            resolver = self.pool.connector.resolver
+            self.names[address] = Name(address, resolver, self._watch, self.dns_interval, changed)
+        return origin
+
+    def change(self, addresses: Sequence[OriginAddress], *, sought: bool) -> None:
+        """Have these origins: those that stay keep their links."""
+        self._sought = sought
+        for address in addresses:
+            if address not in self._entries:
+                self.add(address, sought=sought)
+            elif address not in self.names:
+                for origin in self._entries[address]:
+                    origin.weight, origin.priority = address.weight, address.priority
+        for entry in [entry for entry in self._entries if entry not in addresses]:
+            name = self.names.pop(entry, None)
+            if name is not None:
+                name.stop()
+            for origin in self._entries.pop(entry):
+                self._leave(origin)
+        for name in self.names.values():
+            name.interval = self.dns_interval
+        self.balancer.settle()
+
+    def _resolved(self, entry: OriginAddress, addresses: list[OriginAddress]) -> None:
+        """The addresses of a name have changed; there may be none."""
+        members = self._entries[entry]
+        now, first = self._watch.now(), members[0]
+        there = {origin.address: origin for origin in members}
+        found = addresses or [entry]
+        self._entries[entry] = after = []
+        for address in found:
+            origin = there.pop(address, None)
+            if origin is None:
+                origin = self._join(address, sought=self._sought)
+                self.pool.connector.plans[origin] = partial(self._dial_failed, entry)
+                if first.address != entry:
+                    origin.reach.joined(now)
+            origin.weight, origin.priority = address.weight, address.priority
+            after.append(origin)
+        for origin in there.values():
+            self._leave(origin)
+        self.balancer.settle()
+
+    def _dial_failed(self, entry: OriginAddress) -> None:
+        """An address of a name cannot be reached: perhaps it has another one now."""
+        self._trials.plan()
+        if (name := self.names.get(entry)) is not None:
+            name.hurry()
+
+    def _join(self, address: OriginAddress, *, sought: bool) -> Origin:
         origin = self.pool.add(address, self.settings)
         if address.scheme == "https":
             self._trust = self._trust or Trust(self.settings.tls, offered(self.settings))
@@ -72,10 +149,18 @@ class Upstream:
         Its idle links close, those in use when they become free.  Raises ValueError for the last
         origin.
         """
+        self._leave(origin)
+        for entry, members in list(self._entries.items()):
+            if members == [origin]:
+                del self._entries[entry]
+
+    def _leave(self, origin: Origin) -> None:
         self.balancer.remove(origin)
         self._trials.remove(origin)
         self.twins.remove(origin)
         change.remove(self.pool, origin)
+        self.past_opened += origin.opened
+        self.past_reused += origin.reused
 
     def renew(self) -> None:
         """Use the certificates that the files hold now, if they have changed.  Raises OSError."""
@@ -102,6 +187,8 @@ class Upstream:
 
         Idle links close, those in use when they become free.
         """
+        for name in self.names.values():
+            name.stop()
         for origin in self.balancer.members:
             self._trials.remove(origin)
             change.drain(self.pool, origin)

@@ -135,20 +135,18 @@ class Runtime:
         """The upstream of this name: the one `before` if it can be kept."""
         sought = self.settings.admin is not None and self.settings.readiness != "self"
         if before is None or replace(before.settings, origins=settings.origins) != settings:
-            made = Upstream(name, settings, self.pool, self.watch, sought=sought)
+            interval = self.settings.dns_interval
+            made = Upstream(
+                name, settings, self.pool, self.watch, sought=sought, dns_interval=interval
+            )
             if before is not None:
                 made.tally = before.tally
                 made.tally.limit(settings.max_requests_in_flight)
             return made
         before.settings = settings
         before.renew()
-        stay = [origin.address for origin in before.balancer.members]
-        for address in settings.origins:
-            if address not in stay:
-                before.add(address, sought=sought)
-        for origin in list(before.balancer.members):
-            if origin.address not in settings.origins:
-                before.remove(origin)
+        before.dns_interval = self.settings.dns_interval
+        before.change(settings.origins, sought=sought)
         return before
 
     @property

@@ -14,6 +14,8 @@ from hopproxy.settings.units import Bind, Network, OriginAddress
 
 #: Durations for which 0 makes sense: `off` could mean 0 or no limit, and is refused.
 Seconds = Annotated[float, Meta(ge=0, extra={"unit": words.DURATION})]
+#: How often something is done: not without a pause.
+Interval = Annotated[float, Meta(ge=1, extra={"unit": words.DURATION})]
 #: Durations for which 0 makes no sense: `0` and `off` mean no limit.
 Timeout = Annotated[float, Meta(ge=0, extra={"unit": words.DURATION, "off": math.inf})]
 #: `off` means 0.

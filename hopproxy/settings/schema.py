@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from hopproxy.settings.client import ClientSettings, Listener
 from hopproxy.settings.kinds import (
     BindOrOff,
+    Interval,
     NetworkWord,
     Positive,
     Seconds,
@@ -61,6 +62,12 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "`all` once each has one, `self` whatever they do."
         ),
     ] = "any"
+    dns_interval: Annotated[
+        Interval,
+        about(
+            "How often names of origins are looked up again; SRV records also as their TTL says."
+        ),
+    ] = 10.0
     max_upstream_connections: Annotated[
         Positive, about("Most connections to all origins: idle, in use and being opened.")
     ] = 4096

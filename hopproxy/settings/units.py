@@ -84,7 +84,12 @@ class OriginAddress:
         if self.kind == "unix":
             return "localhost"
         default = ":443" if self.scheme == "https" else ":80"
-        return authority(self.host, self.port).removesuffix(default)
+        return authority(self.name or self.host, self.port).removesuffix(default)
+
+    @property
+    def place(self) -> str:
+        """The host and the port, without the scheme."""
+        return authority(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)

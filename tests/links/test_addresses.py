@@ -1,4 +1,4 @@
-"""An origin of several addresses: a silent one costs a quarter of a second, not the request."""
+"""A dial to several addresses, as of localhost: a silent one costs a quarter of a second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from hopproxy.record import CloseReason
 from hopproxy.server.listener import open_listener
 from hopproxy.settings.units import Bind, OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings
-from tests.names import Names
 from tests.raw_peers import GET, Origin
 from tests.wire_pair import Hops
 
@@ -24,11 +23,11 @@ SILENT, ALIVE = "127.0.0.2", "127.0.0.3"
 
 
 class Stage:
-    """An origin known by one name, on one port of several addresses."""
+    """An origin whose dials lead to one port of several addresses."""
 
-    def __init__(self, hops: Hops, names: Names) -> None:
+    def __init__(self, hops: Hops) -> None:
         self.hops = hops
-        self.names = names
+        self.addresses: list[str] = []
         self.port = 0
         self._fillers: list[trio.socket.SocketType] = []
 
@@ -74,7 +73,16 @@ class Stage:
 
 @pytest.fixture
 async def stage(tcp_hops: Hops, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    made = Stage(tcp_hops, Names(tcp_hops.nursery, monkeypatch))
+    made = Stage(tcp_hops)
+    known = dial.known_targets
+
+    def targets(address: OriginAddress) -> list[Target] | None:
+        if address.host != "origin.test":
+            return known(address)
+        return [(socket.AF_INET, (host, address.port)) for host in made.addresses]
+
+    monkeypatch.setattr("hopproxy.pool.resolver.known_targets", targets)
+    monkeypatch.setattr("hopproxy.proxy.upstream.known_targets", targets)
     yield made
     made.clear()
 
@@ -82,7 +90,7 @@ async def stage(tcp_hops: Hops, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 async def test_the_second_address_is_tried_when_the_first_is_silent(stage: Stage) -> None:
     await stage.silent(SILENT)
     alive = stage.listen(ALIVE)
-    stage.names.addresses = [SILENT, ALIVE]
+    stage.addresses = [SILENT, ALIVE]
     await stage.start()
     stage.hops.nursery.start_soon(alive.accept_and_answer)
     status, taken = await stage.ask()
@@ -93,7 +101,7 @@ async def test_the_second_address_is_tried_when_the_first_is_silent(stage: Stage
 async def test_an_address_that_was_silent_comes_last_for_a_while(stage: Stage) -> None:
     await stage.silent(SILENT)
     alive = stage.listen(ALIVE)
-    stage.names.addresses = [SILENT, ALIVE]
+    stage.addresses = [SILENT, ALIVE]
     await stage.start()
     for pause, expected in ((0.0, 0.25), (0.0, 0.0), (20.0, 0.0), (11.0, 0.25), (0.0, 0.0)):
         await trio.sleep(pause)
@@ -107,7 +115,7 @@ async def test_an_address_that_was_silent_comes_last_for_a_while(stage: Stage) -
 
 async def test_the_second_address_is_tried_at_once_when_the_first_refuses(stage: Stage) -> None:
     alive = stage.listen(ALIVE)
-    stage.names.addresses = [SILENT, ALIVE]
+    stage.addresses = [SILENT, ALIVE]
     await stage.start()
     stage.hops.nursery.start_soon(alive.accept_and_answer)
     assert await stage.ask() == (200, 0.0)
@@ -126,7 +134,6 @@ async def test_localhost_is_answered_by_its_second_loopback_when_the_first_is_si
     status, taken = await stage.ask()
     assert status == 200
     assert taken == pytest.approx(0.25, abs=0.05)
-    assert stage.names.asked == []
 
 
 async def test_many_silent_addresses_do_not_hide_the_one_that_answers(stage: Stage) -> None:
@@ -134,7 +141,7 @@ async def test_many_silent_addresses_do_not_hide_the_one_that_answers(stage: Sta
     for host in silent:
         await stage.silent(host)
     alive = stage.listen(ALIVE)
-    stage.names.addresses = [*silent, ALIVE]
+    stage.addresses = [*silent, ALIVE]
     await stage.start(connect_timeout=3.0)
     stage.hops.nursery.start_soon(alive.accept_and_answer)
     status, taken = await stage.ask()
@@ -152,7 +159,7 @@ async def test_the_attempts_of_many_dials_take_few_descriptors(
     for host in silent:
         await stage.silent(host)
     alive = stage.listen(ALIVE)
-    stage.names.addresses = [*silent, ALIVE]
+    stage.addresses = [*silent, ALIVE]
     await stage.start(connect_timeout=3.0)
 
     async def answer() -> None:
@@ -178,7 +185,7 @@ def open_descriptors() -> int:
 async def test_a_short_connect_timeout_is_shared_by_the_addresses(stage: Stage) -> None:
     await stage.silent(SILENT)
     alive = stage.listen(ALIVE)
-    stage.names.addresses = [SILENT, ALIVE]
+    stage.addresses = [SILENT, ALIVE]
     await stage.start(connect_timeout=0.2)
     stage.hops.nursery.start_soon(alive.accept_and_answer)
     status, taken = await stage.ask()
@@ -189,7 +196,7 @@ async def test_a_short_connect_timeout_is_shared_by_the_addresses(stage: Stage) 
 async def test_connect_timeout_bounds_all_addresses_together(stage: Stage) -> None:
     await stage.silent(SILENT)
     await stage.silent(ALIVE)
-    stage.names.addresses = [SILENT, ALIVE]
+    stage.addresses = [SILENT, ALIVE]
     await stage.start(connect_timeout=2.0)
     status, taken = await stage.ask()
     assert status == 504
@@ -197,18 +204,10 @@ async def test_connect_timeout_bounds_all_addresses_together(stage: Stage) -> No
     assert stage.hops.records.kept[-1].cause == "connection_timeout"
 
 
-async def test_the_time_for_the_name_counts_as_well(stage: Stage) -> None:
-    await stage.silent(SILENT)
-    stage.names.addresses = [SILENT]
-    stage.names.delay = 1.5
-    await stage.start(connect_timeout=2.0)
-    assert (await stage.ask())[1] == pytest.approx(2.0, abs=0.05)
-
-
 async def test_an_address_that_answers_late_is_closed_and_serves_nobody(stage: Stage) -> None:
     slow = await stage.silent(SILENT)
     alive = stage.listen(ALIVE)
-    stage.names.addresses = [SILENT, ALIVE]
+    stage.addresses = [SILENT, ALIVE]
     await stage.start()
     stage.hops.nursery.start_soon(alive.accept_and_answer)
     assert (await stage.ask())[0] == 200
@@ -221,7 +220,7 @@ async def test_an_address_that_answers_late_is_closed_and_serves_nobody(stage: S
 
 async def test_a_name_whose_addresses_all_refuse_is_answered_at_once(stage: Stage) -> None:
     stage.listen("127.0.0.1").close()
-    stage.names.addresses = [SILENT, ALIVE]
+    stage.addresses = [SILENT, ALIVE]
     await stage.start()
     assert await stage.ask() == (502, 0.0)
     assert stage.hops.records.kept[-1].cause == "connection_refused"
@@ -230,7 +229,7 @@ async def test_a_name_whose_addresses_all_refuse_is_answered_at_once(stage: Stag
 async def test_a_client_that_leaves_leaves_no_attempt_behind(stage: Stage) -> None:
     await stage.silent(SILENT)
     await stage.silent(ALIVE)
-    stage.names.addresses = [SILENT, ALIVE]
+    stage.addresses = [SILENT, ALIVE]
     await stage.start()
     client = await stage.hops.client()
     await client.send(GET)

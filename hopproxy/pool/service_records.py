@@ -1,0 +1,86 @@
+"""SRV records, and the addresses of what they name, by dnspython (RFC 2782).
+
+The system's resolver knows no SRV records, and does not tell how long its answers hold.  These
+functions block, so they run in a thread.  /etc/resolv.conf says whom to ask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:  # it is only loaded if a settings file has srv://
+    from dns.resolver import Resolver
+
+#: Seconds that one look-up may take.
+LIFETIME = 5.0
+#: Most records of one name, and most addresses of one record.
+MOST = 256
+
+
+class Record(NamedTuple):
+    """One place that a service is at: an address of the target of one SRV record."""
+
+    address: str
+    port: int
+    priority: int
+    weight: int
+    target: str
+
+
+class Records(NamedTuple):
+    """An answer, and how many seconds it holds."""
+
+    records: list[Record]
+    ttl: float
+
+
+def look_up(name: str) -> Records:
+    """The records of a service.  Raises OSError if there is no answer."""
+    import dns.exception
+    import dns.resolver
+
+    resolver = _resolver()
+    try:
+        answer = resolver.resolve(name, "SRV", search=True, lifetime=LIFETIME)
+    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+        return Records([], 0.0)
+    except (dns.exception.DNSException, OSError) as error:
+        raise OSError(str(error) or type(error).__name__) from error
+    found: list[Record] = []
+    ttl = float(answer.rrset.ttl) if answer.rrset is not None else 0.0
+    for row in sorted(answer, key=lambda row: (row.priority, -row.weight))[:MOST]:
+        target = row.target.to_text(omit_final_dot=True)
+        if target in ("", "."):  # the service is not offered
+            continue
+        addresses, holds = _addresses(resolver, target)
+        ttl = min(ttl, holds)
+        weight = max(1, row.weight)
+        found += [Record(one, row.port, row.priority, weight, target) for one in addresses]
+    return Records(found, ttl)
+
+
+def _resolver() -> Resolver:
+    import dns.resolver
+
+    return dns.resolver.Resolver()
+
+
+def _addresses(resolver: Resolver, target: str) -> tuple[list[str], float]:
+    """The addresses of a target, and how many seconds they hold; /etc/hosts is asked too."""
+    import dns.exception
+
+    found: list[str] = []
+    ttl = float("inf")
+    for kind in ("A", "AAAA"):
+        with contextlib.suppress(dns.exception.DNSException):
+            answer = resolver.resolve(target, kind, search=True, lifetime=LIFETIME)
+            found += [row.address for row in answer]
+            if answer.rrset is not None:
+                ttl = min(ttl, float(answer.rrset.ttl))
+    if not found:
+        with contextlib.suppress(OSError):
+            rows = socket.getaddrinfo(target, None, type=socket.SOCK_STREAM)
+            found = list(dict.fromkeys(str(row[4][0]) for row in rows))
+    return found[:MOST], ttl
