@@ -40,11 +40,13 @@ http {{
   open_file_cache max=16 inactive=1h;
   open_file_cache_valid 1h;
   default_type text/plain;
+  http2_max_concurrent_streams 256;
   server {{
     listen 127.0.0.1:{port} backlog=4096;
     listen 127.0.0.1:{secure_port} ssl backlog=4096;
     ssl_certificate {folder}/site.crt;
     ssl_certificate_key {folder}/site.key;
+    listen 127.0.0.1:{h2_port} http2 backlog=4096;
     root {folder}/files;
     location = /plain {{ return 200 "Hello, world\\n"; }}
     location = /chunked {{ ssi on; ssi_types text/plain; return 200 "{text}"; }}
@@ -64,10 +66,10 @@ def nginx_program() -> str | None:
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
-def origin_launch(folder: Path, port: int, secure_port: int, files: int) -> Launch:
+def origin_launch(folder: Path, port: int, secure_port: int, h2_port: int, files: int) -> Launch:
     """Write the origin's settings and files into the folder; files is its limit of open ones.
 
-    `secure_port` is for TLS, with the certificate in the folder.
+    `secure_port` is for TLS, with the certificate in the folder; on `h2_port` it speaks HTTP/2.
     """
     program = nginx_program()
     if program is None:
@@ -79,6 +81,13 @@ def origin_launch(folder: Path, port: int, secure_port: int, files: int) -> Laun
     text = "0123456789abcdef" * 128
     settings = folder / "origin.conf"
     settings.write_text(
-        _SETTINGS.format(folder=folder, port=port, secure_port=secure_port, files=files, text=text)
+        _SETTINGS.format(
+            folder=folder,
+            port=port,
+            secure_port=secure_port,
+            h2_port=h2_port,
+            files=files,
+            text=text,
+        )
     )
     return Launch([program, "-p", str(folder), "-c", str(settings)])

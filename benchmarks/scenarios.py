@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.request import urlopen
 
-from benchmarks import load
+from benchmarks import h2load, load
 from benchmarks.idle_links import burst, held_links
 from benchmarks.measure import Column, Reading
 from benchmarks.peers.catalog import Peer
@@ -58,6 +58,12 @@ class Scenario:
 def under(what: load.Load) -> Trial:
     """The trial that sends this load to a warm proxy."""
     return lambda stage, peer: stage.measured(stage.running(peer), what)
+
+
+def in_h2(what: h2load.H2Load, *, origin: bool = False) -> Trial:
+    """The trial that sends this load in HTTP/2, with an `origin` that speaks it too."""
+    wish = Wish(h2=True, h2_origin=origin)
+    return lambda stage, peer: stage.measured(stage.running(peer, wish), what)
 
 
 def over_tls(what: load.Load, hops: str = "clients") -> Trial:
@@ -177,6 +183,15 @@ SCENARIOS = (
     Scenario("post16k", "POST of 16 KiB, small response", under(load.POST_16K)),
     Scenario("client-close", "the client closes after each request", under(load.CLIENT_CLOSE)),
     Scenario("origin-close", "the origin closes after each response", under(load.ORIGIN_CLOSE)),
+    Scenario("h2", "HTTP/2, GET, one connection with 32 streams", in_h2(h2load.PLAIN)),
+    Scenario("h2-browser", "HTTP/2, the fields a browser sends", in_h2(h2load.BROWSER)),
+    Scenario("h2-eight", "HTTP/2, 8 connections with 32 streams each", in_h2(h2load.EIGHT)),
+    Scenario("h2-hundred", "HTTP/2, one connection with 100 streams", in_h2(h2load.HUNDRED)),
+    Scenario(
+        "h2-both",
+        "HTTP/2 on both hops (nginx: HTTP/1.1 to the origin)",
+        in_h2(h2load.PLAIN, origin=True),
+    ),
     Scenario("websocket", "16 WebSockets, echo of 32-byte messages", websocket, ROUND_TRIPS),
     Scenario(
         "idle-links",

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks import load
+from benchmarks import h2load, load
 from benchmarks.measure import Reading, per_request
 from benchmarks.origin import origin_launch
 from benchmarks.peers.catalog import Peer, Setup
@@ -44,7 +44,8 @@ class Running:
 class Wish:
     """What a scenario asks beside the defaults: as in `Setup`, and the origin that echoes.
 
-    `tls` is "clients" for TLS on that hop, "both" for both hops.
+    `tls` is "clients" for TLS on that hop, "both" for both hops.  With `h2` clients speak HTTP/2,
+    with `h2_origin` so does the origin.
     """
 
     links: int = 4096
@@ -53,6 +54,8 @@ class Wish:
     routes: int = 1
     idle: int = 64
     tls: str = ""
+    h2: bool = False
+    h2_origin: bool = False
 
 
 DEFAULT = Wish()
@@ -70,6 +73,7 @@ class Stage:
     origin_port: int
     echo_port: int
     secure_port: int
+    h2_port: int
     _running: dict[tuple[str, Wish], Running] = field(default_factory=dict)
     _proxies: ExitStack = field(default_factory=ExitStack)
 
@@ -89,6 +93,8 @@ class Stage:
             wish.idle,
             tls=bool(wish.tls),
             secure_origin=wish.tls == "both",
+            h2=wish.h2,
+            h2_origin_port=self.h2_port if wish.h2_origin else 0,
         )
 
     def launch(self, peer: Peer, wish: Wish = DEFAULT) -> Running:
@@ -120,15 +126,20 @@ class Stage:
         self._running.clear()
         self._proxies.close()
 
-    def measured(self, proxy: Running, what: load.Load, seconds: int = 0) -> Reading:
+    def measured(
+        self, proxy: Running, what: load.Load | h2load.H2Load, seconds: int = 0
+    ) -> Reading:
         """Warm up for a second, then read rate, CPU, latency and errors under this load."""
-        what = replace(what, tls=proxy.tls)
-        load.send(what, proxy.port, WARM_UP, self.folder, self.cores.load)
+        self._send(what, proxy, WARM_UP)
         before = proxy.process.cpu_seconds()
-        answered = load.send(
-            what, proxy.port, seconds or self.seconds, self.folder, self.cores.load
-        )
+        answered = self._send(what, proxy, seconds or self.seconds)
         return as_reading(answered, proxy.process.cpu_seconds() - before)
+
+    def _send(self, what: load.Load | h2load.H2Load, proxy: Running, seconds: int) -> load.Answered:
+        if isinstance(what, h2load.H2Load):
+            return h2load.send(what, proxy.port, seconds, self.folder, self.cores.load)
+        what = replace(what, tls=proxy.tls)
+        return load.send(what, proxy.port, seconds, self.folder, self.cores.load)
 
 
 def as_reading(answered: load.Answered, cpu_seconds: float) -> Reading:
@@ -154,10 +165,12 @@ def set_up(seconds: int, minutes: float) -> Iterator[Stage]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hopproxy-bench-")))
         folder.chmod(0o755)  # the origin's worker is another user when the benchmark is run by root
         make_certificate(folder)
-        ports = free_port(), free_port(), free_port()
+        ports = free_port(), free_port(), free_port(), free_port()
         stage = Stage(folder, cores, files, seconds, minutes, *ports)
         commands = {
-            stage.origin_port: origin_launch(folder, stage.origin_port, stage.secure_port, files),
+            stage.origin_port: origin_launch(
+                folder, stage.origin_port, stage.secure_port, stage.h2_port, files
+            ),
             stage.echo_port: Launch(
                 [sys.executable, "-m", "benchmarks.websocket", "origin", str(stage.echo_port)]
             ),

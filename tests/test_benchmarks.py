@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import micro, one_exchange, websocket
+from benchmarks import h2load, micro, one_exchange, websocket
 from benchmarks.__main__ import arguments, chosen
 from benchmarks.load import BROWSER, Answered, read_wrk, wrk_launch
 from benchmarks.measure import Outcome, median_ratio, per_request, spread
@@ -195,3 +195,25 @@ def test_one_exchange_that_fails_gives_no_number() -> None:
     heads = (micro.BROWSER_REQUEST, micro.RESPONSE.replace(b"Length: 13", b"Length: x"))
     with pytest.raises(ValueError, match="not answered 200"):
         one_exchange.microseconds(heads, count=20, batches=1)
+
+
+H2LOAD = """finished in 1.00s, 3.00 req/s, 12B/s
+requests: 3 total, 3 started, 3 done, 2 succeeded, 1 failed, 0 errored, 0 timeout
+"""
+
+
+def test_the_requests_that_h2load_writes_down_are_read() -> None:
+    log = "1700000000000000\t200\t500\n1700000000000001\t200\t700\n1700000000000002\t502\t90\n"
+    answered = h2load.read_h2load(H2LOAD, log, 2.0)
+    assert (answered.requests, answered.rate, answered.errors) == (3, 1.5, 2)
+    assert (answered.p50, answered.p99) == (700.0, 700.0)
+    for output, lines in (("refused", log), (H2LOAD, "")):
+        with pytest.raises(NotReady):
+            h2load.read_h2load(output, lines, 2.0)
+
+
+def test_h2load_sends_the_fields_and_the_streams_of_the_load(tmp_path: Path) -> None:
+    launch = h2load.h2load_launch(h2load.BROWSER, 8080, 3, tmp_path / "log")
+    assert launch.argv[-1] == "http://127.0.0.1:8080/plain"
+    assert {"-c1", "-m32"} <= set(launch.argv)
+    assert launch.argv.count("-H") == 11

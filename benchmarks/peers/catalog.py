@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.origin import nginx_program
-from benchmarks.processes import Launch
+from benchmarks.processes import Launch, NotReady
 
 HOPPROXY = "hopproxy"
 
@@ -28,7 +28,9 @@ class Setup:
     `links` is the number of client connections it must allow.  The rest is for hopproxy alone:
     `log` turns its access log on, `routes` is how many it has, and all but the last match nothing;
     `idle` is how many upstream links it keeps.  `tls` on the clients' hop, `secure_origin` on the
-    other: then `origin_port` is one with TLS.  The certificate is in `folder`.
+    other: then `origin_port` is one with TLS.  The certificate is in `folder`.  With `h2` clients
+    speak HTTP/2; `h2_origin_port` is an origin that does, 0 to ask the other one, as nginx always
+    does.
     """
 
     folder: Path
@@ -41,6 +43,8 @@ class Setup:
     idle: int = 64
     tls: bool = False
     secure_origin: bool = False
+    h2: bool = False
+    h2_origin_port: int = 0
 
     @property
     def scheme(self) -> str:
@@ -90,13 +94,16 @@ def _hopproxy_launch(setup: Setup) -> Launch:
     certificate = f"{{cert: {folder}/site.crt, key: {folder}/site.key}}"
     tls = f"    tls: {{certificates: [{certificate}]}}\n" * setup.tls
     ca = f"    tls: {{ca: {folder}/ca.crt}}\n" * setup.secure_origin
+    origin = f"{setup.scheme}://127.0.0.1:{setup.origin_port}"
+    if setup.h2_origin_port:
+        origin = f"h2c://127.0.0.1:{setup.h2_origin_port}"
     settings = setup.write(
         "hopproxy.yaml",
         f"""listeners:
   - bind: 127.0.0.1:{setup.port}
 {tls}{limit}upstreams:
   app:
-    origins: ["{setup.scheme}://127.0.0.1:{setup.origin_port}"]
+    origins: ["{origin}"]
 {ca}{pool}routes:
 {others}  - upstream: app
 admin:
@@ -137,7 +144,7 @@ http {{
   proxy_ssl_verify on;
   proxy_ssl_name localhost;
   server {{
-    listen 127.0.0.1:{port} backlog=4096{ssl};
+    listen 127.0.0.1:{port} backlog=4096{ssl}{http2};
     location / {{
       proxy_pass {scheme}://app;
       proxy_http_version 1.1;
@@ -160,6 +167,7 @@ def _nginx_launch(setup: Setup) -> Launch:
         files=setup.links + 1024,
         scheme=setup.scheme,
         ssl=" ssl" * setup.tls,
+        http2=" http2" * setup.h2,
     )
     path = setup.write("nginx.conf", settings)
     return Launch([nginx_program() or "nginx", "-p", str(setup.folder), "-c", path])
@@ -187,7 +195,7 @@ frontend front
   maxconn {links}
   default_backend app
 backend app
-  server origin 127.0.0.1:{origin_port} pool-max-conn 256{ssl_server}
+  server origin 127.0.0.1:{origin_port} pool-max-conn 256{ssl_server}{proto}
 """
 
 
@@ -200,8 +208,9 @@ def _haproxy_launch(setup: Setup) -> Launch:
     verified = f" ssl verify required ca-file {folder}/ca.crt verifyhost localhost"
     settings = _HAPROXY.format(
         port=setup.port,
-        origin_port=setup.origin_port,
+        origin_port=setup.h2_origin_port or setup.origin_port,
         links=setup.links + 512,
+        proto=" proto h2" if setup.h2_origin_port else "",
         ssl=f" ssl crt {folder}/site.pem alpn http/1.1" * setup.tls,
         ssl_server=verified * setup.secure_origin,
     )
@@ -212,6 +221,9 @@ def _haproxy_launch(setup: Setup) -> Launch:
 _CADDY = """{{
   admin off
   auto_https off
+  servers {{
+    protocols h1 h2 h2c
+  }}
 }}
 {site}://:{port} {{
   bind 127.0.0.1
@@ -229,8 +241,8 @@ def _caddy_launch(setup: Setup) -> Launch:
     trust = f"      tls_trusted_ca_certs {folder}/ca.crt\n      tls_server_name localhost\n"
     settings = _CADDY.format(
         port=setup.port,
-        origin_port=setup.origin_port,
-        scheme=setup.scheme,
+        origin_port=setup.h2_origin_port or setup.origin_port,
+        scheme="h2c" if setup.h2_origin_port else setup.scheme,
         site="https" if setup.tls else "http",
         tls=f"  tls {folder}/site.crt {folder}/site.key\n" * setup.tls,
         origin_tls=trust * setup.secure_origin,
@@ -245,6 +257,8 @@ def _aiohttp_program() -> str | None:
 
 
 def _aiohttp_launch(setup: Setup) -> Launch:
+    if setup.h2:
+        raise NotReady("aiohttp does not speak HTTP/2")
     ports = [str(setup.port), str(setup.origin_port)]
     return Launch([sys.executable, "-m", "benchmarks.peers.aiohttp_proxy", *ports])
 
