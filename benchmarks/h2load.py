@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +67,23 @@ def read_h2load(output: str, log: str, seconds: float) -> Answered:
         p99=good[len(good) * 99 // 100],
         errors=len(rows) - len(good) + int(done[3]),
     )
+
+
+def wait_until_good(process: Process, port: int, within: float = 20.0) -> None:
+    """Wait until a request in HTTP/2 is answered well: nginx speaks nothing else on such a port.
+
+    Raises NotReady.
+    """
+    if h2load_program() is None:
+        raise NotReady(f"h2load is missing: {INSTALL}")
+    deadline = time.monotonic() + within
+    argv = ["h2load", "-n1", "-c1", "-m1", f"http://127.0.0.1:{port}/plain"]
+    while time.monotonic() < deadline and not process.ended():
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if "status codes: 1 2xx" in done.stdout:
+            return
+        time.sleep(0.05)
+    raise NotReady(f"no good answer in {within:g} s; it printed: {process.output().strip()}")
 
 
 def send(load: H2Load, port: int, seconds: float, folder: Path, core: int) -> Answered:

@@ -109,7 +109,10 @@ class Stage:
         """A fresh proxy that answers, stopped at the end.  Raises NotReady."""
         proxy = self.launch(peer, wish)
         try:
-            wait_until_good(proxy.process, proxy.port, "/plain", tls=proxy.tls)
+            if wish.h2:
+                h2load.wait_until_good(proxy.process, proxy.port)
+            else:
+                wait_until_good(proxy.process, proxy.port, "/plain", tls=proxy.tls)
             yield proxy
         finally:
             proxy.process.stop()
