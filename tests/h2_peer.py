@@ -185,6 +185,11 @@ class H2Peer:
         self._note(found)
         return found
 
+    def take_all(self) -> None:
+        """Take every frame that has been received."""
+        while (found := self._take()) is not None:
+            self._note(found)
+
     def _note(self, found: Frame) -> None:
         self.frames.append(found)
         answer = self.answers.setdefault(found.stream, Answer())

@@ -132,6 +132,16 @@ class Peer:
         except BlockingIOError:
             return self.unread
 
+    def receive_at_once(self) -> bytes | None:
+        """Receive without waiting: b"" at the end of the connection, None if nothing has come."""
+        with socket.socket(fileno=os.dup(self.sock.fileno())) as raw:
+            try:
+                data = raw.recv(1 << 20, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return None
+        self.unread += data
+        return data
+
     def finish(self) -> None:
         """Send FIN; reading goes on."""
         self.sock.shutdown(socket.SHUT_WR)

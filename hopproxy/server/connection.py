@@ -227,7 +227,10 @@ class Connection(Stepper):
         deadline = client.opened + client.limits.head_timeout
         try:
             while len(read) < len(PREFACE) and PREFACE.startswith(read):
-                read += await client.transport.receive(deadline, CloseReason.HEAD_TIMEOUT)
+                more = await client.transport.receive(deadline, CloseReason.HEAD_TIMEOUT)
+                if not more:
+                    return b""
+                read += more
         except LinkError:
             return b""
         return read if read.startswith(PREFACE) else b""
