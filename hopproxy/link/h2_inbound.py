@@ -231,9 +231,9 @@ class Inbound(Stepper, ABC):
         taken, self._taken = self._taken, 0
         if taken:
             self._h2.credit(self.wire, taken)
-        while not self._content:
+        while not self._content or self._flaw is not None:
             if self._flaw is not None:
-                raise self._flaw
+                raise self._flaw  # before the bytes that are too many
             if self.ended:
                 return b""
             if self._reading is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import hpack
 import pytest
@@ -530,7 +530,7 @@ def head_in_pieces(h2: H2Peer, fields: Fields) -> bytes:
 def malformed() -> Iterator[tuple[str, Row]]:
     """Each request that is malformed by its fields: 400, a reset, and nothing upstream."""
     for param in MALFORMED:
-        pairs = param.values[0]
+        pairs = cast("Fields", param.values[0])
         row = Row(raw(block(pairs)), reset=None, statuses=(400,), asked=0)
         yield f"malformed {param.id}", row
 
