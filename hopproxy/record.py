@@ -186,11 +186,12 @@ class CloseRecord:
     `idle` is how long it had been idle; `busy` is how long it had then served the request during
     which it ended, 0 if there was none.  `client` is the client that a trusted proxy named last,
     `local_port` our port on an upstream link.  `detail` says more of why, if that is known.
+    `notified` if the peer has ended its stream with close_notify (TLS).
     """
 
     __slots__ = (
-        "age", "at", "busy", "client", "detail", "hop", "idle", "limit", "local_port", "peer",
-        "reason", "requests",
+        "age", "at", "busy", "client", "detail", "hop", "idle", "limit", "local_port", "notified",
+        "peer", "reason", "requests",
     )  # fmt: skip
 
     def __init__(
@@ -209,8 +210,7 @@ class CloseRecord:
         self.requests = requests
         self.limit: Limit | None = None
         self.client = self.detail = ""
-        self.local_port = 0
-        self.busy = 0.0
+        self.local_port, self.busy, self.notified = 0, 0.0, False
 
     def under_request(self, idled: float) -> None:
         """The link ended during a request; before, it was idle for `idled` (negative: not idle)."""

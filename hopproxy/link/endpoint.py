@@ -45,6 +45,8 @@ class Endpoint(Protocol):
     may_be_spliced: bool
     #: Whether the stream ended without the peer saying so, as only TLS can tell.
     cut: bool
+    #: Whether the peer has said that it ends its stream (close_notify of TLS).
+    notified: bool
 
     def has_input(self) -> bool:
         """Whether bytes or the end of the stream can be read now (one system call)."""
@@ -71,7 +73,7 @@ class Plain:
     __slots__ = ("_poll", "channel", "fd")
 
     may_be_spliced = True
-    cut = False
+    cut = notified = False
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)

@@ -258,6 +258,8 @@ def closes_of(runtime: Runtime, most: int | None = None, *, fold: bool = False) 
             "requests": record.requests,
             "limit": round(record.limit.value, 3) if record.limit is not None else None,
             "limit_from": record.limit.source.value if record.limit is not None else None,
+            "close_notify": record.notified,
+            "detail": record.detail,
         }
         for record in list(reversed(last))[:most]
     ]

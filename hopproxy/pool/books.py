@@ -79,6 +79,7 @@ class Books(ABC):
         times = (now, now - link.opened, now - link.since)
         record = CloseRecord(Hop.UPSTREAM, origin.label, reason, times, link.served)
         record.limit, record.local_port = origin.limit_on(link, reason), link.local_port
+        record.notified = link.transport.endpoint.notified
         if origin.ended(link, reason, now):
             self.connector.turned_away(origin)
         link.close(reason)

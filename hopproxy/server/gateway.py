@@ -193,6 +193,7 @@ class Gateway:
         reason = client.close_reason or reason
         record = CloseRecord(Hop.CLIENT, client.peer, reason, times, client.served)
         record.client, record.detail = client.named, detail
+        record.notified = transport.endpoint.notified
         if not client.gone:  # a client that left during its request was not idle
             record.limit = setting_behind(reason, client.limits)
         self._runtime.closes.add(record)

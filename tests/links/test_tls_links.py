@@ -134,6 +134,7 @@ async def test_close_notify_alone_ends_an_idle_link(hops: Hops, directory: Path)
     await client.say_goodbye()
     assert await client.rest() == b""
     assert hops.closes(Hop.CLIENT) == [CloseReason.PEER_CLOSED]
+    assert hops.runtime.closes.last[-1].notified
 
 
 async def test_close_notify_alone_during_a_request_ends_the_link_after_it(

@@ -87,6 +87,8 @@ def closes() -> Row:
             "requests": 12_345_678,
             "limit": 60.0 if number % 2 else None,
             "limit_from": "learned",
+            "close_notify": False,
+            "detail": "",
         }
         for number in range(40)
     ]
