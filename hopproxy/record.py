@@ -271,8 +271,8 @@ class ExchangeRecord:
     connection.  `failed_origin` is where the first attempt failed, if the second went elsewhere.
     `peer` is the address and port of the client link's peer, `client` is the client
     that a trusted proxy named; `local_port` is our port on the upstream link, 0 on a Unix socket.
-    `request_id` is empty unless the settings ask for one.  `stream` is 0 unless the client's link
-    is HTTP/2.
+    `request_id` is empty unless the settings ask for one.  `stream` and `upstream_stream` are
+    0 on links other than HTTP/2's.
     """
 
     # Slots, since each request makes a record: beyond 30 attributes Python would create a dict.
@@ -282,7 +282,7 @@ class ExchangeRecord:
         "has_waited", "host", "link_number", "link_request", "local_port", "method", "origin",
         "passed", "peer", "queued", "received", "request_id", "route", "sent", "started", "status",
         "stream", "suffered", "target", "unused", "upgraded", "upstream_close",
-        "upstream_number",
+        "upstream_number", "upstream_stream",
     )  # fmt: skip
 
     def __init__(
@@ -309,7 +309,7 @@ class ExchangeRecord:
         self.client = self.route = self.origin = self.cause = self.detail = ""
         self.failed_origin = self.request_id = ""
         self.status = self.received = self.sent = self.attempts = 0
-        self.local_port = self.upstream_number = 0
+        self.local_port = self.upstream_number = self.upstream_stream = 0
         self.fresh = self.upgraded = self.has_waited = False
         self.upstream_close: CloseReason | None = None
         self.unused: Unused | None = None

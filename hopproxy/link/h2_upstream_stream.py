@@ -79,6 +79,11 @@ class H2UpstreamStream(Outbound):
         return self.carrier.dialled_at
 
     @property
+    def stream_id(self) -> int:
+        """Its number on the connection, 0 until the request is written."""
+        return self.wire.number if self.wire is not None else 0
+
+    @property
     def holder(self) -> Link:
         """Its connection, for the admin listener."""
         return self.carrier.holder

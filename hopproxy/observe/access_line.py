@@ -31,8 +31,8 @@ class Line(msgspec.Struct, gc=False):
     long the request waited for a free link, `connect_ms` how long for a new connection.  `passed`
     is the limit that ended it.  `unused` is why a fresh link was opened although there were others.
     `client` is the client's address: named by a trusted proxy, or else the peer's.  `local_port` is
-    our port on the upstream link.  Ports are 0 on Unix sockets.  `client_stream` is the stream of
-    an HTTP/2 link, else 0.
+    our port on the upstream link.  Ports are 0 on Unix sockets.  `client_stream` and
+    `upstream_stream` are the streams of HTTP/2 links, 0 of others.
     """
 
     time: str
@@ -67,3 +67,4 @@ class Line(msgspec.Struct, gc=False):
     connect_ms: float = 0.0
     request_id: str = ""
     client_stream: int = 0
+    upstream_stream: int = 0

@@ -154,6 +154,8 @@ class AccessLog:
             line.request_id = record.request_id
         if record.stream:
             line.client_stream = record.stream
+        if record.upstream_stream:
+            line.upstream_stream = record.upstream_stream
         if record.has_waited:
             line.queue_ms = int(record.queued * 1e6) / 1000
             line.connect_ms = int(record.connecting * 1e6) / 1000
@@ -213,6 +215,8 @@ class AccessLog:
             link = f"#{record.upstream_number}"
             if record.local_port:
                 link += f":{record.local_port}"
+            if record.upstream_stream:
+                link += f" stream {record.upstream_stream}"
             words.append(f"{record.route} {link} {use}")
             if record.attempts > 1:
                 place = record.failed_origin and f" at {record.failed_origin}"

@@ -147,6 +147,8 @@ class Attempt:
         elif error is not None:
             reason = CloseReason.INTERNAL_ERROR
         self.record.upstream_close = reason
+        if not isinstance(self.link, UpstreamLink):
+            self.record.upstream_stream = self.link.stream_id
         ended = self.pool.give_up(self.origin, self.link, reason)
         if upstream_failed:
             self.record.suffered = ended
@@ -296,6 +298,7 @@ class Attempt:
         self.released = True
         client.partner = None
         if not isinstance(link, UpstreamLink):
+            self.record.upstream_stream = link.stream_id
             self.pool.shared.release(self.origin, link, now)
             return
         self.pool.release(self.origin, link, now)

@@ -85,6 +85,9 @@ async def test_requests_share_one_link(hops: Hops) -> None:
         await origin.respond(request.number, request[":path"].encode())
     for n, peer in enumerate(clients):
         assert (await peer.message()).body == b"/%d" % n
+    kept = hops.records.kept[1:]
+    assert sorted(record.upstream_stream for record in kept) == list(range(3, 43, 2))
+    assert len({record.upstream_number for record in kept}) == 1
     assert (share.streams, share.in_use, len(share.idle)) == (0, 0, 1)
 
 
@@ -576,6 +579,7 @@ async def test_streams_are_seen(hops: Hops) -> None:
     origin.h2.reset_stream(request.number, INTERNAL)
     await origin.send()
     await refused.message()
+    assert hops.records.kept[-1].upstream_stream == request.number
     lent, resets = list(Streams(hops.runtime).of_origins())
     assert list(lent.samples.values()) == [1]
     assert {labels: count for (_, labels), count in resets.samples.items()} == {

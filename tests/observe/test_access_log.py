@@ -100,6 +100,7 @@ async def test_every_field_of_an_exchange(tmp_path: Path) -> None:
         "queue_ms": 0.0,
         "request_id": "",
         "client_stream": 0,
+        "upstream_stream": 0,
     }
     assert (second["method"], second["client_request"], second["reused"]) == ("POST", 2, True)
     assert (second["client_link"], second["upstream_link"]) == (link["number"], upstream["number"])
