@@ -93,6 +93,7 @@ class CloseReason(Enum):
     LEARNED = ("learned", Owner.US)  # a learned limit of age or requests was reached
     ORIGIN_REMOVED = ("origin_removed", Owner.US)
     ORIGIN_OUT = ("origin_out", Owner.US)  # idle, when requests to its origin got no response
+    CHECKED = ("checked", Owner.US)  # a health check of the origin
     WENT_ELSEWHERE = ("went_elsewhere", Owner.US)  # its request went to another origin
 
 

@@ -75,6 +75,7 @@ class Admin:
             "/readyz": self._readyz,
             "/links": self._links,
             "/closes": self._closes,
+            "/origins": self._origins,
             "/metrics": self._exposition,
         }
 
@@ -183,6 +184,11 @@ class Admin:
         if self._siblings is not None:
             rows["pid"] = os.getppid()
             rows["workers"] = self._siblings.workers
+        return Answer(200, "application/json", msgspec.json.encode(rows))
+
+    async def _origins(self, _: Query) -> Answer:
+        answers = (await self._ask(("links", 0)))[0]
+        rows = {"time": answers[0]["time"], "origins": whole.origins(answers)}
         return Answer(200, "application/json", msgspec.json.encode(rows))
 
     async def _closes(self, query: Query) -> Answer:

@@ -99,6 +99,7 @@ _TOLD = {
     "hopproxy_certificate_days_left": min,
     "hopproxy_config_last_reload_successful": min,
     "hopproxy_upstream_reachable": max,
+    "hopproxy_upstream_out": max,
     "hopproxy_upstream_idle_limit_seconds": min,
     "hopproxy_start_time_seconds": min,
     "process_start_time_seconds": min,

@@ -199,6 +199,14 @@ class _Links:
             "0 from a failed dial to the next that succeeds, else 1.",
             labels=of_origin,
         )
+        out = GaugeMetricFamily(
+            "hopproxy_upstream_out",
+            "1 while an origin gets no requests, since they failed or its checks fail, else 0.",
+            labels=of_origin,
+        )
+        outs = CounterMetricFamily(
+            "hopproxy_upstream_outs", "How often an origin went out.", labels=of_origin
+        )
         opened = CounterMetricFamily(
             "hopproxy_upstream_opened", "Upstream links opened.", labels=of_origin
         )
@@ -224,13 +232,15 @@ class _Links:
             limit.add_metric(labels, origin.max_connections)
             waiting.add_metric(labels, len(origin.waiters))
             reachable.add_metric(labels, int(origin.reach.failed_at is None))
+            out.add_metric(labels, int(origin.reach.is_out))
+            outs.add_metric(labels, origin.reach.times_out)
             opened.add_metric(labels, origin.opened)
             reused.add_metric(labels, origin.reused)
             for why, count in origin.unused.items():
                 unused.add_metric([*labels, why.value], count)
             found = origin.limit_at(now)
             limits.add_metric([*labels, found.source.value], found.value)
-        yield from (links, limit, waiting, reachable, opened, reused, unused, limits)
+        yield from (links, limit, waiting, reachable, out, outs, opened, reused, unused, limits)
 
 
 class _Worker:

@@ -42,11 +42,7 @@ def unready(runtime: Runtime) -> str:
     asked = runtime.settings.readiness
     if asked == "self":
         return ""
-    unreached = [
-        name
-        for name, upstream in runtime.upstreams.items()
-        if not any(origin.reach.reached for origin in upstream.balancer.members)
-    ]
+    unreached = [name for name, upstream in runtime.upstreams.items() if not upstream.is_reached()]
     if not unreached or (asked == "any" and len(unreached) < len(runtime.upstreams)):
         return ""
     return f"no origin of {', '.join(unreached)} can be reached"
@@ -118,7 +114,14 @@ def origin_row(name: str, origin: Origin, now: float) -> Row:
         "reused": origin.reused,
         "reached": origin.reach.reached,
         "failed_ago": None if failed_at is None else round(now - failed_at, 3),
-        "passed_over": origin.reach.passed_until > now,
+        "passed_over": origin.reach.passed_until > now or origin.reach.checked_down,
+        "out": origin.reach.is_out,
+        "why_out": (origin.reach.why if origin.reach.outs else None)
+        or ("its checks fail" if origin.reach.checked_down else None),
+        "times_out": origin.reach.times_out,
+        "name": origin.address.name or None,
+        "weight": origin.weight,
+        "priority": origin.priority,
         "unused": {why.value: count for why, count in origin.unused.items()},
         "tls": None if origin.secured is None else tls_row(origin.secured),
         "learned": learned_row(origin, now),

@@ -12,7 +12,7 @@ Row = dict[str, Any]
 _ADDED = frozenset(
     {
         "idle", "lent", "dialling", "waiting", "opened", "reused", "max_connections", "max_idle",
-        "queue", "max_clients", "max_upstreams",
+        "queue", "times_out", "max_clients", "max_upstreams",
     }
 )  # fmt: skip
 
@@ -30,7 +30,7 @@ def links(workers: Sequence[Row], most: int | None, totals: Mapping[str, float])
         "unready": unready([row["unready"] for row in workers]),
         "totals": _totals([row["totals"] for row in workers], totals),
         "limits": _as_one([row["limits"] for row in workers]),
-        "origins": _origins(workers),
+        "origins": origins(workers),
         "clients": _chosen([link for row in workers for link in row["clients"]], most),
         "upstreams": _chosen([link for row in workers for link in row["upstreams"]], most),
         "last_minute": _last_minute([row["last_minute"] for row in workers]),
@@ -88,7 +88,7 @@ def _chosen(rows: list[Row], most: int | None) -> list[Row]:
     return sorted(rows, key=lambda row: int(row["number"]))
 
 
-def _origins(workers: Sequence[Row]) -> list[Row]:
+def origins(workers: Sequence[Row]) -> list[Row]:
     """One row for each origin, in the order in which they were first seen."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in workers:
@@ -103,6 +103,9 @@ def _origin(rows: list[Row]) -> Row:
     one["reached"] = any(row["reached"] for row in rows)
     failed = [row["failed_ago"] for row in rows]
     one["failed_ago"] = None if None in failed else min(failed)
+    outs = [row for row in rows if row["out"]]
+    if outs:
+        one["out"], one["why_out"] = True, outs[0]["why_out"]
     one["passed_over"] = all(row["passed_over"] for row in rows)
     one["unused"] = _summed([row["unused"] for row in rows])
     spoken = [row["tls"] for row in rows if row["tls"] is not None]

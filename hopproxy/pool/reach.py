@@ -53,14 +53,14 @@ class Reach:
     number of failures in a row after which it is out, 0 if it never is; `failures` counts them.
     `back_at` is when it came back.  `clear` if nothing keeps requests away, and `calm` if a good
     response changes nothing.  A response is judged if its status is at least `judges_from`.
-    `checked_down` if an active check says that it is down.
+    `checked_down` if active checks say that it is down, `times_out` how often it was out.
     """
 
     __slots__ = (
         "_again", "_began", "_chance", "_dials", "_fails_from", "_kinds", "_pause", "away_from",
         "back_at", "calm", "checked_down", "clear", "failed_at", "failures", "judges_from", "most",
         "number", "out_at", "out_since", "outs", "passed_until", "reached", "slow_start", "sought",
-        "why",
+        "times_out", "why",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +84,7 @@ class Reach:
         self.failures = 0
         self._kinds: dict[str, int] = {}
         self.outs = 0
+        self.times_out = 0
         self.out_at = self.out_since = self.passed_until = NEVER
         self.why = ""
         self.checked_down = False
@@ -163,6 +164,7 @@ class Reach:
         self.why = ", ".join(_counted(kind, count) for kind, count in self._kinds.items())
         self.out_since = self.out_since if self.outs else now
         self.outs += 1
+        self.times_out += 1
         self.failures = 0
         self._kinds.clear()
         self.out_at = now
@@ -179,11 +181,6 @@ class Reach:
     def is_out(self) -> bool:
         """Whether it is out: since its requests failed, or by its checks."""
         return self.outs > 0 or self.checked_down
-
-    @property
-    def is_up(self) -> bool:
-        """Whether it can be reached, and is not out."""
-        return self.reached and not self.is_out
 
     def silent(self, now: float) -> None:
         """A request has waited for too long: from now on one at a time tries the origin."""

@@ -16,6 +16,7 @@ from hopproxy.pool.pool import Pool
 from hopproxy.pool.reach import OUT_FOR, PATIENCE
 from hopproxy.pool.silence import Silence
 from hopproxy.pool.trials import Trials
+from hopproxy.proxy.checks import Checks
 from hopproxy.proxy.hold import Hold
 from hopproxy.proxy.tally import Tally
 from hopproxy.proxy.twins import Twins
@@ -61,6 +62,8 @@ class Upstream:
         self._by = balance.by
         self._field = balance.name.encode()
         self._trials = Trials(pool, watch)
+        check = settings.health.check
+        self._checks = None if check is None else Checks(pool, watch, check)
         self._trust: Trust | None = None
         self.twins = Twins(settings, pool)
         self._watch = watch
@@ -141,6 +144,8 @@ class Upstream:
         origin.peers = self.peers
         self.balancer.add(origin)
         self._trials.add(origin)
+        if self._checks is not None:
+            self._checks.add(origin)
         return origin
 
     def remove(self, origin: Origin) -> None:
@@ -157,6 +162,8 @@ class Upstream:
     def _leave(self, origin: Origin) -> None:
         self.balancer.remove(origin)
         self._trials.remove(origin)
+        if self._checks is not None:
+            self._checks.remove(origin)
         self.twins.remove(origin)
         change.remove(self.pool, origin)
         self.past_opened += origin.opened
@@ -174,21 +181,29 @@ class Upstream:
         self.twins.renew()
 
     def is_reached(self) -> bool:
-        """Whether an origin was reached by the last dial to it."""
-        return any(origin.reach.reached for origin in self.balancer.members)
+        """Whether an origin was reached by the last dial to it, and its checks do not fail."""
+        reaches = [origin.reach for origin in self.balancer.members]
+        return any(reach.reached and not reach.checked_down for reach in reaches)
 
     def has_room_for_upload(self) -> bool:
         """Whether a body that arrives slowly may have a link: half of all are left to others."""
         links = sum(origin.max_connections for origin in self.balancer.members)
         return self.slow_uploads < links / 2
 
+    def rest(self) -> None:
+        """Look up no more names, and check no more origins."""
+        for name in self.names.values():
+            name.stop()
+        if self._checks is not None:
+            self._checks.stop()
+            self._checks = None
+
     def drain(self) -> None:
         """Take no new requests; those in progress go on to their end.
 
         Idle links close, those in use when they become free.
         """
-        for name in self.names.values():
-            name.stop()
+        self.rest()
         for origin in self.balancer.members:
             self._trials.remove(origin)
             change.drain(self.pool, origin)

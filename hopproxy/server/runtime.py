@@ -157,3 +157,5 @@ class Runtime:
     def drain(self) -> None:
         """From now on each response closes its client link, and no link is kept."""
         self.clients.draining = True
+        for upstream in self.upstreams.values():
+            upstream.rest()

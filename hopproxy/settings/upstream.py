@@ -11,7 +11,9 @@ from hopproxy.settings.kinds import (
     Count,
     CountOrOff,
     HeadSize,
+    Interval,
     OriginWord,
+    PathWord,
     Positive,
     Protocol,
     Seconds,
@@ -54,6 +56,16 @@ class Pool(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 0.5
 
 
+class Check(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A request that is sent to each origin now and then."""
+
+    path: Annotated[PathWord, about("What is asked for (GET); a status below 400 passes.")]
+    interval: Annotated[Interval, about("How often each origin is checked.")] = 5.0
+    timeout: Annotated[Interval, about("Longest time to the head of the response.")] = 2.0
+    fall: Annotated[Positive, about("Failures in a row after which an origin is out.")] = 3
+    rise: Annotated[Positive, about("Passes in a row after which it is back.")] = 2
+
+
 class Health(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """When one of several origins gets no requests, and how it comes back."""
 
@@ -67,6 +79,9 @@ class Health(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     statuses: Annotated[
         tuple[Status, ...], about("Statuses of responses that count as failures, like 503.")
     ] = ()
+    check: Annotated[
+        Check | None, about("Requests of our own that tell whether an origin is well.")
+    ] = None
     slow_start: Annotated[
         SecondsOrOff, about("How long an origin that is back gets less than its share; 0: not.")
     ] = 10.0

@@ -79,6 +79,7 @@ async def eventually_ready(s: Stage) -> None:
         ("/readyz", "text/plain; charset=utf-8"),
         ("/links", "application/json"),
         ("/closes", "application/json"),
+        ("/origins", "application/json"),
     ],
 )
 async def test_each_answer_names_its_media_type(log: Path, path: str, media_type: str) -> None:
@@ -124,6 +125,12 @@ async def test_both_hops_of_a_request_under_way(log: Path) -> None:
         "reached": True,
         "failed_ago": None,
         "passed_over": False,
+        "out": False,
+        "why_out": None,
+        "times_out": 0,
+        "name": None,
+        "weight": 1,
+        "priority": 0,
         "unused": {},
         "tls": None,
         "learned": {
@@ -278,7 +285,7 @@ async def test_unknown_paths_are_told_what_there_is(log: Path) -> None:
         status, body = await ask(s, "/nope")
         assert (await ask(s, "/links/"))[0] == 404
     assert status == 404
-    assert body == "not found; there are: / /healthz /readyz /links /closes /metrics\n"
+    assert body == "not found; there are: / /healthz /readyz /links /closes /origins /metrics\n"
 
 
 async def test_a_connection_is_kept_and_a_head_has_no_body(log: Path) -> None:

@@ -148,7 +148,7 @@ def test_so_many_failures_in_a_row_put_it_out_and_say_why() -> None:
     assert out_after(one, 1.0, 2) is None
     assert one.takes(1.0)
     assert one.request_failed("reset", 1.5, may_go=True) == (5.0, "2 timeouts, 1 reset")
-    assert (one.is_out, one.is_up, one.passed_until) == (True, False, 6.5)
+    assert (one.is_out, one.times_out, one.passed_until) == (True, 1, 6.5)
     assert not one.takes(1.5)
     assert [one.is_due(now) for now in (6.4, 6.5)] == [False, True]
 

@@ -138,8 +138,8 @@ def test_what_we_end_ourselves_is_no_failure_of_the_last_link(reason: CloseReaso
         CloseReason.NEVER_OPENED, CloseReason.BODY_UNREAD, CloseReason.NO_LENGTH,
         CloseReason.RESPONSE_CUT, CloseReason.DRAINING, CloseReason.STOPPED,
         CloseReason.ORIGIN_REMOVED, CloseReason.WORKER_ENDED, CloseReason.ADDRESS_LIMIT,
-        CloseReason.ORIGIN_OUT,
-        CloseReason.WENT_ELSEWHERE, CloseReason.PROTOCOL_ERROR, CloseReason.FLOODED,
+        CloseReason.ORIGIN_OUT, CloseReason.WENT_ELSEWHERE, CloseReason.CHECKED,
+        CloseReason.PROTOCOL_ERROR, CloseReason.FLOODED,
         # Of a client's connection that was never open.
         CloseReason.UNTRUSTED_PROXY, CloseReason.PROXY_HEADER, CloseReason.HANDSHAKE_LIMIT,
         CloseReason.HANDSHAKE_FAILED, CloseReason.CLIENT_CERTIFICATE, CloseReason.NO_PROTOCOL,
