@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import drivers
 from tests.conformance import strict
 from tests.conformance.case import run
 from tests.conformance.origin import Origin
@@ -117,6 +118,7 @@ BROKEN_BY_COPYING = (1, 2, 59, 60, 61, 62, 63, 65, 69, 70, 74, 75, 77, 79, 98)
 """Rules that a proxy breaks when it only copies bytes, and that are seen broken at once."""
 
 
+@pytest.mark.skipif(bool(drivers.TLS), reason="the relay speaks no TLS")
 def test_a_relay_that_only_copies_bytes_breaks_the_rules() -> None:
     origin = Origin()
     with blind_relay(origin.port) as port:
