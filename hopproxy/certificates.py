@@ -106,12 +106,17 @@ def _unnamed_hosts(settings: Settings, held: list[Held]) -> Iterator[Risk]:
 
 
 def refuse_unusable(settings: Settings, now: float, text: str, file: str) -> None:
-    """Raise SettingsErrors for certificates that cannot be used, with their places in `text`."""
-    fatal = examine(settings, now).fatal
-    if not fatal:
+    """Raise SettingsErrors for certificates that cannot be used, with their places in `text`.
+
+    What else is wrong with certificates is told along with it.
+    """
+    examined = examine(settings, now)
+    if not examined.fatal:
         return
     place_of = places(text, file=file, environ=os.environ)
-    found = [(place_of(path), path, message, hint) for path, message, hint in fatal]
+    found = [(place_of(path), path, message, hint) for path, message, hint in examined.fatal]
+    for path, message, hint in examined.risks:
+        found.append((place_of(path), f"warning: {path}", message, hint))
     raise SettingsErrors(
         Problem(file, at.line, at.column, path, message, hint)
         for at, path, message, hint in sorted(found)

@@ -180,7 +180,7 @@ def _above(
         found.append(Finding("stranger", message, "take it out"))
     if roots is not None and not _signs_itself(last) and last.issuer.public_bytes() not in roots():
         message = f"{file}: the certificate of its issuer `{named(last.issuer)}` is missing"
-        hint = "append it, or write the file with the full chain; who has it by hand needs nothing"
+        hint = "append it, or write the file with the full chain; clients that have it need nothing"
         found.append(Finding("incomplete", message, hint))
     return found
 

@@ -163,6 +163,17 @@ def test_a_key_that_every_user_can_read_is_warned_of(tmp_path: Path) -> None:
     ]
 
 
+def test_what_is_only_warned_of_is_told_along_with_what_is_fatal(tmp_path: Path) -> None:
+    text = text_of(tmp_path)
+    (tmp_path / "ca.crt").unlink()
+    (tmp_path / "me.key").chmod(0o644)
+    with pytest.raises(SettingsErrors) as errors:
+        refuse_unusable(read(text, file="F", environ={}), NOW, text, "F")
+    first, second = str(errors.value).splitlines()
+    assert first.startswith("F:6:12: warning: upstreams.api.tls.key: ")
+    assert second.startswith(CA)
+
+
 def test_one_file_with_certificate_and_key(tmp_path: Path) -> None:
     text = "".join(text_of(tmp_path).splitlines(keepends=True)[:5])
     assert told(tmp_path, text) == [

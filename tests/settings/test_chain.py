@@ -95,7 +95,7 @@ def test_time_of_a_certificate(days: tuple[float, float], problem: str) -> None:
 def test_a_chain_that_is_not_complete() -> None:
     assert said(SITE) == (
         "incomplete: C: the certificate of its issuer `Middle` is missing (append it, or write "
-        "the file with the full chain; who has it by hand needs nothing)"
+        "the file with the full chain; clients that have it need nothing)"
     )
 
 
