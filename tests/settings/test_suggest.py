@@ -81,7 +81,8 @@ def test_timeout_at_the_top_names_every_timeout_it_may_be() -> None:
         ),
         ("proxy_read_timeout: 8s", "did you mean `upstreams.app.response_timeout` "
          "or `upstreams.app.body_timeout`?"),
-        ("path: /x", "it belongs to routes[].path"),
+        ("path: /x", "it belongs to upstreams.app.health.check.path"),
+        ("redirect: https", "it belongs to routes[].redirect"),
         ("routes: []", "it belongs to the top level of the file"),
         ("pool: {max_idel: 1}", "did you mean `max_idle`?"),
         ("pool: {keepalive_timeout: 1s}", "did you mean `upstreams.app.pool.idle_timeout`?"),
