@@ -9,12 +9,11 @@ MOST = 65536
 class Asked(ssl.SSLObject):
     """A connection of a TLS listener, as the callback for its ClientHello sees it.
 
-    `hello` is what has come of it, None once it has been looked at.  `name` is the server name
-    (SNI), "" for none.  `shares_no_protocol` if ALPN has refused it.
+    `hello` is what has come of it, None once it has been looked at.  `shares_no_protocol` if ALPN
+    has refused it.
     """
 
     hello: bytes | None = b""
-    name = ""
     shares_no_protocol = False
 
     def note(self, raw: bytes | memoryview) -> None:

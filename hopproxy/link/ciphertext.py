@@ -17,10 +17,11 @@ MOST_OWED = 256 * 1024
 class Ciphertext:
     """Both BIOs, and what is on its way to them and from them."""
 
-    __slots__ = ("_in", "_out", "_owing", "_receive", "_rest", "_send")
+    # No bound methods are kept: they would be a hundredth of an idle link's memory.
+    __slots__ = ("_in", "_out", "_owing", "_rest", "_sock")
 
     def __init__(self, sock: socket.socket) -> None:
-        self._receive, self._send = sock.recv, sock.send
+        self._sock = sock
         self._rest: memoryview | None = None  # received, and not yet in the BIO
         self._owing: memoryview | None = None  # ciphertext that the kernel has not taken
 
@@ -48,7 +49,7 @@ class Ciphertext:
         owing = self._owing
         assert owing is not None
         try:
-            sent = self._send(owing)
+            sent = self._sock.send(owing)
         except BlockingIOError:
             return False
         self._owing = owing[sent:] if sent < len(owing) else None

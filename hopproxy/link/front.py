@@ -138,7 +138,6 @@ class _Table:
         """Choose the context for a ClientHello; an alert if it names no protocol of ours."""
         assert isinstance(tls, Asked)
         hello, tls.hello = tls.hello, None
-        tls.name = name or ""
         if hello is not None and offers_other(hello, self._protocols):
             tls.shares_no_protocol = True
             return _NO_PROTOCOL

@@ -15,8 +15,8 @@ from hopproxy.link.asked import Asked
 from hopproxy.link.ciphertext import RECORD, Ciphertext
 from hopproxy.link.endpoint import RECEIVE_SIZE, Plain
 
-#: Plaintext that is encrypted before it is sent.
-PIECE = 65536
+#: Plaintext that is encrypted before it is sent, and that of one record.
+PIECE, PLAIN = 65536, 16384
 
 
 class Tls(Ciphertext):
@@ -29,9 +29,8 @@ class Tls(Ciphertext):
     """
 
     __slots__ = (
-        "_context", "_fate", "_inside", "_name", "_owed", "_plain", "_read", "_server_side",
-        "_session", "_socket", "_told", "_write", "cut", "ended", "established", "fd", "notified",
-        "tls",
+        "_context", "_fate", "_inside", "_name", "_object", "_owed", "_plain", "_server_side",
+        "_session", "_socket", "_told", "cut", "ended", "established", "fd", "notified", "tls",
     )  # fmt: skip
 
     may_be_spliced = False
@@ -85,7 +84,7 @@ class Tls(Ciphertext):
                 raw = self._rest
             else:
                 try:
-                    raw = self._receive(RECEIVE_SIZE)
+                    raw = self._sock.recv(RECEIVE_SIZE)
                 except BlockingIOError:
                     break
                 dry = len(raw) < RECEIVE_SIZE
@@ -124,7 +123,7 @@ class Tls(Ciphertext):
             session=self._session,
         )
         self._session = None
-        self._read, self._write = tls.read, tls.write
+        self._object = tls
         return tls
 
     # -- in ----------------------------------------------------------------------------------
@@ -136,7 +135,7 @@ class Tls(Ciphertext):
             return self._end()
         if not self.established:
             raise BlockingIOError
-        raw = self._receive(RECEIVE_SIZE)
+        raw = self._sock.recv(RECEIVE_SIZE)
         if not raw:
             self.ended, self.cut = True, not self.notified
             return b""
@@ -165,7 +164,7 @@ class Tls(Ciphertext):
                 break
             else:  # also if what came carried no data: the end may be right behind it
                 try:
-                    raw = self._receive(RECEIVE_SIZE)
+                    raw = self._sock.recv(RECEIVE_SIZE)
                 except BlockingIOError:
                     break
                 except OSError as error:
@@ -187,7 +186,7 @@ class Tls(Ciphertext):
     def _next(self, size: int) -> bytes:
         """The plaintext of the next record inside; b"" if there is none, or if that is the end."""
         try:
-            data = self._read(size)
+            data = self._object.read(size)
         except ssl.SSLWantReadError:
             if self._out.pending:  # an answer to a KeyUpdate, a refused renegotiation
                 try:
@@ -257,17 +256,35 @@ class Tls(Ciphertext):
         while taken < size:
             whole = not taken and size <= PIECE
             piece = data if whole else memoryview(data)[taken : taken + PIECE]
-            self._write(piece)
-            out = self._out.read()
-            try:
-                sent = self._send(out)
-            except BlockingIOError:
-                sent = 0
-            if sent < len(out):
-                self._owing, self._owed = memoryview(out)[sent:], len(piece)
+            if not self._encrypt_and_send(piece):
+                self._owed = len(piece)
                 break
             taken += len(piece)
         return taken
+
+    def _encrypt_and_send(self, piece: bytes | memoryview) -> bool:
+        """Send a piece; False if its ciphertext is owed.  Only one record at a time is in the BIO.
+
+        Sending several in one call costs the same, and the BIO of a link that is idle later stays
+        small.
+        """
+        tls, size = self._object, len(piece)
+        if size <= PLAIN:
+            tls.write(piece)
+            records = [self._out.read()]
+        else:
+            records = []
+            for at in range(0, size, PLAIN):
+                tls.write(piece[at : at + PLAIN])
+                records.append(self._out.read())
+        try:
+            sent = self._sock.send(records[0]) if size <= PLAIN else self._sock.sendmsg(records)
+        except BlockingIOError:
+            sent = 0
+        if sent == sum(map(len, records)):
+            return True
+        self._owing = memoryview(b"".join(records))[sent:]
+        return False
 
     def is_taken_up(self) -> bool:
         return self._socket.is_taken_up()

@@ -112,6 +112,7 @@ class Opening(Stepper):
             if entrance.front is None:
                 return await self._choose_by_preface(deadline)
             first = await self._look(b"", 1, deadline)
+            self._has_moved()
             if first.isupper():  # no record begins with a letter, and every method does
                 detail = "this port speaks TLS: use https://"
                 return await self._refuse(CloseReason.NOT_TLS, detail)
@@ -119,6 +120,12 @@ class Opening(Stepper):
         except LinkError as error:
             self.detail = error.detail
             return error.reason
+
+    def _has_moved(self) -> None:
+        """There is progress: of those that are opening, this one is the last to make room."""
+        openings = self.client.clients.openings
+        if openings.pop(self.client, True) is None:
+            openings[self.client] = None
 
     async def _look(self, seen: bytes, most: int, deadline: float) -> bytes:
         """The first bytes, up to `most` and more than were `seen`, without taking them."""
