@@ -64,12 +64,12 @@ class H2UpstreamLink(PooledLink):
     `served` counts requests, `max_streams` is how many may be under way, and `assumed` how many
     until the origin's SETTINGS arrive.  `retiring` is why it takes no more, None if it does;
     `leaving` if the origin has said so (GOAWAY).  `heard_at` is when anything last arrived.
-    `record` tells of its end, if that came during requests.
+    `streams` are those that exchanges use.  `record` tells of its end, if that came during them.
     """
 
     __slots__ = (
         "_ending", "_shrinks", "_watch", "_woken", "assumed", "heard_at", "max_streams", "output",
-        "pings", "record", "retiring", "scheme", "timer_at", "wire",
+        "pings", "record", "retiring", "scheme", "streams", "timer_at", "wire",
     )  # fmt: skip
 
     multiplexed = True
@@ -93,6 +93,7 @@ class H2UpstreamLink(PooledLink):
         self.assumed = MOST_STREAMS
         self.heard_at = self.opened
         self._watch = watch
+        self.streams: dict[H2UpstreamStream, None] = {}
         self._ending: deque[Stream] = deque()
         self._woken: dict[H2UpstreamStream, None] = {}
         self.pings = Pings(self)
@@ -142,7 +143,9 @@ class H2UpstreamLink(PooledLink):
         self.served += 1
         if self.served >= MAX_REQUESTS:  # the numbers of streams come to an end
             self.max_streams = 0
-        return H2UpstreamStream(self)
+        stream = H2UpstreamStream(self)
+        self.streams[stream] = None
+        return stream
 
     def first_block(self, block: bytes) -> bytes:
         """The block, after what the origin's decoder has to be told first (RFC 7541 4.2)."""
@@ -153,6 +156,7 @@ class H2UpstreamLink(PooledLink):
 
     def reset(self, stream: H2UpstreamStream, code: int) -> None:
         """The exchange needs no more of a stream: reset it unless it is closed."""
+        self.streams.pop(stream, None)
         self._woken.pop(stream, None)
         self.output.drop(stream)
         wire = stream.wire
@@ -263,9 +267,8 @@ class H2UpstreamLink(PooledLink):
     def on_time(self, now: float) -> float:
         """Deadlines of streams may have passed."""
         nearest = math.inf
-        for wire in list(self.wire.streams.values()):
-            if wire.owner is not None:
-                nearest = min(nearest, wire.owner.on_time(now))
+        for stream in list(self.streams):
+            nearest = min(nearest, stream.on_time(now))
         nearest = min(nearest, self.pings.on_time(now))
         return math.inf if self.transport.closed else nearest
 
@@ -275,9 +278,8 @@ class H2UpstreamLink(PooledLink):
         """The connection is over: close it, then tell its streams."""
         if self.transport.closed:
             return
-        streams = [wire.owner for wire in self.wire.streams.values() if wire.owner is not None]
         self.keeper.on_end(self, reason)
-        for stream in streams:
+        for stream in list(self.streams):
             stream.fail(error or LinkError(Hop.UPSTREAM, reason, _ended(stream)))
             stream.wake()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from hopproxy.link.h2_upstream_stream import H2UpstreamStream
 from hopproxy.observe.h2_metrics import Streams
 from hopproxy.observe.snapshot import links_of
 from hopproxy.record import CloseReason, Hop
@@ -721,3 +722,49 @@ async def test_an_origin_of_http11_is_named(hops: Hops) -> None:
     assert (await client.message()).status == 502
     await hops.quiet()
     assert "HTTP/1.1" in hops.records.kept[-1].detail
+
+
+# -- faults of ours --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (H2UpstreamStream, "on_head"),
+        (H2UpstreamStream, "on_content"),
+        (H2UpstreamStream, "push"),
+        (H2UpstreamStream, "write_request"),
+        (H2UpstreamStream, "take_content"),
+    ],
+)
+async def test_a_fault_ends_its_link_or_its_request_and_nothing_else(
+    hops: Hops,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    owner: type,
+    name: str,
+) -> None:
+    client, origin = await opened(hops)
+
+    def fails(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, fails)
+        await client.send(POST)
+        if name not in ("write_request", "push"):
+            request = await origin.whole()
+            await origin.respond(request.number)
+        if name == "on_content":  # the response has begun: it is cut
+            await client.gone()
+        else:
+            assert (await client.message()).status in (500, 502)
+    assert any(record.exc_info for record in caplog.records)
+    other = await ask(hops)
+    if hops.closes(Hop.UPSTREAM):
+        origin = await accept(hops)
+    served = None
+    while served is None or served[":method"] != "GET":
+        served = await origin.whole() if name != "push" or served else await origin.request()
+    await origin.respond(served.number)
+    assert (await other.message()).status == 200
