@@ -267,7 +267,7 @@ class RequestHead(Head):
         self.cut: tuple[Enum, tuple[int, ...] | None, bytes] | None = None
         #: Cache of `rules.hop`: the added lines, the `Underscores`, and the head made with them.
         self.rewritten: tuple[bytes, bytes, Enum, bytes] | None = None
-        self.edited: tuple[object, RequestHead] | None = None  # cache of `routing.plan`
+        self.edited: tuple[object, RequestHead | None] | None = None  # cache of `routing.plan`
 
     def settle_as(self, model: "RequestHead") -> None:
         """Copy the results of the rules from a head of the same method and forms."""
@@ -322,7 +322,7 @@ class ResponseHead(Head):
         self.body = NO_BODY
         self.length = 0
         self.rewritten: tuple[bytes, bytes] | None = None
-        self.edited: tuple[object, object, ResponseHead] | None = None  # cache of `routing.plan`
+        self.edited: tuple[object, ResponseHead | None] | None = None  # cache of `routing.plan`
         self.encoded: tuple[bytes, bytes] | None = None
 
     def __repr__(self) -> str:

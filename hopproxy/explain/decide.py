@@ -128,19 +128,19 @@ class Case:
         taken = self._taken = self._find(request)
         if taken is None:
             raise Denied("no route matches this host and path", 404, "destination_not_found")
-        out = request
+        out, extra = request, b""
         if (plan := taken.plan) is not None:
             trusted = self._sender.trusted
             identity = plan.identity(request, trusted=trusted, fresh=self._fresh)
             asked = self._asked = Asked(request, self._sender, identity.id if identity else b"")
-            out = plan.outgoing(request, asked, identity)
+            out, extra = plan.outgoing(request, asked, identity)
             if (fixed := plan.answer(asked)) is not None:
                 self._answer(*fixed)
                 return
         upstream = self._upstream = settings.upstreams[taken.route.upstream or ""]
         check_options(out, self._underscores)
         via = via_line(out, self._via_upstream, self._pseudonym)
-        block = self._sender.block(out)
+        block = self._sender.block(out) + extra
         own_limit = taken.route.max_body_size
         limit = limits.max_body_size if own_limit is None else own_limit
         check_size(request.length, limit)
@@ -222,9 +222,9 @@ class Case:
         start = raw.partition(b"\r\n")[0], b"written anew in HTTP/1.1 (RFC 9112 section 2.3)"
         if switches(head):
             protocol = check_switch(out, head)
-            changed = self._changed(plan, head)
+            changed, extra = self._changed(plan, head)
             lines = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
-            sent = http1.write_response(changed, self._via_client[head.minor] + lines)
+            sent = http1.write_response(changed, extra + self._via_client[head.minor] + lines)
             self._to_client.append(compare(head, start, sent, self._why_response))
             self._client_link = self._upstream_link = links.told(CloseReason.TUNNEL_ENDED)
             return
@@ -236,8 +236,8 @@ class Case:
             if rest:
                 self._respond(out, rest)
             return
-        changed = self._changed(plan, head)
-        added = self._via_client[head.minor] + (b"" if head.dated else self._date())
+        changed, extra = self._changed(plan, head)
+        added = extra + self._via_client[head.minor] + (b"" if head.dated else self._date())
         sent, reason = self._for_client(changed, added, None)
         self._to_client.append(compare(head, start, sent, self._why_response))
         self._client_link = links.told(reason)
@@ -246,9 +246,9 @@ class Case:
             ending = CloseReason.HINT
         self._upstream_link = links.told(ending or declined(out))
 
-    def _changed(self, plan: Plan | None, head: ResponseHead) -> ResponseHead:
+    def _changed(self, plan: Plan | None, head: ResponseHead) -> tuple[ResponseHead, bytes]:
         if plan is None or self._asked is None:
-            return head
+            return head, b""
         return plan.incoming(head, self._asked, self._origin.encode())
 
     def _for_client(

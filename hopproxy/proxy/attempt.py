@@ -37,17 +37,20 @@ class Attempt:
     `added` is what the gateway adds to the request's head.  `body` is the body if it has arrived
     completely; None if `upload` has to send it.  `released` while no upstream link is in use.
     `plan` are the changes that the route makes, None if there are none; `request` is then the
-    changed one, and `asked` what the client asked for.  `choice` is None with a single origin.
+    changed one, `extra` are the lines to add, and `asked` is what the client asked for.  `choice`
+    is None with a single origin.
     """
 
     __slots__ = (
-        "_head", "_interim", "added", "asked", "body", "choice", "client", "link", "origin", "plan",
-        "pool", "record", "released", "request", "route", "stream", "terms", "upload",
+        "_head", "_interim", "added", "asked", "body", "choice", "client", "extra", "link",
+        "origin", "plan", "pool", "record", "released", "request", "route", "stream", "terms",
+        "upload",
     )  # fmt: skip
 
     added: Added
     route: RouteTerms
     asked: Asked
+    extra: bytes
     pool: Pool
     origin: Origin
     link: Lent  # as the pool knows it
@@ -233,9 +236,10 @@ class Attempt:
     def _respond(self, head: ResponseHead, content: bytes) -> None:
         """Queue a response that has arrived completely, and release the upstream link."""
         record = self.record
-        via = self.terms.via_client[head.minor]
-        out = head if self.plan is None else self._changed(head)
-        self.client.respond(out, via if head.dated else self._added_to(head), content)
+        out, added = head, self.terms.via_client[head.minor]
+        if self.plan is not None or not head.dated:
+            out, added = self._for_client(head)
+        self.client.respond(out, added, content)
         record.status = head.status
         record.sent = len(content)
         record.first_byte = now = self.client.now()
@@ -249,8 +253,7 @@ class Attempt:
         client, stream, record = self.client, self.stream, self.record
         pipe, whole, source, sink = self.terms.pipe, head.body is SIZED, stream.link, client.link
         data = stream.take_at_hand()  # before the head: if it raises, we can still answer
-        out = head if self.plan is None else self._changed(head)
-        client.begin_response(out, self._added_to(head))
+        client.begin_response(*self._for_client(head))
         record.status = head.status
         record.first_byte = client.now()
         while True:
@@ -274,15 +277,15 @@ class Attempt:
         if not client.send_last():
             await client.finish()
 
-    def _changed(self, head: ResponseHead) -> ResponseHead:
-        """A final response with the changes of the route."""
-        assert self.plan is not None
-        return self.plan.incoming(head, self.asked, self.origin.authority)
-
-    def _added_to(self, head: ResponseHead) -> bytes:
-        """The field lines that the gateway adds to a response."""
+    def _for_client(self, head: ResponseHead) -> tuple[ResponseHead, bytes]:
+        """A final response with the changes of the route, and the field lines to add to it."""
         added = self.terms.via_client[head.minor]
-        return added if head.dated else added + self.terms.date_line()
+        if not head.dated and head.status >= 200:
+            added += self.terms.date_line()
+        if self.plan is None:
+            return head, added
+        out, extra = self.plan.incoming(head, self.asked, self.origin.authority)
+        return out, extra + added
 
     def _release(self, head: ResponseHead, now: float) -> None:
         """The response has been read: give the upstream link back to the pool."""
@@ -311,8 +314,7 @@ class Attempt:
         """The origin has switched protocols: answer 101, and carry bytes in both directions."""
         client, record = self.client, self.record
         protocol = check_switch(self.request, head)
-        out = head if self.plan is None else self._changed(head)
-        await client.switch(out, self.terms.via_client[head.minor], protocol)
+        await client.switch(*self._for_client(head), protocol)
         record.status = 101
         record.upgraded = True
         record.first_byte = client.now()

@@ -77,7 +77,10 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
             check_options(request, terms.underscores)
         via = via_line(request, terms.via_upstream, terms.pseudonym)
         authority = b"" if request.host else upstream.balancer.members[0].authority
-        attempt.added = client.sender.block(request), via, terms.underscores, authority
+        block = client.sender.block(request)
+        if attempt.plan is not None:
+            block += attempt.extra
+        attempt.added = block, via, terms.underscores, authority
         if not request.simple and request.body is not NO_BODY:
             _take_body(attempt)
             if upstream.settings.buffer_request and request.body is CHUNKED:

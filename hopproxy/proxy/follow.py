@@ -25,5 +25,5 @@ def follow(attempt: Attempt, route: RouteTerms) -> RouteTerms | None:
     if identity is not None:
         asked.request_id = identity.id
         attempt.record.request_id = identity.id.decode()
-    attempt.request = plan.outgoing(request, asked, identity)
+    attempt.request, attempt.extra = plan.outgoing(request, asked, identity)
     return found

@@ -15,6 +15,7 @@ from hopproxy.rules.edits import (
     edited_request,
     edited_response,
     with_host,
+    with_lines,
 )
 from hopproxy.rules.hop import Underscores
 from hopproxy.rules.location import Origins, authority_names
@@ -35,8 +36,8 @@ class Plan:
     """
 
     __slots__ = (
-        "_interim", "_locations", "_own", "_redirect", "_respond", "_strip", "bounds", "host",
-        "ids", "only_http", "request", "response",
+        "_id_rules", "_interim", "_locations", "_own", "_redirect", "_respond", "_strip", "bounds",
+        "host", "ids", "only_http", "request", "response",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +49,7 @@ class Plan:
         self.host = None if host == "pass" else b"" if host == "origin" else host.encode()
         self.request = field_rules(route.request_fields, dashes=not keeps)
         self.response = field_rules(route.response_fields)
+        self._id_rules: dict[tuple[bytes, ...], FieldRules] = {}
         self.only_http = route.redirect == "https"
         self._interim = self.response.removals()
         self._own = self.response.without(CONTENT)
@@ -79,23 +81,36 @@ class Plan:
 
     def outgoing(
         self, head: RequestHead, asked: Asked, identity: Identity | None = None
-    ) -> RequestHead:
-        """The request for any origin of the upstream; `for_origin` follows."""
-        constant = identity is None and not self.request.varies
-        if constant and (known := head.edited) is not None and known[0] is self:
-            return known[1]
-        out = head
-        if self.request or self._strip:
-            added = self.request.lines(asked)
-            out = edited_request(head, self.request, added, self.stripped(head.target))
+    ) -> tuple[RequestHead, bytes]:
+        """The request for any origin of the upstream, and the field lines to add to it.
+
+        `for_origin` follows.
+        """
+        rules, added = self.request, self.request.added(asked)
         if identity is not None:
-            names = [name.decode() for name in identity.names]
-            out = edited_request(out, FieldRules((), names), identity.lines, out.target)
+            rules = self._with_id(identity.names)
+            added += b"".join([line + b"\r\n" for line in identity.lines])
+        known = head.edited
+        if known is None or known[0] is not rules:
+            known = head.edited = (rules, self._changed(head, rules))
+        return known[1] or head, added
+
+    def _changed(self, head: RequestHead, rules: FieldRules) -> RequestHead | None:
+        """The request without what is taken off, and for another Host; None if it is the same."""
+        out = head
+        target = self.stripped(head.target) if self._strip else head.target
+        if target is not head.target or rules.touch(head.lines, head.raw):
+            out = edited_request(head, rules, target)
         if self.host:
             out = with_host(out, self.host)
-        if constant:
-            head.edited = (self, out)
-        return out
+        return None if out is head else out
+
+    def _with_id(self, names: tuple[bytes, ...]) -> FieldRules:
+        """The rules for requests, which take off the fields of an id too."""
+        rules = self._id_rules.get(names)
+        if rules is None:
+            rules = self._id_rules[names] = self.request.taking(names)
+        return rules
 
     def for_origin(self, head: RequestHead, authority: bytes) -> RequestHead:
         """The request with the Host of the origin that it goes to."""
@@ -111,28 +126,30 @@ class Plan:
 
     # -- the response ------------------------------------------------------------------------
 
-    def incoming(self, head: ResponseHead, asked: Asked, authority: bytes) -> ResponseHead:
-        """A final response for the client; `authority` is the origin's."""
-        constant = not self.response.varies
-        key = authority, asked.authority
-        if constant and (known := head.edited) is not None and known[:2] == (self, key):
-            return known[2]
-        out = head
-        if self._locations:
-            names = authority_names(authority, self.host or b"")
-            if self._locations == "all":
-                names |= authority_names(asked.authority)
-            turn = Origins(names, self._strip, paths=self._locations == "all")
-            out = turn.seen_from_client(out)
-        if self.response:
-            out = edited_response(out, self.response, self.response.lines(asked))
-        if constant:
-            head.edited = (self, key, out)
-        return out
+    def incoming(
+        self, head: ResponseHead, asked: Asked, authority: bytes
+    ) -> tuple[ResponseHead, bytes]:
+        """A final response for the client, and the field lines to add to it.
+
+        `authority` is the origin's.
+        """
+        key = (self, authority, asked.authority) if self._locations else (self,)
+        known = head.edited
+        if known is None or known[0] != key:
+            out = head
+            if self._locations:
+                names = authority_names(authority, self.host or b"")
+                if self._locations == "all":
+                    names |= authority_names(asked.authority)
+                turn = Origins(names, self._strip, paths=self._locations == "all")
+                out = turn.seen_from_client(out)
+            out = edited_response(out, self.response)
+            known = head.edited = (key, None if out is head else out)
+        return known[1] or head, self.response.added(asked)
 
     def interim(self, head: ResponseHead) -> ResponseHead:
         """An interim response for the client: fields are only removed."""
-        return edited_response(head, self._interim, []) if self._interim else head
+        return edited_response(head, self._interim)
 
     def trailers(self, lines: list[bytes]) -> list[bytes]:
         """The trailers of a response for the client: fields are only removed."""
@@ -150,15 +167,20 @@ class Plan:
             own = self._respond
         else:
             return None
-        if not self.response:
-            return own
-        return edited_response(own[0], self.response, self.response.lines(asked)), own[1]
+        return _with_fields(own, self.response, asked)
 
     def failure(self, own: Own, asked: Asked) -> Own:
         """One of our own error messages, with what the route's rules say about any response."""
-        if not self._own:
-            return own
-        return edited_response(own[0], self._own, self._own.lines(asked)), own[1]
+        return _with_fields(own, self._own, asked)
+
+
+def _with_fields(own: Own, rules: FieldRules, asked: Asked) -> Own:
+    """One of our own answers with the fields of these rules."""
+    if not rules:
+        return own
+    head = edited_response(own[0], rules)
+    added = rules.added(asked).split(b"\r\n")[:-1]
+    return with_lines(head, head.lines + added), own[1]
 
 
 def field_rules(edits: FieldEdits, *, dashes: bool = False) -> FieldRules:

@@ -1,8 +1,8 @@
 """Changes of fields: set, add, remove; and copies of heads with such changes.
 
 A head is never changed: what is sent is a copy, so that the log, the rules about the client and a
-retry keep what was received.  The copy goes through `rules.hop` as any other head does.  A peer
-cannot remove a field that we add by naming it in Connection.
+retry keep what was received.  The copy goes through `rules.hop` as any other head does.  Fields are
+added behind that, so a peer cannot remove them by naming them in Connection.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class FieldRules:
         self, fields: Sequence[tuple[str, Template]], names: Iterable[str], *, dashes: bool = False
     ) -> None:
         self.names = frozenset(name.lower().encode() for name in names)
-        self._fields = fields
+        self._fields = [(name.encode() + b": ", value) for name, value in fields]
         self._dashes = dashes
         self._added = frozenset(name.lower().encode() for name, _ in fields)
-        self._constant = [name.encode() + b": " + value.constant for name, value in fields]
         self.varies = any(value.variables for _, value in fields)
+        self._constant = b"" if self.varies else self._filled(None)
         words = [re.escape(name) for name in sorted(self.names)]
         if dashes:
             words = [word.replace(rb"\-", b"[-_]") for word in words]
@@ -56,29 +56,43 @@ class FieldRules:
 
     def without(self, names: frozenset[bytes]) -> FieldRules:
         """The rules for all fields but these."""
-        fields = [one for one in self._fields if one[0].lower().encode() not in names]
-        kept = [name.decode() for name in self.names - names]
-        return FieldRules(fields, kept, dashes=self._dashes)
+        fields = [(name[:-2].decode(), value) for name, value in self._fields]
+        kept = [one for one in fields if one[0].lower().encode() not in names]
+        return FieldRules(kept, _texts(self.names - names), dashes=self._dashes)
+
+    def taking(self, names: Iterable[bytes]) -> FieldRules:
+        """These rules, which take off fields of these names too."""
+        fields = [(name[:-2].decode(), value) for name, value in self._fields]
+        return FieldRules(fields, _texts(self.names | set(names)), dashes=self._dashes)
 
     def removals(self) -> FieldRules:
-        """The rules that only remove, for interim responses and trailers."""
-        return FieldRules((), [name.decode() for name in self.names - self._added])
+        """The rules that only remove, for interim responses."""
+        return FieldRules((), _texts(self.names - self._added))
 
-    def lines(self, asked: Asked) -> list[bytes]:
-        """The lines to add to the head for one request."""
-        if not self.varies:
-            return self._constant
-        return [name.encode() + b": " + value.filled(asked) for name, value in self._fields]
+    def added(self, asked: Asked) -> bytes:
+        """The lines to add to the head for one request, each with its CRLF."""
+        return self._filled(asked) if self.varies else self._constant
 
-    def kept(self, lines: list[bytes], whole: bytes = b"") -> list[bytes]:
-        """`lines` without those to take off: the same list if there are none.
+    def _filled(self, asked: Asked | None) -> bytes:
+        lines = [
+            name + (value.constant if asked is None else value.filled(asked)) + b"\r\n"
+            for name, value in self._fields
+        ]
+        return b"".join(lines)
 
-        `whole` is the head that they come from, if it is at hand: one search in it is cheaper than
-        a look at each line, and most heads have no such field.
+    def touch(self, lines: list[bytes], whole: bytes = b"") -> bool:
+        """Whether one of these lines may be taken off.
+
+        `whole` is the head that they come from, if it is at hand.  One search is cheaper than a
+        look at each line, and most heads have no such field.
         """
-        if not self.names or not self._pattern.search(whole or b"\r\n" + b"\r\n".join(lines)):
-            return lines
-        return [line for line in lines if not self.takes(line)]
+        return bool(self.names) and (
+            self._pattern.search(whole or b"\r\n" + b"\r\n".join(lines)) is not None
+        )
+
+    def kept(self, lines: list[bytes]) -> list[bytes]:
+        """`lines` without those to take off."""
+        return [line for line in lines if not self.takes(line)] if self.touch(lines) else lines
 
     def takes(self, line: bytes) -> bool:
         """Whether this line is taken off."""
@@ -88,35 +102,25 @@ class FieldRules:
         """Whether a field of this name (lower case) is added."""
         return name in self._added
 
-    def may_name(self, options: frozenset[bytes]) -> frozenset[bytes]:
-        """Options of Connection that name none of the fields which these rules add."""
-        return options - self._added if options else options
+
+def _texts(names: Iterable[bytes]) -> list[str]:
+    return [name.decode() for name in sorted(names)]
 
 
-NO_RULES = FieldRules((), ())
-
-
-def edited_request(
-    head: RequestHead, rules: FieldRules, added: list[bytes], target: bytes
-) -> RequestHead:
-    """A copy of a request with another target, without what `rules` take off, and with `added`."""
-    kept = rules.kept(head.lines, head.raw)
+def edited_request(head: RequestHead, rules: FieldRules, target: bytes) -> RequestHead:
+    """A copy of a request with another target, without what `rules` take off."""
+    if rules.touch(head.lines, head.raw):
+        lines = [line for line in head.lines if not rules.takes(line)]
+        special = [field for field in head.special if not rules.takes(field.line)]
+        copy = _copy_of(head, target, lines, special, b"")
+        if head.binds:
+            copy.binds = any(field.kind is Kind.CREDENTIALS for field in special)
+        return copy
     raw = head.raw
-    if kept is not head.lines:
-        raw = b""
-    elif raw:
-        if target is not head.target:
-            raw = b"%b %b HTTP/1.1%b" % (head.method, target, raw[raw.index(b"\r\n") :])
-        raw = b"\r\n".join([raw, *added])
-    special = head.special
-    if not raw:
-        special = [field for field in special if not rules.takes(field.line)]
-    copy = _copy_of(head, target, kept + added, special, raw)
-    copy.options = rules.may_name(head.options)
-    if raw and copy.options == head.options:
-        copy.model = head.model or head  # the same special fields at the same places
-    if head.binds:
-        copy.binds = any(field.kind is Kind.CREDENTIALS for field in special)
+    if raw and target is not head.target:
+        raw = b"%b %b HTTP/1.1%b" % (head.method, target, raw[raw.index(b"\r\n") :])
+    copy = _copy_of(head, target, head.lines, head.special, raw)
+    copy.model = head.model  # the same special fields at the same places
     return copy
 
 
@@ -132,7 +136,7 @@ def with_host(head: RequestHead, host: bytes) -> RequestHead:
     special = [new if one is old else one for one in special]
     raw = head.raw.replace(b"\r\n" + old.line, b"\r\n" + line, 1)
     copy = _copy_of(head, head.target, lines, special, raw)
-    copy.model = head.model or head
+    copy.model = head.model
     return copy
 
 
@@ -165,15 +169,12 @@ def _copy_of(
     return copy
 
 
-def edited_response(head: ResponseHead, rules: FieldRules, added: list[bytes]) -> ResponseHead:
-    """A copy of a response without what `rules` take off, and with `added`."""
-    lines = rules.kept(head.lines)
-    special = head.special
-    if lines is not head.lines:
-        special = [field for field in special if not rules.takes(field.line)]
-    copy = with_lines(head, lines + added)
-    copy.special = special
-    copy.options = rules.may_name(head.options)
+def edited_response(head: ResponseHead, rules: FieldRules) -> ResponseHead:
+    """A copy of a response without what `rules` take off; the same head if that is nothing."""
+    if not rules.touch(head.lines):
+        return head
+    copy = with_lines(head, [line for line in head.lines if not rules.takes(line)])
+    copy.special = [field for field in head.special if not rules.takes(field.line)]
     return copy
 
 

@@ -33,18 +33,22 @@ def made(route: Route, host: str = "pass", ids: tuple[str, ...] = ()) -> Plan:
     return plan
 
 
-def written(head: RequestHead, underscores: Underscores = SHADOW) -> list[bytes]:
-    """The lines of this head on the upstream hop."""
-    return request_for_upstream(head, b"", b"", underscores).split(b"\r\n")[:-2]
+def written(
+    head: RequestHead, underscores: Underscores = SHADOW, extra: bytes = b""
+) -> list[bytes]:
+    """The lines of this head on the upstream hop, with these."""
+    return request_for_upstream(head, extra, b"", underscores).split(b"\r\n")[:-2]
 
 
 def outgoing(plan: Plan, head: RequestHead) -> list[bytes]:
-    return written(plan.outgoing(head, Asked(head, sender())))
+    out, extra = plan.outgoing(head, Asked(head, sender()))
+    return written(out, extra=extra)
 
 
 def incoming(plan: Plan, head: ResponseHead, of: RequestHead | None = None) -> list[bytes]:
     asked = Asked(of or get(), sender())
-    return response_lines(plan.incoming(head, asked, b"app:3000"))
+    out, extra = plan.incoming(head, asked, b"app:3000")
+    return response_lines(out) + extra.split(b"\r\n")[:-1]
 
 
 def test_a_route_that_changes_nothing_has_no_plan() -> None:
@@ -77,7 +81,7 @@ def test_fields_are_set_added_and_removed(start: bytes) -> None:
 def test_underscores_are_kept_where_the_settings_keep_them() -> None:
     plan = Plan(Route(upstream="app", request_fields=RULES), "pass", (), Underscores.KEEP)
     head = get(b"x_a: 0")
-    out = plan.outgoing(head, Asked(head, sender()))
+    out, _ = plan.outgoing(head, Asked(head, sender()))
     assert b"x_a: 0" in written(out, Underscores.KEEP)
 
 
@@ -93,10 +97,10 @@ def test_credentials_that_are_removed_bind_nothing() -> None:
     plan = made(Route(upstream="app", request_fields=rules, strip="/p"))
     for line, binds in ((b"Authorization: NTLM x", False), (b"X: y", False)):
         head = get(line)
-        assert plan.outgoing(head, Asked(head, sender())).binds is binds
+        assert plan.outgoing(head, Asked(head, sender()))[0].binds is binds
     head = get(b"Authorization: NTLM x")
     kept = made(Route(upstream="app", strip="/p"))
-    assert kept.outgoing(head, Asked(head, sender())).binds
+    assert kept.outgoing(head, Asked(head, sender()))[0].binds
 
 
 def test_the_path_is_stripped_by_whole_segments() -> None:
@@ -293,8 +297,8 @@ def test_an_id_replaces_what_came() -> None:
     plan = made(Route(upstream="app"), ids=BOTH)
     head = get(b"X-Request-ID: x", b"traceparent: y", b"tracestate: z", b"A: 1")
     identity = plan.identity(head, trusted=False, fresh=fresh)
-    out = plan.outgoing(head, Asked(head, sender()), identity)
-    assert [line.partition(b":")[0] for line in written(out)[2:]] == [
+    out, extra = plan.outgoing(head, Asked(head, sender()), identity)
+    assert [line.partition(b":")[0] for line in written(out, extra=extra)[2:]] == [
         b"A", b"X-Request-ID", b"traceparent",
     ]  # fmt: skip
     assert made(Route(redirect="https")).identity(head, trusted=False, fresh=fresh) is None
