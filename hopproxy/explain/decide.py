@@ -130,8 +130,10 @@ class Case:
             raise Denied("no route matches this host and path", 404, "destination_not_found")
         out, extra = request, b""
         if (plan := taken.plan) is not None:
-            trusted = self._sender.trusted
-            identity = plan.identity(request, trusted=trusted, fresh=self._fresh)
+            identity = None
+            if plan.ids:
+                trusted = self._sender.trusted
+                identity = plan.identity(request, trusted=trusted, fresh=self._fresh)
             asked = self._asked = Asked(request, self._sender, identity.id if identity else b"")
             out, extra = plan.outgoing(request, asked, identity)
             if (fixed := plan.answer(asked)) is not None:

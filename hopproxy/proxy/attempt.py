@@ -20,14 +20,14 @@ from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.pool.shared import Lent
 from hopproxy.proxy.choice import Choice
-from hopproxy.proxy.route import RouteTerms
+from hopproxy.proxy.route import RouteTerms, asked_by
 from hopproxy.proxy.terms import Terms
 from hopproxy.proxy.upload import Upload
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.routing.plan import Plan
 from hopproxy.rules.hop import end_to_end_trailers
 from hopproxy.rules.retry import IDEMPOTENT
-from hopproxy.rules.template import Asked
+from hopproxy.rules.template import NOTHING_ASKED
 from hopproxy.rules.upgrade import check_sent, check_switch, declined, switches
 
 
@@ -37,19 +37,17 @@ class Attempt:
     `added` is what the gateway adds to the request's head.  `body` is the body if it has arrived
     completely; None if `upload` has to send it.  `released` while no upstream link is in use.
     `plan` are the changes that the route makes, None if there are none; `request` is then the
-    changed one, `extra` are the lines to add, and `asked` is what the client asked for.  `choice`
-    is None with a single origin.
+    changed one, and `extra` are the lines to add.  `choice` is None with a single origin.
     """
 
     __slots__ = (
-        "_head", "_interim", "added", "asked", "body", "choice", "client", "extra", "link",
+        "_head", "_interim", "added", "body", "choice", "client", "extra", "link",
         "origin", "plan", "pool", "record", "released", "request", "route", "stream", "terms",
         "upload",
     )  # fmt: skip
 
     added: Added
     route: RouteTerms
-    asked: Asked
     extra: bytes
     pool: Pool
     origin: Origin
@@ -284,7 +282,8 @@ class Attempt:
             added += self.terms.date_line()
         if self.plan is None:
             return head, added
-        out, extra = self.plan.incoming(head, self.asked, self.origin.authority)
+        asked = asked_by(self.client, self.record) if self.plan.asks else NOTHING_ASKED
+        out, extra = self.plan.incoming(head, asked, self.origin.authority)
         return out, extra + added
 
     def _release(self, head: ResponseHead, now: float) -> None:

@@ -28,6 +28,7 @@ from hopproxy.proxy.collect import collect
 from hopproxy.proxy.follow import follow
 from hopproxy.proxy.gather import end_gathered, gather
 from hopproxy.proxy.patience import waits
+from hopproxy.proxy.route import asked_by
 from hopproxy.proxy.terms import Terms
 from hopproxy.proxy.upstream import Upstream
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
@@ -166,7 +167,7 @@ async def _fail(attempt: Attempt, error: HopError, upstream: Upstream | None) ->
         client.closing = error.reason
     request, own = attempt.request, _answer(attempt.request, error, terms)
     if attempt.plan is not None:
-        own = attempt.plan.failure(own, attempt.asked)
+        own = attempt.plan.failure(own, asked_by(client, record))
     await _send_own(client, record, own, terms, request)
 
 
@@ -177,7 +178,7 @@ async def _answer_route(attempt: Attempt) -> None:
     """The answer of a route that asks no origin."""
     plan = attempt.plan
     assert plan is not None
-    own = plan.answer(attempt.asked)
+    own = plan.answer(asked_by(attempt.client, attempt.record))
     assert own is not None
     if attempt.request.body is not NO_BODY:
         _take_body(attempt)  # if it has arrived, the connection persists

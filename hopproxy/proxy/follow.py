@@ -1,8 +1,8 @@
 """A request on a route that changes it: its id, its variables, and what is sent instead of it."""
 
 from hopproxy.proxy.attempt import Attempt
-from hopproxy.proxy.route import RouteTerms
-from hopproxy.rules.template import Asked
+from hopproxy.proxy.route import RouteTerms, asked_by
+from hopproxy.rules.template import NOTHING_ASKED
 
 
 def follow(attempt: Attempt, route: RouteTerms) -> RouteTerms | None:
@@ -19,11 +19,11 @@ def follow(attempt: Attempt, route: RouteTerms) -> RouteTerms | None:
         found = terms.over_https.find(request.host, request.target)
     if found is None or found.plan is None:
         return found
-    asked = attempt.asked = Asked(request, sender)
     plan = attempt.plan = found.plan
-    identity = plan.identity(request, trusted=sender.trusted, fresh=terms.fresh_id)
-    if identity is not None:
-        asked.request_id = identity.id
+    identity = None
+    if plan.ids:
+        identity = plan.identity(request, trusted=sender.trusted, fresh=terms.fresh_id)
         attempt.record.request_id = identity.id.decode()
+    asked = asked_by(client, attempt.record) if plan.asks else NOTHING_ASKED
     attempt.request, attempt.extra = plan.outgoing(request, asked, identity)
     return found

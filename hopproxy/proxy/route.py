@@ -4,9 +4,11 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from hopproxy.link.stream import UpstreamStream
+from hopproxy.link.stream import ClientStream, UpstreamStream
 from hopproxy.proxy.upstream import Upstream
+from hopproxy.record import ExchangeRecord
 from hopproxy.routing.plan import Plan
+from hopproxy.rules.template import Asked
 from hopproxy.settings.client import LinkSettings
 from hopproxy.settings.route import TIMEOUTS, Route
 from hopproxy.settings.upstream import UpstreamSettings
@@ -50,6 +52,11 @@ class RouteTerms:
         if self.max_body_size is None:
             return limits
         return replace(limits, max_body_size=self.max_body_size)
+
+
+def asked_by(client: ClientStream, record: ExchangeRecord) -> Asked:
+    """What the client has asked for, for values with variables."""
+    return Asked(client.request, client.sender, record.request_id.encode())
 
 
 def limits_of(route: Route, settings: UpstreamSettings | None) -> UpstreamSettings:

@@ -31,13 +31,13 @@ class Plan:
 
     `host` is the Host that origins see: None for the client's, b"" for the origin's own.  `strip`
     is the part to take off the path.  `ids` are the fields that tell the id of a request, `bounds`
-    if the route has timeouts of its own.
+    if the route has timeouts of its own, `asks` if what it adds depends on the request.
     `only_http` if the route leaves requests that came by https to those behind it.
     """
 
     __slots__ = (
-        "_id_rules", "_interim", "_locations", "_own", "_redirect", "_respond", "_strip", "bounds",
-        "host", "ids", "only_http", "request", "response",
+        "_id_rules", "_interim", "_key", "_locations", "_own", "_redirect", "_respond", "_strip",
+        "asks", "bounds", "host", "ids", "only_http", "request", "response",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +56,8 @@ class Plan:
         self._strip = (route.strip or "").rstrip("/").encode()
         turned = route.locations != "off" and (bool(self._strip) or self.host is not None)
         self._locations = route.locations if turned else ""
+        self.asks = bool(self.ids or self.request.varies or self.response.varies or self._locations)
+        self._key: object = object()
         self._redirect: tuple[Template, bool, int] | None = None
         if route.redirect is not None:
             to = "https://{host}{path}" if self.only_http else route.redirect
@@ -75,9 +77,9 @@ class Plan:
 
     def identity(
         self, head: RequestHead, *, trusted: bool, fresh: Callable[[int], bytes]
-    ) -> Identity | None:
-        """The id of a request, None if none is asked for."""
-        return identify(head, self.ids, trusted=trusted, fresh=fresh) if self.ids else None
+    ) -> Identity:
+        """The id of a request, where `ids` ask for one."""
+        return identify(head, self.ids, trusted=trusted, fresh=fresh)
 
     def outgoing(
         self, head: RequestHead, asked: Asked, identity: Identity | None = None
@@ -133,7 +135,7 @@ class Plan:
 
         `authority` is the origin's.
         """
-        key = (self, authority, asked.authority) if self._locations else (self,)
+        key = (self._key, authority, asked.authority) if self._locations else self._key
         known = head.edited
         if known is None or known[0] != key:
             out = head

@@ -117,7 +117,7 @@ def edited_request(head: RequestHead, rules: FieldRules, target: bytes) -> Reque
             copy.binds = any(field.kind is Kind.CREDENTIALS for field in special)
         return copy
     raw = head.raw
-    if raw and target is not head.target:
+    if raw:
         raw = b"%b %b HTTP/1.1%b" % (head.method, target, raw[raw.index(b"\r\n") :])
     copy = _copy_of(head, target, head.lines, head.special, raw)
     copy.model = head.model  # the same special fields at the same places

@@ -49,6 +49,18 @@ class Asker(Protocol):
         """http or https."""
 
 
+class _Nobody:
+    """The sender of no request."""
+
+    address = b""
+
+    def client(self, head: RequestHead) -> str:
+        return ""
+
+    def scheme(self, head: RequestHead) -> bytes:
+        return b""
+
+
 class Asked:
     """The values of the variables for one request; `request_id` is empty if there is none."""
 
@@ -88,6 +100,10 @@ class Asked:
             case "scheme":
                 return self._sender.scheme(head)
         return self.request_id
+
+
+#: For templates without variables, which ask for nothing.
+NOTHING_ASKED = Asked(RequestHead(b"", b"", 1, [], []), _Nobody())
 
 
 class Template:

@@ -18,6 +18,7 @@ from hopproxy.record import CloseReason, Hop
 from hopproxy.rules.answer import (
     CONTINUE,
     answer_to,
+    last_hop,
     last_hop_answer,
     plain_answer,
     proxy_status,
@@ -111,3 +112,13 @@ def test_the_last_hop_of_trace_shows_what_came_without_secrets() -> None:
     assert head.values(b"content-type") == [b"message/http"]
     assert body == b"TRACE /x HTTP/1.0\r\nHost: a\r\nA: 1\r\nMax-Forwards: 0\r\n\r\n"
     assert head.length == len(body)
+
+
+def test_trace_is_served_where_the_settings_say() -> None:
+    trace = get(b"Max-Forwards: 0", start=b"TRACE / HTTP/1.1")
+    with pytest.raises(Denied):
+        last_hop(trace, traces=False)
+    answer = last_hop(trace, traces=True)
+    assert answer is not None
+    assert answer[0].status == 200
+    assert last_hop(get(start=b"OPTIONS / HTTP/1.1"), traces=False) is None

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hopproxy.errors import BadRequest, BadResponse, HopError
 from hopproxy.message import Body, Head, RequestHead, ResponseHead
 from hopproxy.record import CloseReason
-from hopproxy.rules.framing import MAX_OPTIONS
+from hopproxy.rules.framing import MAX_OPTIONS, check_size
 from hopproxy.rules.hop import Underscores, request_for_upstream
 from hopproxy.wire import plain
 from hopproxy.wire.chunked import ChunkedError, ChunkedReader, chunk, last_chunk
@@ -366,3 +366,11 @@ def test_any_reader_of_our_response_finds_what_we_understood(
         seen = Counter()
         httptools.HttpResponseParser(seen).feed_data(sent + ANSWER_BEHIND)
         assert (seen.bodies, seen.ended) == ([body, b""], 2)
+
+
+def test_a_body_has_at_most_its_limit() -> None:
+    check_size(5, 5)
+    check_size(5, 0)
+    with pytest.raises(BadRequest) as refused:
+        check_size(6, 5)
+    assert refused.value.status == 413

@@ -8,7 +8,17 @@ from hopproxy.errors import BadRequest, BadResponse, Denied
 from hopproxy.message import RequestHead, ResponseHead
 from hopproxy.rules.hop import Underscores, request_for_upstream
 from hopproxy.wire import http1, plain
-from tests.pure.search import REQUESTS, Limits, answer, damaged, get, request, response, search
+from tests.pure.search import (
+    LIMITS,
+    REQUESTS,
+    Limits,
+    answer,
+    damaged,
+    get,
+    request,
+    response,
+    search,
+)
 
 
 def both_parsers(raw: bytes) -> list[bytes]:
@@ -310,3 +320,8 @@ def test_a_simple_request_has_nothing_that_a_rule_of_the_connection_asks_for(
 ) -> None:
     for _ in range(3 * plain.TEACHING):  # remembered or not, or settled as an earlier one
         assert get(*lines, start=start).simple is simple
+
+
+def test_what_is_too_large_is_the_request_line_or_the_head() -> None:
+    for start, status in ((b"GET /" + b"x" * 40_000, 414), (b"GET / HTTP/1.1\r\nX: y", 431)):
+        assert http1.too_large(start, LIMITS).status == status

@@ -7,6 +7,7 @@ from hopproxy.record import CloseReason
 from hopproxy.rules.persistence import (
     client_asks,
     client_can_keep,
+    client_ends,
     keep_alive_hint,
     upstream_allows,
 )
@@ -36,7 +37,8 @@ NO_CONTENT = b"HTTP/1.1 204 No Content"
 def test_each_peer_speaks_for_its_own_link(
     minor: bytes, lines: list[bytes], verdict: CloseReason | None
 ) -> None:
-    assert client_asks(get(*lines, start=b"GET / HTTP/1." + minor)) is verdict
+    request = get(*lines, start=b"GET / HTTP/1." + minor)
+    assert client_asks(request) is client_ends(request, Body.SIZED) is verdict
     head = answer(SIZED, *lines, start=b"HTTP/1." + minor + b" 200 OK")
     assert upstream_allows(head) is verdict
     assert head.ending is verdict

@@ -15,7 +15,7 @@ from hopproxy.rules.forwarding import Sender
 from hopproxy.rules.hop import Underscores, request_for_upstream, response_lines
 from hopproxy.rules.location import Origins, authority_names
 from hopproxy.rules.request_id import identify
-from hopproxy.rules.template import Asked, Template, UnknownVariable
+from hopproxy.rules.template import NOTHING_ASKED, Asked, Template, UnknownVariable
 from hopproxy.settings.networks import parse_network
 from hopproxy.settings.route import FieldEdits, Respond, Route
 from tests.pure.search import answer, get, search
@@ -53,6 +53,8 @@ def incoming(plan: Plan, head: ResponseHead, of: RequestHead | None = None) -> l
 
 def test_a_route_that_changes_nothing_has_no_plan() -> None:
     assert plan_of(Route(upstream="app", max_body_size=1), "pass", (), SHADOW) is None
+    rules = made(Route(upstream="app", request_fields=RULES)).request
+    assert [rules.adds(name) for name in (b"x-a", b"x-b", b"x-c")] == [True, True, False]
     for route, host in (
         (Route(upstream="app", response_timeout=1.0), "pass"),
         (Route(upstream="app"), "origin"),
@@ -109,8 +111,9 @@ def test_the_path_is_stripped_by_whole_segments() -> None:
         (b"/p/x?y", b"/x?y"), (b"/p", b"/"), (b"/p?q", b"/?q"), (b"/x", b"/x"), (b"*", b"*"),
     ):  # fmt: skip
         assert plan.stripped(target) == seen
-    head = get(b"A: 1", start=b"GET /p/x HTTP/1.1")
-    assert outgoing(plan, head) == [b"GET /x HTTP/1.1", b"Host: a", b"A: 1"]
+    for start in (b"GET /p/x HTTP/1.1", b"GET /p/x HTTP/1.0"):
+        head = get(b"A: 1", start=start)
+        assert outgoing(plan, head) == [b"GET /x HTTP/1.1", b"Host: a", b"A: 1"]
 
 
 def test_the_host_is_replaced_where_it_stands() -> None:
@@ -297,8 +300,21 @@ def test_an_id_replaces_what_came() -> None:
     plan = made(Route(upstream="app"), ids=BOTH)
     head = get(b"X-Request-ID: x", b"traceparent: y", b"tracestate: z", b"A: 1")
     identity = plan.identity(head, trusted=False, fresh=fresh)
-    out, extra = plan.outgoing(head, Asked(head, sender()), identity)
+    for _ in range(2):
+        out, extra = plan.outgoing(head, Asked(head, sender()), identity)
     assert [line.partition(b":")[0] for line in written(out, extra=extra)[2:]] == [
         b"A", b"X-Request-ID", b"traceparent",
     ]  # fmt: skip
-    assert made(Route(redirect="https")).identity(head, trusted=False, fresh=fresh) is None
+
+
+def test_only_plans_that_depend_on_a_request_ask_for_it() -> None:
+    for route, asks in (
+        (Route(upstream="app", request_fields=RULES, response_fields=RULES), False),
+        (Route(upstream="app", request_fields=FieldEdits(set={"A": "{client}"})), True),
+        (Route(upstream="app", response_fields=FieldEdits(set={"A": "{host}"})), True),
+        (Route(upstream="app", strip="/a"), True),
+    ):
+        assert made(route).asks is asks
+    assert made(Route(upstream="app"), ids=BOTH).asks
+    value = Template("{client}{scheme}{authority}")
+    assert value.filled(NOTHING_ASKED) == b"unknown"
