@@ -89,8 +89,7 @@ class Attempt:
             record.fresh = False
         if self.plan is not None:
             self.request = self.plan.for_origin(self.request, origin.authority)
-            if self.plan.bounds:
-                self.route.bound(link, self.route.limits)
+            self.route.begin_on(link)
 
     def send(self) -> bool:
         """Send the request, whose body has arrived, at the end of this batch of events.
@@ -290,8 +289,8 @@ class Attempt:
         """The response has been read: give the upstream link back to the pool."""
         link, client = self.link, self.client
         link.end_cycle(head, self.upload is None or self.upload.done)
-        if self.plan is not None and self.plan.bounds:
-            self.route.bound(link, self.origin.settings)  # the link may serve another route next
+        if self.plan is not None:
+            self.route.end_on(link, self.origin.settings)
         if not self.request.simple and self.request.upgrade is not None:
             link.ending = link.ending or declined(self.request)
         self.record.upstream_close = link.ending

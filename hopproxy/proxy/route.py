@@ -37,11 +37,15 @@ class RouteTerms:
         self.max_body_size = route.max_body_size
         self.limits = limits_of(route, upstream.settings if upstream is not None else None)
 
-    @staticmethod
-    def bound(stream: UpstreamStream, limits: UpstreamSettings) -> None:
-        """Use the timeouts in `limits`: this route's own, or at the end the upstream's again."""
-        stream.body_timeout = limits.body_timeout
-        stream.write_timeout = limits.write_timeout
+    def begin_on(self, stream: UpstreamStream) -> None:
+        """A stream begins to serve this route: it has the route's timeouts."""
+        self.end_on(stream, self.limits)
+
+    def end_on(self, stream: UpstreamStream, limits: UpstreamSettings) -> None:
+        """A link may serve another route next: it has the timeouts of the upstream again."""
+        if self.plan is not None and self.plan.bounds:
+            stream.body_timeout = limits.body_timeout
+            stream.write_timeout = limits.write_timeout
 
     def largest_body(self, limits: LinkSettings) -> int:
         """The largest body of a request on this route; 0: no limit."""
