@@ -8,6 +8,8 @@ wait for their turn here.
 
 from __future__ import annotations
 
+import math
+
 from hopproxy.errors import LinkError
 from hopproxy.link.client import ClientLink
 from hopproxy.link.faults import report
@@ -24,6 +26,7 @@ from hopproxy.wire.h2 import (
     PONG,
     RESET,
     ROOM,
+    Code,
     H2Error,
     Stream,
 )
@@ -31,8 +34,33 @@ from hopproxy.wire.h2_request import Section
 from hopproxy.wire.hpack import TABLE_SIZE
 from hopproxy.wire.hpack_encoder import NO_TABLE
 
+#: Seconds for which the rest of a body is dropped that nobody needs.
+UNREAD = 1.0
 #: In the place of a stream whose exchange has ended.
 _DONE = object()
+
+
+class _Unread:
+    """In the place of a stream that was answered before its request had ended.
+
+    For a moment, up to `left` more bytes are taken and dropped, as a lingering close does: some
+    clients send on before they look at the answer.  Then the stream is reset.
+    """
+
+    __slots__ = ("_link", "left", "timer_at", "wire")
+
+    def __init__(self, link: H2Link, wire: Stream) -> None:
+        self._link = link
+        self.wire = wire
+        self.left = link.limits.linger_size
+        self.timer_at = math.inf
+
+    def on_time(self, now: float) -> float:
+        self._link.end_unread(self)
+        return math.inf
+
+    def on_fault(self, error: Exception) -> None:
+        self._link.on_fault(error)
 
 
 class H2Link(H2Ending):
@@ -90,6 +118,8 @@ class H2Link(H2Ending):
                 self._open(wire, payload, ended)
             elif stream is _DONE:
                 continue
+            elif isinstance(stream, _Unread):
+                self._drop(stream)
             elif what == CONTENT:
                 stream.feed(payload, ended=ended)
             elif what == HEAD:
@@ -102,6 +132,28 @@ class H2Link(H2Ending):
             elif what == BROKEN:
                 self.clients.streams.add_reset("us", payload.code)
                 stream.leave(violation(payload))
+
+    def _drop(self, unread: _Unread) -> None:
+        wire = unread.wire
+        size = wire.unclaimed
+        unread.left -= size
+        self.wire.credit(wire, size)
+        if unread.left <= 0 or wire.closed:
+            self.end_unread(unread)
+
+    def end_unread(self, unread: _Unread) -> None:
+        """Take no more of it: the answer is sent, and nobody needs the rest (section 8.1)."""
+        self.watch.forget_deadline(unread)
+        wire = unread.wire
+        if wire.owner is unread:
+            wire.owner = _DONE
+            if not wire.closed:
+                self._reset(wire, Code.NO_ERROR)
+                self.output.stir()
+
+    def _reset(self, wire: Stream, code: int) -> None:
+        self.clients.streams.add_reset("us", code)
+        self.wire.reset(wire, code)
 
     def _open(self, wire: Stream, section: Section, ended: bool) -> None:
         limits = self.limits
@@ -176,10 +228,12 @@ class H2Link(H2Ending):
         wire.owner = _DONE
         if wire.closed:
             self.wire.credit(wire, wire.unclaimed)
+        elif (code := stream.last_code) == Code.NO_ERROR:
+            wire.owner = unread = _Unread(self, wire)
+            self.watch.wake_at(unread, self.now() + min(UNREAD, self.limits.linger_timeout))
+            self._drop(unread)
         else:
-            code = stream.last_code
-            self.clients.streams.add_reset("us", code)
-            self.wire.reset(wire, code)
+            self._reset(wire, code)
         self.output.stir()
         if self._owner is None:
             return

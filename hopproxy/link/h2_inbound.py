@@ -196,7 +196,9 @@ class Inbound(Stepper, ABC):
 
     def _refuse_body(self, error: HopError) -> None:
         self._flaw = error
-        if self._reading is None and not self.at_hand:
+        if not self.running:
+            self.refusal = error  # nothing of it goes upstream
+        elif self._reading is None and not self.at_hand:
             self.throw(error)
 
     @property

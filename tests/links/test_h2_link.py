@@ -224,12 +224,31 @@ async def test_an_early_answer_ends_the_stream_and_not_the_connection(hops: Hops
     await upstream.until(b"\r\n\r\n")
     await upstream.send(b"HTTP/1.1 413 No\r\nDate: x\r\nContent-Length: 2\r\n\r\nno")
     answer = await h2.answer(1)
-    while h2.answers[1].reset is None:
-        await h2.read()
-    assert (answer.status, answer.body, answer.ended, answer.reset) == (413, b"no", True, NO_ERROR)
-    await h2.data(1, b"late")  # crossed the reset
-    upstream = await ask_again(hops, h2)
+    assert (answer.status, answer.body, answer.ended) == (413, b"no", True)
+    for _ in range(10):  # a client that sends it all before it looks at the answer
+        await h2.data(1, b"x" * 15_000)
+        await hops.quiet()
+    await h2.data(1, b"", end=True)
+    await ask_again(hops, h2)
+    assert answer.reset is None
     assert hops.closes(Hop.CLIENT) == []
+
+
+async def test_a_body_that_nobody_needs_is_not_taken_for_ever(hops: Hops) -> None:
+    h2 = await connected(hops, linger_size=100_000)
+    await h2.request(POST, end=False)
+    upstream = await hops.origins[0].accept()
+    await upstream.until(b"\r\n\r\n")
+    await upstream.send(b"HTTP/1.1 413 No\r\nDate: x\r\nContent-Length: 2\r\n\r\nno")
+    answer = await h2.answer(1)
+    for _ in range(7):
+        await h2.data(1, b"x" * 15_000)
+        await hops.quiet()
+    while answer.reset is None:
+        await h2.read()
+    assert answer.reset == NO_ERROR
+    await h2.data(1, b"late")  # crossed the reset
+    await ask_again(hops, h2)
 
 
 async def ask_again(hops: Hops, h2: H2Peer) -> Any:
