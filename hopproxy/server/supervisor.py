@@ -193,10 +193,11 @@ class Supervisor:
     def _has_retired(self, place: Place, code: int) -> None:
         """A worker of the program before this one has ended."""
         self._hear(place)
+        name = self._crew.name(place)
         self._crew.let_go(place)
         self._crew.retiring.remove(place)
         if code:
-            say(f"an old worker {_end(code)}")
+            say(f"{name} {_end(code)}, and its connections with it")
         if self.stopping:
             self._end_if_empty(DONE)
 

@@ -130,7 +130,6 @@ class Worker:
                 drain = Drain(runtime, gateway, self._settings, slowly=self._retired)
                 await self._delay()
                 self._leave_listeners()
-                self._sockets.close_clients()
                 # First, since `Gateway.stop` below closes every connection that has no task.
                 gateway.move_to_tasks()
             finally:
@@ -146,15 +145,23 @@ class Worker:
         log.info("%s", self.report)
 
     def _leave_listeners(self) -> None:
-        """Accept what waits in the queue of each listener, unless another process goes on there."""
-        listeners = dict(zip(self._sockets.clients, self._settings.listeners, strict=False))
+        """Close the listeners.
+
+        What waits in their queues is accepted first, unless another process goes on there.  A
+        socket that one process still has open would take connections that nobody accepts.
+        """
+        passed = _passed(self._settings, self._sockets)
         for sock, intake in self._intakes.items():
-            if self._retired or listeners[sock].bind.kind == "passed":
-                intake.close()
-            else:
-                intake.accept_rest()
+            self._leave(sock, intake, passed=sock in passed)
         if self._retired:
             self._admin_scope.cancel()
+
+    def _leave(self, sock: socket.socket, intake: Intake, *, passed: bool) -> None:
+        if self._retired or passed:
+            intake.close()
+        else:
+            intake.accept_rest()
+        sock.close()
 
     async def _delay(self) -> None:
         """Serve on for `drain_delay`.  A second stop ends it."""
@@ -191,6 +198,7 @@ class Worker:
             self._runtime.terms.log = self._log
         if sockets is self._sockets:
             return
+        passed = _passed(before, self._sockets)
         left, self._sockets, self._entrances = self._sockets, sockets, entrances
         adjust(settings, sockets)
         for sock, entrance in zip(sockets.clients, entrances, strict=True):
@@ -198,7 +206,7 @@ class Worker:
                 self._intakes[sock] = Intake(sock, self._runtime, self._gateway, entrance)
         for sock in left.clients:
             if sock not in sockets.clients:
-                self._intakes.pop(sock).accept_rest()
+                self._leave(sock, self._intakes.pop(sock), passed=sock in passed)
                 close_listener(sock)
         if sockets.admin is not left.admin:
             self._serve_admin()
@@ -258,6 +266,12 @@ class Worker:
         with SIGNALS.obeyed_by(lambda number: wake(obey, number)):
             task_status.started()
             await trio.sleep_forever()
+
+
+def _passed(settings: Settings, sockets: Sockets) -> list[socket.socket]:
+    """The sockets that this program was started with: others go on with them."""
+    pairs = zip(settings.listeners, sockets.clients, strict=False)
+    return [sock for listener, sock in pairs if listener.bind.kind == "passed"]
 
 
 async def _within(scope: trio.CancelScope, admin: Admin, listener: socket.socket) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from itertools import pairwise
 from typing import cast
 
@@ -217,6 +219,48 @@ async def test_a_connection_made_in_the_last_moment_of_the_delay_is_served(hops:
     await client.send(GET)
     await origin.accept_and_answer()
     assert (await client.message()).values(b"connection") == [b"close"]
+
+
+# -- others take over ----------------------------------------------------------------------------
+
+
+async def test_a_worker_that_retires_leaves_its_listeners_at_once_and_serves_its_links(
+    hops: Hops,
+) -> None:
+    await hops.start(drain_timeout=5.0)
+    busy, upstream = await hops.pair()
+    idle = await hops.client()
+    await hops.again(idle, upstream)
+    await hops.quiet()
+    hops.worker.retire()
+    await hops.quiet()
+    with pytest.raises((ConnectionRefusedError, FileNotFoundError)):
+        await hops.client()
+    await trio.sleep(1.5)
+    assert (await hops.again(busy, upstream)).values(b"connection") == [b"close"]
+    assert await busy.rest() == b""
+    began = trio.current_time()
+    assert await idle.rest() == b""
+    assert trio.current_time() - began == pytest.approx(0.5)
+    idle.close()
+    await hops.ended.wait()
+    assert hops.worker.report is not None
+    assert hops.worker.report[:4] == (2, 0, 0, 0)
+
+
+async def test_a_worker_that_retires_takes_nothing_out_of_the_queue(hops: Hops) -> None:
+    """Another process accepts from the same socket."""
+    await hops.start()
+    [listener] = hops.worker._sockets.clients
+    with socket.socket(fileno=os.dup(listener.fileno())) as other:
+        hops.worker.retire()
+        client = await hops.client()
+        await hops.quiet()
+        accepted, _ = other.accept()
+        accepted.close()
+        await hops.client()
+        await hops.client()  # the backlog is what it was
+        assert await client.rest() == b""
 
 
 # -- idle links --------------------------------------------------------------------------------
