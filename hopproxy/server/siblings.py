@@ -177,6 +177,10 @@ class Siblings:
         """Tell the others that the settings file was read anew, with or without success."""
         self._channel.send("reloaded", done)
 
+    def tell_report(self, ended: int, cut: int, lost: int) -> None:
+        """Tell the supervisor what became of the connections of this worker, which has drained."""
+        self._channel.send("drained", (ended, cut, lost))
+
     def serving(self) -> None:
         """This worker serves now."""
         self.board.serve()

@@ -56,6 +56,7 @@ class Supervisor:
         self._is_ready = False
         self._check = 0  # the process that checks whether another program can take over
         self._reload_due = False
+        self._drained: list[tuple[int, int, int]] = []  # what workers that stopped have told
         self._kill_at = math.inf
         self._code: int | None = None  # once all is over
 
@@ -239,8 +240,12 @@ class Supervisor:
             self._code = FAULT
 
     def _end_if_empty(self, code: int) -> None:
-        if not any(place.pid for place in self._crew.every):
-            self._code = code
+        if any(place.pid for place in self._crew.every):
+            return
+        self._code = code
+        if len(self._drained) > 1:
+            ended, cut, lost = (sum(counts) for counts in zip(*self._drained, strict=True))
+            say(f"all workers: {_connections(ended)} ended, {cut} cut, {lost} requests lost")
 
     # -- what workers say --------------------------------------------------------------------
 
@@ -281,6 +286,8 @@ class Supervisor:
                 self._all_serve()
             if self._reload_due:
                 self._reload()
+        elif kind == "drained":
+            self._drained += [body] * self.stopping  # those that retire are not counted
         elif kind == "report":
             place.take_report(fds.pop())
         elif kind == "ask":

@@ -143,6 +143,8 @@ class Worker:
             base.start_soon(drain.cut_late, self._stop_now, connections.cancel_scope)
         self.report = drain.report
         log.info("%s", self.report)
+        if self.siblings is not None:
+            self.siblings.tell_report(self.report.ended, self.report.cut, self.report.lost)
 
     def _leave_listeners(self) -> None:
         """Close the listeners.

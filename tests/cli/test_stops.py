@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import threading
 import time
 from pathlib import Path
@@ -63,4 +64,8 @@ def test_no_post_is_lost_over_a_stop(tmp_path: Path) -> None:
             client.join(PATIENCE)
     assert sum(client.answers for client in clients) > 100
     assert [error for client in clients for error in client.lost] == []
-    assert "0 cut, 0 requests lost" in command.said
+    [total] = re.findall(
+        r"all workers: (\d+) connections ended, 0 cut, 0 requests lost", command.said
+    )
+    ended = re.findall(r"worker \d: drained in .*: (\d+) connections ended", command.said)
+    assert int(total) == sum(map(int, ended))
