@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-import pytest
 import trio
 
 from tests.learn.race import Race, doubles, race
@@ -30,25 +29,27 @@ def test_no_request_is_lost_at_the_limit_of_a_real_origin(tmp_path: Path) -> Non
     assert len(posts) == 24  # each of the 48 requests that is a POST, those of learning included
 
 
-@pytest.mark.parametrize(
-    "command",
-    [partial(tls_servers.nginx, limit="500ms"), partial(tls_servers.node, limit="500")],
-    ids=["nginx", "node"],
-)
-def test_nor_at_that_of_one_with_tls(
-    command: Callable[[Path, int], list[str]], tmp_path: Path
-) -> None:
-    port = free_port()
-    with running(command(tmp_path, port), port, tmp_path / "origin.out"):
-        with tls_servers.front(port, tmp_path) as hopproxy:
-            one = Race("hopproxy", hopproxy.port, 0.5)
-            trio.run(race, [one], 8, 3)
-    assert one.asked == 24
-    assert dict(one.failed) == {}
-    posts = tmp_path / "posts"
-    if posts.exists():  # nginx's log
-        words = [line.split() for line in posts.read_text().splitlines()]
-        assert doubles([word[1] for word in words if word[0] == "POST"], one.seed) == 0
+def test_nor_at_that_of_origins_with_tls(tmp_path: Path) -> None:
+    commands = {
+        "nginx": partial(tls_servers.nginx, limit="500ms"),
+        "node": partial(tls_servers.node, limit="500"),
+    }
+    with ExitStack() as stack:
+        races = []
+        for name, command in commands.items():
+            folder, port = tmp_path / name, free_port()
+            folder.mkdir()
+            stack.enter_context(running(command(folder, port), port, folder / "out"))
+            hopproxy = stack.enter_context(tls_servers.front(port, folder))
+            races.append(Race(name, hopproxy.port, 0.5))
+        trio.run(race, races, 8, 3)
+    assert [(one.name, one.asked, dict(one.failed)) for one in races] == [
+        ("nginx", 24, {}),
+        ("node", 24, {}),
+    ]
+    logged = (tmp_path / "nginx" / "posts").read_text().splitlines()
+    words = [line.split() for line in logged]
+    assert doubles([word[1] for word in words if word[0] == "POST"], races[0].seed) == 0
 
 
 def test_no_request_is_lost_at_the_limit_of_an_origin_of_http2(tmp_path: Path) -> None:
