@@ -75,6 +75,7 @@ def risks(settings: Settings) -> Iterator[Risk]:
     yield from _grace(settings)
     yield from _unused(settings)
     yield from _loops(settings)
+    yield from _endless_redirects(settings)
     yield from _origin_tls(settings)
     yield from _listener_tls(settings)
     for name, upstream in settings.upstreams.items():
@@ -88,6 +89,20 @@ def risks(settings: Settings) -> Iterator[Risk]:
     compressing = [name for name, one in settings.upstreams.items() if one.server == "nginx"]
     if compressing:
         yield from against_via(settings, f"by default nginx ({', '.join(compressing)})")
+
+
+def _endless_redirects(settings: Settings) -> Iterator[Risk]:
+    """Redirects to https although no request is seen to come by https."""
+    if settings.trusted_proxies or any(one.tls is not None for one in settings.listeners):
+        return
+    for n, route in enumerate(settings.routes):
+        if route.redirect == "https":
+            yield Risk(
+                f"routes[{n}].redirect",
+                "no listener does TLS and no proxy in front is trusted: behind a proxy that does "
+                "TLS, clients are redirected for ever",
+                "list that proxy in trusted_proxies, or write tls in a listener",
+            )
 
 
 def _against_forgers(settings: Settings) -> Iterator[Risk]:

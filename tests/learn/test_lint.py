@@ -189,3 +189,12 @@ def test_a_stop_longer_than_the_platform_waits(written: str, path: str, most: st
 @pytest.mark.parametrize("written", ["drain_timeout: 10s", "drain_delay: 2s\ndrain_timeout: 8s"])
 def test_a_stop_within_the_platforms_patience(written: str) -> None:
     assert found(f"{APP}{written}\n") == []
+
+
+def test_a_redirect_to_https_that_nobody_can_follow() -> None:
+    routes = "routes: [{redirect: https}, {upstream: app}]\n"
+    (risk,) = found(APP + routes)
+    assert risk.path == "routes[0].redirect"
+    assert "redirected for ever" in risk.message
+    assert found(f"{APP}{routes}trusted_proxies: [10.0.0.1]\n") == []
+    assert found(f"{APP}routes: [{{redirect: /x, path: /y}}, {{upstream: app}}]\n") == []

@@ -13,7 +13,10 @@ from hopproxy.settings.units import Bind, OriginAddress
 from tests.settings.editor import fits, typed
 
 CONFIG = Path(__file__).parents[2] / "config"
-FILES = [CONFIG / name for name in ("full.yaml", "local-dev.yaml", "sidecar.yaml", "tls.yaml")]
+FILES = [
+    CONFIG / name
+    for name in ("full.yaml", "local-dev.yaml", "routes.yaml", "sidecar.yaml", "tls.yaml")
+]
 #: Settings without a default, which full.yaml fills with an example.
 EXAMPLES = {"required", "absent"}
 
