@@ -41,9 +41,10 @@ from hopproxy.server.listener import CannotBind
 from hopproxy.server.supervisor import supervise
 from hopproxy.settings.amounts import Misread, parse_duration
 from hopproxy.settings.certificate import OriginTls
+from hopproxy.settings.memory import most_memory, told
 from hopproxy.settings.reference import json_schema
 from hopproxy.settings.words import parse_count, parse_path
-from hopproxy.settings_file import DEFAULT_FILES, all_risks, read_file, warnings
+from hopproxy.settings_file import DEFAULT_FILES, all_risks, count_of, read_file, warnings
 from hopproxy.signals import SIGNALS
 
 log = logging.getLogger("hopproxy")
@@ -238,6 +239,8 @@ def _check(options: argparse.Namespace) -> int:
         found += trio.run(probed_risks, file.settings)
     for warning in warnings(file, found):
         print(warning)
+    most = most_memory(file.settings, count_of(file.settings))
+    print(f"at most {told(most)} with these settings")
     print("valid")
     return DONE
 

@@ -9,11 +9,14 @@ from typing import NamedTuple
 from hopproxy import descriptors
 from hopproxy.certificates import examine, refuse_unusable
 from hopproxy.exits import BAD_CONFIGURATION, BAD_USAGE, Failure
+from hopproxy.server.board import PLACES
 from hopproxy.server.sockets import spread
+from hopproxy.settings.cpus import cpus
 from hopproxy.settings.descriptors import shortfalls
 from hopproxy.settings.lint import Risk, risks
 from hopproxy.settings.reader import SettingsErrors, places, read
 from hopproxy.settings.schema import Settings
+from hopproxy.settings.shares import most_workers
 
 #: The files that `run` and `check` look for if none is given.
 DEFAULT_FILES = ("hopproxy.yaml", "/etc/hopproxy/hopproxy.yaml")
@@ -68,3 +71,17 @@ def warnings(file: SettingsFile, found: Iterable[Risk]) -> Iterator[str]:
     place_of = places(file.text, file=file.name, environ=os.environ)
     for at, (path, message, hint) in sorted((place_of(risk.path), risk) for risk in found):
         yield f"{file.name}:{at.line}:{at.column}: warning: {path}: {message} ({hint})"
+
+
+def count_of(settings: Settings) -> int:
+    """How many workers these settings ask for on this machine."""
+    if isinstance(settings.workers, int):
+        return settings.workers
+    return min(cpus(len(os.sched_getaffinity(0)), _readable), most_workers(settings), PLACES)
+
+
+def _readable(path: str) -> str | None:
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError):
+        return None

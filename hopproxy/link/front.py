@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hopproxy.link.asked import Asked
+from hopproxy.link.tickets import share_keys
 from hopproxy.wire.client_hello import offers_other
 
 #: The alert no_application_protocol (RFC 7301 section 3.2), which `ssl` does not name.
@@ -96,6 +97,7 @@ class Front:
         if asked != self._asked:
             self._asked = asked
             self.context = _context(demand)
+            share_keys(self.context, repr(asked).encode())
             self.context.sni_callback = self._table.choose
         self.context.minimum_version = _OLDEST[demand.min_version]
 

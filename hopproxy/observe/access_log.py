@@ -9,6 +9,7 @@ import logging
 import re
 import time
 from functools import lru_cache
+from select import PIPE_BUF
 
 import msgspec
 import trio
@@ -55,6 +56,9 @@ class AccessLog:
         self._second = -1
         self._prefix = ""
         self._ended = False
+
+    #: Whether other processes write to the same reader: then each line has to fit in one write.
+    shares = False
 
     @property
     def dropped(self) -> int:
@@ -107,6 +111,8 @@ class AccessLog:
         self._pending = []
         try:
             lines = self._encode(pending)
+            if self.shares:
+                lines = whole_lines(lines)
         except Exception:  # a fault in the log must not end the worker
             self.log_writer.dropped += len(pending)
             log.exception("access log: %d lines could not be made", len(pending))
@@ -234,6 +240,33 @@ class AccessLog:
             if record.passed is not None:
                 words.append(_bound(*record.passed))
         return " ".join(words) + "\n"
+
+
+def whole_lines(lines: bytes, most: int = PIPE_BUF) -> bytes:
+    """The lines, those shortened that do not fit in one write to a pipe.
+
+    Of a JSON line the longest values are cut: it is still JSON.
+    """
+    if max(map(len, lines.splitlines())) < most:
+        return lines
+    return b"".join([_fitted(line, most) for line in lines.splitlines(keepends=True)])
+
+
+def _fitted(line: bytes, most: int) -> bytes:
+    if len(line) <= most:
+        return line
+    if not line.startswith(b"{"):
+        return line[: most - 4] + b"...\n"
+    values = msgspec.json.decode(line)
+    for size in (512, 128, 32):
+        short = {
+            name: f"{value[:size]}..." if isinstance(value, str) and len(value) > size else value
+            for name, value in values.items()
+        }
+        line = msgspec.json.encode(short) + b"\n"
+        if len(line) <= most:
+            break
+    return line
 
 
 def _suffered(close: CloseRecord) -> Suffered:

@@ -2,53 +2,22 @@
 
 import math
 import random
-from collections.abc import Callable
 
 from hopproxy.link.origin_tls import OriginTransport, Secured
 from hopproxy.link.pooled import PooledLink
 from hopproxy.link.tcp import unacknowledged
 from hopproxy.link.upstream import UpstreamLink
-from hopproxy.link.watch import Watch
-from hopproxy.pool.delayed_ack import DelayedAck
-from hopproxy.pool.expectation import Expectation
-from hopproxy.pool.idle_timeout import SAFE, SOON, IdleTimeout, Sign, usable
-from hopproxy.pool.ledger import Share
+from hopproxy.pool.idle_timeout import SAFE, SOON, Sign, usable
+from hopproxy.pool.known import Known, Named
 from hopproxy.pool.peers import Peers
 from hopproxy.pool.reach import NO_STATUS, Reach
-from hopproxy.pool.unheard import Unheard
 from hopproxy.record import UNUSED_AFTER, CloseReason, Hop, Limit, Source, Unused, setting_behind
 from hopproxy.settings.units import OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings
 from hopproxy.wire.h2 import ASSUMED_STREAMS
 
 
-class Known:
-    """What is known about one address.  `origins` has one entry per upstream that names it."""
-
-    __slots__ = ("delayed_ack", "expectation", "learned", "origins", "unheard")
-
-    def __init__(self, watch: Watch, give_up: Callable[[PooledLink], None]) -> None:
-        self.learned = IdleTimeout(0.0)
-        self.expectation = Expectation()
-        self.delayed_ack = DelayedAck()
-        self.origins: list[Origin] = []
-        self.unheard = Unheard(watch, self.origins, give_up)
-
-    def restarted(self, now: float) -> None:
-        """The origin is a new process: forget what is known."""
-        self.learned.restarted()
-        self.expectation.restarted()
-        self.delayed_ack.restarted()
-        self.unheard.width.restarted()
-        self.refresh(now)
-
-    def refresh(self, now: float) -> None:
-        """Apply what has been learned in every upstream."""
-        for origin in self.origins:
-            origin.refresh(now)
-
-
-class Origin(Share[PooledLink]):
+class Origin(Named):
     """One origin: its address, its settings, its share of the pool.
 
     `secured` is TLS with it, None without TLS.  `protocol` is http/1.1, h2 or auto (by ALPN).
@@ -205,6 +174,9 @@ class Origin(Share[PooledLink]):
         most = max((other.served for other in self.idle), default=0) if age < SOON else 0
         self.learned.closed_idle(age, served, now, sign, most)
         self.known.refresh(now)
+        tell = self.known.news.tell
+        if tell is not None and age >= SOON:
+            tell(self.label, (age, served, sign.value, most))
 
     def outlived(self, age: float, now: float) -> None:
         """A link idle for `age` was still open: a request on it was answered, or we closed it."""

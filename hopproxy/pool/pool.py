@@ -11,8 +11,9 @@ from hopproxy.link.watch import Watch
 from hopproxy.pool import health
 from hopproxy.pool.books import Books
 from hopproxy.pool.connector import Connector, Opened
+from hopproxy.pool.known import Found, Known, News
 from hopproxy.pool.ledger import QueueFull
-from hopproxy.pool.origin import Known, Origin
+from hopproxy.pool.origin import Origin
 from hopproxy.pool.shared import Lent, SharedLinks
 from hopproxy.pool.wait import Wait
 from hopproxy.record import CloseReason, CloseRecord, Closes, Unused
@@ -38,15 +39,22 @@ class Pool(Books):
         self.shared = SharedLinks(self)
         self.connector = Connector(watch, self, self.shared, closes)
         self.known: dict[OriginAddress, Known] = {}
+        self.news = News()
 
     def add(self, address: OriginAddress, settings: UpstreamSettings) -> Origin:
         """Add an origin.  What was learned about its address is kept."""
         if address not in self.known:
             give_up = partial(self.drop_idle, reason=CloseReason.MADE_ROOM)
-            self.known[address] = Known(self.watch, give_up)
+            self.known[address] = Known(self.watch, give_up, self.news)
         origin = Origin(address, settings, self.known[address])
         self.ledger.add(origin)
         return origin
+
+    def hear(self, origin: str, found: Found) -> None:
+        """Another worker has seen the origin with this label close an idle link."""
+        for address, known in self.known.items():
+            if str(address) == origin:
+                known.hear(found, self.watch.now())
 
     def acquire_now(self, origin: Origin, *, look: bool = True) -> Lent | None:
         """Check out the warmest idle link that is still open; None if there is none.

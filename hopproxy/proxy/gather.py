@@ -5,6 +5,7 @@ Otherwise a few hundred clients that send a byte now and then would hold every l
 
 from __future__ import annotations
 
+from hopproxy.errors import PoolExhausted
 from hopproxy.message import SIZED, RequestHead, name_of
 from hopproxy.proxy.attempt import Attempt
 from hopproxy.proxy.upload import KEPT, KEPT_PIECES
@@ -20,11 +21,21 @@ async def gather(attempt: Attempt, upstream: Upstream) -> None:
 
     Bodies that arrive slowly get at most half of the links, so the second may become longer; it is
     bounded by `body_timeout` and `body_rate`.  A client that waits for something from the origin is
-    not made to wait for us.  Raises BadRequest, LinkError.
+    not made to wait for us.  Raises PoolExhausted, BadRequest, LinkError.
     """
-    client, record, request = attempt.client, attempt.record, attempt.request
-    if attempt.upload is not None or _waits_for_origin(request):
+    if attempt.upload is not None or _waits_for_origin(attempt.request):
         return
+    if upstream.is_full():
+        raise PoolExhausted("too many requests wait for their bodies")
+    upstream.gathering += 1
+    try:
+        await _gather(attempt, upstream)
+    finally:
+        upstream.gathering -= 1
+
+
+async def _gather(attempt: Attempt, upstream: Upstream) -> None:
+    client, record, request = attempt.client, attempt.record, attempt.request
     upload = attempt.upload = attempt.new_upload()
     pieces: list[bytes] = []
     upload.kept = pieces

@@ -52,6 +52,8 @@ class Upstream:
         self.hold = Hold(watch)
         #: Requests with a link although little of their body had arrived.
         self.slow_uploads = 0
+        #: Requests whose body is waited for before they get a link.
+        self.gathering = 0
         self.tally = Tally()
         self.tally.limit(settings.max_requests_in_flight)
         balance = settings.balance
@@ -189,6 +191,11 @@ class Upstream:
         """Whether a body that arrives slowly may have a link: half of all are left to others."""
         links = sum(origin.max_connections for origin in self.balancer.members)
         return self.slow_uploads < links / 2
+
+    def is_full(self) -> bool:
+        """Whether more requests wait for their bodies than could wait for a link."""
+        members = self.balancer.members
+        return self.gathering >= sum(one.max_connections + one.queue_size for one in members)
 
     def rest(self) -> None:
         """Look up no more names, and check no more origins."""

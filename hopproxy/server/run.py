@@ -11,18 +11,18 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 import trio
 from msgspec.structs import replace
 
 from hopproxy import descriptors
 from hopproxy.exits import COULD_NOT_BIND, DONE, Failure
+from hopproxy.link import tickets
 from hopproxy.link.clock import SteadyClock
 from hopproxy.link.link import number_links
 from hopproxy.observe.access_log import STDOUT, AccessLog
 from hopproxy.observe.error_log import ErrorLog
-from hopproxy.server.board import PLACES, Board
+from hopproxy.server.board import Board
 from hopproxy.server.channel import Channel, Ended, Message, close_all, content
 from hopproxy.server.listener import CannotBind, bound, close_listener, open_listener
 from hopproxy.server.passed import PASSED
@@ -30,12 +30,11 @@ from hopproxy.server.reload import Reloader
 from hopproxy.server.siblings import Siblings
 from hopproxy.server.sockets import Sockets, hand_over, inherited, names_of
 from hopproxy.server.worker import Worker
-from hopproxy.settings.cpus import cpus
 from hopproxy.settings.descriptors import fitted
 from hopproxy.settings.schema import Settings
-from hopproxy.settings.shares import most_workers, share
+from hopproxy.settings.shares import share
 from hopproxy.settings.units import Bind
-from hopproxy.settings_file import SettingsFile, all_risks, read_text, warnings
+from hopproxy.settings_file import SettingsFile, all_risks, count_of, read_text, warnings
 from hopproxy.signals import SIGNALS
 
 log = logging.getLogger("hopproxy")
@@ -97,20 +96,6 @@ def _checked(read: Callable[[], SettingsFile]) -> SettingsFile:
     return file
 
 
-def count_of(settings: Settings) -> int:
-    """How many workers these settings ask for on this machine."""
-    if isinstance(settings.workers, int):
-        return settings.workers
-    return min(cpus(len(os.sched_getaffinity(0)), _readable), most_workers(settings), PLACES)
-
-
-def _readable(path: str) -> str | None:
-    try:
-        return Path(path).read_text()
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
 # -- listening sockets -----------------------------------------------------------------------
 
 
@@ -170,9 +155,12 @@ def _serve_on(
             settings = share(settings, siblings.place, siblings.workers)
         return fitted(settings, descriptors.limit(), held)
 
+    access_log = AccessLog(file.settings.access_log, STDOUT)
     if siblings is not None:
         number_links(siblings.place + 1, siblings.workers)
-    access_log = AccessLog(file.settings.access_log, STDOUT)
+        if siblings.workers > 1:
+            tickets.share(siblings.board.ticket_keys)
+            access_log.shares = True
     worker = Worker(fit(file.settings), sockets, access_log, error_log=error_log, siblings=siblings)
     reloader = Reloader(worker, file, sockets, fit, siblings)
     settle_memory()

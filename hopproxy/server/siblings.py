@@ -74,6 +74,8 @@ class Siblings:
         self.count: Callable[[], dict[Any, float]] | None = None
         #: Changes with what is counted.
         self.stamp: Callable[[], object] | None = None
+        self._learn: Callable[[Any, Any], None] | None = None
+        self._learned: list[Any] = []  # what was heard before anybody could learn it
         self._channel = channel
         self._asked = 0
         self._open: dict[int, trio.MemorySendChannel[Message]] = {}
@@ -111,6 +113,11 @@ class Siblings:
             return
         elif kind == "reloaded":
             member.note_reload(done=body)
+        elif kind == "learned":
+            if self._learn is None:
+                self._learned.append(body)
+            else:
+                self._learn(*body)
         elif kind == "question":
             nursery.start_soon(self._answer, body, fds.pop())
         elif kind == "parts" and (waiting := self._open.pop(body[0], None)) is not None:
@@ -152,6 +159,17 @@ class Siblings:
         self._open.pop(number, None)
         parts = [Part(at, pid, answers.get(at)) for at, pid, _ in roster if at != self.place]
         return Whole(parts, self._past)
+
+    def teach(self, learn: Callable[[Any, Any], None]) -> None:
+        """Call this with what other workers have learned about origins, and have learned before."""
+        self._learn = learn
+        for origin, found in self._learned:
+            learn(origin, found)
+        self._learned = []
+
+    def tell_learned(self, origin: Any, found: Any) -> None:  # noqa: ANN401
+        """Tell the others what was learned about an origin."""
+        self._channel.send("learned", (origin, found))
 
     async def _report(self) -> None:
         """Report what has changed now and then: little is lost if this worker is killed."""

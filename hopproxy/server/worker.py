@@ -76,6 +76,9 @@ class Worker:
             self._runtime = runtime
             runtime.reloads = self._reloads
             self._views = self._made_views(runtime)
+            if self.siblings is not None and self.siblings.workers > 1:
+                runtime.pool.news.tell = self.siblings.tell_learned
+                self.siblings.teach(runtime.pool.hear)
             if self._access_log is not None:
                 base.start_soon(self._access_log.run)
             if self._error_log is not None:

@@ -147,3 +147,15 @@ async def test_the_rate_may_be_off(hops: Hops) -> None:
     await trio.sleep(50)
     await client.send(b"y")
     assert (await upstream.message()).body == b"xy"
+
+
+async def test_no_more_bodies_are_waited_for_than_requests_could_wait(hops: Hops) -> None:
+    await hops.start(pool={"max_connections": 2, "queue": 3}, client={"body_rate": 0})
+    for _ in range(5):
+        client = await hops.client()
+        await client.send(POST % 100 + b"x")
+    await hops.quiet()
+    last = await hops.client()
+    await last.send(POST % 100 + b"x")
+    answer = await last.message()
+    assert (answer.status, answer.values(b"retry-after")) == (503, [b"1"])

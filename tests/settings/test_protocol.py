@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hopproxy.pool.origin import Known, Origin
+from hopproxy.pool.known import Known
+from hopproxy.pool.origin import Origin
 from hopproxy.proxy.upstream import offered
 from hopproxy.settings.reader import SettingsErrors, read
 from hopproxy.settings.units import OriginAddress, parse_origin

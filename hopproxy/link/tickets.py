@@ -1,0 +1,61 @@
+"""Keys of TLS session tickets that all workers share, so that clients resume at any of them.
+
+Python's `ssl` has no function for it, so OpenSSL's own is called on the library that `ssl` uses.
+Where that cannot be done for certain, each worker has keys of its own: clients that come to another
+one shake hands completely.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import sys
+from hashlib import blake2b
+from pathlib import Path
+
+#: SSL_CTRL_SET_TLSEXT_TICKET_KEYS, and the size of the keys.
+_SET_KEYS, _SIZE = 59, 80
+
+#: What the keys are made from, set once before any context is made; empty with a single worker.
+_secret = b""
+
+
+def share(secret: bytes) -> None:
+    """All workers with this secret share their keys from now on."""
+    global _secret
+    _secret = secret
+
+
+def share_keys(context: ssl.SSLContext, demand: bytes) -> bool:
+    """Give a context of a listener the shared keys; False if it keeps its own.
+
+    `demand` is what the listener asks of clients: tickets of one that asks for less must not let
+    in anybody elsewhere.
+    """
+    if not _secret or sys.implementation.name != "cpython" or sys.version_info >= (3, 14):
+        return False
+    library = _library()
+    if library is None:
+        return False
+    import ctypes  # only where it is needed: it takes memory
+
+    control = ctypes.CDLL(library).SSL_CTX_ctrl
+    control.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p]
+    control.restype = ctypes.c_long
+    halves = [blake2b(demand, key=_secret[:64], salt=b"%d" % n).digest() for n in (1, 2)]
+    # The object begins with the pointer to the context of OpenSSL.
+    address = id(context) + object.__basicsize__
+    pointer = ctypes.c_void_p.from_address(address).value
+    return bool(control(pointer, _SET_KEYS, _SIZE, b"".join(halves)[:_SIZE]) == 1)
+
+
+def _library() -> str | None:
+    """The OpenSSL that this process has loaded as a library, None if it is part of Python."""
+    try:
+        maps = Path("/proc/self/maps").read_text()
+    except OSError:
+        return None
+    found = {
+        line.split(None, 5)[5] for line in maps.splitlines() if re.search(r"/libssl\S*$", line)
+    }
+    return found.pop() if len(found) == 1 else None
