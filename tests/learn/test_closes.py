@@ -203,7 +203,11 @@ CLIENT = [
     Way(_half_a_head, Hop.CLIENT, Owner.TIMEOUT, CloseReason.HEAD_TIMEOUT, by_setting(10.0)),
     Way(_nonsense, Hop.CLIENT, Owner.US, CloseReason.BAD_REQUEST),
     Way(_half_a_head_and_fin, Hop.CLIENT, Owner.PEER, CloseReason.INCOMPLETE),
-    Way(_half_a_body, Hop.CLIENT, Owner.TIMEOUT, CloseReason.BODY_TIMEOUT, by_setting(60.0)),
+    Way(_half_a_body, Hop.CLIENT, Owner.TIMEOUT, CloseReason.BODY_RATE, by_setting(240)),
+    Way(
+        _half_a_body, Hop.CLIENT, Owner.TIMEOUT, CloseReason.BODY_TIMEOUT, by_setting(60.0),
+        {"client": {"body_rate": 0}},
+    ),
     Way(
         _two_requests, Hop.CLIENT, Owner.US, CloseReason.REQUEST_LIMIT, by_setting(2),
         {"client": {"max_requests": 2}},

@@ -346,7 +346,9 @@ async def test_observers_see_upstreams_come_and_go(hops: Hops) -> None:
         await hops.origins[1].accept_and_answer()
         await client.message()
         exposed = metrics.exposition("")[0].decode()
-        (line,) = [line for line in exposed.splitlines() if "requests_total{" in line]
+        (line,) = [
+            line for line in exposed.splitlines() if line.startswith("hopproxy_requests_total{")
+        ]
         assert 'upstream="b"' in line
         (row,) = [row for row in recent.row()["upstreams"] if row["upstream"] == "b"]
         assert row["statuses"] == {"200": 1}
