@@ -132,11 +132,10 @@ class Resolver:
         for dial in list(look_up.askers):
             if isinstance(answer, Exception):
                 dial.give_up(_failed(dial, answer))
-            elif look_up.followers and answer:  # its addresses are origins of their own
+            elif look_up.followers and _targets(answer, 1):  # its addresses are origins now
                 dial.give_up(OriginRemoved(f"{dial.address} has been resolved"))
             else:
-                rows = [] if isinstance(answer, Records) else answer
-                dial.begin(_targets(rows, dial.address.port))
+                dial.begin(_targets(answer, dial.address.port))
         self._start_due()
 
     def _forget(self, look_up: LookUp) -> None:
@@ -145,8 +144,13 @@ class Resolver:
             del self._look_ups[key]
 
 
-def _targets(answer: list[tuple[Any, ...]], port: int) -> list[Target]:
+def _targets(answer: list[tuple[Any, ...]] | Records, port: int) -> list[Target]:
     """Where to connect, with this origin's port: the look-up may have had another one."""
+    if isinstance(answer, Records):
+        return [
+            (socket.AF_INET6 if ":" in one.address else socket.AF_INET, (one.address, one.port))
+            for one in answer.records
+        ]
     return [(family, (target[0], port, *target[2:])) for family, _, _, _, target in answer]
 
 
