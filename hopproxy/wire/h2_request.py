@@ -17,6 +17,7 @@ from hopproxy.wire.h2_fields import (
     ORDINARY,
     PSEUDO,
     SPECIAL,
+    Checked,
     Malformed,
     checked,
     trailers_of,
@@ -151,7 +152,8 @@ def _head_of(lines: list[FieldLine]) -> RequestHead:
     special = [host] if host is not None else []
     cookies = []
     for line in others:
-        found = checked(line)
+        known = line.checked
+        found = known if isinstance(known, Checked) else checked(line)
         role = found.role
         if role == ORDINARY:
             out.append(found.line)

@@ -75,6 +75,8 @@ M = TypeVar("M")
 
 _STATIC = tuple(FieldLine(name, value) for name, value in STATIC_LINES)
 _STATIC_COUNT = len(_STATIC)
+#: The index of the newest line of the dynamic table.
+_FIRST = _STATIC_COUNT + 1
 
 
 class Table(Generic[M]):
@@ -108,8 +110,12 @@ def decode(table: Table[M], block: bytes, limit: int) -> tuple[list[FieldLine], 
         while at < end:
             first = block[at]
             if first & 0x80:  # section 6.1: indexed
-                index, at = (first & 0x7F, at + 1) if first != 0xFF else _integer(block, at, 0x7F)
-                line = _line_at(index, dynamic)
+                if first == 0xFF:
+                    index, at = _integer(block, at, 0x7F)
+                else:
+                    index, at = first & 0x7F, at + 1
+                place = index - _FIRST
+                line = dynamic[place] if 0 <= place < len(dynamic) else _line_at(index, dynamic)
             elif first & 0xE0 == 0x20:  # section 6.3: table size update
                 capacity, at = _integer(block, at, 0x1F)
                 if capacity > TABLE_SIZE:
