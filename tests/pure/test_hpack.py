@@ -299,6 +299,8 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ours, "MEMO_SEEN", 16)
     monkeypatch.setattr(ours, "MEMO_STRINGS", 2)
     monkeypatch.setattr(hpack_encoder, "MEMO_LINES", 2)
+    monkeypatch.setattr(ours, "_strings", {})
+    monkeypatch.setattr(hpack_encoder, "_coded", {})
     reader = Reader()
     meanings = Meanings(reader, LIMIT)
     for number in [*range(20), *range(20)]:
