@@ -32,11 +32,11 @@ def parse_rate(text: str) -> float:
 def format_rate(rate: float) -> str:
     """As `parse_rate` reads it."""
     exact = Decimal(repr(rate))
-    for unit, seconds in _PER.items():
-        count = exact * seconds
-        if count == count.to_integral_value() or unit == "h":
+    for unit in ("s", "m"):
+        count = exact * _PER[unit]
+        if count == count.to_integral_value():
             return f"{round(count)}/{unit}"
-    raise AssertionError("an hour always fits")
+    return f"{round(exact * _PER['h'])}/h"
 
 
 def parse_by(text: str) -> str:

@@ -76,3 +76,16 @@ def test_auto_begins_with_a_few() -> None:
     under_way.end(None)
     under_way.end(0.01)
     assert under_way.most >= int(FIRST)
+
+
+def test_a_latency_below_the_usual_becomes_the_usual() -> None:
+    """Also while many requests are under way: nothing queues then."""
+    gradient = Gradient()
+    for _ in range(60):
+        gradient.add(1.0, 1000)
+    before = gradient.value
+    for _ in range(200):
+        gradient.add(0.1, 1000)
+    for _ in range(100):
+        gradient.add(1.0, 1000)
+    assert gradient.value < before

@@ -10,8 +10,10 @@ from hopproxy.errors import (
     Fault,
     HopError,
     LinkError,
+    Overloaded,
     PoolExhausted,
     QueueTimeout,
+    RateLimited,
     note_failure,
 )
 from hopproxy.record import CLIENT_CAUSES, CloseReason, ExchangeRecord, Hop
@@ -154,3 +156,14 @@ def test_a_fault_of_ours_is_nobody_elses() -> None:
     fault = Fault()
     assert (fault.status, fault.cause, fault.at) == (500, "proxy_internal_error", None)
     assert fault.reason is CloseReason.INTERNAL_ERROR
+
+
+def test_refusals_of_too_much_say_when_to_come_again() -> None:
+    limited, overloaded = RateLimited(7), Overloaded("app", 20)
+    assert (limited.status, limited.cause, limited.retry_after) == (429, "rate_limited", 7)
+    assert (overloaded.status, overloaded.cause, overloaded.limit) == (
+        503,
+        "overloaded",
+        "max_requests_in_flight",
+    )
+    assert overloaded.detail == "20 requests to app are under way already"

@@ -166,3 +166,11 @@ def test_a_connection_that_a_fault_ended_before_it_was_a_link_is_on_record() -> 
     assert closes.counts == {(Hop.UPSTREAM, CloseReason.INTERNAL_ERROR): 1}
     [record] = closes.last
     assert (record.peer, record.at, record.age, record.requests) == ("http://a:80", 7.0, 0.0, 0)
+
+
+def test_a_refused_connection_is_counted_and_hides_no_close() -> None:
+    closes = Closes()
+    for _ in range(3):
+        closes.count(Hop.CLIENT, CloseReason.ADDRESS_LIMIT)
+    assert closes.counts == {(Hop.CLIENT, CloseReason.ADDRESS_LIMIT): 3}
+    assert not closes.last

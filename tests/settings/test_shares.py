@@ -41,3 +41,10 @@ def test_auto_takes_no_more_workers_than_the_smallest_limit_has_shares() -> None
     assert most_workers(settings(TEXT)) == 5
     one = "upstreams: {app: {origins: [3000], pool: {max_connections: 1}}}"
     assert most_workers(settings(one)) == 1
+
+
+def test_requests_in_flight_are_shared_unless_they_are_found() -> None:
+    for written, shares in (("7", [4, 3]), ("0", [0, 0]), ("auto", ["auto", "auto"])):
+        text = f"upstreams: {{app: {{origins: [3000], max_requests_in_flight: {written}}}}}"
+        found = [share(settings(text), place, 2).upstreams["app"] for place in range(2)]
+        assert [one.max_requests_in_flight for one in found] == shares
