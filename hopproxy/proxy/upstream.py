@@ -98,7 +98,10 @@ class Upstream:
         for address in addresses:
             if address not in self._entries:
                 self.add(address, sought=sought)
-            elif address not in self.names:
+            elif (name := self.names.get(address)) is not None:
+                name.entry = address  # its weight may be another
+                name.hurry()
+            else:
                 for origin in self._entries[address]:
                     origin.weight, origin.priority = address.weight, address.priority
         for entry in [entry for entry in self._entries if entry not in addresses]:

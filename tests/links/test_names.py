@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 import trio
@@ -338,3 +339,13 @@ async def test_many_silent_addresses_do_not_hide_the_one_that_answers(stage: Sta
     assert trio.current_time() - began < 3.0, "the next ones do not wait"
     for filler in fillers:
         filler.close()
+
+
+async def test_a_name_with_a_new_weight_keeps_its_links(stage: Stage) -> None:
+    upstream = await stage.start()
+    await stage.ask(2)
+    entry = replace(upstream.settings.origins[0], weight=3)
+    upstream.change((entry,), sought=False)
+    await trio.sleep(1.1)
+    assert [member.weight for member in upstream.balancer.members] == [3, 3]
+    assert stage.hops.closes(Hop.UPSTREAM) == []
