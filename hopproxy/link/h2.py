@@ -66,6 +66,8 @@ class _Unread:
 class H2Link(H2Ending):
     """One connection of one client, which carries many requests at a time.  See `H2Ending`."""
 
+    __slots__ = ("_beginning", "_shrinks")
+
     def __init__(self, opened: ClientLink, watch: Watch) -> None:
         super().__init__(opened, watch)
         self._beginning = False
@@ -192,7 +194,7 @@ class H2Link(H2Ending):
         most = self.limits.max_streams
         try:
             while self.parked and len(self.streams) < most and self._owner is not None:
-                stream = self.parked.popleft()
+                stream = self.parked.pop(0)
                 if stream.gone:  # it was reset before it began
                     stream.wire.owner = _DONE
                     continue

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections import deque
 from typing import Protocol
 
 from hopproxy.errors import HopError, LinkError
@@ -54,6 +53,12 @@ class H2Ending(ABC):
     """
 
     protocol = "h2"
+    __slots__ = (
+        "_broken", "_left", "_lingers", "_owner", "bound", "clients", "close_delimited",
+        "close_reason", "closing", "driver", "gone", "hop", "limits", "named", "now", "number",
+        "opened", "output", "parked", "partner", "peer", "sender", "served", "since", "streams",
+        "timer_at", "transport", "tunnelling", "watch", "wire",
+    )  # fmt: skip
 
     def __init__(self, opened: ClientLink, watch: Watch) -> None:
         """Take over a connection that was opened, and whose client speaks HTTP/2."""
@@ -78,7 +83,7 @@ class H2Ending(ABC):
         self.partner: Link | None = None
         self.driver: Stepper | None = None
         self.streams: dict[H2Stream, None] = {}
-        self.parked: deque[H2Stream] = deque()
+        self.parked: list[H2Stream] = []
         self.watch = watch
         self.wire = new_wire(limits)
         self.output = H2Output(self.wire, transport, watch, limits.write_timeout)
