@@ -53,20 +53,14 @@ class Ring(Balancer[M]):
             return super().choose(members, key)
         every = sum(member.share for member in members)
         under_way = 1 + sum(member.under_way + len(member.waiters) for member in members)
-        start, passed = bisect_right(self._at, key), 0
-        full: set[str] = set()
-        for passed in range(len(self._owners)):
-            owner = self._owners[(start + passed) % len(self._owners)]
-            if owner.label in full:
-                continue
+        at = bisect_right(self._at, key)
+        while True:  # one always has room, since there is room for more than all requests
+            owner = self._owners[at % len(self._owners)]
+            at += 1
             if owner in members:
                 most = max(FEW, ceil(FACTOR * under_way * owner.share / every))
                 if owner.under_way + len(owner.waiters) < most:
                     return owner
-            full.add(owner.label)
-            if len(full) == len(self.members):
-                break
-        return super().choose(members, key)
 
 
 def hash_of(value: bytes) -> int:

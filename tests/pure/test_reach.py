@@ -258,3 +258,15 @@ def test_the_news_of_a_failed_dial_is_told_once() -> None:
     assert one.failed(one.begin(1.0), 1.0)
     assert not one.failed(one.begin(2.0), 2.0)
     assert not one.failed(99, 2.0)
+
+
+def test_one_status_is_told_as_one() -> None:
+    one = Reach(lambda: 0.0, most=1)
+    out = one.request_failed("status 503", 0.0, may_go=True)
+    assert out is not None
+    assert out.why == "status 503"
+    again = Reach(lambda: 0.0, most=2)
+    assert again.request_failed("status 503", 0.0, may_go=True) is None
+    twice = again.request_failed("status 503", 0.0, may_go=True)
+    assert twice is not None
+    assert twice.why == "2 times status 503"
