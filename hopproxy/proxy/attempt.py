@@ -47,6 +47,11 @@ class Attempt:
     )  # fmt: skip
 
     added: Added
+    plan: Plan | None
+    upload: Upload | None
+    choice: Choice | None
+    body: bytes | None
+    _head: ResponseHead | None
     route: RouteTerms
     extra: bytes
     pool: Pool
@@ -62,11 +67,8 @@ class Attempt:
         self.record = record
         self.terms = terms
         self.released = True
-        self.plan: Plan | None = None
-        self.body: bytes | None = b""
-        self.upload: Upload | None = None
-        self.choice: Choice | None = None
-        self._head: ResponseHead | None = None
+        self.plan = self.upload = self.choice = self._head = None
+        self.body = b""
         self._interim = 0
 
     def begin(self, pool: Pool, origin: Origin, link: Lent) -> None:
@@ -110,8 +112,8 @@ class Attempt:
         head = stream.head_at_hand(self.request.method)
         if head is None:
             return False
-        judged = head.status < 200 or head.status >= self.origin.reach.judges_from
-        if judged or (content := stream.take_content(head)) is None:
+        usual = 200 <= head.status < self.origin.reach.judges_from
+        if not usual or (content := stream.take_content(head)) is None:
             self._head = head
             stream.begin_response(head)
             return False
@@ -287,15 +289,15 @@ class Attempt:
 
     def _release(self, head: ResponseHead, now: float) -> None:
         """The response has been read: give the upstream link back to the pool."""
-        link, client = self.link, self.client
+        link, client, request = self.link, self.client, self.request
         link.end_cycle(head, self.upload is None or self.upload.done)
         if self.plan is not None:
             self.route.end_on(link, self.origin.settings)
-        if not self.request.simple and self.request.upgrade is not None:
-            link.ending = link.ending or declined(self.request)
+        if not request.simple or link.greeting:
+            link.ending = link.ending or declined(request)
+            if link.greeting or request.binds:
+                authenticated(self.origin, link, head.status, binds=request.binds)
         self.record.upstream_close = link.ending
-        if link.greeting or self.request.binds:
-            authenticated(self.origin, link, head.status, binds=self.request.binds)
         self.released = True
         client.partner = None
         if not isinstance(link, UpstreamLink):

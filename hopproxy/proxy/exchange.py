@@ -59,7 +59,7 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
             await _send_own(client, record, own, terms, request)
             return
         route = terms.table.find(request.host, request.target)
-        if route is not None and route.plan is not None:
+        if route is not None and route.special:
             route = follow(attempt, route)
         if route is None:
             raise Denied("no route matches this host and path", 404, "destination_not_found")
@@ -68,26 +68,25 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
         if upstream is not None:
             record.route = upstream.name
             tally = upstream.tally
-        if route.guard is not None:
-            route.guard.admit(attempt)
-        if upstream is None:
-            await _answer_route(attempt)
-            return
-        request = attempt.request
-        if not request.simple or terms.rejects_underscores:
-            check_options(request, terms.underscores)
+        if upstream is None or route.special:
+            if route.guard is not None:
+                route.guard.admit(attempt)
+            if upstream is None:
+                await _answer_route(attempt)
+                return
+            request = attempt.request
         via = via_line(request, terms.via_upstream, terms.pseudonym)
         authority = b"" if request.host else upstream.balancer.members[0].authority
         block = client.sender.block(request)
         if attempt.plan is not None:
             block += attempt.extra
         attempt.added = block, via, terms.underscores, authority
-        if not request.simple and request.body is not NO_BODY:
-            _take_body(attempt)
-            if upstream.settings.buffer_request and request.body is CHUNKED:
-                await collect(attempt, upstream.settings.buffer_request)
-            if attempt.body is None:
-                await gather(attempt, upstream)
+        if not request.simple or terms.rejects_underscores:
+            check_options(request, terms.underscores)
+            if request.body is not NO_BODY:
+                _take_body(attempt)
+                if attempt.body is None:
+                    await _wait_for_body(attempt, upstream)
         if client.gone:
             raise client.gone_error()
         while True:
@@ -143,6 +142,14 @@ def _take_body(attempt: Attempt) -> None:
     attempt.body = client.take_content(request) if request.body is SIZED else None
     if attempt.body is not None:
         attempt.record.received = request.length
+
+
+async def _wait_for_body(attempt: Attempt, upstream: Upstream) -> None:
+    """Wait for as much of a body as must be there before a link is taken.  Raises HopError."""
+    if upstream.settings.buffer_request and attempt.request.body is CHUNKED:
+        await collect(attempt, upstream.settings.buffer_request)
+    if attempt.body is None:
+        await gather(attempt, upstream)
 
 
 # -- answers of our own ----------------------------------------------------------------------

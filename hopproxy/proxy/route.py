@@ -25,17 +25,24 @@ class RouteTerms:
     """What holds for every exchange of one route.
 
     `upstream` is None if the route answers by itself.  `plan` is None if it changes nothing; then
-    `limits` are the upstream's own.  `guard` is None if all requests pass.
+    `limits` are the upstream's own.  `guard` is None if all requests pass.  `special` unless it has
+    an upstream and neither a plan nor a guard.
     """
 
-    __slots__ = ("guard", "limits", "max_body_size", "plan", "upstream")
+    __slots__ = ("guard", "limits", "max_body_size", "plan", "special", "upstream")
 
     def __init__(self, route: Route, upstream: Upstream | None, plan: Plan | None) -> None:
         self.upstream = upstream
         self.plan = plan
         self.guard: Admission | None = None
+        self.special = plan is not None or upstream is None
         self.max_body_size = route.max_body_size
         self.limits = limits_of(route, upstream.settings if upstream is not None else None)
+
+    def guard_by(self, guard: Admission | None) -> None:
+        """Have requests admitted by this guard."""
+        self.guard = guard
+        self.special = self.special or guard is not None
 
     def begin_on(self, stream: UpstreamStream) -> None:
         """A stream begins to serve this route: it has the route's timeouts."""

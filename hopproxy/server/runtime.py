@@ -118,7 +118,7 @@ class Runtime:
         underscores = Underscores(self.settings.underscore_fields)
         plan = plan_of(route, host, self.settings.request_id, underscores)
         terms = RouteTerms(route, upstream, plan)
-        terms.guard = guard_of(route, upstream, self._rates_of())
+        terms.guard_by(guard_of(route, upstream, self._rates_of()))
         return terms
 
     def _rates_of(self) -> Rates:
