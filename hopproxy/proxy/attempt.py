@@ -141,8 +141,7 @@ class Attempt:
         if self.released:
             return
         self.released = True
-        reason = CloseReason.STOPPED
-        upstream_failed = False
+        reason, upstream_failed = CloseReason.STOPPED, False
         if isinstance(error, HopError):
             upstream_failed = error.at is Hop.UPSTREAM
             reason = error.reason if upstream_failed else CloseReason.CLIENT_GONE
@@ -315,8 +314,7 @@ class Attempt:
         client, record = self.client, self.record
         protocol = check_switch(self.request, head)
         await client.switch(*self._for_client(head), protocol)
-        record.status = 101
-        record.upgraded = True
+        record.status, record.upgraded = 101, True
         record.first_byte = client.now()
         upstream = self.stream.link
         assert upstream is not None  # the origin has switched, as only HTTP/1.1 can
