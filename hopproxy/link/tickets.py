@@ -10,8 +10,13 @@ from __future__ import annotations
 import re
 import ssl
 import sys
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: SSL_CTRL_SET_TLSEXT_TICKET_KEYS, and the size of the keys.
 _SET_KEYS, _SIZE = 59, 80
@@ -26,27 +31,45 @@ def share(secret: bytes) -> None:
     _secret = secret
 
 
+def can_be_shared() -> bool:
+    """Whether this can be done here."""
+    return _control() is not None
+
+
 def share_keys(context: ssl.SSLContext, demand: bytes) -> bool:
     """Give a context of a listener the shared keys; False if it keeps its own.
 
     `demand` is what the listener asks of clients: tickets of one that asks for less must not let
     in anybody elsewhere.
     """
-    if not _secret or sys.implementation.name != "cpython" or sys.version_info >= (3, 14):
+    control = _control() if _secret else None
+    if control is None:
         return False
+    halves = [blake2b(demand, key=_secret[:64], salt=b"%d" % n).digest() for n in (1, 2)]
+    return control(context, _SET_KEYS, _SIZE, b"".join(halves)[:_SIZE]) == 1
+
+
+@cache
+def _control() -> Callable[[ssl.SSLContext, int, int, bytes], int] | None:
+    """SSL_CTX_ctrl of OpenSSL, None where it cannot be called for certain."""
+    if sys.implementation.name != "cpython" or sys.version_info >= (3, 14):
+        return None  # the layout of the object is known up to 3.13
     library = _library()
     if library is None:
-        return False
+        return None
     import ctypes  # only where it is needed: it takes memory
 
     control = ctypes.CDLL(library).SSL_CTX_ctrl
     control.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p]
     control.restype = ctypes.c_long
-    halves = [blake2b(demand, key=_secret[:64], salt=b"%d" % n).digest() for n in (1, 2)]
-    # The object begins with the pointer to the context of OpenSSL.
-    address = id(context) + object.__basicsize__
-    pointer = ctypes.c_void_p.from_address(address).value
-    return bool(control(pointer, _SET_KEYS, _SIZE, b"".join(halves)[:_SIZE]) == 1)
+
+    def call(context: ssl.SSLContext, command: int, number: int, data: bytes) -> int:
+        # The object begins with the pointer to the context of OpenSSL.
+        address = id(context) + object.__basicsize__
+        pointer = ctypes.c_void_p.from_address(address).value
+        return int(control(pointer, command, number, data))
+
+    return call
 
 
 def _library() -> str | None:

@@ -24,11 +24,12 @@ _TABLE = _SETS * _WAYS * 8
 SIZE = _COUNTS + PLACES * _TABLE
 
 
-def new_board() -> int:
-    """The descriptor of a new board, with new secrets."""
+def new_board(old: int = -1) -> int:
+    """The descriptor of a new board, with the secrets of an old one if there is one."""
+    secrets = os.urandom(_SECRET + _TICKETS) if old < 0 else os.pread(old, _SECRET + _TICKETS, 0)
     fd = os.memfd_create("hopproxy-board", os.MFD_CLOEXEC)
     os.ftruncate(fd, SIZE)
-    os.pwrite(fd, os.urandom(_SECRET + _TICKETS), 0)
+    os.pwrite(fd, secrets, 0)
     return fd
 
 

@@ -29,7 +29,7 @@ class Crew:
         self.held: dict[str, int] = {}
         self.settings = -1
         self.grace = 0.0
-        self.board = new_board()
+        self.board = new_board() if left is None else new_board(left.board)
         self.past = Past()
         self.files = SocketFiles()
         self.poll = select.poll()
@@ -42,7 +42,7 @@ class Crew:
         PASSED.held, self.held, self.grace = left.passed, left.held, left.grace
         self.files = SocketFiles(left.files)
         self.past.take_over(left.past)
-        os.close(left.past)
+        close_all([left.past, left.board])
         self.retiring = left.places()
         for place in self.retiring:
             assert place.channel is not None
@@ -52,7 +52,9 @@ class Crew:
         """What another program gets that goes on with all this."""
         past = in_memory(self.past.dump_all())
         files = self.files.known
-        return inherited_from(self.every, self.held, self._passed, files, past, self.grace)
+        return inherited_from(
+            self.every, self.held, self._passed, files, past, self.board, self.grace
+        )
 
     @property
     def every(self) -> list[Place]:

@@ -178,6 +178,14 @@ def settle_memory() -> None:
     gc.set_threshold(20_000, 20, 100)
 
 
+def _say_where_clients_resume() -> None:
+    if not tickets.can_be_shared():
+        log.info(
+            "TLS: clients resume their sessions only at the worker that they have met: its keys "
+            "cannot be shared with this Python, which has an OpenSSL of its own or is too new"
+        )
+
+
 async def _serve(worker: Worker, reloader: Reloader, error_log: ErrorLog, *, tells: bool) -> None:
     """`tells` if it is for this process to say where it listens."""
     siblings, settings, sockets = worker.siblings, reloader.file.settings, reloader.sockets
@@ -193,6 +201,9 @@ async def _serve(worker: Worker, reloader: Reloader, error_log: ErrorLog, *, tel
                 log.info("listening on %s%s", bound(listener.bind, sock), scheme)
             if settings.admin is not None and sockets.admin is not None:
                 log.info("admin listener on %s", bound(settings.admin.bind, sockets.admin))
+            several = siblings is not None and siblings.workers > 1
+            if several and any(one.tls for one in settings.listeners):
+                _say_where_clients_resume()
         if siblings is not None and siblings.workers > 1:
             error_log.name(f"worker {siblings.place}")
         nursery.start_soon(reloader.run)

@@ -27,7 +27,7 @@ class Inheritance(NamedTuple):
     `held` are the listening sockets, `passed` those that this process was started with, `workers`
     each have a pid, a channel, a report (or -1), and whether they were told to retire.  `files` are
     those of Unix sockets, `past` is the descriptor of what workers that have ended had counted,
-    `grace` how long a drain takes.
+    `board` that of what workers share, `grace` how long a drain takes.
     """
 
     held: dict[str, int]
@@ -35,12 +35,13 @@ class Inheritance(NamedTuple):
     workers: list[tuple[int, int, int, bool]]
     files: dict[str, tuple[int, int]]
     past: int
+    board: int
     grace: float
 
     def descriptors(self) -> set[int]:
         """All of them."""
         of_workers = {fd for worker in self.workers for fd in worker[1:3] if fd >= 0}
-        return {*self.held.values(), *self.passed.values(), *of_workers, self.past}
+        return {*self.held.values(), *self.passed.values(), *of_workers, self.past, self.board}
 
     def places(self) -> list[Place]:
         """The old workers."""
@@ -60,6 +61,7 @@ def inherited_from(
     passed: dict[str, int],
     files: dict[str, tuple[int, int]],
     past: int,
+    board: int,
     grace: float,
 ) -> Inheritance:
     """What another program gets that takes over."""
@@ -68,7 +70,7 @@ def inherited_from(
         for place in places
         if place.pid and place.channel is not None
     ]
-    return Inheritance(held, passed, workers, files, past, grace)
+    return Inheritance(held, passed, workers, files, past, board, grace)
 
 
 def start_check() -> int:
@@ -109,13 +111,14 @@ def inheritance() -> Inheritance | None:
     text = os.environ.pop(VARIABLE, None)
     if text is None:
         return None
-    held, passed, workers, files, past, grace = json.loads(text)
+    held, passed, workers, files, past, board, grace = json.loads(text)
     state = Inheritance(
         held,
         passed,
         [(pid, channel, report, retired) for pid, channel, report, retired in workers],
         {path: (device, inode) for path, (device, inode) in files.items()},
         past,
+        board,
         grace,
     )
     for fd in state.descriptors():
