@@ -18,12 +18,13 @@ class Ciphertext:
     """Both BIOs, and what is on its way to them and from them."""
 
     # No bound methods are kept: they would be a hundredth of an idle link's memory.
-    __slots__ = ("_in", "_out", "_owing", "_rest", "_sock")
+    __slots__ = ("_in", "_out", "_owing", "_rest", "_sock", "_vain")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._rest: memoryview | None = None  # received, and not yet in the BIO
         self._owing: memoryview | None = None  # ciphertext that the kernel has not taken
+        self._vain = 0  # bytes put into the BIO since data came out last
 
     def _bios(self) -> tuple[ssl.MemoryBIO, ssl.MemoryBIO]:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -36,13 +37,16 @@ class Ciphertext:
 
     def _feed(self, raw: bytes | memoryview) -> None:
         """Put a part of what was received into the BIO; the rest follows once that is read."""
-        if len(raw) <= RECORD:
+        size = len(raw)
+        if size <= RECORD:
             self._in.write(raw)
             self._rest = None
+            self._vain += size
         else:
             view = memoryview(raw)
             self._in.write(view[:RECORD])
             self._rest = view[RECORD:]
+            self._vain += RECORD
 
     def _push(self) -> bool:
         """Send what is owed; True once nothing is."""

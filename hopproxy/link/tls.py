@@ -17,6 +17,8 @@ from hopproxy.link.endpoint import RECEIVE_SIZE, Plain
 
 #: Plaintext that is encrypted before it is sent, and that of one record.
 PIECE, PLAIN = 65536, 16384
+#: Most ciphertext in a row without data: tickets, KeyUpdates, and a record that is not complete.
+MOST_VAIN = RECORD + 8192
 
 
 class Tls(Ciphertext):
@@ -96,6 +98,7 @@ class Tls(Ciphertext):
             dry = dry and self._rest is None
             if self._step(tls):
                 self.established = self._inside = True  # data may have come with the last flight
+                self._vain = 0
                 return True
         if self._owing is not None:
             self._push()
@@ -188,7 +191,9 @@ class Tls(Ciphertext):
         try:
             data = self._object.read(size)
         except ssl.SSLWantReadError:
-            if self._out.pending:  # an answer to a KeyUpdate, a refused renegotiation
+            if self._vain > MOST_VAIN:  # each KeyUpdate costs us as much as a request
+                self._fail(ConnectionAbortedError("the peer sends records without data"))
+            elif self._out.pending:  # an answer to a KeyUpdate, a refused renegotiation
                 try:
                     self._pass_on()
                 except OSError as error:
@@ -201,7 +206,9 @@ class Tls(Ciphertext):
             with contextlib.suppress(OSError):
                 self._pass_on()
             return b""
-        if not data:
+        if data:
+            self._vain = 0
+        else:
             self.ended = self.notified = True
         return data
 
