@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hopproxy.errors import Denied
 from hopproxy.message import RequestHead, ResponseHead
 from hopproxy.rules.answer import fixed_answer, redirect_answer
 from hopproxy.rules.edits import (
@@ -160,9 +161,14 @@ class Plan:
     # -- answers of our own ------------------------------------------------------------------
 
     def answer(self, asked: Asked) -> Own | None:
-        """The answer of a route that asks no origin, None if it does."""
+        """The answer of a route that asks no origin, None if it does.
+
+        Raises Denied (400) for a request without Host where a redirect needs it.
+        """
         if self._redirect is not None:
             to, query, status = self._redirect
+            if not asked.authority and {"host", "authority"} & set(to.variables):
+                raise Denied("this redirect names the host, and the request has none", 400)
             url = to.filled(asked) + (asked.value("query") if query else b"")
             own = redirect_answer(status, url)
         elif self._respond is not None:

@@ -59,7 +59,10 @@ class Origins:
         port = b":443" if scheme and scheme.lower() == b"https" else b":80"
         if authority.lower().removesuffix(port) not in self._names:
             return url
-        return self._prefix + (rest if rest.startswith(b"/") else b"/" + rest)
+        path = self._prefix + (rest if rest.startswith(b"/") else b"/" + rest)
+        # Two slashes would begin another host's name; `/.` says the same path (browsers take `\`
+        # for a slash).
+        return b"/." + path if path[1:2] in (b"/", b"\\") else path
 
     def _path(self, path: bytes) -> bytes:
         """A path with the prefix; one that has it already comes from an origin that knows it."""

@@ -14,8 +14,9 @@ X_REQUEST_ID, TRACEPARENT = "x-request-id", "traceparent"
 
 #: Ids of other proxies: UUIDs, ULIDs, Envoy's, AWS's.
 _ID = re.compile(rb"[0-9A-Za-z][0-9A-Za-z._:;=/+@-]{0,127}")
+#: Versions above 00 may have more parts.
 _TRACE = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+    rb"(?!ff|00.{53}.)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )
 _HEX = re.compile(rb"(?!0{32})[0-9a-f]{32}")
 

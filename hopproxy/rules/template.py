@@ -15,7 +15,7 @@ VARIABLES = {
     "client": "the address of the client, which a trusted proxy may have named",
     "host": "the Host of the request, without its port",
     "method": "the method of the request",
-    "path": "the path as the client sent it, without its query",
+    "path": "the path as the client sent it, without its query; empty for `OPTIONS *`",
     "query": "the query with its question mark; empty if there is none",
     "request_id": "the id of the request",
     "scheme": "http or https, as the client has used it",
@@ -93,7 +93,7 @@ class Asked:
             case "method":
                 return head.method
             case "path":
-                return head.target.partition(b"?")[0]
+                return b"" if head.target == b"*" else head.target.partition(b"?")[0]
             case "query":
                 _, mark, query = head.target.partition(b"?")
                 return mark + query

@@ -26,6 +26,12 @@ _UNTOUCHED = {
     Kind.DATE: "it is added where the origin sends none; leave it out",
 }
 _UNTOUCHED_NAMES = {"trailer": _FRAMING, "max-forwards": "hopproxy counts it down by itself"}
+#: A URL with a host, or a path.
+_REDIRECT = re.compile(
+    r"(?:(?:https?|\{scheme\})://(?![/?#]|\{(?:path|query|request_id)\})|/(?![/\\]))[!-~]*"
+)
+#: A path that may become one with two slashes: a variable may be empty, and {path} begins with one.
+_TWO_SLASHES = re.compile(r"/(?:\{(?:query|request_id)\})*(?:\{path\}|[/\\])")
 #: Statuses that send a client elsewhere (RFC 9110 section 15.4).
 REDIRECTS = (301, 302, 303, 307, 308)
 
@@ -62,10 +68,15 @@ def parse_redirect(text: str) -> str:
     """`https`, a URL or a path, maybe with variables.  Raises Misread."""
     if text == "https":
         return text
-    if text == "http" or not re.fullmatch(r"(https?://|\{scheme\}://|/(?!/))[!-~]*", text):
+    if text == "http" or not _REDIRECT.fullmatch(text):
         raise Misread(
             f"`{text}` is not a redirect",
             "write https, https://example.org{path}, or a path like /login",
+        )
+    if _TWO_SLASHES.match(text):
+        raise Misread(
+            f"`{text}` can begin with two slashes, and what follows them is another host",
+            "write one slash before the rest, such as /new{path}",
         )
     _check_variables(text)
     return text
@@ -115,4 +126,4 @@ REDIRECT_STATUS = Unit(
     "301, 302, 303, 307 or 308", parse_redirect_status, r"30[12378]", bare="integer"
 )
 SENT_HOST = Unit("host", parse_sent_host, HOST.pattern.replace(r"(\*\.)?", "") + r"(:[0-9]+)?")
-TEXT = Unit("text", parse_text, r"[\s\S]*")
+TEXT = Unit("text", parse_text, r"[\s\S]*", whole=True)

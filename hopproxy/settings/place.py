@@ -66,12 +66,17 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A value: as `written`, its `text` with variables filled in, `plain` if not quoted."""
+    """A value: as `written`, and with variables `filled` in; `plain` if not quoted."""
 
     place: Place
-    text: str
+    filled: str
     written: str
     plain: bool
+
+    @property
+    def text(self) -> str:
+        """What it says, without white space around it."""
+        return self.filled.strip()
 
     @property
     def is_null(self) -> bool:

@@ -212,7 +212,8 @@ class _Reading:
         if tree.is_null:
             raise self._unread(tree, path, "has no value", "leave the line out for the default")
         try:
-            return _parse(tree.text, shape)
+            whole = shape.unit is not None and shape.unit.whole
+            return _parse(tree.filled if whole else tree.text, shape)
         except Misread as error:
             source = "" if tree.text == tree.written else f"; it came from {tree.written}"
             raise self._unread(tree, path, error.wrong, error.hint + source) from error

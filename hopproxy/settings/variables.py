@@ -37,7 +37,7 @@ def filled_in(written: str, environ: Environ, complain: Complain) -> str | None:
         complain(message, hint)
         return ""
 
-    text = _VARIABLE.sub(value, written).strip()
+    text = _VARIABLE.sub(value, written)
     return None if missing else text
 
 

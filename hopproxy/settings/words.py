@@ -201,7 +201,7 @@ class Unit:
 
     `pattern` is for editors (JSON Schema) and need not be as strict as `parse`; `bare` is what
     YAML's own typing makes of the word without quotes.  A `pair` may also be written as a mapping
-    with one key.
+    with one key.  White space around a word is no part of it, unless it is kept `whole`.
     """
 
     name: str
@@ -210,6 +210,7 @@ class Unit:
     write: Callable[[Any], str] = str
     bare: Literal["string", "integer", "boolean"] = "string"
     pair: bool = False
+    whole: bool = False
 
 
 DURATION = Unit("duration", parse_duration, r"([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+|0", format_duration)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hopproxy.errors import Denied
 from hopproxy.message import RequestHead, ResponseHead
 from hopproxy.routing.plan import Plan, plan_of
 from hopproxy.rules.edits import with_host, with_length
@@ -228,6 +229,23 @@ def test_answers_of_a_route() -> None:
     assert made(Route(upstream="app", strip="/a")).answer(asked) is None
 
 
+def test_a_redirect_that_names_the_host_needs_one() -> None:
+    http10 = get(start=b"GET /p HTTP/1.0", host=None)
+    for to in ("https", "https://{host}/x", "{scheme}://{authority}/"):
+        with pytest.raises(Denied) as found:
+            made(Route(redirect=to)).answer(Asked(http10, sender()))
+        assert found.value.status == 400
+    own = made(Route(redirect="https://a{path}")).answer(Asked(http10, sender()))
+    assert own is not None
+    assert own[0].lines[0] == b"Location: https://a/p"
+
+
+def test_a_request_about_the_whole_server_is_redirected_without_a_path() -> None:
+    own = made(Route(redirect="https")).answer(Asked(get(start=b"OPTIONS * HTTP/1.1"), sender()))
+    assert own is not None
+    assert own[0].lines[0] == b"Location: https://a"
+
+
 @pytest.mark.parametrize("locations", ["origin", "all", "off"])
 def test_urls_come_back_as_the_settings_say(locations: str) -> None:
     plan = Plan(
@@ -264,6 +282,13 @@ def test_a_url_comes_back(paths: bool, line: bytes, turned: bytes) -> None:
     assert origins.seen_from_client(answer(line)).lines == [turned]
 
 
+@pytest.mark.parametrize("path", [b"//evil.example/", b"/\\evil.example/"])
+def test_a_path_that_comes_back_names_no_other_host(path: bytes) -> None:
+    origins = Origins(authority_names(b"o"), b"", paths=False)
+    [line] = origins.seen_from_client(answer(b"Location: http://o" + path)).lines
+    assert line == b"Location: /." + path
+
+
 # -- ids -------------------------------------------------------------------------------------
 
 BOTH = ("x-request-id", "traceparent")
@@ -283,6 +308,8 @@ def fresh(digits: int) -> bytes:
         ([b"traceparent: " + TRACE], True, BOTH, b"a" * 32, [b"a" * 32, TRACE]),
         ([b"traceparent: " + TRACE], True, ("traceparent",), b"a" * 32, [TRACE]),
         ([b"traceparent: ff" + TRACE[2:]], True, ("x-request-id",), b"7" * 32, [b"7" * 32]),
+        ([b"traceparent: " + TRACE + b"-x"], True, ("x-request-id",), b"7" * 32, [b"7" * 32]),
+        ([b"traceparent: 01" + TRACE[2:] + b"-x"], True, ("x-request-id",), b"a" * 32, [b"a" * 32]),
         ([b"X-Request-ID: x", b"X-Request-ID: y"], True, ("x-request-id",), b"7" * 32, [b"7" * 32]),
         ([b"X-Request-ID: " + b"0" * 32], True, BOTH, b"0" * 32,
          [b"0" * 32, b"00-" + b"7" * 32 + b"-" + b"7" * 16 + b"-01"]),

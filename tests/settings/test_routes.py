@@ -25,6 +25,12 @@ def test_a_route_may_have_one_host_or_several() -> None:
     assert routes('[{upstream: app, host: "${HOSTS}"}]')[0].host == ("a", "b")
 
 
+def test_a_body_is_kept_as_it_is_written() -> None:
+    [route] = routes('\n  - respond: {body: " a\\nb $$ ${HOSTS}\\n"}')
+    assert route.respond is not None
+    assert route.respond.body == " a\nb $ a,b\n"
+
+
 def test_everything_about_a_route() -> None:
     (first, *_) = routes(
         """
@@ -54,6 +60,16 @@ def test_everything_about_a_route() -> None:
         ("{redirect: foo}", "routes[0].redirect: `foo` is not a redirect "
          "(write https, https://example.org{path}, or a path like /login)"),
         ("{redirect: //a}", "routes[0].redirect: `//a` is not a redirect "
+         "(write https, https://example.org{path}, or a path like /login)"),
+        ("{redirect: '/{path}'}",
+         "routes[0].redirect: `/{path}` can begin with two slashes, and what follows them is another "
+         "host (write one slash before the rest, such as /new{path})"),
+        ("{redirect: '/{query}{path}'}", "routes[0].redirect: `/{query}{path}` can begin with two "
+         "slashes, and what follows them is another host (write one slash before the rest, such as "
+         "/new{path})"),
+        (r"{redirect: '/\\evil'}", r"routes[0].redirect: `/\\evil` is not a redirect "
+         "(write https, https://example.org{path}, or a path like /login)"),
+        ("{redirect: 'https://{path}'}", "routes[0].redirect: `https://{path}` is not a redirect "
          "(write https, https://example.org{path}, or a path like /login)"),
         ("{redirect: 'https://{hst}'}",
          "routes[0].redirect: `{hst}` is not a variable (did you mean {host}?)"),
