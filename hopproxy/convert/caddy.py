@@ -21,11 +21,19 @@ _PRIVATE = ["192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8", "127.0.0.0/8", "fd0
 _TIMEOUTS = {"read_body": "body_timeout", "read_header": "head_timeout", "write": "write_timeout",
              "idle": "idle_timeout"}  # fmt: skip
 _NEEDLESS = frozenset({"debug", "skip_install_trust", "local_certs", "storage", "persist_config",
-                       "default_bind", "order", "default_sni", "fallback_sni", "ocsp_stapling",
+                       "order", "default_sni", "fallback_sni", "ocsp_stapling",
                        "log"})  # fmt: skip
 _ACME = frozenset({"email", "acme_ca", "acme_ca_root", "acme_dns", "acme_eab", "cert_issuer",
                    "on_demand_tls", "cert_lifetime", "key_type", "renew_interval"})  # fmt: skip
 _ADDRESS = re.compile(r"(?:(https?)://)?(\$\{[^}]*\}|\[[^\]]*\]|[^:/]*)(?::([^/]+))?(/.*)?")
+_ACME_BELOW = frozenset({"dns", "ca", "issuer", "on_demand", "eab", "resolvers"})
+_TLS = {
+    "client_auth": "write listeners[].tls.client_ca and client_cert; without them every client is "
+    "let in",
+    "protocols": "write listeners[].tls.min_version",
+    "ciphers": "the standard library's choice is used",
+    "curves": "the standard library's choice is used",
+}
 _NO_ACME = "hopproxy gets no certificates by itself: write listeners[].tls with files"
 
 
@@ -55,6 +63,7 @@ class _Conversion:
         self._draft = draft
         self._http, self._https = "80", "443"
         self._redirects = True
+        self._binds = [""]
 
     def run(self, options: Iterable[Line], sites: list[Line], snippets: dict[str, Line]) -> None:
         for block in options:
@@ -87,24 +96,32 @@ class _Conversion:
     def _addresses(self, site: Line, lines: tuple[Line, ...]) -> tuple[str, ...]:
         """Listen at the addresses of a site; its hosts, none for every one."""
         files = next((one.args for one in lines if one.name == "tls" and len(one.args) == 2), None)
-        binds = [one.args[0] for one in lines if one.name == "bind" and one.args]
+        binds = [word for one in lines if one.name == "bind" for word in one.args] or self._binds
+        self._secure_only(lines)
         words = [word for word in re.split(r"[,\s]+", " ".join(site.words)) if word]
         found = [one for word in words if (one := self._address(site, word)) is not None]
         secure = [one for one in found if one.secure]
         for one in found:
-            where = f"{binds[0]}:{one.port}" if binds else f":{one.port}"
-            port = self._http if one.secure and files is None and one.port == self._https else None
-            where = where if port is None else f"{binds[0] if binds else ''}:{port}"
-            self._listen(site, where, files if one.secure else None)
+            plain = one.secure and files is None and one.port == self._https
+            for bind in binds:
+                where = _place(bind, self._http if plain else one.port)
+                self._listen(site, where, files if one.secure else None)
         hosts = tuple(dict.fromkeys(one.host for one in found if one.host))
         if secure and files is None:
             self._draft.note(site.line, site.text, _NO_ACME)
         elif secure and self._redirects and any(one.port == self._https for one in secure):
-            self._listen(site, f"{binds[0] if binds else ''}:{self._http}", None)
+            for bind in binds:
+                self._listen(site, _place(bind, self._http), None)
             names = [one.host for one in secure if one.host]
             host = {"host": names if len(names) > 1 else names[0]} if names else {}
             self._draft.routes.append(host | {"redirect": "https"})
         return () if any(not one.host for one in found) else hosts
+
+    def _secure_only(self, lines: tuple[Line, ...]) -> None:
+        """Tell what the block of a `tls` says: its files are all that is converted."""
+        for below in [below for one in lines if one.name == "tls" for below in one.block or ()]:
+            why = _NO_ACME if below.name in _ACME_BELOW else _TLS.get(below.name, UNKNOWN)
+            self._draft.note(below.line, below.text, why)
 
     def _address(self, site: Line, word: str) -> Address | None:
         word = environment(word)
@@ -151,6 +168,8 @@ class _Conversion:
             self._http = first
         elif one.name == "https_port":
             self._https = first
+        elif one.name == "default_bind" and one.args:
+            self._binds = list(one.args)
         elif one.name == "auto_https":
             self._redirects = False
         elif one.name == "grace_period" and (time := time_of(draft, one)) is not None:
@@ -182,6 +201,8 @@ class _Conversion:
                     draft.client[name] = time
         elif one.name == "max_header_size" and one.args:
             draft.client["max_head_size"] = one.args[0]
+        elif one.name == "client_ip_headers" and "x-forwarded-for" not in one.text.lower():
+            draft.note(one.line, one.text, "the client is read from X-Forwarded-For or Forwarded")
         elif one.name not in ("protocols", "metrics", "log_credentials", "client_ip_headers"):
             draft.note(one.line, one.text, UNKNOWN)
 
@@ -195,3 +216,10 @@ class _Conversion:
             network = "127.0.0.0/8"
         if network not in trusted:
             trusted.append(network)
+
+
+def _place(bind: str, port: str) -> str:
+    """Where a listener listens, by a word of `bind`."""
+    if bind.startswith("unix/"):
+        return "unix:" + bind.removeprefix("unix/")
+    return f"[{bind}]:{port}" if bind.count(":") > 1 and "[" not in bind else f"{bind}:{port}"

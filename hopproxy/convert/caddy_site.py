@@ -9,11 +9,12 @@ from hopproxy.convert.caddy_proxy import Proxy, edit_field
 from hopproxy.convert.caddy_words import Line, environment, value_of
 from hopproxy.convert.draft import Draft, Values, filled
 from hopproxy.settings.amounts import Misread, parse_size
+from hopproxy.settings.fields import parse_redirect
 from hopproxy.settings.words import parse_prefix
 
 #: Directives that end a request, in the order in which Caddy sorts them; those of one group are
 #: sorted by their path, the longest first.
-_ORDER = (("redir",), ("handle", "handle_path"), ("route",), ("respond", "error"),
+_ORDER = (("redir",), ("handle", "handle_path"), ("route",), ("abort",), ("error",), ("respond",),
           ("reverse_proxy",))  # fmt: skip
 _ENDS = frozenset(name for group in _ORDER for name in group)
 _NEEDLESS = frozenset({"log", "log_skip", "skip_log", "bind", "tls", "header", "request_body",
@@ -25,7 +26,6 @@ REASONS = {
     **dict.fromkeys(("basicauth", "basic_auth", "forward_auth", "rate_limit", "jwt"), _SECURITY),
     "encode": "hopproxy does not compress: let the application do it",
     "rewrite": "hopproxy only takes the beginning off a path (strip), or redirects",
-    "abort": "a connection is not closed without an answer",
     "handle_errors": "an origin's own error pages are passed on",
     "vars": "hopproxy computes no variables",
     "map": "hopproxy computes no variables",
@@ -178,11 +178,12 @@ class Block:
                 yield from self._inner(one, match)
             return
         end = {
-            "redir": self._redir, "respond": self._respond, "error": self._respond,
+            "redir": self._redir, "respond": self._respond, "error": self._error,
+            "abort": self._abort,
         }.get(one.name, self._proxy)(one, args)  # fmt: skip
         if end is not None:
             for match in matches:
-                yield match | end
+                yield from _where_it_strips(match, end)
 
     def _inner(self, one: Line, match: Values) -> Iterator[Values]:
         strip = self._strip
@@ -207,8 +208,10 @@ class Block:
             return None
         if url.endswith("{path}{query}"):
             url = url.removesuffix("{query}")
-        if not re.match(r"https?://|\{scheme\}://|/(?!/)", url):
-            self._draft.note(one.line, one.text, "a redirect is a URL or a path")
+        try:
+            parse_redirect(url)
+        except Misread as misread:
+            self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
             return None
         return {"redirect": url, "redirect_status": status}
 
@@ -229,11 +232,36 @@ class Block:
             self._draft.note(one.line, one.text, "a fixed response has no variables")
         return {"respond": {"status": int(status)} | filled({"body": environment(body)})}
 
+    def _error(self, one: Line, args: tuple[str, ...]) -> Values | None:
+        """`error [message] [status]`: the message is for handle_errors only."""
+        status = args[-1] if args and re.fullmatch(r"[45][0-9][0-9]", args[-1]) else "500"
+        return {"respond": {"status": int(status)}}
+
+    def _abort(self, one: Line, args: tuple[str, ...]) -> Values | None:
+        why = "a connection is not closed without an answer: it answers 404"
+        self._draft.note(one.line, one.text, why)
+        return {"respond": {"status": 404}}
+
     def _proxy(self, one: Line, args: tuple[str, ...]) -> Values | None:
         route = Proxy(self._draft, one, args).route()
         if route is not None and self._strip:
             route = {"strip": self._strip} | route
         return route
+
+
+def _where_it_strips(match: Values, end: Values) -> Iterator[Values]:
+    """The routes for one match: Caddy takes a prefix off the paths that have it, and no others."""
+    strip, path = end.get("strip"), match.get("path", "/")
+    if strip is None or _is_below(path, strip):
+        yield match | end
+        return
+    if _is_below(strip, path) and not match.get("exact"):
+        yield match | {"path": strip} | end
+    yield match | {key: value for key, value in end.items() if key != "strip"}
+
+
+def _is_below(path: str, prefix: str) -> bool:
+    return f"{path}/".startswith(prefix.rstrip("/") + "/")
 
 
 def _narrow(route: Values) -> tuple[bool, int]:
@@ -256,4 +284,4 @@ def _covers(match: Values, route: Values) -> bool:
         return True
     if match.get("exact"):
         return bool(route.get("exact")) and own == path
-    return f"{own}/".startswith(path.rstrip("/") + "/")
+    return _is_below(own, path)

@@ -119,10 +119,13 @@ def _matching(values: Values) -> Route:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Block style with indented lists."""
+    """Block style with indented lists, and everything written out."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> Any:  # noqa: ANN401
         return super().increase_indent(flow, False)
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401
+        return True
 
 
 def _switch(dumper: yaml.SafeDumper, value: bool) -> yaml.ScalarNode:

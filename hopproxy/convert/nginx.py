@@ -17,7 +17,7 @@ from hopproxy.convert.nginx_server import Server
 from hopproxy.convert.nginx_words import Directive, directives, duration, included
 from hopproxy.settings.amounts import KiB, MiB, Misread
 from hopproxy.settings.networks import parse_network
-from hopproxy.settings.units import parse_origin
+from hopproxy.settings.origins import parse_origin_line
 from hopproxy.settings.upstream import UpstreamSettings
 
 #: Settings of the client's hop, by the directives of nginx.
@@ -27,6 +27,8 @@ _CLIENT_TIMES = {
     "send_timeout": "write_timeout",
     "keepalive_time": "max_age",
 }
+#: Where a trusted proxy names the client.
+_CLIENT_NAMED = frozenset({"x-forwarded-for", "forwarded", "proxy_protocol"})
 #: Directives that `_top` understands, or that hold for locations.
 _HERE = frozenset(
     {
@@ -130,6 +132,9 @@ class _Conversion:
                 draft.client |= _buffers(*one.args)
             elif one.name == "set_real_ip_from":
                 self._trusted(one, first)
+            elif one.name == "real_ip_header" and first.lower() not in _CLIENT_NAMED:
+                why = "the client is read from X-Forwarded-For or Forwarded"
+                draft.note(one.line, one.text, why)
 
     def _trusted(self, one: Directive, network: str) -> None:
         word = "unix" if network == "unix:" else network
@@ -185,6 +190,8 @@ class _Conversion:
                 origin = f"{origin} {word}"
             elif name == "max_conns":
                 self._draft.note(one.line, one.text, "write pool.max_connections")
+            elif name == "resolve":
+                continue  # names are resolved again anyway
             elif name in ("max_fails", "fail_timeout"):
                 if has(UpstreamSettings, "health") and option != "max_fails=0":
                     continue  # failures are counted anyway
@@ -214,7 +221,7 @@ def _balance(one: Directive) -> str:
 
 def _is_origin(text: str) -> bool:
     try:
-        parse_origin(text)
+        parse_origin_line(text)
     except Misread:
         return False
     return True

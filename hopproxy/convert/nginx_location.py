@@ -6,8 +6,10 @@ import re
 
 from hopproxy.convert.draft import Draft, Values, filled, plain
 from hopproxy.convert.nginx_proxy import INHERITED, Proxied, Scope
-from hopproxy.convert.nginx_reasons import NEEDLESS, reason
+from hopproxy.convert.nginx_reasons import NEEDLESS, OFF, reason
 from hopproxy.convert.nginx_words import Directive, value_of
+from hopproxy.settings.amounts import Misread
+from hopproxy.settings.fields import parse_redirect
 
 _HTTPS = re.compile(
     r"https://(\$host|\$server_name|\$http_host|[A-Za-z0-9.-]+)(\$request_uri|/?\$1)?"
@@ -37,6 +39,7 @@ class Location:
         self, draft: Draft, scope: Scope, path: str, block: tuple[Directive, ...], *, exact: bool
     ) -> None:
         self._draft = draft
+        self._outer = scope
         self._scope = scope.below(block)
         self._proxied = Proxied(draft, self._scope, path)
         self._path = path
@@ -49,12 +52,20 @@ class Location:
         first: list[Values] = []
         strip = ""
         for one in self._block:
+            if one.name == "internal":
+                return [self.nothing()]
+            if one.args == ("off",) and one.name in OFF:
+                self._draft.note(one.line, one.text, OFF[one.name])
             if one.name in INHERITED or one.name == "location" or one.args in (("off",), ("1.1",)):
                 continue
             if one.name == "return" and end is None:
                 end = self._return(one)
             elif one.name == "proxy_pass" and end is None:
                 end = self._proxied.proxy_pass(one, strip)
+            elif one.name == "try_files" and one.args and one.args[-1] in self._scope.named:
+                why = f"hopproxy serves no files: every request goes to {one.args[-1]}"
+                self._draft.note(one.line, one.text, why)
+                end = end or self._named(one.args[-1])
             elif one.name == "rewrite":
                 found = self._rewrite(one)
                 if isinstance(found, str):
@@ -68,6 +79,12 @@ class Location:
         if end is None:
             return first
         return [*first, self._here() | end]
+
+    def _named(self, name: str) -> Values | None:
+        """What a named location does with a request for this one."""
+        block = self._scope.named[name]
+        routes = Location(self._draft, self._outer, self._path, block, exact=self._exact).routes()
+        return routes[-1] if routes else None
 
     def nothing(self) -> Values:
         """A route that keeps others from taking what this location would have taken."""
@@ -105,6 +122,9 @@ class Location:
         own = match is not None and (match[1].startswith("$") or match[1] in self._scope.names)
         if match is not None and match[2] and own and not self._scope.secure:
             to = "https"
+            if not match[1].startswith(("$host", "$http_host")) and len(self._scope.names) > 1:
+                why = "each name is sent to https under its own name"
+                self._draft.note(one.line, one.text, why)
         else:
             known = dict(self._scope.known)
             whole = value_of(re.sub(r"\$(request_uri|uri\$is_args\$args)$", "$uri", url), known)
@@ -118,8 +138,10 @@ class Location:
                 self._draft.note(one.line, one.text, "the query is kept here, too")
         if to.startswith("/"):  # nginx makes it absolute
             to = "{scheme}://{authority}" + to
-        if not re.match(r"https?://|\{scheme\}://|https$", to):
-            self._draft.note(one.line, one.text, "a redirect is a URL or a path")
+        try:
+            parse_redirect(to)
+        except Misread as misread:
+            self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
             return None
         return {"redirect": to, "redirect_status": status} | self._proxied.response_fields()
 

@@ -37,7 +37,7 @@ class Scope:
     """Where a location stands: what it inherits, and what is known of its server.
 
     `secure` if the server does TLS on every listener, `names` are its names; `known` are variables
-    with fixed values; `groups` are the upstream blocks by name.
+    with fixed values; `groups` are the upstream blocks by name, `named` the locations `@name`.
     """
 
     inherited: dict[str, tuple[Directive, ...]]
@@ -45,6 +45,7 @@ class Scope:
     secure: bool
     known: dict[str, str]
     groups: dict[str, Values] = field(default_factory=dict)
+    named: dict[str, tuple[Directive, ...]] = field(default_factory=dict)
 
     def below(self, block: Iterable[Directive]) -> Scope:
         """The scope of a block within this one."""

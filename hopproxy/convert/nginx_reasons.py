@@ -34,7 +34,7 @@ _LOG = "the access log is on standard output, errors are on standard error"
 
 REASONS = {
     **dict.fromkeys(
-        ("root", "alias", "index", "try_files", "autoindex", "expires", "internal", "gzip_static",
+        ("root", "alias", "index", "try_files", "autoindex", "expires", "gzip_static",
          "sub_filter", "sub_filter_once", "ssi", "charset", "image_filter", "mp4", "flv",
          "open_file_cache_valid", "fastcgi_pass", "fastcgi_param", "fastcgi_index", "uwsgi_pass",
          "scgi_pass", "grpc_pass", "memcached_pass", "fastcgi_split_path_info", "uwsgi_param",
@@ -104,6 +104,14 @@ REASONS = {
     "proxy_http_version": "origins are spoken to in HTTP/1.1, or by ALPN in HTTP/2",
     "underscores_in_headers": "write underscore_fields: keep, drop, reject or shadow",
 }  # fmt: skip
+
+#: Directives whose `off` asks for something that hopproxy does not do.
+OFF = {
+    "proxy_pass_request_body": "bodies are passed on as they come",
+    "proxy_pass_request_headers": "fields are passed on: write request_fields.remove",
+    "proxy_next_upstream": REASONS["proxy_next_upstream"],
+    "ignore_invalid_headers": REASONS["ignore_invalid_headers"],
+}
 
 UNKNOWN = "there is nothing like it here"
 

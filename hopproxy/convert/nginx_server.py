@@ -117,7 +117,12 @@ class Server:
         """Make the routes of this server, narrowest first, without its hosts."""
         first = self.names[0] if self.names else ""
         known = {"server_port": self.port} | ({"server_name": first} if first else {})
-        below = Scope(scope.inherited, self.names, self.secure, known, scope.groups)
+        named = {
+            one.args[0]: one.block or ()
+            for one in self.block
+            if one.name == "location" and one.args[:1] and one.args[0].startswith("@")
+        }
+        below = Scope(scope.inherited, self.names, self.secure, known, scope.groups, named)
         own = tuple(one for one in self.block if one.name != "location")
         outside = Location(self._draft, below, "/", own, exact=False).routes()
         ends = [one for one in outside if "host" not in one and one.get("redirect") != "https"]
@@ -145,6 +150,8 @@ class Server:
             kind, path = (one.args[0], one.args[1]) if len(one.args) == 2 else ("", *one.args[:1])
             if len(one.args) == 1 and path.startswith(("=", "^~", "~")):
                 kind, path = re.match(r"(=|\^~|~\*?)(.*)", path).groups()  # type: ignore[union-attr]
+            if path in _tried(self.block):
+                continue
             if kind.startswith("~") or path.startswith("@"):
                 why = "a path has no patterns" if kind else "only nginx itself goes there"
                 self._draft.note(one.line, one.text, why)
@@ -179,6 +186,12 @@ class Server:
             if path.endswith("/") and bare and bare not in paths and "upstream" in route:
                 to = f"{{scheme}}://{{authority}}{path}{{query}}"
                 yield {"path": bare, "exact": True, "redirect": to, "redirect_status": 301}
+
+
+def _tried(block: tuple[Directive, ...]) -> set[str]:
+    """The last words of all `try_files`: a file, or a named location."""
+    found = {one.args[-1] for one in block if one.name == "try_files" and one.args}
+    return found.union(*(_tried(one.block) for one in block if one.block is not None))
 
 
 def _bind(place: str) -> str:

@@ -71,6 +71,7 @@ PASS = "proxy_pass http://127.0.0.1:3000;"
         ("return https://b.example/;", {"redirect": "https://b.example/", "redirect_status": 302}),
         ("return 307 /b;", {"redirect": "{scheme}://{authority}/b"}),
         ("return 204;", {"respond": {"status": 204}}),
+        ("internal; " + PASS, {"respond": {"status": 404}, "upstream": None}),
         ("return 200 'a\\nb';", {"respond": {"status": 200, "body": "a\nb", "type": "text/plain"}}),
         ("rewrite ^ https://$host$request_uri? permanent;",
          {"redirect": "https", "redirect_status": 301}),
@@ -130,6 +131,15 @@ def test_the_host_that_nginx_sends(body: str, host: str | None) -> None:
         ("gzip off; sendfile on; location / { return 200; }", []),
         ("include missing/*.conf; location / { return 200; }", ["2: include missing/*.conf"]),
         ("location @x { return 200; } location / { return 200; }", ["2: location @x"]),
+        (f"location / {{ try_files $uri @x; }} location @x {{ {PASS} }}",
+         ["2: try_files $uri @x"]),
+        (f"location / {{ {PASS} proxy_pass_request_body off; proxy_next_upstream off; }}",
+         ["2: proxy_next_upstream off", "2: proxy_pass_request_body off"]),
+        ("real_ip_header CF-Connecting-IP; location / { return 200; }",
+         ["2: real_ip_header CF-Connecting-IP"]),
+        ("real_ip_header X-Forwarded-For; location / { return 200; }", []),
+        ("server_name a.example b.example; return 301 https://a.example$request_uri;",
+         ["2: return 301 https://a.example$request_uri"]),
         ("listen 70000; location / { return 200; }", ["2: listen 70000"]),
         ("listen 8443 ssl; location / { return 200; }", ["2: listen 8443 ssl"]),
         ("set_real_ip_from 10.0.0.0/8; set_real_ip_from x; location / { return 200; }",
@@ -184,6 +194,34 @@ http {
     assert "2: user www" in notes(made)
 
 
+def test_files_that_are_tried_first_leave_every_request_to_the_application() -> None:
+    made = server(
+        "location / { try_files $uri/index.html $uri @app; }\n"
+        f"location @app {{ {PASS} proxy_set_header Host $host; }}"
+    )
+    assert made.routes == [{"upstream": "127.0.0.1-3000"}]
+
+
+def test_origins_of_nginx_keep_their_weights() -> None:
+    made = draft(
+        "upstream a { server b:1 weight=3 max_fails=2; server b:2 backup resolve; }"
+        "server { listen 80; location / { proxy_pass http://a; } location /x/ { return 204; }"
+        " location /y/ { return 204; } }"
+    )
+    assert made.upstreams["a"]["origins"] == ["http://b:1 weight=3", "http://b:2 backup"]
+    assert notes(made) == []
+    assert "&id" not in made.text("x")
+
+
+def test_every_address_of_a_site_of_caddy_is_listened_on() -> None:
+    text = "{\n default_bind 127.0.0.1 ::1\n}\n:81 {\n respond a\n}\n"
+    text += ":82 {\n bind 127.0.0.2 127.0.0.3 unix//run/a\n respond b\n}"
+    made = draft(text, "caddy")
+    assert list(made.listeners) == [
+        "127.0.0.1:81", "[::1]:81", "127.0.0.2:82", "127.0.0.3:82", "unix:/run/a",
+    ]  # fmt: skip
+
+
 def test_keepalive_off_and_servers_that_differ_by_their_port_alone() -> None:
     made = draft(
         "server { listen 1; keepalive_timeout 0; location / { return 200 a; } }\n"
@@ -234,7 +272,11 @@ def test_what_cannot_be_read_is_told_with_its_line(text: str, language: str, lin
         ("redir https://b{uri} 308", {"redirect": "https://b{path}", "redirect_status": 308}),
         ("redir /x https://b/y", {"path": "/x", "exact": True, "redirect_status": 302}),
         ('respond "hi {$A:x} $"', {"respond": {"status": 200, "body": "hi ${A:-x} $$"}}),
-        ("error 403", {"respond": {"status": 403}}),
+        ('error "no" 403', {"respond": {"status": 403}}),
+        ("error", {"respond": {"status": 500}}),
+        ("abort", {"respond": {"status": 404}}),
+        ("uri strip_prefix /x\nreverse_proxy a:1", {"path": "/x", "strip": "/x"}),
+        ("uri strip_prefix /x\nreverse_proxy /y/* a:1", {"path": "/y/", "strip": None}),
         ("@a {\n path /x/* /y\n host a.example\n}\nrespond @a 204",
          {"host": ["a.example"], "path": "/y", "exact": True}),
         ("reverse_proxy /x* a:1", {"path": "/x"}),
@@ -259,6 +301,10 @@ def test_a_directive_of_caddy(body: str, keys: dict[str, Any]) -> None:
         ("reverse_proxy a:1 {\n transport fastcgi {\n}\n}", ["3: transport fastcgi"]),
         ("reverse_proxy a:x", ["2: reverse_proxy a:x"]),
         ("redir https://{labels.0}", ["2: redir https://{labels.0}"]),
+        ("redir /{path}", ["2: redir /{path}"]),
+        ("abort", ["2: abort"]),
+        ("tls a b {\n client_auth {\n mode require\n}\n protocols tls1.3\n dns x\n}\nrespond 1",
+         ["3: client_auth", "6: protocols tls1.3", "7: dns x"]),
         ("respond /x* 200\nheader /y/* A b\nheader ?A b",
          ["2: respond /x* 200", "3: header /y/* A b", "4: header ?A b"]),
         ("import nothing", ["2: import nothing"]),

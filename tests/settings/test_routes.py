@@ -62,8 +62,8 @@ def test_everything_about_a_route() -> None:
         ("{redirect: //a}", "routes[0].redirect: `//a` is not a redirect "
          "(write https, https://example.org{path}, or a path like /login)"),
         ("{redirect: '/{path}'}",
-         "routes[0].redirect: `/{path}` can begin with two slashes, and what follows them is another "
-         "host (write one slash before the rest, such as /new{path})"),
+         "routes[0].redirect: `/{path}` can begin with two slashes, and what follows them is "
+         "another host (write one slash before the rest, such as /new{path})"),
         ("{redirect: '/{query}{path}'}", "routes[0].redirect: `/{query}{path}` can begin with two "
          "slashes, and what follows them is another host (write one slash before the rest, such as "
          "/new{path})"),
