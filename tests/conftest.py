@@ -10,11 +10,16 @@ import shutil
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests import drivers
 from tests.dev.browser import Browser
 
 drivers.apply(drivers.DRIVER)
+
+# The same examples in every run, and none is too slow where much else runs.
+settings.register_profile("suite", derandomize=True, deadline=None)
+settings.load_profile("suite")
 
 MISSING = "missing:"
 #: Where Debian keeps servers; not on the PATH of everybody.
