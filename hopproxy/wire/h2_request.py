@@ -151,6 +151,7 @@ def _head_of(lines: list[FieldLine]) -> RequestHead:
     out = [host.line] if host is not None else []
     special = [host] if host is not None else []
     cookies = []
+    hosts = 0
     for line in others:
         known = line.checked
         found = known if isinstance(known, Checked) else checked(line)
@@ -165,6 +166,9 @@ def _head_of(lines: list[FieldLine]) -> RequestHead:
             cookies.append(line.value)
         elif role == HOST:
             assert found.special is not None
+            hosts += 1
+            if hosts > 1:
+                raise Malformed("Host twice (RFC 9112 section 3.2)")
             if host is None:
                 host = found.special
                 out.append(host.line)

@@ -127,7 +127,15 @@ MALFORMED = [
     pytest.param(fields((b"host", b"b")), "Host differs", id="8.3.1 another Host"),
     pytest.param(fields((b"host", b"a@")), "Host differs", id="8.3.1 invalid Host"),
     pytest.param(
-        fields((b"host", b"a"), (b"host", b"b")), "Host differs", id="8.3.1 Hosts that differ"
+        fields((b"host", b"a"), (b"host", b"a")), "Host twice", id="RFC 9112 3.2 Host twice"
+    ),
+    pytest.param(
+        fields((b"host", b"a"), (b"host", b"a"), authority=None),
+        "Host twice",
+        id="RFC 9112 3.2 Host twice, without :authority",
+    ),
+    pytest.param(
+        fields((b"host", b"a"), (b"host", b"b")), "Host twice", id="8.3.1 Hosts that differ"
     ),
     pytest.param(fields(method=b"CONNECT"), "CONNECT", id="8.5 CONNECT with path"),
     pytest.param(
