@@ -127,10 +127,13 @@ class Crew:
     def ask(self, asker: Place, channel: Channel, number: int, question: object) -> None:
         """Pass a question of one worker on to all others.
 
-        Each answers on a socket, of which the asker gets the other end.
+        Each answers on a socket, of which the asker gets the other end.  It also gets the last
+        report of each, which counts if that does not answer.
         """
         roster: list[tuple[int, int, bool]] = []
-        ends = [in_memory(self.past.dump())]
+        reported = [place for place in self.every if place.report >= 0 and place is not asker]
+        past = in_memory(self.past.dump())
+        ends: list[int] = []
         for place in self.every:
             asked = False
             if place is not asker and place.channel is not None and place.serving_since is not None:
@@ -142,8 +145,10 @@ class Crew:
                 else:
                     os.close(theirs)
             roster.append((place.number, place.pid, asked))
-        channel.send("parts", (number, roster), ends)
-        close_all(ends)
+        counted = [past, *(place.report for place in reported)]
+        body = number, roster, [place.number for place in reported]
+        channel.send("parts", body, [*counted, *ends])
+        close_all([past, *ends])
 
 
 def connected() -> tuple[int, int]:

@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """The answers of all other workers, and what those that have ended had counted."""
+    """The answers of all other workers, and what those had counted that have ended or are silent."""
 
     parts: list[Part]
     past: dict[Any, float]
@@ -143,22 +143,26 @@ class Siblings:
         self._open[number] = send
         answers: dict[int, Any] = {}
         roster: list[tuple[int, int, bool]] = []
+        reports: dict[int, dict[Any, float]] = {}
         with trio.move_on_after(PATIENCE):
             self._channel.send("ask", (number, question))
             message = await receive.receive()
-            roster = message.body[1]
-            past, *pipes = message.fds
-            try:
-                self._past = marshal.loads(content(past))
-            finally:
-                os.close(past)
+            roster, reported = message.body[1:]
+            counted = [_taken(fd) for fd in message.fds[: 1 + len(reported)]]
+            self._past = counted[0]
+            reports = dict(zip(reported, counted[1:], strict=True))
             asked = [place for place, _, was_asked in roster if was_asked]
             async with trio.open_nursery() as nursery:
-                for place, pipe in zip(asked, pipes, strict=True):
+                for place, pipe in zip(asked, message.fds[len(counted) :], strict=True):
                     nursery.start_soon(_read, pipe, place, answers)
         self._open.pop(number, None)
         parts = [Part(at, pid, answers.get(at)) for at, pid, _ in roster if at != self.place]
-        return Whole(parts, self._past)
+        past = dict(self._past)
+        for part in parts:
+            if part.answer is None:  # what it has reported last still counts
+                for key, count in reports.get(part.place, {}).items():
+                    past[key] = past.get(key, 0) + count
+        return Whole(parts, past)
 
     def teach(self, learn: Callable[[Any, Any], None]) -> None:
         """Call this with what other workers have learned about origins, and have learned before."""
@@ -203,6 +207,15 @@ class Siblings:
         """This worker serves now."""
         self.board.serve()
         self._channel.send("serving")
+
+
+def _taken(fd: int) -> dict[Any, float]:
+    """The counters in a file in memory, which is closed."""
+    try:
+        found: dict[Any, float] = marshal.loads(content(fd))
+    finally:
+        os.close(fd)
+    return found
 
 
 async def _read(pipe: int, place: int, answers: dict[int, Any]) -> None:

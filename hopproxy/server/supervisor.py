@@ -56,6 +56,7 @@ class Supervisor:
         self._is_ready = False
         self._check = 0  # the process that checks whether another program can take over
         self._reload_due = False
+        self._reads: Place | None = None  # the worker that reads the settings anew
         self._drained: list[tuple[int, int, int]] = []  # what workers that stopped have told
         self._kill_at = math.inf
         self._code: int | None = None  # once all is over
@@ -108,7 +109,6 @@ class Supervisor:
         if number in STOP:
             self._stop()
         elif number == signal.SIGHUP:
-            self._reload_due = True
             self._reload()
         elif number == signal.SIGUSR2:
             self._begin_to_replace()
@@ -117,11 +117,13 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Have one worker read the settings file anew, once one serves."""
+        self._reload_due = True
         for place in self._crew.places:
             if place.channel is not None and place.serving_since is not None:
                 self._reload_due = False
                 if not self.stopping:
                     self._notifier.reloading()
+                    self._reads = place
                     place.channel.send("reload")
                 return
         if self._crew.settings < 0:
@@ -224,6 +226,9 @@ class Supervisor:
             self._end_if_empty(FAULT if code == FAULT else DONE)
             return
         self._crew.past.lose(lost)
+        if self._reads is place:  # it has ended before it could
+            self._reads = None
+            self._reload()
         pause = place.back_off.ended(served_for)
         place.start_at = now + pause
         when = f" in {pause:g} s" if pause else ""
@@ -278,6 +283,7 @@ class Supervisor:
             if self.stopping:
                 self._crew.give_up_sockets()
         elif kind == "reloaded":
+            self._reads = None
             self._notifier.ready()
             self._crew.tell_others(place, kind, body)
         elif kind == "serving":

@@ -181,6 +181,10 @@ def test_admin_shows_all_workers_as_one_and_no_counter_falls(tmp_path: Path) -> 
             during = metrics(two.admin)
             assert 0.9 < time.monotonic() - begun < 3
             assert sorted(during[f'hopproxy_worker_up{{worker="{n}"}}'] for n in (0, 1)) == [0, 1]
+            grown = [key for key in before if re.search("_(total|count|bucket)", key)]
+            assert [key for key in grown if during.get(key, 0) < before[key]] == []
+            stuck = json.loads(get(two.admin, "/links")[2])
+            assert stuck["totals"]["requests"] == 40
             assert get(two.admin, "/readyz")[0] == 200
         os.kill(pids[1], signal.SIGKILL)
         two.command.wait_for("another one is started")
@@ -191,6 +195,23 @@ def test_admin_shows_all_workers_as_one_and_no_counter_falls(tmp_path: Path) -> 
     assert [key for key in counters if after.get(key, 0) < before[key]] == []
     assert after["hopproxy_worker_ends_total"] == 1
     assert sum(count for key, count in closed.items() if "worker_ended" in key) >= 1
+
+
+def test_a_worker_that_ends_before_it_could_reload_leaves_that_to_another(tmp_path: Path) -> None:
+    with crew(tmp_path) as two, answering(free_port(), b"other") as other:
+        pids = two.workers()
+        file = tmp_path / "hopproxy.yaml"
+        origin = two.origin.server_address[1]
+        with stopped(pids[0]):
+            file.write_text(file.read_text().replace(str(origin), str(other.server_address[1])))
+            two.command.process.send_signal(signal.SIGHUP)
+            time.sleep(0.2)
+            os.kill(pids[0], signal.SIGKILL)
+        two.command.wait_for("reloaded in")
+        limit = time.monotonic() + PATIENCE
+        while {get(two.url)[2] for _ in range(10)} != {b"other"}:
+            assert time.monotonic() < limit, two.command.said
+        assert two.command.stop() == 0
 
 
 def test_a_stopped_worker_does_not_hold_the_end_for_ever(tmp_path: Path) -> None:
