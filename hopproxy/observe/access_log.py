@@ -123,6 +123,13 @@ class AccessLog:
 
     # -- json --------------------------------------------------------------------------------
 
+    def line(self, record: ExchangeRecord) -> Line:
+        """The line of a record, whatever the style of the log."""
+        self._set_clock()
+        line, wall = self._line(record), record.ended + self._offset
+        line.time = f"{_rfc3339(int(wall))}{int(wall % 1 * 1000):03d}Z"
+        return line
+
     def _json(self, records: list[ExchangeRecord]) -> bytes:
         return self._encoder.encode_lines([self._line(record) for record in records])
 

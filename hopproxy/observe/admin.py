@@ -23,6 +23,7 @@ from hopproxy.observe.families import of_workers
 from hopproxy.observe.families import whole as whole_families
 from hopproxy.observe.page import HTML, POLICY
 from hopproxy.observe.views import Question, Views
+from hopproxy.observe.visitor import is_local, refusal
 from hopproxy.server.listener import close_listener
 from hopproxy.server.siblings import Part, Siblings
 from hopproxy.settings.descriptors import admin_share
@@ -67,6 +68,7 @@ class Admin:
         self._siblings = siblings
         #: A connection must not be kept by a worker that may be stopped: any other one can answer.
         self._keeps = siblings is None or siblings.workers == 1
+        self._is_local = False
         self._open: dict[trio.CancelScope, None] = {}
         self._most = min(MOST_CONNECTIONS, admin_share(descriptors.limit()))
         self._answers: dict[str, Callable[[Query], Awaitable[Answer]]] = {
@@ -76,11 +78,14 @@ class Admin:
             "/links": self._links,
             "/closes": self._closes,
             "/origins": self._origins,
+            "/requests": self._requests_told,
+            "/config": self._config,
             "/metrics": self._exposition,
         }
 
     async def run(self, listener: socket.socket) -> None:
         """Serve until cancelled, then close the listener."""
+        self._is_local = is_local(listener)
         try:
             incoming = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
             async with trio.open_nursery() as nursery:
@@ -152,6 +157,9 @@ class Admin:
     async def _answer(self, request: h11.Request) -> Answer:
         if request.method not in (b"GET", b"HEAD"):
             return Answer(405, _TEXT, b"this listener only reads\n", (("Allow", "GET, HEAD"),))
+        fields = {bytes(name): bytes(value) for name, value in request.headers}
+        if refused := refusal(fields, local=self._is_local):
+            return Answer(403, _TEXT, f"{refused}\n".encode())
         path, _, query = request.target.decode("ascii", "replace").partition("?")
         answer = self._answers.get(path)
         if answer is None:
@@ -195,6 +203,14 @@ class Admin:
         answers, past, _ = await self._ask(("closes", query.limit, query.fold))
         rows = whole.closes(answers, query.limit, past)
         return Answer(200, "application/json", msgspec.json.encode(rows))
+
+    async def _requests_told(self, query: Query) -> Answer:
+        rows = whole.requests((await self._ask(("requests", query.limit)))[0], query.limit)
+        return Answer(200, "application/json", msgspec.json.encode({"requests": rows}))
+
+    async def _config(self, _: Query) -> Answer:
+        row = await self._views.view(("config",))
+        return Answer(200, "application/json", msgspec.json.encode(row))
 
     async def _exposition(self, query: Query) -> Answer:
         from hopproxy.observe.exposition import exposition

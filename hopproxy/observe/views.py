@@ -7,6 +7,7 @@ both are plain values.
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import trio
 
 from hopproxy.observe.access_log import AccessLog
@@ -16,6 +17,7 @@ from hopproxy.observe.metrics import Metrics
 from hopproxy.observe.recent import Recent
 from hopproxy.observe.snapshot import closes_of, links_of, summary, unready
 from hopproxy.server.runtime import Runtime
+from hopproxy.settings.shown import shown
 
 Question = tuple[Any, ...]
 
@@ -33,10 +35,13 @@ class Views:
         self.runtime = runtime
         self.recent = Recent(runtime.tallies)
         self._metrics = Metrics(runtime, access_log, error_log)
+        self._access_log = access_log
         self._place = place
         self._views: dict[str, Callable[..., Awaitable[Any]]] = {
             "links": self._links,
             "closes": self._closes,
+            "requests": self._requests,
+            "config": self._config,
             "metrics": self._families,
             "unready": self._unready,
         }
@@ -69,6 +74,19 @@ class Views:
 
     async def _closes(self, most: int | None, fold: bool) -> dict[str, Any]:
         return closes_of(self.runtime, most, fold=fold)
+
+    async def _requests(self, most: int | None) -> list[dict[str, Any]]:
+        """The last failed and slow requests, as the JSON log has them, the newest first."""
+        log = self._access_log
+        records = [record for tally in self.runtime.tallies.values() for record in tally.notable]
+        records.sort(key=lambda record: -record.ended)
+        if log is None:
+            return []
+        return [msgspec.to_builtins(log.line(record)) for record in records[:most]]
+
+    async def _config(self) -> dict[str, Any]:
+        since = self.runtime.reloads.in_use_since
+        return {"in_use_since": round(since, 3), "settings": shown(self.runtime.as_read)}
 
     async def _families(self) -> list[Plain]:
         # Imported on first use: it takes a tenth of the start-up time, and many never use it.

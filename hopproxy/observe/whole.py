@@ -12,7 +12,7 @@ Row = dict[str, Any]
 _ADDED = frozenset(
     {
         "idle", "lent", "dialling", "waiting", "opened", "reused", "max_connections", "max_idle",
-        "queue", "times_out", "max_clients", "max_upstreams",
+        "queue", "streams", "times_out", "max_clients", "max_upstreams",
     }
 )  # fmt: skip
 
@@ -65,6 +65,13 @@ def closes(workers: Sequence[Row], most: int | None, past: Mapping[Any, float]) 
                 reasons[reason] = reasons.get(reason, 0) + count
         answer["folded"] = {"last": max(last, default=None), "reasons": reasons}
     return answer
+
+
+def requests(workers: Sequence[list[Row]], most: int | None) -> list[Row]:
+    """`/requests` of all workers, the newest first."""
+    rows = [row for rows in workers for row in rows]
+    rows.sort(key=lambda row: str(row["time"]), reverse=True)
+    return rows[:most]
 
 
 def _past_closes(past: Mapping[Any, float]) -> list[tuple[tuple[str, str, str], float]]:

@@ -1,6 +1,8 @@
 """Counters of the exchanges of one upstream."""
 
 from bisect import bisect_left
+from collections import deque
+from copy import copy
 from typing import Literal
 
 from hopproxy.errors import Overloaded, RateLimited
@@ -10,7 +12,11 @@ from hopproxy.routing.concurrency import UnderWay
 #: Upper bounds of the duration histogram, in seconds.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
-
+#: How many failed and slow requests are kept for each upstream, and the most bytes of a target, a
+#: Host or a method that are kept.
+KEPT, CLIPPED = 100, 512
+#: Seconds to the first byte of a response from which on a request is slow.
+SLOW = 1.0
 #: Causes of requests that were never under way.
 _REFUSED = (RateLimited.cause, Overloaded.cause)
 
@@ -35,6 +41,7 @@ class Tally:
 
     `causes` counts failures, `aborts` exchanges that the client ended.  `durations` leaves out
     upgraded exchanges; `queued` and `connecting` leave out those that took an idle link.
+    `notable` are the last that failed or were slow; those refused for a limit are only counted.
     """
 
     __slots__ = (
@@ -42,6 +49,7 @@ class Tally:
         "causes",
         "connecting",
         "durations",
+        "notable",
         "queued",
         "received",
         "repeated",
@@ -64,6 +72,7 @@ class Tally:
         self.upgraded = Durations()
         self.queued = Durations()
         self.connecting = Durations()
+        self.notable: deque[ExchangeRecord] = deque(maxlen=KEPT)
 
     def limit(self, most: int | Literal["auto"]) -> None:
         """Allow so many requests under way; 0: any number."""
@@ -78,9 +87,8 @@ class Tally:
             self.statuses[record.status] += 1
         except KeyError:
             self.statuses[record.status] = 1
-        if record.cause:
-            causes = self.aborts if record.cause in CLIENT_CAUSES else self.causes
-            causes[record.cause] = causes.get(record.cause, 0) + 1
+        if record.cause or record.first_byte - record.started >= SLOW:
+            self._note(record)
         if record.attempts > 1:
             self.repeated += 1
         if record.received:
@@ -95,3 +103,15 @@ class Tally:
                 self.queued.add(record.queued)
             if record.connecting:
                 self.connecting.add(record.connecting)
+
+    def _note(self, record: ExchangeRecord) -> None:
+        """Count and keep one that has failed or was slow."""
+        if record.cause:
+            causes = self.aborts if record.cause in CLIENT_CAUSES else self.causes
+            causes[record.cause] = causes.get(record.cause, 0) + 1
+            if record.cause in _REFUSED:
+                return
+        kept = copy(record)
+        kept.method, kept.host = record.method[:CLIPPED], record.host[:CLIPPED]
+        kept.target = record.target[:CLIPPED]
+        self.notable.append(kept)

@@ -61,6 +61,7 @@ class Reloader:
         self._asked = False
         self._woken = trio.Event()
         self._changed = trio.Event()
+        worker.has_read(file.settings)
 
     # -- what is asked for -------------------------------------------------------------------
 
@@ -149,6 +150,7 @@ class Reloader:
     def _apply(self, read: SettingsFile, files: WatchedFiles, sockets: Sockets) -> None:
         self._worker.apply(self._fit(read.settings), sockets)
         self.file, self.sockets, self._files = read, sockets, files
+        self._worker.has_read(read.settings)
         self._changed.set()
 
     def _note(self, *, done: bool) -> None:

@@ -72,6 +72,8 @@ class Runtime:
         self._name_tallies()
         self.started = trio.current_time()
         self.reloads = Reloads()
+        #: As the file has them; `settings` are this worker's part.
+        self.as_read = settings
 
     def apply(self, settings: Settings) -> None:
         """Use these settings for new requests and new client links.

@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """The answers of all other workers, and what those had counted that have ended or are silent."""
+    """The answers of all other workers, and what ended and silent ones had counted."""
 
     parts: list[Part]
     past: dict[Any, float]

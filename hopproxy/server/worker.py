@@ -49,7 +49,7 @@ class Worker:
         siblings: Siblings | None = None,
     ) -> None:
         self.siblings = siblings
-        self._settings = settings
+        self._settings = self._as_read = settings
         self._sockets = sockets
         self._access_log = access_log
         self._page = page
@@ -75,6 +75,7 @@ class Worker:
             runtime = Runtime(self._settings, watch, self._log, self._page, board)
             self._runtime = runtime
             runtime.reloads = self._reloads
+            runtime.as_read = self._as_read
             self._views = self._made_views(runtime)
             if self.siblings is not None and self.siblings.workers > 1:
                 runtime.pool.news.tell = self.siblings.tell_learned
@@ -233,6 +234,12 @@ class Worker:
     def _log(self) -> AccessLog | None:
         """The access log, unless it is off."""
         return self._access_log if self._settings.access_log != "off" else None
+
+    def has_read(self, settings: Settings) -> None:
+        """Settings are in use, of which this worker has its part: observers show all of them."""
+        self._as_read = settings
+        if self._gateway is not None:
+            self._runtime.as_read = settings
 
     def note_reload(self, *, done: bool, here: bool = True) -> None:
         """Settings were read anew, `here` or by another worker: observers show it."""

@@ -16,6 +16,7 @@ from msgspec import Struct
 from hopproxy.settings import words
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.shape import Named, Section, Setting, Several, Shape, Word, settings_of
+from hopproxy.settings.shown import HIDDEN, is_secret
 
 #: Lists of sections, and what one of their items is called.
 _ITEM = {"routes": "route", "listeners": "listener", "certificates": "certificate"}
@@ -84,11 +85,12 @@ def _named(
             yield f"{path}.{name}: removed"
     for name, value in new.items():
         if name not in old:
-            yield f"{path}.{name}: added ({_written(value, item)})"
+            yield f"{path}.{name}: added ({_one(name, value, item)})"
         elif value != old[name] and isinstance(item, Section):
             yield from _section(old[name], value, f"{path}.{name}.")
         elif value != old[name]:
-            yield f"{path}.{name}: {_written(old[name], item)} -> {_written(value, item)}"
+            before, after = _one(name, old[name], item), _one(name, value, item)
+            yield f"{path}.{name}: {before} -> {after}"
 
 
 def _items(
@@ -124,13 +126,19 @@ def _written(value: object, shape: Shape) -> str:
         return _keys(value)
     if isinstance(value, Mapping):
         named = shape.item if isinstance(shape, Named) else shape
-        return ", ".join(f"{key}: {_written(one, named)}" for key, one in value.items())
+        return ", ".join(f"{key}: {_one(key, one, named)}" for key, one in value.items())
     if isinstance(value, tuple):
         item = shape.item if isinstance(shape, Several) else shape
         return ", ".join(_written(one, item) for one in value) or "none"
     if isinstance(shape, Word) and shape.unit is not None and str(value) not in shape.choices:
         return shape.unit.write(value).removeprefix("http://")
     return str(value)
+
+
+def _one(name: str, value: object, shape: Shape) -> str:
+    """The value of one name, unless it is a secret."""
+    hides = not isinstance(shape, Section) and is_secret(name, value)
+    return HIDDEN if hides else _written(value, shape)
 
 
 def _keys(value: Struct) -> str:

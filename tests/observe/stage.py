@@ -62,7 +62,7 @@ class Origin:
                 target = data.split(b" ", 2)[1]
                 data = b""
                 self.requests += 1
-                if target == b"/die":
+                if target.startswith(b"/die"):
                     return
                 if target == b"/hold":
                     await self.release.wait()
@@ -89,10 +89,12 @@ class Client:
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
         self.port: int = stream.socket.getsockname()[1]
+        self.host = "site.test"
 
     async def ask(self, target: str = "/", method: str = "GET", *fields: str) -> Response:
         """One request on this connection, and its response."""
-        lines = [f"{method} {target} HTTP/1.1", "Host: site.test", *fields, "", ""]
+        host = [] if any(one.startswith("Host:") for one in fields) else [f"Host: {self.host}"]
+        lines = [f"{method} {target} HTTP/1.1", *host, *fields, "", ""]
         await self.stream.send_all("\r\n".join(lines).encode())
         return await self.answer(head_only=method == "HEAD")
 
@@ -192,7 +194,9 @@ class Stage:
 
     async def admin(self) -> Client:
         """A connection to the admin listener."""
-        return await self._connect(self.admin_port)
+        looker = await self._connect(self.admin_port)
+        looker.host = f"127.0.0.1:{self.admin_port}"
+        return looker
 
     async def look(self, path: str) -> Any:
         """What the admin listener says, as JSON."""

@@ -13,6 +13,8 @@ import trio
 from hopproxy.observe import admin as admin_module
 from hopproxy.observe.page import HTML
 from hopproxy.observe.snapshot import unready
+from hopproxy.proxy.tally import CLIPPED, KEPT, SLOW, Tally
+from hopproxy.record import ExchangeRecord
 from hopproxy.settings.client import ClientSettings
 from hopproxy.settings.upstream import Pool
 from tests.observe.stage import Client, Stage, eventually, stage
@@ -285,7 +287,8 @@ async def test_unknown_paths_are_told_what_there_is(log: Path) -> None:
         status, body = await ask(s, "/nope")
         assert (await ask(s, "/links/"))[0] == 404
     assert status == 404
-    assert body == "not found; there are: / /healthz /readyz /links /closes /origins /metrics\n"
+    known = "/ /healthz /readyz /links /closes /origins /requests /config /metrics"
+    assert body == f"not found; there are: {known}\n"
 
 
 async def test_a_connection_is_kept_and_a_head_has_no_body(log: Path) -> None:
@@ -309,7 +312,7 @@ async def test_a_limit_that_is_none_is_left_out(log: Path, limit: str) -> None:
         (b"nonsense\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 70_000, 431),
-        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 200),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc", 200),
     ],
 )
 async def test_what_cannot_be_trusted_ends_the_connection(
@@ -361,8 +364,91 @@ async def test_a_fault_in_an_answer_costs_that_connection_only(
         with monkeypatch.context() as patched, caplog.at_level(logging.ERROR, "hopproxy"):
             patched.setattr(msgspec.json, "encode", fault)
             looker = await s.admin()
-            await looker.stream.send_all(b"GET /links HTTP/1.1\r\nHost: a\r\n\r\n")
+            await looker.stream.send_all(b"GET /links HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert await is_closed(looker)
         assert (await ask(s, "/links"))[0] == 200
         assert (await (await s.client()).ask()).status == 200
     assert "the admin listener could not answer" in caplog.messages
+
+
+# -- who may ask, and what went wrong --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "fields"),
+    [
+        (200, ("Host: localhost:1",)),
+        (200, ("Host: app.localhost",)),
+        (200, ("Host: [::1]:9901",)),
+        (200, ("Host: 10.0.0.7",)),
+        (403, ("Host: evil.example:9901",)),
+        (403, ("Host: localhost.evil.example",)),
+        (403, ("Host: 127.0.0.1.evil.example",)),
+        (403, ("Host: localhost", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors")),
+        (403, ("Host: localhost", "Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: cors")),
+        (403, ("Host: localhost", "Origin: http://localhost:3000")),
+        (403, ("Host: localhost", "Origin: null")),
+        (200, ("Host: localhost:1", "Origin: http://localhost:1")),
+        (200, ("Host: localhost", "Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: cors")),
+        (
+            200,
+            (
+                "Host: localhost",
+                "Sec-Fetch-Site: cross-site",
+                "Sec-Fetch-Mode: navigate",
+                "Sec-Fetch-Dest: document",
+            ),
+        ),
+    ],
+)
+async def test_pages_of_other_sites_are_refused(
+    log: Path, status: int, fields: tuple[str, ...]
+) -> None:
+    async with stage(log) as s:
+        looker = await s.admin()
+        async with looker.stream:
+            assert (await looker.ask("/links", "GET", *fields)).status == status
+
+
+@pytest.mark.parametrize("style", ["json", "text", "off"])
+async def test_the_last_requests_that_failed(log: Path, style: str) -> None:
+    async with stage(log, style) as s:
+        client = await s.client()
+        await client.ask("/fine")
+        assert (await client.ask("/die", "POST", "Content-Length: 0")).status == 502
+        await client.ask("/fine")
+        (row,) = (await s.look("/requests"))["requests"]
+    assert (row["method"], row["target"], row["status"]) == ("POST", "/die", 502)
+    assert row["cause"]
+    assert row["upstream"] == "app"
+    assert row["time"].endswith("Z")
+
+
+async def test_a_flood_of_failures_is_cut_short(log: Path) -> None:
+    async with stage(log) as s:
+        client = await s.client()
+        for number in range(KEPT + 5):
+            await client.ask(f"/die?{number:06}{'x' * 2 * CLIPPED}", "POST", "Content-Length: 0")
+        rows = (await s.look("/requests"))["requests"]
+        assert len(rows) == KEPT
+        assert rows[0]["target"].startswith(f"/die?{KEPT + 4:06}")
+        assert {len(row["target"]) for row in rows} == {CLIPPED}
+        assert len((await s.look("/requests?limit=3"))["requests"]) == 3
+
+
+def test_slow_requests_are_kept_and_refused_ones_only_counted() -> None:
+    tally = Tally()
+    for cause, took in (("", SLOW / 2), ("", SLOW), ("rate_limited", 0.0), ("overloaded", 0.0)):
+        record = ExchangeRecord("10.0.0.1:5", 1, 1, 7.0, b"GET", b"/", b"a")
+        record.cause, record.first_byte, record.ended = cause, 7.0 + took, 9.0 + took
+        tally.add(record)
+    assert [record.first_byte - record.started for record in tally.notable] == [SLOW]
+    assert tally.causes == {"rate_limited": 1, "overloaded": 1}
+
+
+async def test_the_settings_in_use(log: Path) -> None:
+    async with stage(log) as s:
+        found = await s.look("/config")
+    assert found["in_use_since"] > 0
+    assert found["settings"]["drain_timeout"] == "10s"
+    assert found["settings"]["upstreams"]["app"]["origins"] == [f"http://127.0.0.1:{s.origin_port}"]

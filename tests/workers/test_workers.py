@@ -172,6 +172,15 @@ def test_admin_shows_all_workers_as_one_and_no_counter_falls(tmp_path: Path) -> 
             assert len({link["number"] for link in links["clients"]}) == 12
             assert links["limits"]["max_clients"] == 4096
             assert links["origins"][0]["limits"]["max_connections"] == 256
+        for _ in range(6):
+            with two.connect() as bad:
+                bad.sendall(b"GET / HTTP/9.9\r\n\r\n")
+                assert bad.recv(100)
+        failed = [json.loads(get(two.admin, "/requests")[2])["requests"] for _ in range(4)]
+        assert [len(rows) for rows in failed] == [6] * 4
+        config = json.loads(get(two.admin, "/config")[2])["settings"]
+        assert config["client"]["max_connections"] == 4096
+        assert config["workers"] == 2
         before = metrics(two.admin)
         assert before[answered] == 40
         assert before["hopproxy_client_links_limit"] == 4096
@@ -184,7 +193,7 @@ def test_admin_shows_all_workers_as_one_and_no_counter_falls(tmp_path: Path) -> 
             grown = [key for key in before if re.search("_(total|count|bucket)", key)]
             assert [key for key in grown if during.get(key, 0) < before[key]] == []
             stuck = json.loads(get(two.admin, "/links")[2])
-            assert stuck["totals"]["requests"] == 40
+            assert stuck["totals"]["requests"] == 46
             assert get(two.admin, "/readyz")[0] == 200
         os.kill(pids[1], signal.SIGKILL)
         two.command.wait_for("another one is started")
