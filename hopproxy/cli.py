@@ -163,8 +163,12 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check)
     probe = commands.add_parser("probe", help="measure how an origin handles connections")
     probe.add_argument("origin", metavar="ORIGIN", help=_ORIGIN)
-    probe.add_argument("--max", metavar="TIME", default="90s", help="longest wait; default: 90s")
-    probe.add_argument("--requests", metavar="N", default="120", help="default: 120")
+    probe.add_argument(
+        "--max", metavar="TIME", default="90s", help="longest idle time to try; default: 90s"
+    )
+    probe.add_argument(
+        "--requests", metavar="N", default="120", help="requests on one connection; default: 120"
+    )
     probe.add_argument("--path", metavar="PATH", default="/", help="path to GET; default: /")
     probe.add_argument("--ca", metavar="FILE", help="authorities to trust, for https://")
     probe.set_defaults(command=_probe)
@@ -172,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert", help="make settings from an nginx.conf or Caddyfile")
     convert.add_argument("file", metavar="FILE", help="the file; included files are read too")
     convert.add_argument("--from", dest="language", choices=["nginx", "caddy"],
-                         help="its language; default: what it looks like")  # fmt: skip
+                         help="its language; default: guessed from the file")  # fmt: skip
     convert.set_defaults(command=_convert)
     schema = commands.add_parser("schema", help="print the JSON Schema of the settings")
     schema.set_defaults(command=_schema)
@@ -182,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_explain(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("url", metavar="URL", nargs="?", help="http://host/path, host/path or /path")
-    add("--config", metavar="FILE", help="the settings file; default: as for run")
+    add("--config", metavar="FILE", help="the settings file; default: the one that run takes")
     add("-X", "--request", metavar="METHOD", help="default: GET, or POST with -d")
     add("-H", "--header", metavar="FIELD", action="append", default=[], help="'Name: value'")
     add("-d", "--data", metavar="BODY", help="a body, with its Content-Length")

@@ -43,16 +43,22 @@ def parse_field_name(text: str) -> str:
         raise Misread(f"`{text}` ends with a colon", f"write {name}")
     parse_token(text)
     low = text.lower()
-    kind = kind_of(low.encode())
-    hint = _UNTOUCHED.get(kind) or _UNTOUCHED_NAMES.get(low)
-    if low in OWN_FORWARDING:
-        hint = "`forwarding` and `trusted_proxies` say what the origin is told about the client"
-    if kind is Kind.SHADOW:
+    hint = _untouched(low)
+    if kind_of(low.encode()) is Kind.SHADOW:
         plain = text.replace("_", "-")
-        raise Misread(f"applications may take `{text}` for `{plain}`", f"write {plain}")
+        hint = _untouched(plain.lower())
+        if hint is None:
+            raise Misread(f"applications may take `{text}` for `{plain}`", f"write {plain}")
     if hint is not None:
         raise Misread(f"`{text}` cannot be changed", hint)
     return text
+
+
+def _untouched(name: str) -> str | None:
+    """What to do instead of changing the field of this name; None if it may be changed."""
+    if name in OWN_FORWARDING:
+        return "`forwarding` and `trusted_proxies` say what the origin is told about the client"
+    return _UNTOUCHED.get(kind_of(name.encode())) or _UNTOUCHED_NAMES.get(name)
 
 
 def parse_field_value(text: str) -> str:

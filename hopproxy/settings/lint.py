@@ -7,14 +7,17 @@ that connects to us.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from hopproxy.pool.idle_timeout import usable
+from hopproxy.rules.template import VARIABLES
 from hopproxy.settings.addresses import reaches
 from hopproxy.settings.amounts import format_duration
 from hopproxy.settings.certificate import OriginTls
 from hopproxy.settings.kinds import Balancer, Server
+from hopproxy.settings.route import FieldEdits
 from hopproxy.settings.schema import DRAIN_TIMEOUT, Settings
 from hopproxy.settings.units import PORTS, UNIX, authority
 from hopproxy.settings.upstream import Pool, UpstreamSettings
@@ -61,6 +64,8 @@ FLOWS: dict[Balancer, float] = {"aws-nlb": 350.0}
 #: Seconds from Docker's SIGTERM to its SIGKILL.
 DOCKER_GRACE = 10.0
 
+_FOREIGN = re.compile(r"\$[a-z][a-z0-9_]*\b|\{[a-z]+(?:\.[A-Za-z0-9_-]+)+\}")
+
 
 class Risk(NamedTuple):
     """What is risky about the setting at `path`, and what is safe."""
@@ -76,6 +81,7 @@ def risks(settings: Settings) -> Iterator[Risk]:
     yield from _unused(settings)
     yield from _loops(settings)
     yield from _endless_redirects(settings)
+    yield from _foreign_variables(settings)
     yield from _origin_tls(settings)
     yield from _listener_tls(settings)
     for name, upstream in settings.upstreams.items():
@@ -103,6 +109,27 @@ def _endless_redirects(settings: Settings) -> Iterator[Risk]:
                 "TLS, clients are redirected for ever",
                 "list that proxy in trusted_proxies, or write tls in a listener",
             )
+
+
+def _foreign_variables(settings: Settings) -> Iterator[Risk]:
+    """Variables as nginx or Caddy write them: here they are plain text."""
+    for n, route in enumerate(settings.routes):
+        values = [("redirect", route.redirect or "")]
+        for part in ("request_fields", "response_fields"):
+            edits: FieldEdits = getattr(route, part)
+            values += [(f"{part}.set.{name}", value) for name, value in edits.set.items()]
+            values += [
+                (f"{part}.add.{name}", value) for name, all_of in edits.add.items()
+                for value in all_of
+            ]  # fmt: skip
+        for path, value in values:
+            if found := _FOREIGN.search(value):
+                known = ", ".join(f"{{{name}}}" for name in VARIABLES)
+                yield Risk(
+                    f"routes[{n}].{path}",
+                    f"`{found[0]}` is sent as it stands: it is not a variable",
+                    f"there are {known}",
+                )
 
 
 def _against_forgers(settings: Settings) -> Iterator[Risk]:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from hopproxy.settings import place
 from hopproxy.settings.agreement import contradictions
 from hopproxy.settings.amounts import Misread
+from hopproxy.settings.fields import FIELD_VALUE
 from hopproxy.settings.other_names import NO, OFF
 from hopproxy.settings.place import Blank, Document, Entry, Place, Problem, Scalar, Tree, child
 from hopproxy.settings.route import Route
@@ -210,7 +211,10 @@ class _Reading:
             kind = "list" if isinstance(tree, place.Sequence) else "mapping"
             raise self._unread(tree, path, f"is a {kind}, not one word", as_word(tree, shape))
         if tree.is_null:
-            raise self._unread(tree, path, "has no value", "leave the line out for the default")
+            hint = "leave the line out for the default"
+            if shape.unit is FIELD_VALUE:
+                hint = 'write a value; "" is an empty one'
+            raise self._unread(tree, path, "has no value", hint)
         try:
             whole = shape.unit is not None and shape.unit.whole
             return _parse(tree.filled if whole else tree.text, shape)

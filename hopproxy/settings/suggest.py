@@ -40,6 +40,8 @@ def instead_of(key: str, value: Tree, struct: type[Struct], path: str) -> str:
         return _one_of(_from_here(CALLED[name], struct, path))
     if name in ABSENT:
         return ABSENT[name]
+    if struct is Route and name in ("status", "code"):
+        return "did you mean `redirect_status`, or `status` below `respond`?"
     if struct is Route and key.startswith("/"):
         return f"write `path: {key}`, and `upstream:` below it"
     if close := get_close_matches(name, known, n=1, cutoff=ALMOST):

@@ -191,6 +191,25 @@ def test_a_stop_within_the_platforms_patience(written: str) -> None:
     assert found(f"{APP}{written}\n") == []
 
 
+@pytest.mark.parametrize(
+    ("route", "path"),
+    [
+        ("{redirect: 'https://a$request_uri', path: /y}", "redirect"),
+        ("{path: /y, upstream: app, request_fields: {set: {X-A: $remote_addr}}}",
+         "request_fields.set.X-A"),
+        ("{path: /y, upstream: app, response_fields: {add: {X-A: [a, '{http.request.host}']}}}",
+         "response_fields.add.X-A"),
+    ],
+)  # fmt: skip
+def test_variables_of_other_proxies_are_plain_text(route: str, path: str) -> None:
+    [risk] = found(f"{APP}routes: [{route}, {{upstream: app}}]\n")
+    assert risk.path == f"routes[0].{path}"
+    assert "is sent as it stands" in risk.message
+    plain = "{X-A: 'a $ {b c} $5 {scheme}'}"
+    route = f"{{path: /y, upstream: app, request_fields: {{set: {plain}}}}}"
+    assert found(f"{APP}routes: [{route}, {{upstream: app}}]\n") == []
+
+
 def test_a_redirect_to_https_that_nobody_can_follow() -> None:
     routes = "routes: [{redirect: https}, {upstream: app}]\n"
     (risk,) = found(APP + routes)

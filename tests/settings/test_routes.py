@@ -78,6 +78,13 @@ def test_everything_about_a_route() -> None:
          "permanent, 302, 303 and 307 are not; 307 and 308 keep the method)"),
         ("{upstream: app, redirect_status: 302}",
          "routes[0].redirect_status: has no effect without `redirect` (leave it out)"),
+        ("{redirect: https, status: 302}", "routes[0].status: is not a setting "
+         "(did you mean `redirect_status`, or `status` below `respond`?)"),
+        ("{upstream: app, request_fields: {set: {X-A: }}}",
+         'routes[0].request_fields.set.X-A: has no value (write a value; "" is an empty one)'),
+        ("{upstream: app, request_fields: {set: {X_Forwarded_For: a}}}",
+         "routes[0].request_fields.set.X_Forwarded_For: `X_Forwarded_For` cannot be changed "
+         "(`forwarding` and `trusted_proxies` say what the origin is told about the client)"),
         ("{redirect: https, strip: /a, path: /a}",
          "routes[0].strip: has no effect: `redirect` asks no origin (leave it out)"),
         ("{respond: {status: 204, body: x}}",
