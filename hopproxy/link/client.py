@@ -6,6 +6,7 @@ from hopproxy.errors import HopError, LinkError
 from hopproxy.link.clients import Bound, Clients
 from hopproxy.link.faults import report
 from hopproxy.link.link import MAX_EMPTY_LINES, Link
+from hopproxy.link.own_copy import own_copy
 from hopproxy.link.stepper import Stepper, Waker, wait
 from hopproxy.link.transport import Transport
 from hopproxy.message import CHUNKED, NO_BODY, SIZED, Body, RequestHead, ResponseHead
@@ -277,6 +278,8 @@ class ClientLink(Link):
         if limits.max_age and self.transport.now() - self.opened >= limits.max_age:
             return CloseReason.MAX_AGE
         return CloseReason.BODY_UNREAD if self.body is not NO_BODY else None
+
+    send_queued = own_copy(Link.send_queued)
 
     def close(self, reason: CloseReason, *, reset: bool = False) -> None:
         """Close the socket.  Output queued for the end of this batch is sent first."""
