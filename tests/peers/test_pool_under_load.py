@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+from bisect import bisect
 from pathlib import Path
 
 from tests.peers.load import load
@@ -18,24 +18,35 @@ access_log: off
 """
 
 
-#: A stall of the machine itself can make one answer slow; one who starves is slow every time.
-ROUNDS = 3
+CLIENTS = 100
 
 
 def test_hundred_clients_share_a_pool_of_four(tmp_path: Path) -> None:
     port = free_port()
-    ratios = []
     with origin("nginx", tmp_path) as server:
         settings = SETTINGS.format(port=port, origin=server.port)
         with configured(settings, port, tmp_path):
-            for _ in range(ROUNDS):
-                answers = load(port, 100, 20_000, lambda number: f"/echo?id={number}")
-                assert {answer.status for answer in answers} == {200}
-                links, ids = zip(*(answer.body.split() for answer in answers), strict=True)
-                assert [int(each) for each in ids] == [answer.number for answer in answers]
-                assert 1 <= len(set(links)) <= 4
-                waits = [answer.seconds for answer in answers[100:]]
-                ratios.append(max(waits) / statistics.median(waits))
-                if ratios[-1] < 10:
-                    return
-    raise AssertionError(f"the slowest answer took {min(ratios):.1f} times the median, or more")
+            answers = load(port, CLIENTS, 6000, lambda number: f"/echo?id={number}")
+    assert {answer.status for answer in answers} == {200}
+    links, ids = zip(*(answer.body.split() for answer in answers), strict=True)
+    assert [int(each) for each in ids] == [answer.number for answer in answers]
+    assert 1 <= len(set(links)) <= 4
+    assert max(overtaken([answer.number for answer in answers])) < CLIENTS
+
+
+def overtaken(numbers: list[int]) -> list[int]:
+    """How many requests that were sent later had their answer before, for each answer in order.
+
+    One who starves is overtaken by all; a stall of the machine holds everybody up alike.
+    """
+    before: list[int] = []
+    counts = []
+    for number in numbers:
+        at = bisect(before, number)
+        counts.append(len(before) - at)
+        before.insert(at, number)
+    return counts
+
+
+def test_one_who_starves_is_overtaken_by_all() -> None:
+    assert overtaken([1, 2, 4, 3, 5, 0]) == [0, 0, 0, 1, 0, 5]

@@ -34,7 +34,7 @@ http://127.0.0.1:{port} {{
   reverse_proxy 127.0.0.1:{origin}
 }}
 """
-ASKED = 40
+ASKED = 20
 
 
 @contextmanager
@@ -91,8 +91,8 @@ def test_reused_gets_do_not_wait_for_our_ack_as_they_do_elsewhere(
         with caddy(tmp_path, origin) as port:
             of_caddy = median(port)
     print(f"{name}: hopproxy {ours:.1f} ms, nginx {of_nginx:.1f}, Caddy {of_caddy:.1f}")
-    assert ours <= 6
     assert min(of_nginx, of_caddy) > 40
+    assert ours < min(of_nginx, of_caddy) / 2
 
 
 @pytest.mark.parametrize(
