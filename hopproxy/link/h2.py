@@ -130,10 +130,10 @@ class H2Link(H2Ending):
                 self.output.give_room(stream)
             elif what == RESET:
                 self.clients.streams.add_reset("peer", payload)
-                stream.on_reset()
+                stream.on_reset(stream.gone_error())
             elif what == BROKEN:
                 self.clients.streams.add_reset("us", payload.code)
-                stream.leave(violation(payload))
+                stream.on_reset(violation(payload))
 
     def _drop(self, unread: _Unread) -> None:
         wire = unread.wire
@@ -175,7 +175,7 @@ class H2Link(H2Ending):
         if what == ROOM:
             self.output.give_room(None)
         elif what == PEER_SETTINGS:
-            self._shrinks = self.wire.peer.table_size < TABLE_SIZE
+            self._shrinks = self._shrinks or self.wire.peer.table_size < TABLE_SIZE
         elif what == PONG:
             if payload == LEAVING_PING:
                 self._leave()
@@ -194,6 +194,8 @@ class H2Link(H2Ending):
         most = self.limits.max_streams
         try:
             while self.parked and len(self.streams) < most and self._owner is not None:
+                if self.output.crowded:
+                    break  # until the client has read
                 stream = self.parked.pop(0)
                 if stream.gone:  # it was reset before it began
                     stream.wire.owner = _DONE
@@ -220,6 +222,12 @@ class H2Link(H2Ending):
         self.wire.credit(wire, size)
         if self.wire.has_output:
             self.output.stir()
+
+    def on_sent(self) -> None:
+        """All is sent: requests that waited for the client to read can begin."""
+        if self.parked and len(self.streams) < self.limits.max_streams:
+            Turn(self.watch).waker = self
+        super().on_sent()
 
     def on_stream_end(self, stream: H2Stream) -> None:
         """An exchange has ended: end its stream, and begin the next one."""

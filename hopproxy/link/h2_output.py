@@ -9,7 +9,8 @@ from hopproxy.link.transport import Room, Transport
 from hopproxy.link.watch import Watch
 from hopproxy.wire.h2_output import Output
 
-#: Most bytes of DATA that wait to be sent on one connection.
+#: Most bytes of DATA that wait to be sent on one connection.  Heads may add to it, until so many
+#: bytes of them wait too.
 QUEUED = 131072
 #: Bytes that a stream sends in a turn, while others have more to send too.
 QUANTUM = 16384
@@ -70,6 +71,11 @@ class H2Output:
     def blocked(self) -> bool:
         """Whether the client has to read before more can be sent."""
         return bool(self._unsent)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits for the client to read that no request should add to it."""
+        return bool(self._unsent) and self.wire.waiting > QUEUED
 
     # -- turns -------------------------------------------------------------------------------
 

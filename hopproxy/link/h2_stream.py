@@ -40,12 +40,12 @@ class Carrier(InboundCarrier, Protocol):
 class H2Stream(Inbound):
     """A client stream (`link.stream.ClientStream`).
 
-    `deaf` once the client has reset it, and the exchange goes on a little for the sake of its
-    upstream link.  `tunnel` carries a WebSocket.
+    Once it was reset the exchange may go on a little, for the sake of its upstream link.  `tunnel`
+    carries a WebSocket.
     """
 
     _h2: Carrier
-    __slots__ = ("_end", "_grace_by", "_out", "_swallowed", "_trailers", "_writing", "deaf")
+    __slots__ = ("_cut", "_end", "_grace_by", "_out", "_swallowed", "_trailers", "_writing")
 
     def __init__(self, h2: Carrier, wire: Stream, section: Section, *, ended: bool) -> None:
         super().__init__(h2, wire, section, ended=ended)
@@ -53,7 +53,7 @@ class H2Stream(Inbound):
         self._end = False
         self._trailers: list[bytes] = []
         self._writing: Pause | None = None
-        self.deaf = False
+        self._cut: HopError | None = None  # why nobody hears the response any more
         self._swallowed = 0
         self._grace_by = math.inf
 
@@ -80,7 +80,7 @@ class H2Stream(Inbound):
 
     def write_content(self, data: bytes) -> None:
         """Queue bytes of the body."""
-        if self.deaf:
+        if self._cut is not None:
             self._swallowed += len(data)
         else:
             self._out = bytes(self._out) + data if self._out else data
@@ -92,8 +92,8 @@ class H2Stream(Inbound):
 
     def send_last(self) -> bool:
         """Call when all of the response is queued.  False: await `finish`."""
-        if self.deaf:
-            raise self.gone_error()
+        if self._cut is not None:
+            raise self._cut
         return self._h2.output.offer(self)
 
     async def finish(self) -> None:
@@ -105,9 +105,9 @@ class H2Stream(Inbound):
 
         Raises LinkError: WRITE_TIMEOUT if they let no byte through in time.
         """
-        if self.deaf:
+        if self._cut is not None:
             if self._swallowed > GRACE_SIZE:
-                raise self.gone_error()
+                raise self._cut
             return
         if not self.pending or self._h2.output.offer(self):
             return
@@ -174,8 +174,8 @@ class H2Stream(Inbound):
         elif self.tunnel is not None:
             self.tunnel.wake()
 
-    def on_reset(self) -> None:
-        """The client has reset the stream (section 5.4.2).
+    def on_reset(self, error: HopError) -> None:
+        """The stream was reset: by the client, or by us as the client broke a rule (section 5.4.2).
 
         An exchange that only waits for its response may go on for a moment: closing its upstream
         link would cost the next request a dial, and a flood of resets would become one of dials.
@@ -184,12 +184,12 @@ class H2Stream(Inbound):
         partner = self.partner
         costs_a_link = partner is not None and not partner.multiplexed
         if self.running and self.ended and costs_a_link and self.tunnel is None:
-            self.deaf = True
+            self._cut = error
             self._grace_by = self.now() + GRACE
             self.wake_at(self._grace_by)
             self.wake_writer()
         else:
-            self.leave(self.gone_error())
+            self.leave(error)
 
     def leave(self, error: HopError) -> None:
         """The client has left, or broken a rule: end the exchange."""
@@ -201,7 +201,7 @@ class H2Stream(Inbound):
         """A deadline may have passed."""
         if self._grace_by <= now:
             self._grace_by = math.inf
-            self.leave(self.gone_error())
+            self.leave(self._cut or self.gone_error())
         nearest = self._grace_by
         for pause in (self._reading, self._writing):
             if pause is not None and pause.waker is not None:

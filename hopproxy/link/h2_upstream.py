@@ -162,7 +162,12 @@ class H2UpstreamLink(PooledLink):
         wire = stream.wire
         if wire is not None:
             wire.owner = None  # breaks a reference cycle
-            if wire.closed or self.transport.closed:
+            if self.transport.closed:
+                return
+            if wire.closed:
+                self.wire.credit(wire, wire.unclaimed)  # nobody reads what has arrived
+                if self.wire.has_output:
+                    self.output.stir()
                 return
             if stream.only_ends and stream.error is None:
                 self._ending.append(wire)

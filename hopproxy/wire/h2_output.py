@@ -59,6 +59,11 @@ class Output:
         """Whether `take` would return anything."""
         return bool(self._out)
 
+    @property
+    def waiting(self) -> int:
+        """How many bytes `take` would return."""
+        return sum(map(len, self._out))
+
     def take(self) -> bytes:
         """Take all that is to be sent now."""
         data = b"".join(self._out)
@@ -85,7 +90,7 @@ class Output:
         if stream.reset is not None or stream.finished:
             return 0
         room = min(stream.send_window, self.send_window)
-        if size > room:
+        if size and size > room:  # no bytes need no window, even a negative one
             if self.send_window < size:
                 self.blocked = True
             if stream.send_window < size:

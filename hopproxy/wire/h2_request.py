@@ -91,6 +91,8 @@ class Section:
         lines.append(FieldLine(b"sec-websocket-key", key))
         head = _head_of(lines)
         http1.read_request_fields(head)  # not `settle_request`: this head is no model for others
+        if head.body is not NO_BODY:
+            raise Malformed("Content-Length in an extended CONNECT: what follows is no content")
         head.upgrade = protocol
         head.simple = False
         _check_limits(head, limits)

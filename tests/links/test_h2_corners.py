@@ -1,0 +1,164 @@
+"""HTTP/2 where two things meet: windows, endings and errors that come at an awkward moment."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from hopproxy.link.h2 import H2Link
+from hopproxy.link.h2_origin_wire import LINK_WINDOW
+from hopproxy.link.h2_output import QUEUED
+from hopproxy.link.h2_upstream import H2UpstreamLink
+from hopproxy.record import Hop
+from tests.h2_origin import H2Peer as H2Origin
+from tests.h2_peer import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GET,
+    HEADERS,
+    PRIORITY,
+    SETTINGS,
+    WINDOW_UPDATE,
+    H2Peer,
+    frame,
+    number,
+    setting,
+)
+from tests.raw_peers import OK, Peer
+from tests.wire_pair import Hops
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nDate: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+#: What makes the gateway reset a stream (CVE-2025-8671).
+BREAKS: dict[str, Callable[[int], bytes]] = {
+    "window_update_by_0": lambda s: frame(WINDOW_UPDATE, 0, s, number(0)),
+    "window_overflow": lambda s: frame(WINDOW_UPDATE, 0, s, number(0x7FFFFFFF)),
+    "data_after_end": lambda s: frame(DATA, 0, s, b"x"),
+    "priority_of_4_bytes": lambda s: frame(PRIORITY, 0, s, b"abcd"),
+    "head_after_end": lambda s: frame(HEADERS, END_HEADERS | END_STREAM, s, b"\x82"),
+}
+
+
+@pytest.mark.parametrize("breaks", BREAKS.values(), ids=BREAKS)
+async def test_a_stream_that_its_client_breaks_costs_its_origin_no_link(
+    hops: Hops, breaks: Callable[[int], bytes]
+) -> None:
+    await hops.start()
+    h2 = H2Peer(await hops.client())
+    await h2.start()
+    stream = await h2.request()
+    upstream = await hops.origins[0].accept()
+    await upstream.message()
+    await h2.send(breaks(stream))
+    await hops.quiet()
+    await upstream.send(OK)
+    await hops.quiet()
+    assert hops.closes(Hop.UPSTREAM) == []
+    assert (await h2.answer(stream)).reset is not None
+    again = await h2.request()
+    await upstream.message()
+    await upstream.send(OK)
+    assert (await h2.answer(again)).status == 200
+    assert hops.records.kept[0].cause == "http_request_error"
+
+
+async def test_a_response_ends_though_its_window_has_become_negative(hops: Hops) -> None:
+    """RFC 9113 section 6.9.2; a frame without bytes needs no window."""
+    await hops.start()
+    h2 = H2Peer(await hops.client())
+    await h2.start((4, 10))
+    stream = await h2.request()
+    upstream = await hops.origins[0].accept()
+    await upstream.message()
+    await upstream.send(CHUNKED + b"a\r\n0123456789\r\n")
+    while stream not in h2.answers or len(h2.answers[stream].body) < 10:
+        await h2.read()
+    await h2.send(frame(SETTINGS, 0, 0, setting(4, 2)))
+    await hops.quiet()
+    await upstream.send(b"0\r\n\r\n")
+    began = trio.current_time()
+    assert (await h2.answer(stream)).ended
+    assert trio.current_time() == began
+
+
+async def answer_all(hops: Hops, answer: bytes) -> None:
+    """The origin answers each request at once."""
+
+    async def on_link(peer: Peer) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                await peer.message()
+                await peer.send(answer)
+
+    async with trio.open_nursery() as nursery:
+        while True:
+            nursery.start_soon(on_link, await hops.origins[0].accept())
+
+
+async def test_answers_that_nobody_reads_are_not_kept_without_bound(hops: Hops) -> None:
+    """Heads need no window.  Once the client reads, all its requests are answered."""
+    await hops.start()
+    h2 = H2Peer(await hops.client(receive_buffer=2304))
+    await h2.start()
+    [link] = hops.runtime.clients.links
+    assert isinstance(link, H2Link)
+    head = b"HTTP/1.1 204 No Content\r\nDate: x\r\nX-Big: %b\r\n\r\n" % (b"y" * 8000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer_all, hops, head)
+        held, streams = 0, []
+        for _ in range(90):
+            streams.append(await h2.request())
+            await hops.quiet()
+            held = max(held, link.wire.waiting)
+        assert held < 2 * QUEUED
+        assert len(hops.records.kept) < 60
+        for stream in streams:
+            assert (await h2.answer(stream)).status == 204
+        nursery.cancel_scope.cancel()
+
+
+async def test_responses_that_their_clients_leave_give_the_window_back(hops: Hops) -> None:
+    """All streams of the origin's connection share it."""
+    await hops.start(upstream={"protocol": "h2"})
+    origin: H2Origin | None = None
+    for _ in range(3):
+        h2 = H2Peer(await hops.client())
+        await h2.start((4, 10))
+        await h2.request()
+        origin = origin or H2Origin(await hops.origins[0].accept())
+        request = await origin.whole()
+        await origin.respond(request.number, b"x" * 60_000)
+        await hops.quiet()
+        h2.peer.close()
+        await hops.quiet()
+    [link] = hops.runtime.pool.links
+    assert isinstance(link, H2UpstreamLink)
+    assert link.wire.receive_window + link.wire._owed == LINK_WINDOW
+
+
+async def test_a_table_of_hpack_that_shrinks_and_grows_again_was_emptied(hops: Hops) -> None:
+    """The smallest size is said (RFC 7541 section 4.2)."""
+    await hops.start()
+    h2 = H2Peer(await hops.client())
+    await h2.start((1, 0))
+    await h2.send(frame(SETTINGS, 0, 0, setting(1, 4096)))
+    stream = await h2.request()
+    await (await hops.origins[0].accept()).send(OK)
+    await h2.answer(stream)
+    [head] = [f for f in h2.frames if f.kind == HEADERS]
+    assert head.payload[0] == 0x20
+
+
+async def test_a_websocket_has_no_content_length(hops: Hops) -> None:
+    await hops.start()
+    h2 = H2Peer(await hops.client())
+    await h2.start()
+    fields = [(b":method", b"CONNECT"), *GET[1:], (b":protocol", b"websocket")]
+    stream = await h2.request([*fields, (b"content-length", b"5")], end=False)
+    answer = await h2.answer(stream)
+    assert (answer.status, answer.ended) == (400, True)
+    assert not hops.origins[0].waiting()
