@@ -259,7 +259,7 @@ class H2UpstreamLink(PooledLink):
     def _origin_leaves(self) -> None:
         self.measure()
         self.keeper.on_room(self)
-        if not self.wire.streams:
+        if not self.streams:  # else it ends after the last: its response may be in what was read
             self.end(CloseReason.PEER_CLOSED, None)
 
     # -- deadlines ---------------------------------------------------------------------------

@@ -12,14 +12,16 @@ from hopproxy.link.h2 import H2Link
 from hopproxy.link.h2_origin_wire import LINK_WINDOW
 from hopproxy.link.h2_output import QUEUED
 from hopproxy.link.h2_upstream import H2UpstreamLink
-from hopproxy.record import Hop
+from hopproxy.record import CloseReason, Hop
 from tests.h2_origin import H2Peer as H2Origin
 from tests.h2_peer import (
     DATA,
     END_HEADERS,
     END_STREAM,
     GET,
+    GOAWAY,
     HEADERS,
+    NO_ERROR,
     PRIORITY,
     SETTINGS,
     WINDOW_UPDATE,
@@ -161,4 +163,26 @@ async def test_a_websocket_has_no_content_length(hops: Hops) -> None:
     stream = await h2.request([*fields, (b"content-length", b"5")], end=False)
     answer = await h2.answer(stream)
     assert (answer.status, answer.ended) == (400, True)
+    assert not hops.origins[0].waiting()
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+async def test_an_answer_that_comes_together_with_goaway_is_passed_on(
+    hops: Hops, method: bytes
+) -> None:
+    """The origin has answered its last request in full when the gateway reads that it leaves."""
+    await hops.start(upstream={"protocol": "h2"})
+    client = await hops.client()
+    await client.send(method + b" / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+    origin = H2Origin(await hops.origins[0].accept())
+    request = await origin.whole()
+    await origin.send(
+        frame(GOAWAY, 0, 0, number(request.number) + number(NO_ERROR)),
+        frame(HEADERS, END_HEADERS, request.number, b"\x88"),
+        frame(DATA, END_STREAM, request.number, b"done"),
+    )
+    answer = await client.message()
+    assert (answer.status, answer.body) == (200, b"done")
+    await origin.peer.gone()
+    assert hops.closes(Hop.UPSTREAM) == [CloseReason.PEER_ASKED]
     assert not hops.origins[0].waiting()
