@@ -82,8 +82,8 @@ class H2Connection:
         self.client.leave(CloseReason.DRAINING)
 
     def end_idle(self) -> None:
-        """Close the link, which is idle."""
-        self.client.finish(CloseReason.DRAINING)
+        """Close the link, which is idle, after a round trip: requests may be on their way."""
+        self.client.leave(CloseReason.DRAINING)
 
     @property
     def under_way(self) -> int:

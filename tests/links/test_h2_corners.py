@@ -15,6 +15,7 @@ from hopproxy.link.h2_upstream import H2UpstreamLink
 from hopproxy.record import CloseReason, Hop
 from tests.h2_origin import H2Peer as H2Origin
 from tests.h2_peer import (
+    ACK,
     DATA,
     END_HEADERS,
     END_STREAM,
@@ -22,6 +23,7 @@ from tests.h2_peer import (
     GOAWAY,
     HEADERS,
     NO_ERROR,
+    PING,
     PRIORITY,
     SETTINGS,
     WINDOW_UPDATE,
@@ -186,3 +188,25 @@ async def test_an_answer_that_comes_together_with_goaway_is_passed_on(
     await origin.peer.gone()
     assert hops.closes(Hop.UPSTREAM) == [CloseReason.PEER_ASKED]
     assert not hops.origins[0].waiting()
+
+
+async def test_a_request_on_its_way_while_an_idle_connection_drains_is_served(hops: Hops) -> None:
+    """Until the client has seen the first GOAWAY it may send requests, though it has had none."""
+    await hops.start(drain_timeout=5.0)
+    h2 = H2Peer(await hops.client())
+    await h2.start()
+    stream = await h2.request()
+    await hops.origins[0].accept_and_answer()
+    assert (await h2.answer(stream)).status == 200
+    hops.worker.stop()
+    await trio.sleep(0.5)
+    stream = await h2.request()
+    await hops.origins[0].accept_and_answer()
+    assert (await h2.answer(stream)).body == b"ok"
+    [ping] = [f for f in h2.frames if f.kind == PING]
+    await h2.send(frame(PING, ACK, 0, ping.payload))
+    await h2.until_end()
+    assert [f.last for f in h2.goaways] == [0x7FFFFFFF, 3]
+    h2.peer.close()
+    await hops.ended.wait()
+    assert hops.closes(Hop.CLIENT) == [CloseReason.DRAINING]
