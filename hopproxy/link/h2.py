@@ -36,6 +36,8 @@ from hopproxy.wire.hpack_encoder import NO_TABLE
 
 #: Seconds for which the rest of a body is dropped that nobody needs.
 UNREAD = 1.0
+#: Seconds for which the place of an exchange is held that has cost an upstream link.
+HELD = 1.0
 #: In the place of a stream whose exchange has ended.
 _DONE = object()
 
@@ -63,14 +65,36 @@ class _Unread:
         self._link.on_fault(error)
 
 
+class _Held:
+    """The place of an exchange whose end, by its client's doing, has cost an upstream link.
+
+    It stays taken for a moment, so that a flood of such requests is no flood of dials.
+    """
+
+    __slots__ = ("_link", "timer_at")
+
+    def __init__(self, link: H2Link) -> None:
+        self._link = link
+        self.timer_at = math.inf
+        link.watch.wake_at(self, link.now() + HELD)
+
+    def on_time(self, now: float) -> float:
+        self._link.free_place()
+        return math.inf
+
+    def on_fault(self, error: Exception) -> None:
+        self._link.on_fault(error)
+
+
 class H2Link(H2Ending):
     """One connection of one client, which carries many requests at a time.  See `H2Ending`."""
 
-    __slots__ = ("_beginning", "_shrinks")
+    __slots__ = ("_beginning", "_held", "_shrinks")
 
     def __init__(self, opened: ClientLink, watch: Watch) -> None:
         super().__init__(opened, watch)
         self._beginning = False
+        self._held = 0  # places
         self._shrinks = False  # the next field block must say that we use no table
 
     # -- in ----------------------------------------------------------------------------------
@@ -191,7 +215,7 @@ class H2Link(H2Ending):
         if self._beginning:
             return  # an exchange has ended as it began: the loop below goes on
         self._beginning = True
-        most = self.limits.max_streams
+        most = self.limits.max_streams - self._held
         try:
             while self.parked and len(self.streams) < most and self._owner is not None:
                 if self.output.crowded:
@@ -223,15 +247,25 @@ class H2Link(H2Ending):
         if self.wire.has_output:
             self.output.stir()
 
+    def free_place(self) -> None:
+        """Another exchange may begin in the place that was held."""
+        self._held -= 1
+        if self.parked and self._owner is not None:
+            self.output.hold()
+            self._proceed()
+
     def on_sent(self) -> None:
         """All is sent: requests that waited for the client to read can begin."""
-        if self.parked and len(self.streams) < self.limits.max_streams:
+        if self.parked and len(self.streams) < self.limits.max_streams - self._held:
             Turn(self.watch).waker = self
         super().on_sent()
 
     def on_stream_end(self, stream: H2Stream) -> None:
         """An exchange has ended: end its stream, and begin the next one."""
         del self.streams[stream]
+        if stream.costly and self._owner is not None:
+            self._held += 1
+            _Held(self)
         self.watch.forget_deadline(stream)
         self.output.drop(stream)
         wire = stream.wire

@@ -85,13 +85,14 @@ class Inbound(Stepper, ABC):
     `stream_id` is its number on the connection, `served` its place among the requests.  `wire` are
     its state and its windows.  `refusal` is why the request cannot be served.  `ended` once all of
     it has arrived.  `gone` once the client has left.
+    `costly` if the client has ended it in a way that closes an upstream link.
     """
 
     __slots__ = (
         "_arrived", "_content", "_flaw", "_h2", "_key", "_reading", "_section", "_taken",
-        "body_by", "bound", "closing", "ended", "gone", "limits", "now", "number", "partner",
-        "peer", "refusal", "request", "sender", "served", "since", "stream_id", "timer_at",
-        "trailers", "tunnel", "wire",
+        "body_by", "bound", "closing", "costly", "ended", "gone", "limits", "now", "number",
+        "partner", "peer", "refusal", "request", "sender", "served", "since", "stream_id",
+        "timer_at", "trailers", "tunnel", "wire",
     )  # fmt: skip
 
     request: RequestHead
@@ -110,7 +111,7 @@ class Inbound(Stepper, ABC):
         self.served = h2.served
         self.since = h2.now()
         self.ended = ended
-        self.gone = False
+        self.gone = self.costly = False
         self.body_by = math.inf
         self.closing: CloseReason | None = None
         self.partner: Link | None = None
@@ -198,8 +199,15 @@ class Inbound(Stepper, ABC):
         self._flaw = error
         if not self.running:
             self.refusal = error  # nothing of it goes upstream
-        elif self._reading is None and not self.at_hand:
+            return
+        self.costly = self.holds_link
+        if self._reading is None and not self.at_hand:
             self.throw(error)
+
+    @property
+    def holds_link(self) -> bool:
+        """Whether its exchange has an upstream link of its own, of HTTP/1.1."""
+        return self.partner is not None and not self.partner.multiplexed
 
     @property
     def at_hand(self) -> bool:

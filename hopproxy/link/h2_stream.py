@@ -181,9 +181,7 @@ class H2Stream(Inbound):
         link would cost the next request a dial, and a flood of resets would become one of dials.
         """
         self._out = b""
-        partner = self.partner
-        costs_a_link = partner is not None and not partner.multiplexed
-        if self.running and self.ended and costs_a_link and self.tunnel is None:
+        if self.running and self.ended and self.holds_link and self.tunnel is None:
             self._cut = error
             self._grace_by = self.now() + GRACE
             self.wake_at(self._grace_by)
@@ -194,6 +192,7 @@ class H2Stream(Inbound):
     def leave(self, error: HopError) -> None:
         """The client has left, or broken a rule: end the exchange."""
         self.gone = True
+        self.costly = self.holds_link
         self._out = b""
         self.throw(error)
 

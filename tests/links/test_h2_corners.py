@@ -16,6 +16,7 @@ from hopproxy.record import CloseReason, Hop
 from tests.h2_origin import H2Peer as H2Origin
 from tests.h2_peer import (
     ACK,
+    CANCEL,
     DATA,
     END_HEADERS,
     END_STREAM,
@@ -24,7 +25,9 @@ from tests.h2_peer import (
     HEADERS,
     NO_ERROR,
     PING,
+    POST,
     PRIORITY,
+    RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
     H2Peer,
@@ -210,3 +213,40 @@ async def test_a_request_on_its_way_while_an_idle_connection_drains_is_served(ho
     h2.peer.close()
     await hops.ended.wait()
     assert hops.closes(Hop.CLIENT) == [CloseReason.DRAINING]
+
+
+ENDS: dict[str, Callable[[H2Peer, int], bytes]] = {
+    "reset": lambda _, s: frame(RST_STREAM, 0, s, number(CANCEL)),
+    "malformed_trailers": lambda h2, s: h2.head([(b":path", b"/")], stream=s),
+}
+
+
+@pytest.mark.parametrize("ends", ENDS.values(), ids=ENDS)
+async def test_uploads_that_are_cut_cost_no_more_dials_than_max_streams(
+    hops: Hops, ends: Callable[[H2Peer, int], bytes]
+) -> None:
+    """A call of gRPC takes its link before its body comes, and a body that is cut costs it."""
+    await hops.start(client={"max_streams": 3})
+    h2 = H2Peer(await hops.client())
+    await h2.start()
+    dials = 0
+
+    async def accept() -> None:
+        nonlocal dials
+        while True:
+            await hops.origins[0].accept()
+            dials += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(accept)
+        for _ in range(5):
+            stream = await h2.request([*POST, (b"content-type", b"application/grpc")], end=False)
+            await hops.quiet()
+            await h2.send(ends(h2, stream))
+            await hops.quiet()
+        assert dials == 3
+        await trio.sleep(1)
+        stream = await h2.request()
+        await hops.quiet()
+        assert dials in (4, 5), "the places are free again"
+        nursery.cancel_scope.cancel()
