@@ -11,10 +11,11 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 import trio
 
-from hopproxy.exits import Failure
+from hopproxy.exits import BAD_CONFIGURATION, Failure
 from hopproxy.server.channel import Message, close_all, content
 from hopproxy.server.listener import CannotBind, bound
 from hopproxy.server.siblings import Siblings
@@ -176,6 +177,9 @@ class Reloader:
 
 
 def _read(name: str) -> tuple[SettingsFile, WatchedFiles]:
+    if Path(name).is_fifo() or Path(name).is_char_device():
+        message = f"{name}: cannot be read again: it is no regular file"
+        raise Failure(message, BAD_CONFIGURATION)
     file = read_file(name)
     return file, WatchedFiles(file)
 

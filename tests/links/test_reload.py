@@ -230,6 +230,19 @@ async def test_a_file_that_is_gone_changes_nothing(
     client.close()
 
 
+async def test_a_fifo_in_place_of_the_file_holds_nobody_up(
+    live: Live, caplog: pytest.LogCaptureFixture
+) -> None:
+    await live.serve(BASE)
+    client, upstream = await live.pair()
+    live.file.unlink()
+    os.mkfifo(live.file)
+    assert not await live.reloader.reload_now()
+    assert f"{live.file}: cannot be read again: it is no regular file" in caplog.messages
+    assert (await live.again(client, upstream)).body == b"ok"
+    assert await live.reload(BASE)
+
+
 async def test_metrics_tell_the_time_and_outcome(live: Live) -> None:
     await live.serve(BASE)
     metrics = Metrics(live.runtime, None)
