@@ -8,7 +8,7 @@ import msgspec
 
 from hopproxy.exits import BAD_CONFIGURATION, BAD_USAGE, DONE, Failure
 from hopproxy.explain.decide import Case
-from hopproxy.explain.request import made, raw_message
+from hopproxy.explain.request import made, peer_address, raw_message
 from hopproxy.explain.show import shown
 from hopproxy.settings.amounts import Misread
 from hopproxy.settings_file import read_file
@@ -19,10 +19,10 @@ def explain(options: argparse.Namespace) -> int:
     file = read_file(options.config)
     try:
         raw, scheme = _request(options)
+        peer = peer_address(options.peer)
     except Misread as misread:
         raise Failure(f"hopproxy explain: {misread}", BAD_USAGE) from misread
     response = raw_message(_read(options.response)) if options.response else b""
-    peer = "" if options.peer == "unix" else options.peer
     told = Case(file.settings, raw, response, peer=peer, scheme=scheme).explain()
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(told)).decode())

@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 from hopproxy.settings.amounts import Misread
 
 _URL = re.compile(r"(?:(https?)://)?([^/?#\s]+)?([/?][^#\s]*)?(?:#.*)?", re.IGNORECASE)
+
+_OTHER_SCHEME = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def made(
@@ -13,7 +16,7 @@ def made(
 ) -> tuple[bytes, bytes]:
     """(raw request, scheme) for a URL and what curl would be told.  Raises Misread."""
     match = _URL.fullmatch(url)
-    if match is None or not (match[2] or match[3]):
+    if match is None or not (match[2] or match[3]) or _OTHER_SCHEME.match(url):
         raise Misread(f"`{url}` is not a URL", "write http://host/path, host/path or /path")
     authority, target = match[2] or "", match[3] or "/"
     target = target if target.startswith("/") else f"/{target}"
@@ -37,6 +40,18 @@ def _line(text: str) -> str:
             raise Misread(f"`{text}` is not a field", "write 'Name: value'")
         return f"{text[:-1]}: "
     return f"{name}: {value.strip()}" if value.strip() else ""
+
+
+def peer_address(text: str) -> str:
+    """The address of the client's end; empty for a Unix socket.  Raises Misread."""
+    if text == "unix":
+        return ""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise Misread(
+            f"`{text}` is not an address", "write 192.0.2.7, 2001:db8::7 or unix"
+        ) from None
 
 
 def raw_message(data: bytes) -> bytes:

@@ -107,7 +107,7 @@ def test_requests_and_responses_come_from_files_and_standard_input(
 @pytest.mark.parametrize(
     "words",
     [[], ["--raw", "x", "http://a/"], ["http://a/", "-H", "nonsense"], ["a b"], ["--raw", "/none"],
-     ["http://a/", "--response", "/none"]],
+     ["http://a/", "--response", "/none"], ["ftp://a/"], ["http://a/", "--from", "nonsense"]],
 )  # fmt: skip
 def test_what_is_no_request_is_told(config: str, words: list[str]) -> None:
     options = _parser().parse_args(["explain", "--config", config, *words])
