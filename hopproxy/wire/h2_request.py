@@ -182,7 +182,7 @@ def _head_of(lines: list[FieldLine]) -> RequestHead:
         else:
             raise Malformed(found.flaw)
     if cookies:
-        out.append(b"cookie: " + b"; ".join(cookies))  # section 8.2.3
+        out.append(b"cookie: " + b"; ".join(cookies).rstrip(b" "))  # sections 8.2.3, 8.2.1
     raw = b"%b %b HTTP/1.1\r\n%b" % (method, path, b"\r\n".join(out))
     return RequestHead(method, path, HTTP_2, out, special, raw)
 

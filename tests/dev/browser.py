@@ -33,7 +33,7 @@ FLAGS = (
 class Browser:
     """One window.  `close` ends the browser and its driver."""
 
-    def __init__(self, chromium: str, chromedriver: str, profile: Path) -> None:
+    def __init__(self, chromium: str, chromedriver: str, profile: Path, *flags: str) -> None:
         for _ in range(3):  # it may lose the port that it chose before it listens there
             self._driver = subprocess.Popen(
                 [chromedriver, "--port=0"],
@@ -47,7 +47,7 @@ class Browser:
             self._end()
         assert port is not None, "chromedriver did not start"
         self._base = f"http://127.0.0.1:{port}/session"
-        options = {"binary": chromium, "args": [*FLAGS, f"--user-data-dir={profile}"]}
+        options = {"binary": chromium, "args": [*FLAGS, *flags, f"--user-data-dir={profile}"]}
         wanted = {"browserName": "chrome", "goog:chromeOptions": options}
         try:
             made = self._ask("POST", "", {"capabilities": {"alwaysMatch": wanted}})

@@ -97,7 +97,7 @@ def _request_meant(fields: Fields, head: RequestHead, *, ended: bool) -> Request
         rest = [(b"host", host), *(pair for pair in rest if pair[0] != b"host")]
     crumbs = [value for name, value in fields if name == b"cookie"]
     if crumbs:
-        rest.append((b"cookie", b"; ".join(crumbs)))
+        rest.append((b"cookie", b"; ".join(crumbs).rstrip(b" ")))
     lengths = [value for name, value in rest if name == b"content-length"]
     length = int(lengths[0].split(b",")[0]) if lengths else 0
     if lengths:  # said once, and in one way

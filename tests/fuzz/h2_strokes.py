@@ -133,4 +133,8 @@ def stroke(chance: random.Random, data: bytes, other: bytes) -> bytes:
     for _ in range(chance.choice((1, 1, 1, 2, 2, 3, 5))):
         if frames:
             chance.choice(STROKES)(chance, frames)
-    return b"".join(frames[:MOST_FRAMES])[:LONGEST]
+    whole = b""
+    for one in frames[:MOST_FRAMES]:
+        if len(whole) + len(one) <= LONGEST:
+            whole += one
+    return whole

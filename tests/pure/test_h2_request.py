@@ -48,6 +48,11 @@ def section(pairs: Fields) -> Section:
             id="8.2.3 cookie crumbs are one field",
         ),
         pytest.param(
+            fields((b"cookie", b"a=1"), (b"cookie", b"")),
+            b"GET / HTTP/1.1\r\nhost: a\r\ncookie: a=1;",
+            id="8.2.3 an empty crumb, and no white space at the end",
+        ),
+        pytest.param(
             fields((b"host", b"a:80")),
             b"GET / HTTP/1.1\r\nhost: a",
             id="8.3.1 Host that names the same authority",
