@@ -152,10 +152,22 @@ class TlsTransport(Transport):
         return tls
 
     def receive_now(self, size: int = RECEIVE_SIZE) -> bytes | None:
-        """As in `Transport`."""
-        data = super().receive_now(size)
+        """As in `Transport`, which it does not call: it is called for each message."""
+        try:
+            data = self._channel.recv(size)
+        except BlockingIOError:
+            self.readable = self.hung_up = False
+            return None
+        except OSError as error:
+            raise self.broken(error) from error
+        count = len(data)
         if self.tls is not None and self.tls.ended:
-            self.readable = True
+            self.readable = True  # there is no event for a close_notify
+            if self.hop is Hop.UPSTREAM:
+                self.hung_up = True  # whenever the FIN comes
+        elif count < size and not self.hung_up and not self.urgent:
+            self.readable = not count
+        self.received += count
         return data
 
     async def shake(self, handshakes: Handshakes, deadline: float, late: CloseReason) -> None:
@@ -177,7 +189,7 @@ class TlsTransport(Transport):
             handshakes.note(self.hop, None)
             raise
         handshakes.note(self.hop, self.tls.tls)
-        self.readable = True  # a request may have come with the last flight
+        self.readable = self.hung_up or self.tls.inside  # it came with the last flight
 
     def saves(self, served: int) -> int:
         """How many handshakes it has saved, after so many requests."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from hopproxy.errors import HopError, LinkError, TlsFailed
-from hopproxy.link.endpoint import RECEIVE_SIZE
 from hopproxy.link.handshake import Handshakes, TlsTransport
 from hopproxy.link.stepper import Stepper
 from hopproxy.link.tls import Tls
@@ -169,13 +168,6 @@ class OriginTransport(TlsTransport):
         assert self.within.tls is not None
         self.secured.established(self.within.tls)
         return None
-
-    def receive_now(self, size: int = RECEIVE_SIZE) -> bytes | None:
-        """As in `Transport`.  A close_notify hangs up, whenever the FIN comes."""
-        data = super().receive_now(size)
-        if self.within.ended:
-            self.hung_up = True
-        return data
 
     def broken(self, error: Exception) -> LinkError:
         """As in `Transport`.  In TLS 1.3 an origin refuses our certificate after the handshake."""

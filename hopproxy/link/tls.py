@@ -25,14 +25,15 @@ class Tls(Ciphertext):
     """A connected stream socket with TLS on it; its own channel.  See `Endpoint` for the methods.
 
     Nothing is received or sent until `shake` has returned True.  `tls` is the connection as OpenSSL
-    sees it, None before the first `shake`.  `established` once the handshake has ended.  `ended`
-    once the stream has; `notified` if the peer said so (close_notify), `cut` if it only sent FIN:
-    then whatever is delimited by the close is incomplete.
+    sees it, None before the first `shake`.  `established` once the handshake has ended.  `inside`
+    if there may be more to read that no event will tell of.  `ended` once the stream has;
+    `notified` if the peer said so (close_notify), `cut` if it only sent FIN: then whatever is
+    delimited by the close is incomplete.
     """
 
     __slots__ = (
-        "_context", "_fate", "_inside", "_name", "_object", "_owed", "_plain", "_server_side",
-        "_session", "_socket", "_told", "cut", "ended", "established", "fd", "notified", "tls",
+        "_context", "_fate", "_inner", "_name", "_owed", "_plain", "_server_side", "_session",
+        "_socket", "_told", "cut", "ended", "established", "fd", "inside", "notified", "tls",
     )  # fmt: skip
 
     may_be_spliced = False
@@ -54,8 +55,7 @@ class Tls(Ciphertext):
         self._context, self._server_side = context, server_side
         self._name, self._session = name, session
         self.tls = None
-        self.established = self.ended = self.notified = self.cut = False
-        self._inside = False  # records or plaintext may be left inside
+        self.established = self.ended = self.notified = self.cut = self.inside = False
         self._plain = b""  # decrypted to look at it
         self._fate: OSError | None = None  # raised once, after all that came before it
         self._owed = 0  # the plaintext behind it
@@ -97,7 +97,8 @@ class Tls(Ciphertext):
             self._feed(raw)
             dry = dry and self._rest is None
             if self._step(tls):
-                self.established = self._inside = True  # data may have come with the last flight
+                self.established = True
+                self.inside = not dry or self._in.pending > 0  # it came with the last flight
                 self._vain = 0
                 return True
         if self._owing is not None:
@@ -126,14 +127,15 @@ class Tls(Ciphertext):
             session=self._session,
         )
         self._session = None
-        self._object = tls
+        #: What it wraps, called once for each record.
+        self._inner = getattr(tls, "_sslobj", tls)
         return tls
 
     # -- in ----------------------------------------------------------------------------------
 
     def recv(self, size: int, /) -> bytes:
-        if self._inside:
-            return self._collect(size, dry=False)
+        if self.inside:
+            return self._collect(size, None, dry=False)
         if self.ended:
             return self._end()
         if not self.established:
@@ -142,18 +144,30 @@ class Tls(Ciphertext):
         if not raw:
             self.ended, self.cut = True, not self.notified
             return b""
-        self._feed(raw)
-        return self._collect(size, dry=len(raw) < RECEIVE_SIZE)
+        count = len(raw)
+        if count > RECORD:
+            self._feed(raw)
+            return self._collect(size, None, dry=count < RECEIVE_SIZE)
+        self._in.write(raw)  # as `_feed`
+        self._vain += count
+        data = self._next(size)
+        if 0 < len(data) < size and not self._in.pending:  # nearly always
+            return data
+        return self._collect(size, data, dry=True)
 
-    def _collect(self, size: int, *, dry: bool) -> bytes:
-        """Up to `size` bytes of what is inside and, unless `dry`, of what the socket has."""
-        self._inside = False
+    def _collect(self, size: int, data: bytes | None, *, dry: bool) -> bytes:
+        """Up to `size` bytes of what is inside and, unless `dry`, of what the socket has.
+
+        `data` if a record, or the lack of one, has been read already.
+        """
+        self.inside = False
         parts = []
         if self._plain:
             parts, self._plain = [self._plain[:size]], self._plain[size:]
             size -= len(parts[0])
         while size:
-            data = self._next(size)
+            if data is None:
+                data = self._next(size)
             if data:
                 parts.append(data)
                 size -= len(data)
@@ -178,8 +192,9 @@ class Tls(Ciphertext):
                     break
                 dry = len(raw) < RECEIVE_SIZE
                 self._feed(raw)
+            data = None
         else:
-            self._inside = True
+            self.inside = True
         if parts:
             return parts[0] if len(parts) == 1 else b"".join(parts)
         if self.ended:
@@ -189,7 +204,7 @@ class Tls(Ciphertext):
     def _next(self, size: int) -> bytes:
         """The plaintext of the next record inside; b"" if there is none, or if that is the end."""
         try:
-            data = self._object.read(size)
+            data: bytes = self._inner.read(size)
         except ssl.SSLWantReadError:
             if self._vain > MOST_VAIN:  # each KeyUpdate costs us as much as a request
                 self._fail(ConnectionAbortedError("the peer sends records without data"))
@@ -229,7 +244,7 @@ class Tls(Ciphertext):
         """As in `Endpoint`.  Only as a client we look into a record: tickets reach idle links."""
         if self._plain or self.ended:
             return True
-        some = self._inside or self._socket.has_input()
+        some = self.inside or self._socket.has_input()
         if self._server_side or not some:
             return some
         try:
@@ -240,13 +255,13 @@ class Tls(Ciphertext):
             self._fail(error)
             return True
         if data:
-            self._plain, self._inside = data, True
+            self._plain, self.inside = data, True
         return True
 
     def peek(self) -> bytes:
         if not self._plain:
             self._plain = self.recv(1)
-            self._inside = bool(self._plain)
+            self.inside = bool(self._plain)
         return self._plain[:1]
 
     # -- out ---------------------------------------------------------------------------------
@@ -260,32 +275,37 @@ class Tls(Ciphertext):
         if self._owed:
             taken = min(self._owed, size)
             self._owed -= taken
+        elif 0 < size <= PLAIN:  # nearly always
+            self._inner.write(data)
+            record = self._out.read()
+            try:
+                sent = self._sock.send(record)
+            except BlockingIOError:
+                sent = 0
+            if sent == len(record):
+                return size
+            self._owing, self._owed = memoryview(record)[sent:], size
+            return 0
         while taken < size:
-            whole = not taken and size <= PIECE
-            piece = data if whole else memoryview(data)[taken : taken + PIECE]
+            piece = memoryview(data)[taken : taken + PIECE]
             if not self._encrypt_and_send(piece):
                 self._owed = len(piece)
                 break
             taken += len(piece)
         return taken
 
-    def _encrypt_and_send(self, piece: bytes | memoryview) -> bool:
+    def _encrypt_and_send(self, piece: memoryview) -> bool:
         """Send a piece; False if its ciphertext is owed.  Only one record at a time is in the BIO.
 
         Sending several in one call costs the same, and the BIO of a link that is idle later stays
         small.
         """
-        tls, size = self._object, len(piece)
-        if size <= PLAIN:
-            tls.write(piece)
-            records = [self._out.read()]
-        else:
-            records = []
-            for at in range(0, size, PLAIN):
-                tls.write(piece[at : at + PLAIN])
-                records.append(self._out.read())
+        records = []
+        for at in range(0, len(piece), PLAIN):
+            self._inner.write(piece[at : at + PLAIN])
+            records.append(self._out.read())
         try:
-            sent = self._sock.send(records[0]) if size <= PLAIN else self._sock.sendmsg(records)
+            sent = self._sock.sendmsg(records)
         except BlockingIOError:
             sent = 0
         if sent == sum(map(len, records)):

@@ -293,3 +293,27 @@ def test_garbage_after_data_ends_the_stream_after_the_data(pair: Pair) -> None:
     with pytest.raises(ssl.SSLError):
         pair.server.recv(65536)
     assert pair.server.recv(65536) == b""
+
+
+def test_a_handshake_leaves_something_inside_only_if_it_came_with_it(unshaken: Pair) -> None:
+    unshaken.client.shake()
+    unshaken.server.shake()
+    assert unshaken.client.shake()
+    assert not unshaken.client.inside
+    assert unshaken.client.send(b"at once") == 7
+    assert unshaken.server.shake()  # reads both with one receive
+    assert unshaken.server.inside
+    assert unshaken.server.recv(65536) == b"at once"
+    assert not unshaken.server.inside
+
+
+@pytest.mark.parametrize("size", [1, 16384, 16385, 40000])
+def test_a_receive_of_exactly_what_there_is_says_that_more_may_be_inside(
+    pair: Pair, size: int
+) -> None:
+    assert pair.server.send(b"x" * size) == size
+    assert len(pair.client.recv(size)) == size
+    assert pair.client.inside
+    with pytest.raises(BlockingIOError):
+        pair.client.recv(size)
+    assert not pair.client.inside
