@@ -7,7 +7,10 @@ to watch.
 
 import socket
 import ssl
+from typing import Any
 
+#: Plaintext of one record.
+PLAIN = 16384
 #: The largest record on the wire.  A memory BIO never shrinks, so it gets no more than this.
 RECORD = 5 + 16384 + 256
 #: Most ciphertext that may be owed, such as answers to KeyUpdates that nobody reads.
@@ -18,12 +21,13 @@ class Ciphertext:
     """Both BIOs, and what is on its way to them and from them."""
 
     # No bound methods are kept: they would be a hundredth of an idle link's memory.
-    __slots__ = ("_in", "_out", "_owing", "_rest", "_sock", "_vain")
+    __slots__ = ("_in", "_inner", "_out", "_owing", "_rest", "_sock", "_vain")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._rest: memoryview | None = None  # received, and not yet in the BIO
         self._owing: memoryview | None = None  # ciphertext that the kernel has not taken
+        self._inner: Any = None  # what an SSLObject wraps, called once for each record
         self._vain = 0  # bytes put into the BIO since data came out last
 
     def _bios(self) -> tuple[ssl.MemoryBIO, ssl.MemoryBIO]:
@@ -68,3 +72,22 @@ class Ciphertext:
                 raise ConnectionAbortedError("the peer reads nothing, and makes us answer")
         if self._owing is not None:
             self._push()
+
+    def _encrypt_and_send(self, piece: memoryview) -> bool:
+        """Send a piece; False if its ciphertext is owed.  Only one record at a time is in the BIO.
+
+        Sending several in one call costs the same, and the BIO of a link that is idle later stays
+        small.
+        """
+        records = []
+        for at in range(0, len(piece), PLAIN):
+            self._inner.write(piece[at : at + PLAIN])
+            records.append(self._out.read())
+        try:
+            sent = self._sock.sendmsg(records)
+        except BlockingIOError:
+            sent = 0
+        if sent == sum(map(len, records)):
+            return True
+        self._owing = memoryview(b"".join(records))[sent:]
+        return False

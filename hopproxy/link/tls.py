@@ -12,11 +12,11 @@ import ssl
 from typing import Self
 
 from hopproxy.link.asked import Asked
-from hopproxy.link.ciphertext import RECORD, Ciphertext
+from hopproxy.link.ciphertext import PLAIN, RECORD, Ciphertext
 from hopproxy.link.endpoint import RECEIVE_SIZE, Plain
 
-#: Plaintext that is encrypted before it is sent, and that of one record.
-PIECE, PLAIN = 65536, 16384
+#: Plaintext that is encrypted before it is sent.
+PIECE = 65536
 #: Most ciphertext in a row without data: tickets, KeyUpdates, and a record that is not complete.
 MOST_VAIN = RECORD + 8192
 
@@ -32,7 +32,7 @@ class Tls(Ciphertext):
     """
 
     __slots__ = (
-        "_context", "_fate", "_inner", "_name", "_owed", "_plain", "_server_side", "_session",
+        "_context", "_fate", "_name", "_owed", "_plain", "_server_side", "_session",
         "_socket", "_told", "cut", "ended", "established", "fd", "inside", "notified", "tls",
     )  # fmt: skip
 
@@ -127,7 +127,6 @@ class Tls(Ciphertext):
             session=self._session,
         )
         self._session = None
-        #: What it wraps, called once for each record.
         self._inner = getattr(tls, "_sslobj", tls)
         return tls
 
@@ -293,25 +292,6 @@ class Tls(Ciphertext):
                 break
             taken += len(piece)
         return taken
-
-    def _encrypt_and_send(self, piece: memoryview) -> bool:
-        """Send a piece; False if its ciphertext is owed.  Only one record at a time is in the BIO.
-
-        Sending several in one call costs the same, and the BIO of a link that is idle later stays
-        small.
-        """
-        records = []
-        for at in range(0, len(piece), PLAIN):
-            self._inner.write(piece[at : at + PLAIN])
-            records.append(self._out.read())
-        try:
-            sent = self._sock.sendmsg(records)
-        except BlockingIOError:
-            sent = 0
-        if sent == sum(map(len, records)):
-            return True
-        self._owing = memoryview(b"".join(records))[sent:]
-        return False
 
     def is_taken_up(self) -> bool:
         return self._socket.is_taken_up()
