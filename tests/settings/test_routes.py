@@ -82,6 +82,9 @@ def test_everything_about_a_route() -> None:
          "(did you mean `redirect_status`, or `status` below `respond`?)"),
         ("{upstream: app, request_fields: {set: {X-A: }}}",
          'routes[0].request_fields.set.X-A: has no value (write a value; "" is an empty one)'),
+        ("{upstream: app, request_fields: {set: {X_Real_IP: a}}}",
+         "routes[0].request_fields.set.X_Real_IP: applications may take `X_Real_IP` for "
+         "`X-Real-IP` (write X-Real-IP)"),
         ("{upstream: app, request_fields: {set: {X_Forwarded_For: a}}}",
          "routes[0].request_fields.set.X_Forwarded_For: `X_Forwarded_For` cannot be changed "
          "(`forwarding` and `trusted_proxies` say what the origin is told about the client)"),
