@@ -246,6 +246,7 @@ def test_an_extended_connect_is_an_upgrade() -> None:
     [
         pytest.param(fields(protocol=b"websocket"), 400, id="RFC 8441 4 without CONNECT"),
         pytest.param(fields(method=b"CONNECT", protocol=b"connect-udp"), 501, id="another"),
+        pytest.param([*WEBSOCKET, (b"content-length", b"5")], 400, id="content in CONNECT"),
         pytest.param(
             fields(method=b"CONNECT", protocol=b"websocket", path=None), 400, id="RFC 8441 4 path"
         ),

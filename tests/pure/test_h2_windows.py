@@ -43,6 +43,19 @@ def test_a_response_goes_out_in_frames_of_the_peers_size() -> None:
     assert not machine.has_output
 
 
+def test_a_negative_window_holds_no_end_back() -> None:
+    """RFC 9113 sections 6.9 and 6.9.2: a frame without bytes needs no window."""
+    machine = server()
+    stream = stream_of(machine.receive(head(1), 1.0))
+    assert machine.send_data(stream, b"ten bytes.", ended=False) == 10
+    machine.receive(raw(SETTINGS, 0, 0, setting(4, 5)), 1.0)
+    assert stream.send_window < 0
+    assert machine.waiting == len(machine.take())
+    assert machine.send_data(stream, b"", ended=True) == 0
+    assert stream.closed
+    assert sizes(machine.take()) == [0]
+
+
 def test_data_in_whole_frames_ends_with_the_last_one() -> None:
     machine = server()
     stream = stream_of(machine.receive(head(1), 1.0))
