@@ -39,6 +39,7 @@ STRICTER = (
     "on an idle stream",
     "PUSH_PROMISE",
     "GOAWAY",
+    "SETTINGS_MAX_FRAME_SIZE",  # said twice in a frame: it reads the last
 )
 
 
