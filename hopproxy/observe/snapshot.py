@@ -209,7 +209,8 @@ def certificate_rows(runtime: Runtime) -> list[Row]:
 def summary(runtime: Runtime, now: float) -> Row:
     """The worker as a whole: its identity, its state, its totals."""
     tallies = runtime.tallies.values()
-    members = [origin for _, origin in origins(runtime)]
+    upstreams = [*runtime.upstreams.values(), *runtime.gone.values()]
+    members = [origin for upstream in upstreams for origin in upstream.balancer.members]
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -225,9 +226,9 @@ def summary(runtime: Runtime, now: float) -> Row:
             "sent": sum(tally.sent for tally in tallies),
             "accepted": runtime.clients.accepted,
             "opened": sum(origin.opened for origin in members)
-            + sum(upstream.past_opened for upstream in runtime.upstreams.values()),
+            + sum(upstream.former.opened for upstream in upstreams),
             "reused": sum(origin.reused for origin in members)
-            + sum(upstream.past_reused for upstream in runtime.upstreams.values()),
+            + sum(upstream.former.reused for upstream in upstreams),
             "closed": sum(runtime.closes.counts.values()),
             "clients": len(runtime.clients.links),
             "clients_idle": len(runtime.clients.idle),

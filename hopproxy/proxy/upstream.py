@@ -1,6 +1,6 @@
 """What a route leads to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from hopproxy.link.dial import known_targets
@@ -9,6 +9,7 @@ from hopproxy.link.stream import ClientStream
 from hopproxy.link.watch import Watch
 from hopproxy.message import RequestHead
 from hopproxy.pool import change
+from hopproxy.pool.former import Former
 from hopproxy.pool.names import Name
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.peers import Peers
@@ -74,8 +75,7 @@ class Upstream:
         #: What the settings list, and the origins that each entry stands for.
         self._entries: dict[OriginAddress, list[Origin]] = {}
         self.names: dict[OriginAddress, Name] = {}
-        #: How many links origins that have left had opened, and how many requests reused one.
-        self.past_opened = self.past_reused = 0
+        self.former = Former()
         for address in settings.origins:
             self.add(address, sought=sought)
 
@@ -145,6 +145,7 @@ class Upstream:
         if address.scheme == "https":
             self._trust = self._trust or Trust(self.settings.tls, offered(self.settings))
             origin.secured = Secured(address, self._trust, self.pool.connector.handshakes)
+        self.former.give_back(origin)
         origin.reach.sought = sought
         origin.peers = self.peers
         self.balancer.add(origin)
@@ -171,8 +172,7 @@ class Upstream:
             self._checks.remove(origin)
         self.twins.remove(origin)
         change.remove(self.pool, origin)
-        self.past_opened += origin.opened
-        self.past_reused += origin.reused
+        self.former.keep(origin)
 
     def renew(self) -> None:
         """Use the certificates that the files hold now, if they have changed.  Raises OSError."""
@@ -207,6 +207,12 @@ class Upstream:
         if self._checks is not None:
             self._checks.stop()
             self._checks = None
+
+    def count_on(self, tally: Tally, former: Former, left: Iterable[Origin]) -> None:
+        """Go on with the counters of the upstream before this one, and of its origins."""
+        self.tally = tally
+        tally.limit(self.settings.max_requests_in_flight)
+        self.former.succeed(former, left, self.balancer.members)
 
     def drain(self) -> None:
         """Take no new requests; those in progress go on to their end.

@@ -64,6 +64,8 @@ class Runtime:
         self.handshakes = self.pool.connector.handshakes  # one queue for both hops
         self.clients = Clients(settings.client.max_connections)
         self.upstreams: dict[str, Upstream] = {}
+        #: Those that settings before had: what they have counted stays.
+        self.gone: dict[str, Upstream] = {}
         #: What is counted, by upstream; "" for what no route took.  Observers hold it.
         self.tallies: dict[str, Tally] = {}
         self.terms = self._made_of(settings)
@@ -92,6 +94,7 @@ class Runtime:
     def _name_tallies(self) -> None:
         self.tallies.clear()
         self.tallies[""] = self.terms.unrouted
+        self.tallies.update((name, upstream.tally) for name, upstream in self.gone.items())
         self.tallies.update((name, upstream.tally) for name, upstream in self.upstreams.items())
 
     def _made_of(self, settings: Settings) -> Terms:
@@ -104,6 +107,8 @@ class Runtime:
         for old in before.values():
             if old is not self.upstreams.get(old.name):
                 old.drain()
+            if old.name not in self.upstreams:
+                self.gone[old.name] = old
         routes = settings.routes or (Route(upstream=next(iter(self.upstreams))),)
         terms = Terms(
             [(route, self._route(route)) for route in routes],
@@ -142,8 +147,9 @@ class Runtime:
                 name, settings, self.pool, self.watch, sought=sought, dns_interval=interval
             )
             if before is not None:
-                made.tally = before.tally
-                made.tally.limit(settings.max_requests_in_flight)
+                made.count_on(before.tally, before.former, before.balancer.members)
+            elif (gone := self.gone.pop(name, None)) is not None:
+                made.count_on(gone.tally, gone.former, gone.balancer.members)
             return made
         before.settings = settings
         before.renew()

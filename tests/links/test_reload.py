@@ -17,7 +17,9 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
 
+from hopproxy.observe.families import Key, lasting
 from hopproxy.observe.metrics import Metrics
+from hopproxy.observe.snapshot import summary
 from hopproxy.record import CloseReason, Hop
 from hopproxy.server import reload
 from hopproxy.server.listener import CannotBind, open_listener
@@ -148,6 +150,34 @@ async def test_an_origin_comes_and_goes(live: Live, caplog: pytest.LogCaptureFix
     assert (await client.message()).body == b"ok", "what is under way ends"
     assert await second.rest() == b""
     assert live.closes(Hop.UPSTREAM) == [CloseReason.ORIGIN_REMOVED]
+
+
+async def test_no_counter_falls_whatever_leaves_and_comes_back(live: Live) -> None:
+    def counted() -> dict[Key, float]:
+        return lasting(Metrics(live.runtime, None).collect())
+
+    def totals() -> dict[str, int]:
+        found = summary(live.runtime, 0.0)["totals"]
+        return {name: found[name] for name in ("requests", "sent", "opened", "reused")}
+
+    one = WITH_API.replace("ROUTE", "app")
+    await live.serve(one)
+    client, upstream = await live.pair()
+    assert (await live.again(client, upstream)).body == b"ok"
+    before, sums = counted(), totals()
+    assert (sums["requests"], sums["opened"], sums["reused"]) == (2, 1, 1)
+    for text in (
+        one.replace('origins: ["unix:@/origin0"]', 'origins: ["unix:@/origin0"], hold: 1s'),
+        one.replace("/origin0", "/origin1"),
+        BASE.replace("app:", "other:"),
+        one,
+    ):
+        assert await live.reload(text)
+        now = totals()
+        assert [name for name in sums if now[name] < sums[name]] == []
+    now_counted = counted()
+    assert [key for key in before if now_counted.get(key, 0) < before[key]] == []
+    client.close()
 
 
 async def test_an_upgraded_connection_lives_through_reloads(live: Live) -> None:

@@ -1,0 +1,58 @@
+"""What origins had counted that have left: no counter falls, and one that comes back counts on."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from hopproxy.pool.origin import Origin
+from hopproxy.record import Unused
+
+#: Most origins whose counts are kept apart; of those that left earlier only the sums are.
+MOST = 1000
+
+
+class Counts(NamedTuple):
+    """The counters of one origin."""
+
+    opened: int
+    reused: int
+    times_out: int
+    unused: dict[Unused, int]
+
+
+class Former:
+    """The origins that one upstream had: the sums of their links, and the counts of each."""
+
+    def __init__(self) -> None:
+        self.opened = self.reused = 0
+        self._counts: dict[str, Counts] = {}
+
+    def keep(self, origin: Origin) -> None:
+        """This origin has left."""
+        self.opened += origin.opened
+        self.reused += origin.reused
+        reach = origin.reach
+        counts = Counts(origin.opened, origin.reused, reach.times_out, dict(origin.unused))
+        self._counts[origin.label] = counts
+        if len(self._counts) > MOST:
+            del self._counts[next(iter(self._counts))]
+
+    def give_back(self, origin: Origin) -> None:
+        """This origin has come, perhaps once more."""
+        counts = self._counts.pop(origin.label, None)
+        if counts is None:
+            return
+        self.opened -= counts.opened
+        self.reused -= counts.reused
+        origin.opened += counts.opened
+        origin.reused += counts.reused
+        origin.reach.times_out += counts.times_out
+        for why, count in counts.unused.items():
+            origin.unused[why] = origin.unused.get(why, 0) + count
+
+    def succeed(self, before: "Former", left: Iterable[Origin], come: Iterable[Origin]) -> None:
+        """Go on with the counts of the upstream before this one."""
+        self.opened, self.reused, self._counts = before.opened, before.reused, before._counts
+        for origin in left:
+            self.keep(origin)
+        for origin in come:
+            self.give_back(origin)
