@@ -68,6 +68,7 @@ async def test_every_field_of_an_exchange(tmp_path: Path) -> None:
     assert 0 < first["first_byte_ms"] <= first.pop("duration_ms")
     assert first.pop("first_byte_ms") < 10_000
     assert 0 < first.pop("connect_ms") < 10_000
+    assert 0 <= first.pop("queue_ms") < 10_000  # zero, unless the machine is busy
     assert second["connect_ms"] == 0.0
     (upstream,) = ports["upstreams"]
     (link,) = ports["clients"]
@@ -97,7 +98,6 @@ async def test_every_field_of_an_exchange(tmp_path: Path) -> None:
         "suffered": None,
         "passed": None,
         "failed_origin": None,
-        "queue_ms": 0.0,
         "request_id": "",
         "client_stream": 0,
         "upstream_stream": 0,
