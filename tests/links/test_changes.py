@@ -351,9 +351,10 @@ async def test_observers_see_upstreams_come_and_go(hops: Hops) -> None:
         ]
         assert 'upstream="b"' in line
         (row,) = [row for row in recent.row()["upstreams"] if row["upstream"] == "b"]
-        assert row["statuses"] == {"200": 1}
+        count = int(float(line.split(" ")[-1]))
+        assert row["statuses"] == {"200": count}
         recent.look()
-        return int(float(line.split(" ")[-1]))
+        return count
 
     hops.add_origin()
     upstreams = {**old.upstreams, "b": UpstreamSettings(origins=(hops.origins[1].address,))}
