@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -74,7 +75,8 @@ def trust(ca: Path) -> list[str]:
         f"~/Library/Keychains/login.keychain-db {file}",
         "Firefox: for d in ~/.mozilla/firefox/*/; do certutil -A -d sql:$d -n hopproxy -t C,, "
         f"-i {file}; done",
-        f"Chromium: certutil -A -d sql:$HOME/.pki/nssdb -n hopproxy -t C,, -i {file}",
+        "Chromium: mkdir -p $HOME/.pki/nssdb && "
+        f"certutil -A -d sql:$HOME/.pki/nssdb -n hopproxy -t C,, -i {file}",
     ]
 
 
@@ -85,12 +87,11 @@ def _authority(
     cert, key = folder / "ca.crt", folder / "ca.key"
     try:
         one = x509.load_pem_x509_certificate(cert.read_bytes())
-        secret = load_pem_private_key(key.read_bytes(), None)
+        secret = _key_of(one, key)
     except (FileNotFoundError, ValueError):
         pass
     else:
-        lasts = one.not_valid_after_utc > now + timedelta(days=SITE_DAYS)
-        if lasts and isinstance(secret, ec.EllipticCurvePrivateKey):
+        if one.not_valid_after_utc > now + timedelta(days=SITE_DAYS):
             return one, secret, False
     secret = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name(
@@ -115,13 +116,27 @@ def _authority(
     return one, secret, True
 
 
+def _key_of(one: x509.Certificate, file: Path) -> ec.EllipticCurvePrivateKey:
+    """The key of a certificate.  Raises FileNotFoundError, ValueError: it is not in this file."""
+    try:
+        secret = load_pem_private_key(file.read_bytes(), None)
+    except (TypeError, UnsupportedAlgorithm) as error:  # TypeError: it is encrypted
+        raise ValueError(str(error)) from error
+    if not isinstance(secret, ec.EllipticCurvePrivateKey):
+        raise ValueError("the key is of another kind")
+    if secret.public_key() != one.public_key():
+        raise ValueError("the key is not that of the certificate")
+    return secret
+
+
 def _is_usable(cert: Path, key: Path, ca: x509.Certificate, now: datetime) -> bool:
     try:
         one = x509.load_pem_x509_certificate(cert.read_bytes())
         one.verify_directly_issued_by(ca)
+        _key_of(one, key)
     except Exception:  # whatever is wrong with it, it is made anew
         return False
-    return key.exists() and one.not_valid_after_utc > now + timedelta(days=RENEW)
+    return one.not_valid_after_utc > now + timedelta(days=RENEW)
 
 
 def _sign(

@@ -6,11 +6,19 @@ import os
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from hopproxy.certificates import machine_trusts
 from hopproxy.dev.authority import ALWAYS, certificate_for, data_folder, trust
@@ -46,14 +54,49 @@ def test_a_certificate_that_ends_soon_is_made_anew_by_the_same_authority(tmp_pat
     assert Path(later.certificate.cert).read_bytes() != old
 
 
-def test_a_lost_authority_is_made_anew_with_what_it_has_signed(tmp_path: Path) -> None:
+def other_key() -> bytes:
+    """A key that belongs to no certificate here."""
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+
+
+def encrypted_key() -> bytes:
+    """A key that cannot be read without its password."""
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+    )
+
+
+@pytest.mark.parametrize("key", [bytes, other_key, encrypted_key])
+def test_a_certificate_whose_key_is_lost_is_made_anew(
+    tmp_path: Path, key: Callable[[], bytes]
+) -> None:
     first = certificate_for([], tmp_path, NOW)
-    (tmp_path / "ca.key").write_bytes(b"")
+    Path(str(first.certificate.key)).write_bytes(key())
+    second = certificate_for([], tmp_path, NOW)
+    assert not second.new
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+        second.certificate.cert, second.certificate.key
+    )
+
+
+@pytest.mark.parametrize("key", [bytes, other_key, encrypted_key])
+def test_a_lost_authority_is_made_anew_with_what_it_has_signed(
+    tmp_path: Path, key: Callable[[], bytes]
+) -> None:
+    first = certificate_for([], tmp_path, NOW)
+    (tmp_path / "ca.key").write_bytes(key())
     second = certificate_for([], tmp_path, NOW)
     assert (first.new, second.new) == (True, True)
-    key = Source("k", Path(str(second.certificate.key)).read_bytes())
+    leaf, root = (
+        x509.load_pem_x509_certificate(Path(file).read_bytes())
+        for file in (second.certificate.cert, second.ca)
+    )
+    leaf.verify_directly_issued_by(root)
+    source = Source("k", Path(str(second.certificate.key)).read_bytes())
     cert = Source("c", Path(second.certificate.cert).read_bytes())
-    _, found = examine(cert, key, NOW.timestamp(), frozenset, server=True)
+    _, found = examine(cert, source, NOW.timestamp(), frozenset, server=True)
     assert found == []
 
 
@@ -118,7 +161,7 @@ def test_hot_reload_works_over_wss(tmp_path: Path) -> None:
             "dev", f"127.0.0.1:{port}", *words, until=r"open https://app.test", env=environ
         ) as command:
             assert f"made an authority of your own: {tmp_path}/hopproxy/ca.crt" in command.said
-            assert "Chromium: certutil" in command.said
+            assert "Chromium: mkdir -p $HOME/.pki/nssdb && certutil" in command.said
             context = ssl.create_default_context(cafile=tmp_path / "hopproxy" / "ca.crt")
             plain = socket.create_connection(("127.0.0.1", bind), 10)
             with context.wrap_socket(plain, server_hostname="app.test") as client:
