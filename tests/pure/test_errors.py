@@ -11,6 +11,7 @@ from hopproxy.errors import (
     HopError,
     LinkError,
     Overloaded,
+    Passed,
     PoolExhausted,
     QueueTimeout,
     RateLimited,
@@ -167,3 +168,9 @@ def test_refusals_of_too_much_say_when_to_come_again() -> None:
         "max_requests_in_flight",
     )
     assert overloaded.detail == "20 requests to app are under way already"
+
+
+def test_a_request_that_is_passed_on_names_no_fault_of_the_origin() -> None:
+    passed = Passed("it does not serve this", 503)
+    assert (passed.at, passed.reason) == (Hop.UPSTREAM, CloseReason.WENT_ELSEWHERE)
+    assert (passed.status, passed.detail) == (503, "it does not serve this")

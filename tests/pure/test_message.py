@@ -103,3 +103,7 @@ def test_a_head_finds_its_fields() -> None:
 def test_heads_show_what_they_are() -> None:
     assert repr(get(start=b"POST /x HTTP/1.1")) == "<RequestHead b'POST' b'/x' NONE>"
     assert repr(answer(b"Content-Length: 5")) == "<ResponseHead 200 SIZED>"
+
+
+def test_what_tells_of_a_client_s_certificate_is_of_the_hop() -> None:
+    assert kind_of(b"x-client-cert-subject") is Kind.HOP

@@ -466,3 +466,7 @@ def test_ipv4_inside_of_ipv6_is_told_as_ipv4(address: str, written: str) -> None
 )
 def test_a_peer_is_an_address_and_a_port(peer: str, told: tuple[str, int]) -> None:
     assert address_and_port(peer) == told
+
+
+def test_the_place_of_an_origin_has_no_scheme() -> None:
+    assert OriginAddress("tcp", host="::1", port=443, scheme="https").place == "[::1]:443"
