@@ -142,9 +142,12 @@ def has_ipv6() -> bool:
 def test_dev_finds_a_server_that_listens_on_ipv6_alone() -> None:
     if not has_ipv6():
         pytest.skip("this machine has no IPv6 loopback")
-    port = free_port("::1")
-    with answering(port, b"six", host="::1"), hopproxy("dev", str(port), *ANYWHERE) as command:
-        assert get(command.url)[2] == b"six"
+    # Bound and never listened on: the same port of IPv4 refuses, and nobody else can take it.
+    with socket.socket() as refusing:
+        refusing.bind(("127.0.0.1", 0))
+        port = refusing.getsockname()[1]
+        with answering(port, b"six", host="::1"), hopproxy("dev", str(port), *ANYWHERE) as command:
+            assert get(command.url)[2] == b"six"
 
 
 def test_dev_takes_the_next_port_where_the_usual_ones_are_taken() -> None:
