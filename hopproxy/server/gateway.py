@@ -141,7 +141,7 @@ class Gateway:
             connection.start()
             if client.transport.readable:  # its event is over
                 client.transport.interrupt(None)
-            if opening.in_task:
+            if opening.in_task and not connection.in_task:
                 self.give_task(connection)
         except Exception as fault:
             connection.on_fault(fault)
