@@ -82,7 +82,7 @@ class TlsPeer(Peer):
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname=name)
 
     def resume(self, session: ssl.SSLSession) -> None:
-        """Offer this session in the handshake."""
+        """Have the handshake ask to resume `session`."""
         self.tls.session = session
 
     async def shake(self) -> None:
