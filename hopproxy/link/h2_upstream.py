@@ -133,10 +133,8 @@ class H2UpstreamLink(PooledLink):
 
     def begin(self) -> None:
         """It was idle, and gets its first stream."""
-        self.transport.resting = False
+        super().begin()
         self.idled = self.now() - self.since
-        self._received_before = self.transport.received
-        self._sent_before = self.transport.sent
 
     def open(self) -> H2UpstreamStream:
         """A stream for one request, within what the ledger has lent."""

@@ -70,8 +70,10 @@ class PooledLink(Link):
         transport.owner = self
 
     def begin(self) -> None:
-        """It was checked out."""
-        raise NotImplementedError
+        """It was checked out: what is sent and received from now on counts."""
+        self.transport.resting = False
+        self._received_before = self.transport.received
+        self._sent_before = self.transport.sent
 
     @property
     def reused(self) -> bool:
@@ -99,8 +101,12 @@ class PooledLink(Link):
     # -- called by the transport -------------------------------------------------------------
 
     def on_unawaited(self, hung_up: bool) -> None:
-        """An event that nobody waits for."""
-        raise NotImplementedError
+        """An event that nobody waits for.  Bytes or a FIN on an idle link end it.
+
+        The event may also mean only that the socket is writable.
+        """
+        if self.transport.resting and self.transport.endpoint.has_input():
+            self.keeper.on_idle_event(self, hung_up)
 
     def on_lapsed(self) -> None:
         """The idle link's deadline has passed."""

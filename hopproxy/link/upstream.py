@@ -55,6 +55,7 @@ class UpstreamLink(PooledLink):
             self.reuses_left -= 1
         self.transport.resting = False
         self.answer_by = math.inf
+        # As in `PooledLink`, without a call: each request gets here.
         self._received_before = self.transport.received
         self._sent_before = self.transport.sent
         self.ending = _UNFINISHED  # until `end_cycle`
@@ -245,13 +246,3 @@ class UpstreamLink(PooledLink):
                 self.keeper.on_hint(self, hint.timeout)
             if self.keep_for <= 0:
                 self.ending = self.ending or CloseReason.HINT
-
-    # -- called by the transport -------------------------------------------------------------
-
-    def on_unawaited(self, hung_up: bool) -> None:
-        """An event that nobody waits for.  Bytes or a FIN on an idle link end it.
-
-        The event may also mean only that the socket is writable.
-        """
-        if self.transport.resting and self.transport.endpoint.has_input():
-            self.keeper.on_idle_event(self, hung_up)

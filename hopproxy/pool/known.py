@@ -1,14 +1,14 @@
 """What is known about one address, in all upstreams that name it and from all workers."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from hopproxy.link.pooled import PooledLink
 from hopproxy.link.watch import Watch
 from hopproxy.pool.delayed_ack import DelayedAck
 from hopproxy.pool.expectation import Expectation
 from hopproxy.pool.idle_timeout import IdleTimeout, Sign
-from hopproxy.pool.ledger import Share
-from hopproxy.pool.unheard import Unheard
+from hopproxy.pool.unheard import Idling, Unheard
 
 #: A close that teaches: the idle age, the requests served, the sign, the most requests of others.
 Found = tuple[float, int, str, int]
@@ -23,12 +23,11 @@ class News:
         self.tell: Callable[[str, Found], object] | None = None
 
 
-class Named(Share[PooledLink]):
+class Named(Idling, Protocol):
     """An origin with this address, in one upstream."""
 
     def refresh(self, now: float) -> None:
         """Apply what has been learned."""
-        raise NotImplementedError
 
 
 class Known:

@@ -8,7 +8,8 @@ from hopproxy.link.pooled import PooledLink
 from hopproxy.link.tcp import unacknowledged
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.pool.idle_timeout import SAFE, SOON, Sign, usable
-from hopproxy.pool.known import Known, Named
+from hopproxy.pool.known import Known
+from hopproxy.pool.ledger import Share
 from hopproxy.pool.peers import Peers
 from hopproxy.pool.reach import NO_STATUS, Reach
 from hopproxy.record import UNUSED_AFTER, CloseReason, Hop, Limit, Source, Unused, setting_behind
@@ -17,7 +18,7 @@ from hopproxy.settings.upstream import UpstreamSettings
 from hopproxy.wire.h2 import ASSUMED_STREAMS
 
 
-class Origin(Named):
+class Origin(Share[PooledLink]):
     """One origin: its address, its settings, its share of the pool.
 
     `secured` is TLS with it, None without TLS.  `protocol` is http/1.1, h2 or auto (by ALPN).

@@ -7,13 +7,20 @@ whichever upstream holds it; if none is idle, the next one that would become idl
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from hopproxy.link.faults import report
 from hopproxy.link.pooled import PooledLink
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
-from hopproxy.pool.ledger import Share
 from hopproxy.pool.width import Width
+
+
+class Idling(Protocol):
+    """An origin's idle links, those of all clients and those bound to one."""
+
+    idle: dict[PooledLink, None]
+    bound_idle: dict[PooledLink, None]
 
 
 class Unheard:
@@ -28,7 +35,7 @@ class Unheard:
     def __init__(
         self,
         watch: Watch,
-        shares: Sequence[Share[PooledLink]],
+        shares: Sequence[Idling],
         give_up: Callable[[PooledLink], None],
     ) -> None:
         self.width = Width()
