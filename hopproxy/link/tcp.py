@@ -3,9 +3,11 @@
 On systems other than Linux, and on Unix sockets, the answers are zeros.
 """
 
+import array
 import contextlib
 import socket
 import struct
+import sys
 from functools import lru_cache
 
 #: The kernel's maximum for TCP_KEEPIDLE (seconds) and TCP_USER_TIMEOUT (milliseconds).
@@ -14,6 +16,13 @@ _INFO = getattr(socket, "TCP_INFO", None)
 #: Offsets into `struct tcp_info` (linux/tcp.h), unchanged since Linux 2.6.
 _UNACKED, _RTT, _INFO_SIZE = 24, 68, 104
 _SOCKET = socket.SOL_SOCKET
+#: SO_ATTACH_FILTER (asm-generic/socket.h), and a program for it (linux/filter.h): load the flags of
+#: the TCP header, keep SYN and ACK, drop the packet if it is SYN alone.
+_ATTACH_FILTER = 26
+_DROP_SYN = (
+    (0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 0, 0),
+    (0x06, 0, 0, 0xFFFFFFFF),
+)  # fmt: skip
 _IP = (socket.AF_INET, socket.AF_INET6)
 #: The family as a number: `sock.family` makes an Enum of it, which takes half a microsecond.
 _family = socket.SocketType.family.__get__
@@ -61,6 +70,21 @@ def local_port(sock: socket.socket) -> int:
     with contextlib.suppress(OSError):
         return int(sock.getsockname()[1])
     return 0
+
+
+def ignore_newcomers(listener: socket.socket) -> None:
+    """Drop the first packet (SYN) of every further connection, until the listener is closed.
+
+    Whoever has connected already is not affected.  The others try again a second later, and are
+    refused then: a connection that is made between the last `accept` and the close would be reset.
+    Linux only; elsewhere, and where a filter is forbidden, nothing changes.
+    """
+    if sys.platform != "linux" or _family(listener) not in _IP:
+        return
+    program = array.array("B", b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN))
+    address, _ = program.buffer_info()
+    with contextlib.suppress(OSError):
+        listener.setsockopt(_SOCKET, _ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN), address))
 
 
 def round_trip(sock: socket.socket) -> float:

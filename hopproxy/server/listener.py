@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 from hopproxy.link.faults import report
 from hopproxy.link.shortage import NONE_LEFT
-from hopproxy.link.tcp import tune
+from hopproxy.link.tcp import ignore_newcomers, tune
 from hopproxy.record import Hop
 from hopproxy.server.entrance import Entrance
 from hopproxy.server.gateway import Gateway
@@ -216,9 +216,10 @@ class Intake:
     def accept_rest(self) -> None:
         """Accept every connection that waits in the kernel's queue, then stop accepting.
 
-        Closing a socket resets the connections in its queue.  Until it is closed, new ones only
-        fit into a queue of one.
+        Closing a socket resets the connections in its queue, so no further one is made from now on.
+        Where that is not possible, there is room for one only.
         """
+        ignore_newcomers(self._listener)
         with contextlib.suppress(OSError):
             self._listener.listen(0)
         while not self.closed and self._accept() in (TURN, STEP_BACK):

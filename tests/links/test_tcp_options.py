@@ -2,10 +2,11 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
-from hopproxy.link.tcp import tune
+from hopproxy.link.tcp import ignore_newcomers, tune
 from hopproxy.server.listener import open_listener
 from hopproxy.settings.units import Bind
 from tests.wire_pair import Hops
@@ -37,3 +38,29 @@ async def test_times_longer_than_the_kernel_knows_are_its_longest(
     for transport in (*ours, *(link.transport for link in runtime.pool.links)):
         with socket.socket(fileno=os.dup(transport.fd)) as sock:
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 32767
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_no_connection_is_made_between_the_last_accept_and_the_close(host: str) -> None:
+    with open_listener(Bind("tcp", host, 0), 8) as listener:
+        address = listener.getsockname()
+        with socket.create_connection(address[:2]) as early, socket.socket(listener.family) as late:
+            ignore_newcomers(listener)
+            late.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                late.connect(address[:2])
+            listener.setblocking(True)
+            accepted, _ = listener.accept()
+            early.sendall(b"x")
+            assert accepted.recv(1) == b"x", "whoever came before is served"
+            accepted.close()
+            listener.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                listener.accept()
+
+
+def test_other_listeners_than_tcp_have_no_first_packet(tmp_path: Path) -> None:
+    with open_listener(Bind("unix", path=str(tmp_path / "sock")), 8) as listener:
+        ignore_newcomers(listener)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "sock"))
