@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import stat
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 #: A longer file is no certificate.
 MAX_SIZE = 1024 * 1024
+_NO_FILE = "write the path of a file: a FIFO or a device cannot be read again on a reload"
 #: Where systems keep their authorities in one file, besides where OpenSSL looks.
 _BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -129,8 +131,11 @@ def source_of(file: str) -> Source:
 
     path = Path(file)
     try:
-        with path.open("rb") as opened:
-            data, mode = opened.read(MAX_SIZE + 1), os.fstat(opened.fileno()).st_mode
+        with open(file, "rb", opener=open_at_once) as opened:
+            mode = os.fstat(opened.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                return Source(file, error="is no regular file", hint=_NO_FILE)
+            data = opened.read(MAX_SIZE + 1)
     except FileNotFoundError:
         hint = "write the path of an existing file"
         if not path.is_absolute():
@@ -146,6 +151,11 @@ def source_of(file: str) -> Source:
     if len(data) > MAX_SIZE:
         return Source(file, error="is too long", hint="a certificate has a few thousand bytes")
     return Source(file, data, mode)
+
+
+def open_at_once(name: str, flags: int) -> int:
+    """An opener for `open` that waits for nobody, as a FIFO does for a writer."""
+    return os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def identity(file: str) -> tuple[tuple[str, ...], str]:

@@ -3,23 +3,25 @@
 import os
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec import structs
+
 from hopproxy import descriptors
 from hopproxy.certificates import examine, refuse_unusable
+from hopproxy.command_line import DEFAULT_FILES
 from hopproxy.exits import BAD_CONFIGURATION, BAD_USAGE, Failure
 from hopproxy.server.board import PLACES
-from hopproxy.server.sockets import spread
+from hopproxy.server.passed import PASSED
+from hopproxy.settings.client import Listener
 from hopproxy.settings.cpus import cpus
 from hopproxy.settings.descriptors import shortfalls
 from hopproxy.settings.lint import Risk, risks
 from hopproxy.settings.reader import SettingsErrors, places, read
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.shares import most_workers
-
-#: The files that `run` and `check` look for if none is given.
-DEFAULT_FILES = ("hopproxy.yaml", "/etc/hopproxy/hopproxy.yaml")
 
 
 class SettingsFile(NamedTuple):
@@ -55,9 +57,20 @@ def read_text(name: str, text: str) -> SettingsFile:
     try:
         settings = read(text, file=name, environ=os.environ)
         refuse_unusable(settings, time.time(), text, name)
-        return SettingsFile(name, text, spread(settings))
+        return SettingsFile(name, text, _spread(settings))
     except SettingsErrors as errors:
         raise Failure(str(errors), BAD_CONFIGURATION) from errors
+
+
+def _spread(settings: Settings) -> Settings:
+    """The settings, with a listener for each socket that was passed under the name of one."""
+    listeners: list[Listener] = []
+    for one in settings.listeners:
+        listeners.append(one)
+        if one.bind.kind == "passed":
+            binds = [replace(one.bind, port=at) for at in range(1, PASSED.count(one.bind.path))]
+            listeners += [structs.replace(one, bind=bind) for bind in binds]
+    return structs.replace(settings, listeners=tuple(listeners))
 
 
 def all_risks(settings: Settings) -> list[Risk]:

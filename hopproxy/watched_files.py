@@ -9,6 +9,7 @@ import hashlib
 import os
 import stat
 
+from hopproxy.certificates import open_at_once
 from hopproxy.settings.changes import files_of
 from hopproxy.settings_file import SettingsFile
 
@@ -55,16 +56,11 @@ def _stamp(name: str) -> Stamp:
 
 def _content(name: str) -> bytes:
     try:
-        with open(name, "rb", opener=_open_at_once) as file:
+        with open(name, "rb", opener=open_at_once) as file:
             is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
             return _digest(file.read()) if is_regular else b""
     except OSError:
         return b""
-
-
-def _open_at_once(name: str, flags: int) -> int:
-    """Open without waiting for a writer, which a FIFO would do."""
-    return os.open(name, flags | os.O_NONBLOCK)
 
 
 def _digest(data: bytes) -> bytes:

@@ -118,11 +118,15 @@ class Crew:
         close_all(self.held.values())
         self.held = {}
 
-    def tell_others(self, place: Place, kind: str, body: object, fds: Sequence[int] = ()) -> None:
-        """Pass something on to all workers but this one and the old ones."""
-        for other in self.places:
-            if other.channel is not None and other is not place:
-                other.channel.send(kind, body, fds)
+    def tell_others(
+        self, place: Place, kind: str, body: object, fds: Sequence[int] = ()
+    ) -> list[Place]:
+        """Pass something on to all workers but this one and the old ones.
+
+        Returns those that do not take it: they have not read what came before.
+        """
+        others = [one for one in self.places if one is not place and one.channel is not None]
+        return [one for one in others if one.channel and not one.channel.send(kind, body, fds)]
 
     def ask(self, asker: Place, channel: Channel, number: int, question: object) -> None:
         """Pass a question of one worker on to all others.

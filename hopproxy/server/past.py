@@ -1,4 +1,4 @@
-"""What outlives a worker: what those that have ended had counted, and what was learned."""
+"""What outlives a worker: what those that have ended had counted, learned and read."""
 
 import marshal
 
@@ -24,6 +24,8 @@ class Past:
     def __init__(self) -> None:
         self.counters: Counters = {}
         self._learned: dict[object, object] = {}
+        #: When settings were read last, when those in use were, and whether the last ones were bad.
+        self._reload: tuple[float, float, bool] | None = None
 
     def add(self, report: int) -> None:
         """A worker has ended: add its last report, a file in memory."""
@@ -53,7 +55,18 @@ class Past:
         if origin in self._learned or len(self._learned) < MOST_LEARNED:
             self._learned[origin] = found
 
+    def note_reload(self, *, done: bool, at: float) -> None:
+        """Settings were read at this time (Unix time), with or without success."""
+        since = at if done or self._reload is None else self._reload[1]
+        self._reload = at, since, not done
+
+    def tell_reload(self, channel: Channel) -> None:
+        """Tell a worker when settings were read."""
+        if self._reload is not None:
+            channel.send("last_reload", self._reload)
+
     def tell(self, channel: Channel) -> None:
-        """Tell a new worker what the others have learned."""
+        """Tell a new worker what the others have learned and read."""
+        self.tell_reload(channel)
         for origin, found in self._learned.items():
             channel.send("learned", (origin, found))

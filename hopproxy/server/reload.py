@@ -84,9 +84,13 @@ class Reloader:
         self._read_by_others.append(message)
         self._woken.set()
 
-    def note_reload(self, *, done: bool) -> None:
+    def note_reload(self, *, done: bool, at: float) -> None:
         """Another worker has read the settings anew, with or without success."""
-        self._worker.note_reload(done=done, here=False)
+        self._worker.reloads.note(done=done, at=at, counted=False)
+
+    def recall_reload(self, last_at: float, in_use_since: float, *, failed: bool) -> None:
+        """When settings were read last, perhaps before this worker was started."""
+        self._worker.reloads.recall(last_at, in_use_since, failed=failed)
 
     async def run(self) -> None:
         """Do what is asked for, one after the other, until cancelled."""
@@ -155,9 +159,10 @@ class Reloader:
         self._changed.set()
 
     def _note(self, *, done: bool) -> None:
-        self._worker.note_reload(done=done)
+        at = time.time()
+        self._worker.reloads.note(done=done, at=at)
         if self._siblings is not None:
-            self._siblings.tell_reload(done=done)
+            self._siblings.tell_reload(done=done, at=at)
 
     async def _watch(self) -> None:
         """With `watch: on`, reload when the content of a file has changed.

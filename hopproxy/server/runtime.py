@@ -35,9 +35,13 @@ class Reloads:
         #: When settings were read last, and when those in use were read.
         self.last_at = self.in_use_since = time.time()
 
-    def note(self, *, done: bool, counted: bool = True) -> None:
+    def recall(self, last_at: float, in_use_since: float, *, failed: bool) -> None:
+        """What is known from before this worker."""
+        self.last_at, self.in_use_since, self.last_failed = last_at, in_use_since, failed
+
+    def note(self, *, done: bool, at: float, counted: bool = True) -> None:
         """Settings were read; `done` if they are in use now.  One of several workers counts it."""
-        self.last_at = time.time()
+        self.last_at = at
         self.last_failed = not done
         self.done += counted and done
         self.failed += counted and not done

@@ -58,8 +58,11 @@ class Member(Protocol):
     def change(self, message: Message) -> None:
         """Take over the settings and sockets of another worker, which this message brings."""
 
-    def note_reload(self, *, done: bool) -> None:
+    def note_reload(self, *, done: bool, at: float) -> None:
         """Another worker has read the settings file anew, with or without success."""
+
+    def recall_reload(self, last_at: float, in_use_since: float, *, failed: bool) -> None:
+        """When settings were read last, perhaps before this worker was started."""
 
 
 class Siblings:
@@ -107,12 +110,15 @@ class Siblings:
         elif kind == "retire":
             member.retire()
         elif kind == "reload":
+            self._channel.send("reading")
             member.reload()
         elif kind == "changed":
             member.change(message)
             return
         elif kind == "reloaded":
-            member.note_reload(done=body)
+            member.note_reload(done=body[0], at=body[1])
+        elif kind == "last_reload":
+            member.recall_reload(body[0], body[1], failed=body[2])
         elif kind == "learned":
             if self._learn is None:
                 self._learned.append(body)
@@ -195,9 +201,9 @@ class Siblings:
         """Have the others take over these settings, read from `source`, and their sockets."""
         hand_over(self._channel, "changed", source, settings, self.workers, sockets)
 
-    def tell_reload(self, *, done: bool) -> None:
+    def tell_reload(self, *, done: bool, at: float) -> None:
         """Tell the others that the settings file was read anew, with or without success."""
-        self._channel.send("reloaded", done)
+        self._channel.send("reloaded", (done, at))
 
     def tell_report(self, ended: int, cut: int, lost: int) -> None:
         """Tell the supervisor what became of the connections of this worker, which has drained."""

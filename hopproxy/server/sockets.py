@@ -5,14 +5,10 @@ import marshal
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
-
-from msgspec import structs
 
 from hopproxy.link.tcp import tune
 from hopproxy.server.channel import Channel, in_memory
 from hopproxy.server.listener import close_listener, disown, open_listener
-from hopproxy.server.passed import PASSED
 from hopproxy.settings.addresses import meet
 from hopproxy.settings.client import Listener
 from hopproxy.settings.schema import Settings
@@ -43,17 +39,6 @@ class Sockets:
         """As `close_clients`, and remove the files of Unix sockets."""
         for sock in self.clients:
             close_listener(sock)
-
-
-def spread(settings: Settings) -> Settings:
-    """The settings, with a listener for each socket that was passed under the name of one."""
-    listeners: list[Listener] = []
-    for one in settings.listeners:
-        listeners.append(one)
-        if one.bind.kind == "passed":
-            binds = [replace(one.bind, port=at) for at in range(1, PASSED.count(one.bind.path))]
-            listeners += [structs.replace(one, bind=bind) for bind in binds]
-    return structs.replace(settings, listeners=tuple(listeners))
 
 
 def rebound(before: Settings, sockets: Sockets, after: Settings) -> Sockets:

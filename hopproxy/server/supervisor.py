@@ -22,6 +22,7 @@ from hopproxy.server.channel import Channel, Ended, Message
 from hopproxy.server.crew import Crew, connected
 from hopproxy.server.notify import Notifier
 from hopproxy.server.place import Place
+from hopproxy.server.reading import Reading
 from hopproxy.server.say import say
 from hopproxy.server.takeover import inheritance, replace, start_check
 from hopproxy.signals import SIGNALS, STOP
@@ -55,8 +56,7 @@ class Supervisor:
         self._sign_at = time.monotonic() + self._notifier.interval
         self._is_ready = False
         self._check = 0  # the process that checks whether another program can take over
-        self._reload_due = False
-        self._reads: Place | None = None  # the worker that reads the settings anew
+        self._reading = Reading(self._crew, self._notifier)
         self._drained: list[tuple[int, int, int]] = []  # what workers that stopped have told
         self._kill_at = math.inf
         self._code: int | None = None  # once all is over
@@ -84,7 +84,7 @@ class Supervisor:
         now = time.monotonic()
         self._crew.start_due(now)
         starts = [place.start_at for place in self._crew.places if not place.pid]
-        wait = min(self._kill_at, self._sign_at, *starts) - now
+        wait = min(self._kill_at, self._sign_at, self._reading.late_at, *starts) - now
         ready = self._crew.poll.poll(None if wait == math.inf else max(0.0, wait) * 1000 + 1)
         with contextlib.suppress(BlockingIOError):
             os.read(self._bell, 4096)
@@ -99,6 +99,8 @@ class Supervisor:
             self._sign_at = time.monotonic() + self._notifier.interval
             if any(place.serving_since is not None for place in self._crew.every):
                 self._notifier.alive()
+        if time.monotonic() >= self._reading.late_at:
+            self._reading.pass_over()
         if time.monotonic() >= self._kill_at:
             self._kill_at = math.inf
             self._kill_late()
@@ -117,17 +119,10 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Have one worker read the settings file anew, once one serves."""
-        self._reload_due = True
-        for place in self._crew.places:
-            if place.channel is not None and place.serving_since is not None:
-                self._reload_due = False
-                if not self.stopping:
-                    self._notifier.reloading()
-                    self._reads = place
-                    place.channel.send("reload")
-                return
         if self._crew.settings < 0:
             self._crew.places[0].start_at = 0.0  # it could not begin; perhaps it can now
+        if not self.stopping:
+            self._reading.ask()
 
     def _begin_to_replace(self) -> None:
         """Have the program that is there now check its settings: it is going to take over."""
@@ -169,6 +164,12 @@ class Supervisor:
             if place.pid:
                 say(f"{self._crew.name(place)} does not end: killing it")
                 place.kill()
+
+    def _kill_old(self, deaf: list[Place]) -> None:
+        """Kill workers that could not be told of new settings: they would keep the old ones."""
+        for place in deaf:
+            say(f"{self._crew.name(place)} takes no messages, so its settings are old: killing it")
+            place.kill()
 
     # -- workers -----------------------------------------------------------------------------
 
@@ -226,9 +227,7 @@ class Supervisor:
             self._end_if_empty(FAULT if code == FAULT else DONE)
             return
         self._crew.past.lose(lost)
-        if self._reads is place:  # it has ended before it could
-            self._reads = None
-            self._reload()
+        self._reading.has_left(place)
         pause = place.back_off.ended(served_for)
         place.start_at = now + pause
         when = f" in {pause:g} s" if pause else ""
@@ -275,23 +274,28 @@ class Supervisor:
             SIGNALS.keep()
             workers, names, self._crew.grace = body
             self._crew.adopt(names, fds)
+            self._crew.past.note_reload(done=True, at=time.time())
+            self._crew.past.tell_reload(channel)
             self._crew.places += [Place(number) for number in range(1, workers)]
         elif kind == "changed":
             _, names, self._crew.grace = body
-            self._crew.tell_others(place, kind, names, fds)
+            self._kill_old(self._crew.tell_others(place, kind, names, fds))
             self._crew.adopt(names, fds)
             if self.stopping:
                 self._crew.give_up_sockets()
+        elif kind == "reading":
+            self._reading.begun(place)
         elif kind == "reloaded":
-            self._reads = None
-            self._notifier.ready()
+            done, at = body
+            self._reading.ended()
+            self._crew.past.note_reload(done=done, at=at)
             self._crew.tell_others(place, kind, body)
         elif kind == "serving":
             place.serving_since = time.monotonic()
             if all(other.serving_since is not None for other in self._crew.places):
                 self._all_serve()
-            if self._reload_due:
-                self._reload()
+            if not self.stopping:
+                self._reading.go_on()
         elif kind == "drained":
             self._drained += [body] * self.stopping  # those that retire are not counted
         elif kind == "report":

@@ -4,7 +4,6 @@ The supervisor replaces itself (execve) and keeps its sockets and its children. 
 program has to know is in one variable of its environment.  The old workers serve until new ones do.
 """
 
-import json
 import os
 import signal
 import socket
@@ -94,6 +93,8 @@ def replace(state: Inheritance, environ: dict[str, str]) -> None:
 
     Signals wait until the new program hears them.
     """
+    import json  # as below: most supervisors never need it
+
     command = [sys.executable, *sys.orig_argv[1:]]
     mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     try:
@@ -111,6 +112,8 @@ def inheritance() -> Inheritance | None:
     text = os.environ.pop(VARIABLE, None)
     if text is None:
         return None
+    import json
+
     held, passed, workers, files, past, board, grace = json.loads(text)
     state = Inheritance(
         held,

@@ -56,7 +56,8 @@ class Worker:
         self._error_log = error_log
         self._entrances = [Entrance(settings, listener) for listener in settings.listeners]
         self._retired = False
-        self._reloads = Reloads()
+        #: Observers show them.
+        self.reloads = Reloads()
         self._gateway: Gateway | None = None
         self._intakes: dict[socket.socket, Intake] = {}
         self._admin_scope = trio.CancelScope()
@@ -74,7 +75,7 @@ class Worker:
             board = None if self.siblings is None else self.siblings.board
             runtime = Runtime(self._settings, watch, self._log, self._page, board)
             self._runtime = runtime
-            runtime.reloads = self._reloads
+            runtime.reloads = self.reloads
             runtime.as_read = self._as_read
             self._views = self._made_views(runtime)
             if self.siblings is not None and self.siblings.workers > 1:
@@ -240,10 +241,6 @@ class Worker:
         self._as_read = settings
         if self._gateway is not None:
             self._runtime.as_read = settings
-
-    def note_reload(self, *, done: bool, here: bool = True) -> None:
-        """Settings were read anew, `here` or by another worker: observers show it."""
-        self._reloads.note(done=done, counted=here)
 
     def retire(self) -> None:
         """Drain, but other processes have taken over the listeners: leave what waits to them."""

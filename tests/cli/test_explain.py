@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hopproxy.cli import _parser
+from hopproxy.cli import COMMANDS
+from hopproxy.command_line import parser
 from hopproxy.exits import Failure
 from hopproxy.explain.request import made, raw_message
 from hopproxy.settings.amounts import Misread
@@ -34,8 +35,8 @@ def config(tmp_path: Path) -> str:
 
 
 def explained(*words: str, capsys: pytest.CaptureFixture[str]) -> str:
-    options = _parser().parse_args(["explain", *words])
-    assert options.command(options) == 0
+    options = parser().parse_args(["explain", *words])
+    assert COMMANDS[options.command](options) == 0
     return capsys.readouterr().out
 
 
@@ -110,9 +111,9 @@ def test_requests_and_responses_come_from_files_and_standard_input(
      ["http://a/", "--response", "/none"], ["ftp://a/"], ["http://a/", "--from", "nonsense"]],
 )  # fmt: skip
 def test_what_is_no_request_is_told(config: str, words: list[str]) -> None:
-    options = _parser().parse_args(["explain", "--config", config, *words])
+    options = parser().parse_args(["explain", "--config", config, *words])
     with pytest.raises(Failure) as failure:
-        options.command(options)
+        COMMANDS[options.command](options)
     assert failure.value.code in (1, 2)
 
 

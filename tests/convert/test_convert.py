@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from hopproxy.cli import _parser
+from hopproxy.cli import COMMANDS
+from hopproxy.command_line import parser
 from hopproxy.convert.command import converted, language_of
 from hopproxy.convert.draft import Draft
 from hopproxy.convert.nginx_words import Unreadable
@@ -390,8 +391,8 @@ def test_what_is_not_said_is_in_the_output_too(
 ) -> None:
     file = tmp_path / ("nginx.conf" if site in NGINX else "Caddyfile")
     file.write_text(site.text.replace("@HTTP@", "80").replace("@HTTPS@", "443"))
-    options = _parser().parse_args(["convert", str(file)])
-    assert options.command(options) == 0
+    options = parser().parse_args(["convert", str(file)])
+    assert COMMANDS[options.command](options) == 0
     out, err = capsys.readouterr()
     for text in site.told:
         assert f": {text}: " in err
@@ -408,6 +409,6 @@ def test_a_file_that_cannot_be_read_ends_the_command(tmp_path: Path) -> None:
     broken = tmp_path / "nginx.conf"
     broken.write_text("server {")
     for name in (str(tmp_path / "none"), str(broken)):
-        options = _parser().parse_args(["convert", name])
+        options = parser().parse_args(["convert", name])
         with pytest.raises(Failure, match="cannot be read"):
-            options.command(options)
+            COMMANDS[options.command](options)

@@ -138,6 +138,35 @@ def test_a_bad_file(tmp_path: Path, name: str, data: bytes | None, line: str) ->
     assert line in told(tmp_path, text)
 
 
+@pytest.mark.parametrize(("name", "place"), [("me.crt", CERT), ("me.key", KEY), ("ca.crt", CA)])
+@pytest.mark.parametrize("kind", ["FIFO", "device", "link to a FIFO"])
+def test_what_is_no_regular_file_is_refused_and_waits_for_nobody(
+    tmp_path: Path, name: str, place: str, kind: str
+) -> None:
+    text = text_of(tmp_path)
+    file, fifo = tmp_path / name, tmp_path / "fifo"
+    file.unlink()
+    os.mkfifo(fifo)
+    if kind == "FIFO":
+        fifo.rename(file)
+    else:
+        file.symlink_to("/dev/zero" if kind == "device" else fifo)
+    refused = f"{place}{name}: is no regular file (write the path of a file: a FIFO or a device "
+    assert f"{refused}cannot be read again on a reload)" in told(tmp_path, text)
+
+
+def test_a_certificate_behind_symbolic_links_is_read_as_kubernetes_mounts_it(
+    tmp_path: Path,
+) -> None:
+    text = text_of(tmp_path)
+    for name in ("me.crt", "me.key", "ca.crt"):
+        (tmp_path / "..2026_11_26").mkdir(exist_ok=True)
+        (tmp_path / name).rename(tmp_path / "..2026_11_26" / name)
+        (tmp_path / name).symlink_to(f"..data/{name}")
+    (tmp_path / "..data").symlink_to("..2026_11_26")
+    assert told(tmp_path, text) == []
+
+
 @pytest.mark.parametrize(
     ("days", "problem"),
     [

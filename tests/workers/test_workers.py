@@ -16,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from hopproxy.server.channel import pair
+from hopproxy.server.crew import Crew as CrewOfSupervisor
+from hopproxy.server.place import Place
 from tests.cli.command import (
     PATIENCE,
     STEP,
@@ -221,6 +224,52 @@ def test_a_worker_that_ends_before_it_could_reload_leaves_that_to_another(tmp_pa
         while {get(two.url)[2] for _ in range(10)} != {b"other"}:
             assert time.monotonic() < limit, two.command.said
         assert two.command.stop() == 0
+
+
+def test_a_stopped_worker_holds_no_reload_up_and_its_time_outlives_workers(tmp_path: Path) -> None:
+    with crew(tmp_path) as two, answering(free_port(), b"other") as other:
+        pids = two.workers()
+        file = tmp_path / "hopproxy.yaml"
+        origin = two.origin.server_address[1]
+        began = time.time()
+        with stopped(pids[0]):
+            file.write_text(file.read_text().replace(str(origin), str(other.server_address[1])))
+            two.command.process.send_signal(signal.SIGHUP)
+            two.command.wait_for(rf"pid {pids[0]}\) does not begin to reload")
+            two.command.wait_for("worker 1: .* reloaded in .*, 1 change")
+            assert get(two.url)[2] == b"other"
+        two.command.wait_for("worker 0: .* reloaded in .*, 0 changes")
+        file.write_text("nonsense")
+        two.command.process.send_signal(signal.SIGHUP)
+        two.command.wait_for("not reloaded")
+        before = reload_metrics(two.admin)
+        name = "hopproxy_config_last_reload"
+        assert before[f"{name}_successful"] == 0
+        in_use, last = (before[f"{name}{end}_timestamp_seconds"] for end in ("_success", ""))
+        assert began < in_use < last
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            two.command.wait_for(rf"pid {pid}\) was killed by SIGKILL")
+        two.workers()
+        assert reload_metrics(two.admin) == before
+        assert two.command.stop() == 0
+
+
+def reload_metrics(admin: str) -> dict[str, float]:
+    return {name: value for name, value in metrics(admin).items() if "config_last" in name}
+
+
+def test_a_worker_that_takes_no_news_of_settings_is_told_apart() -> None:
+    crew = CrewOfSupervisor(None)
+    here, there = pair()
+    deaf, other = Place(1), Place(2)
+    deaf.channel, crew.places = here, [*crew.places, deaf, other]
+    with there:
+        while not (told := crew.tell_others(crew.places[0], "changed", "x" * 10_000)):
+            pass
+    assert told == [deaf]
+    here.close()
+    os.close(crew.board)
 
 
 def test_a_stopped_worker_does_not_hold_the_end_for_ever(tmp_path: Path) -> None:
