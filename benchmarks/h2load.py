@@ -6,6 +6,7 @@ h2load writes a line for each request into a file; nothing is read from rounded 
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 import subprocess
 import time
@@ -16,6 +17,8 @@ from pathlib import Path
 from benchmarks.load import BROWSER_FIELDS, Answered
 from benchmarks.processes import Launch, NotReady, Process
 
+#: More than any proxy remembers; h2load begins anew at the end of its list.
+UNIQUE_PATHS = 100_000
 INSTALL = "apt install nghttp2-client"
 _DONE = re.compile(
     r"finished in [^,]+, .*\nrequests: (\d+) total, .* (\d+) succeeded, (\d+) failed"
@@ -24,16 +27,22 @@ _DONE = re.compile(
 
 @dataclass(frozen=True)
 class H2Load:
-    """What h2load sends: a path, on so many connections with so many streams, with these fields."""
+    """What h2load sends: a path, on so many connections with so many streams, with these fields.
+
+    With `unique` each request has a path of its own.
+    """
 
     connections: int = 1
     streams: int = 32
     fields: Sequence[str] = ()
     path: str = "/plain"
+    unique: bool = False
+    tls: bool = False
 
 
 PLAIN = H2Load()
 BROWSER = H2Load(fields=BROWSER_FIELDS)
+UNIQUE = H2Load(fields=BROWSER_FIELDS, unique=True)
 EIGHT = H2Load(connections=8)
 HUNDRED = H2Load(streams=100)
 
@@ -48,7 +57,13 @@ def h2load_launch(load: H2Load, port: int, seconds: float, log: Path) -> Launch:
     argv += ["-D", str(seconds), f"--log-file={log}"]
     for field in load.fields:
         argv += ["-H", field]
-    return Launch([*argv, f"http://127.0.0.1:{port}{load.path}"])
+    url = f"{'https' if load.tls else 'http'}://127.0.0.1:{port}{load.path}"
+    if not load.unique:
+        return Launch([*argv, url])
+    urls = log.with_suffix(".urls")
+    run = secrets.token_hex(4)
+    urls.write_text("".join(f"{url}?{run}{count:08}\n" for count in range(UNIQUE_PATHS)))
+    return Launch([*argv, "-i", str(urls)])
 
 
 def read_h2load(output: str, log: str, seconds: float) -> Answered:
@@ -69,7 +84,9 @@ def read_h2load(output: str, log: str, seconds: float) -> Answered:
     )
 
 
-def wait_until_good(process: Process, port: int, within: float = 20.0) -> None:
+def wait_until_good(
+    process: Process, port: int, within: float = 20.0, *, tls: bool = False
+) -> None:
     """Wait until a request in HTTP/2 is answered well: nginx speaks nothing else on such a port.
 
     Raises NotReady.
@@ -77,7 +94,7 @@ def wait_until_good(process: Process, port: int, within: float = 20.0) -> None:
     if h2load_program() is None:
         raise NotReady(f"h2load is missing: {INSTALL}")
     deadline = time.monotonic() + within
-    argv = ["h2load", "-n1", "-c1", "-m1", f"http://127.0.0.1:{port}/plain"]
+    argv = ["h2load", "-n1", "-c1", "-m1", f"{'https' if tls else 'http'}://127.0.0.1:{port}/plain"]
     while time.monotonic() < deadline and not process.ended():
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if "status codes: 1 2xx" in done.stdout:

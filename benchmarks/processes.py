@@ -139,11 +139,16 @@ def answers(port: int, path: str, *, tls: bool = False) -> bool:
     return head.split(b" ")[1:2] == [b"200"] and body == GOOD_BODY
 
 
-def connected(port: int, *, tls: bool, seconds: float = 2) -> socket.socket:
-    """A connection to this port, with TLS or without.  Raises OSError."""
+def connected(port: int, *, tls: bool, seconds: float = 2, alpn: str = "") -> socket.socket:
+    """A connection to this port, with TLS (and this protocol) or without.  Raises OSError."""
     link = socket.create_connection(("127.0.0.1", port), timeout=seconds)
+    if not tls:
+        return link
+    context = client_context()
+    if alpn:
+        context.set_alpn_protocols([alpn])
     try:
-        return client_context().wrap_socket(link, server_hostname="localhost") if tls else link
+        return context.wrap_socket(link, server_hostname="localhost")
     except OSError:
         link.close()
         raise

@@ -60,9 +60,9 @@ def under(what: load.Load) -> Trial:
     return lambda stage, peer: stage.measured(stage.running(peer), what)
 
 
-def in_h2(what: h2load.H2Load, *, origin: bool = False) -> Trial:
-    """The trial that sends this load in HTTP/2, with an `origin` that speaks it too."""
-    wish = Wish(h2=True, h2_origin=origin)
+def in_h2(what: h2load.H2Load, *, origin: bool = False, tls: str = "") -> Trial:
+    """The trial that sends this load in HTTP/2, with an `origin` that speaks it too, or TLS."""
+    wish = Wish(h2=True, h2_origin=origin, tls=tls)
     return lambda stage, peer: stage.measured(stage.running(peer, wish), what)
 
 
@@ -87,14 +87,14 @@ def idle_links(stage: Stage, peer: Peer) -> Reading:
     return {**_kept(reading, without), "lost": lost}
 
 
-def idle_memory(tls: str = "") -> Trial:
+def idle_memory(tls: str = "", *, h2: bool = False) -> Trial:
     """Memory (PSS) of a fresh proxy after one answer, and what each idle client link adds to it."""
 
     def trial(stage: Stage, peer: Peer) -> Reading:
-        with stage.alone(peer, Wish(links=MEMORY_LINKS + 1024, tls=tls)) as proxy:
+        with stage.alone(peer, Wish(links=MEMORY_LINKS + 1024, tls=tls, h2=h2)) as proxy:
             rest(1)
             at_rest = proxy.process.pss()
-            with held_links(stage, proxy.port, MEMORY_LINKS, tls=proxy.tls) as links:
+            with held_links(stage, proxy.port, MEMORY_LINKS, tls=proxy.tls, h2=h2) as links:
                 rest(1)
                 grown = proxy.process.pss() - at_rest
                 lost = links.lost()
@@ -185,12 +185,23 @@ SCENARIOS = (
     Scenario("origin-close", "the origin closes after each response", under(load.ORIGIN_CLOSE)),
     Scenario("h2", "HTTP/2, GET, one connection with 32 streams", in_h2(h2load.PLAIN)),
     Scenario("h2-browser", "HTTP/2, the fields a browser sends", in_h2(h2load.BROWSER)),
+    Scenario(
+        "h2-unique",
+        "HTTP/2, the fields a browser sends, a path never seen before",
+        in_h2(h2load.UNIQUE),
+    ),
     Scenario("h2-eight", "HTTP/2, 8 connections with 32 streams each", in_h2(h2load.EIGHT)),
     Scenario("h2-hundred", "HTTP/2, one connection with 100 streams", in_h2(h2load.HUNDRED)),
     Scenario(
         "h2-both",
         "HTTP/2 on both hops (nginx: HTTP/1.1 to the origin)",
         in_h2(h2load.PLAIN, origin=True),
+    ),
+    Scenario(
+        "h2-tls",
+        "HTTP/2 over TLS, GET, one connection with 32 streams",
+        in_h2(h2load.PLAIN, tls="clients"),
+        tls=True,
     ),
     Scenario("websocket", "16 WebSockets, echo of 32-byte messages", websocket, ROUND_TRIPS),
     Scenario(
@@ -219,6 +230,21 @@ SCENARIOS = (
         "tls-memory",
         "PSS at rest, and for each of 5,000 idle client links with TLS",
         idle_memory("clients"),
+        _MEMORY,
+        "link",
+        tls=True,
+    ),
+    Scenario(
+        "h2-memory",
+        "PSS at rest, and for each of 5,000 idle client links in HTTP/2",
+        idle_memory(h2=True),
+        _MEMORY,
+        "link",
+    ),
+    Scenario(
+        "h2-tls-memory",
+        "PSS at rest, and for each of 5,000 idle client links in HTTP/2 over TLS",
+        idle_memory("clients", h2=True),
         _MEMORY,
         "link",
         tls=True,

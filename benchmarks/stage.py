@@ -110,7 +110,7 @@ class Stage:
         proxy = self.launch(peer, wish)
         try:
             if wish.h2:
-                h2load.wait_until_good(proxy.process, proxy.port)
+                h2load.wait_until_good(proxy.process, proxy.port, tls=proxy.tls)
             else:
                 wait_until_good(proxy.process, proxy.port, "/plain", tls=proxy.tls)
             yield proxy
@@ -140,7 +140,8 @@ class Stage:
 
     def _send(self, what: load.Load | h2load.H2Load, proxy: Running, seconds: int) -> load.Answered:
         if isinstance(what, h2load.H2Load):
-            return h2load.send(what, proxy.port, seconds, self.folder, self.cores.load)
+            in_h2 = replace(what, tls=proxy.tls)
+            return h2load.send(in_h2, proxy.port, seconds, self.folder, self.cores.load)
         what = replace(what, tls=proxy.tls)
         return load.send(what, proxy.port, seconds, self.folder, self.cores.load)
 

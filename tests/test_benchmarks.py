@@ -217,3 +217,13 @@ def test_h2load_sends_the_fields_and_the_streams_of_the_load(tmp_path: Path) -> 
     assert launch.argv[-1] == "http://127.0.0.1:8080/plain"
     assert {"-c1", "-m32"} <= set(launch.argv)
     assert launch.argv.count("-H") == 11
+
+
+def test_h2load_gets_paths_that_no_run_has_had_before(tmp_path: Path) -> None:
+    runs = []
+    for name in ("a", "b"):
+        launch = h2load.h2load_launch(h2load.UNIQUE, 8080, 3, tmp_path / name)
+        assert launch.argv[-2:-1] == ["-i"]
+        runs.append(Path(launch.argv[-1]).read_text().splitlines())
+    assert runs[0][0].startswith("http://127.0.0.1:8080/plain?")
+    assert len({*runs[0], *runs[1]}) == 2 * h2load.UNIQUE_PATHS

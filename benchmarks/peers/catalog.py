@@ -211,7 +211,7 @@ def _haproxy_launch(setup: Setup) -> Launch:
         origin_port=setup.h2_origin_port or setup.origin_port,
         links=setup.links + 512,
         proto=" proto h2" if setup.h2_origin_port else "",
-        ssl=f" ssl crt {folder}/site.pem alpn http/1.1" * setup.tls,
+        ssl=f" ssl crt {folder}/site.pem alpn {'h2' if setup.h2 else 'http/1.1'}" * setup.tls,
         ssl_server=verified * setup.secure_origin,
     )
     path = setup.write("haproxy.cfg", settings)
