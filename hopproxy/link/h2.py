@@ -186,7 +186,10 @@ class H2Link(H2Ending):
         self.served += 1
         self.clients.streams.opened += 1
         wire.owner = stream = H2Stream(self, wire, section, ended=ended)
-        self.parked.append(stream)
+        if self.parked:
+            self.parked.append(stream)
+        else:
+            self.parked = [stream]
         if limits.max_requests and self.served >= limits.max_requests:
             self.leave(CloseReason.REQUEST_LIMIT)
         elif limits.max_age and stream.since - self.opened >= limits.max_age:

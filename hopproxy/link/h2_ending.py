@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Protocol
+from types import MappingProxyType
+from typing import Protocol, cast
 
 from hopproxy.errors import HopError, LinkError
 from hopproxy.link.client import NAME_SIZE, ClientLink
@@ -29,6 +30,11 @@ from hopproxy.wire.h2 import Code, H2Error
 #: Seconds between the two GOAWAYs, unless the client has answered a PING before.
 LEAVING = 1.0
 LEAVING_PING = b"hopproxy"
+
+
+#: An idle connection has no streams; none can be put into these.
+NONE = cast("dict[H2Stream, None]", MappingProxyType({}))
+NONE_PARKED = cast("list[H2Stream]", ())
 
 
 class H2Owner(Protocol):
@@ -54,17 +60,22 @@ class H2Ending(ABC):
 
     protocol = "h2"
     __slots__ = (
-        "_broken", "_left", "_lingers", "_owner", "bound", "clients", "close_delimited",
-        "close_reason", "closing", "driver", "gone", "hop", "limits", "named", "now", "number",
-        "opened", "output", "parked", "partner", "peer", "sender", "served", "since", "streams",
-        "timer_at", "transport", "tunnelling", "watch", "wire",
+        "_broken", "_left", "_lingers", "_owner", "clients", "close_reason", "closing", "gone",
+        "limits", "named", "now", "number", "opened", "output", "parked", "peer", "sender",
+        "served", "since", "streams", "timer_at", "transport", "watch", "wire",
     )  # fmt: skip
+
+    hop = Hop.CLIENT
+    # A client link of HTTP/1.1 has these; here its streams do, or nobody.
+    tunnelling = close_delimited = False
+    bound: Bound | None = None
+    partner: Link | None = None
+    driver: Stepper | None = None
 
     def __init__(self, opened: ClientLink, watch: Watch) -> None:
         """Take over a connection that was opened, and whose client speaks HTTP/2."""
         transport, limits = opened.transport, opened.limits
         self.number = opened.number
-        self.hop = Hop.CLIENT
         self.transport = transport
         self.now = transport.now
         self.peer = opened.peer
@@ -77,13 +88,9 @@ class H2Ending(ABC):
         self.since = transport.now()
         self.close_reason: CloseReason | None = None
         self.closing: CloseReason | None = None
-        self.gone = self.tunnelling = self.close_delimited = False
-        # A client link of HTTP/1.1 has these; here its streams do, or nobody.
-        self.bound: Bound | None = None
-        self.partner: Link | None = None
-        self.driver: Stepper | None = None
-        self.streams: dict[H2Stream, None] = {}
-        self.parked: list[H2Stream] = []
+        self.gone = False
+        self.streams = NONE
+        self.parked = NONE_PARKED
         self.watch = watch
         self.wire = new_wire(limits)
         self.output = H2Output(self.wire, transport, watch, limits.write_timeout)
@@ -123,13 +130,19 @@ class H2Ending(ABC):
             self._read()
 
     def _rest(self) -> None:
-        """No exchange is under way: close after a while."""
+        """No exchange is under way: close after a while, and keep no memory for streams."""
+        self.streams = NONE
+        if not self.parked:
+            self.parked = NONE_PARKED
+        self.wire.rest()
+        self.output.rest()
         self.since = self.now()
         self.clients.idle[self] = None
         limit = self.limits.idle_timeout if self.served else self.limits.head_timeout
         self.transport.wait_until(self.since + limit, CloseReason.IDLE_TIMEOUT)
 
     def _work(self) -> None:
+        self.streams = {}
         self.since = self.now()
         self.clients.idle.pop(self, None)
         self.transport.wait_until(math.inf, CloseReason.IDLE_TIMEOUT)
@@ -173,7 +186,7 @@ class H2Ending(ABC):
         self._abandon(found)
 
     def _abandon(self, error: HopError) -> None:
-        self.parked.clear()
+        self.parked = NONE_PARKED
         for stream in list(self.streams):
             stream.leave(error)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from types import MappingProxyType
+from typing import Protocol, cast
 
 from hopproxy.errors import LinkError
 from hopproxy.link.transport import Room, Transport
@@ -28,6 +29,10 @@ class Sending(Protocol):
 
     def wake_writer(self) -> None:
         """All of it was made into frames."""
+
+
+#: No stream waits; none can be put into it.
+NOBODY = cast("dict[Sending, None]", MappingProxyType({}))
 
 
 class OutputOwner(Protocol):
@@ -64,8 +69,8 @@ class H2Output:
         self._unsent: bytes | memoryview = b""  # what the socket did not accept
         self._queued = 0
         self._stirred = False
-        self._ready: dict[Sending, None] = {}  # streams that wait for their turn
-        self._starved: dict[Sending, None] = {}  # streams that wait for the connection's window
+        self._ready = NOBODY  # streams that wait for their turn
+        self._starved = NOBODY  # streams that wait for the connection's window
 
     @property
     def blocked(self) -> bool:
@@ -82,7 +87,7 @@ class H2Output:
     def offer(self, stream: Sending) -> bool:
         """The stream has something to send.  True: all of it is in frames now."""
         if self._ready or self._queued >= QUEUED:
-            self._ready[stream] = None
+            self._enqueue(stream)
         else:
             self._push(stream, QUEUED)
         self.stir()
@@ -91,23 +96,37 @@ class H2Output:
     def give_room(self, stream: Sending | None) -> None:
         """A window that was used up has grown: the stream's, or (None) the connection's."""
         if stream is None:
-            self._ready.update(self._starved)
-            self._starved.clear()
+            starved, self._starved = self._starved, NOBODY
+            for one in starved:
+                self._enqueue(one)
         elif stream.pending:
-            self._ready[stream] = None
+            self._enqueue(stream)
+
+    def _enqueue(self, stream: Sending) -> None:
+        if self._ready is NOBODY:
+            self._ready = {}
+        self._ready[stream] = None
 
     def drop(self, stream: Sending) -> None:
         """The stream sends nothing more."""
-        self._ready.pop(stream, None)
-        self._starved.pop(stream, None)
+        if self._ready:
+            self._ready.pop(stream, None)
+        if self._starved:
+            self._starved.pop(stream, None)
+
+    def rest(self) -> None:
+        """The connection is idle, maybe for long: keep no memory for streams."""
+        self._ready = self._starved = NOBODY
 
     def _push(self, stream: Sending, most: int) -> None:
         count = stream.push(most)
         self._queued += count
         if stream.pending:
             if count >= most:
-                self._ready[stream] = None  # behind all others
+                self._enqueue(stream)  # behind all others
             elif self.wire.send_window <= 0:
+                if self._starved is NOBODY:
+                    self._starved = {}
                 self._starved[stream] = None
 
     def _give_turns(self) -> None:

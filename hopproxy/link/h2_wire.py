@@ -1,6 +1,6 @@
 """The frames and fields of a client's HTTP/2 connection, with what the settings allow."""
 
-from functools import partial
+from typing import NamedTuple
 
 from hopproxy.settings.client import LinkSettings
 from hopproxy.wire.h2 import Code, H2Error, H2Server, Settings
@@ -18,42 +18,54 @@ from hopproxy.wire.hpack import (
 #: connection is that of all streams together: one that stalls takes nothing from the others.
 STREAM_WINDOW = 65535
 
-#: What field blocks mean, by the largest section that is read: settings may differ.
-_meanings: dict[int, Meanings[Section]] = {}
-MEANINGS = 8
+
+class _Terms(NamedTuple):
+    """What the connections of all clients share, if the same settings hold for them."""
+
+    ours: Settings
+    meanings: Meanings[Section]
+    link_window: int
+    max_block: int
+
+
+#: By what the settings say: they may differ, by listener and after a reload.
+_terms: dict[tuple[int, int, int], _Terms] = {}
+KEPT = 8
 
 
 def new_wire(limits: LinkSettings) -> H2Server:
     """Our side of a new connection."""
+    key = limits.max_streams, limits.max_head_size, limits.max_fields
+    terms = _terms.get(key)
+    if terms is None:
+        if len(_terms) >= KEPT:
+            _terms.clear()
+        terms = _terms[key] = _terms_of(limits)
+    ours, meanings, window, most = terms
+    return H2Server(_Reader(meanings), ours, link_window=window, max_block=most)
+
+
+def _terms_of(limits: LinkSettings) -> _Terms:
     ours = Settings()
     ours.max_streams = limits.max_streams
     ours.max_head_size = limits.max_head_size
     ours.window = STREAM_WINDOW
     ours.connect = True
     most = limits.max_head_size + OVERHEAD * limits.max_fields
-    return H2Server(
-        partial(_decode, Decoder(_meanings_up_to(most))),
-        ours,
-        link_window=STREAM_WINDOW * limits.max_streams,
-        max_block=most,
-    )
+    return _Terms(ours, Meanings(Section, most), STREAM_WINDOW * limits.max_streams, most)
 
 
-def _meanings_up_to(limit: int) -> Meanings[Section]:
-    found = _meanings.get(limit)
-    if found is None:
-        if len(_meanings) >= MEANINGS:
-            _meanings.clear()
-        found = _meanings[limit] = Meanings(Section, limit)
-    return found
+class _Reader(Decoder[Section]):
+    """Reads the field blocks of one connection, for `wire.h2_input`."""
 
+    __slots__ = ()
 
-def _decode(decoder: Decoder[Section], block: bytes) -> Section:
-    try:
-        return decoder.decode(block)
-    except FieldSectionTooLarge:
-        return Section([], too_large=True)
-    except Bomb as error:
-        raise H2Error(Code.ENHANCE_YOUR_CALM, error.section, error.detail) from error
-    except CompressionError as error:
-        raise H2Error(Code.COMPRESSION_ERROR, error.section, error.detail) from error
+    def __call__(self, block: bytes) -> Section:
+        try:
+            return self.decode(block)
+        except FieldSectionTooLarge:
+            return Section([], too_large=True)
+        except Bomb as error:
+            raise H2Error(Code.ENHANCE_YOUR_CALM, error.section, error.detail) from error
+        except CompressionError as error:
+            raise H2Error(Code.COMPRESSION_ERROR, error.section, error.detail) from error

@@ -174,7 +174,8 @@ class Gateway:
         del self._connections[client]
         if (network := self._networks.pop(client, "")) != "":
             self._addresses.leave(network)
-        client.driver = None  # breaks a reference cycle, which only the collector would free
+        if client.driver is not None:
+            client.driver = None  # breaks a reference cycle, which only the collector would free
         if self._runtime.board is not None:
             self._runtime.board.count(len(self._connections))
         clients = self._runtime.clients

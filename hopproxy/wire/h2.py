@@ -38,13 +38,14 @@ Bytes received with CONTENT count against both windows until `credit`, also afte
 stream; a reset gives them back by itself.
 """
 
-from hopproxy.wire.h2_budget import FRAME, RESET_COST, Budget
+from hopproxy.wire.h2_budget import FRAME, RESET_COST
 from hopproxy.wire.h2_control import Control
 from hopproxy.wire.h2_frames import (
     DEFAULT_WINDOW,
     MAX_NUMBER,
     PREFACE,
     SETTINGS,
+    WITHOUT_PUSH,
     Code,
     H2Error,
     Settings,
@@ -62,11 +63,11 @@ from hopproxy.wire.h2_input import (
     Decode,
     Event,
 )
-from hopproxy.wire.h2_stream import Stream
+from hopproxy.wire.h2_stream import NO_STREAMS, Stream
 
 __all__ = [
     "BROKEN", "CONTENT", "FAILED", "HEAD", "LEAVING", "PEER_SETTINGS", "PONG", "RESET", "ROOM",
-    "Budget", "Code", "Event", "H2Client", "H2Error", "H2Server", "Settings", "Stream",
+    "Code", "Event", "H2Client", "H2Error", "H2Server", "Settings", "Stream",
 ]  # fmt: skip
 
 #: Most bytes of a field block before it is decoded.
@@ -91,11 +92,8 @@ class H2Server(Control):
         *,
         link_window: int = DEFAULT_WINDOW,
         max_block: int = MAX_BLOCK,
-        budget: Budget | None = None,
     ) -> None:
-        super().__init__(
-            decode, ours, link_window=link_window, max_block=max_block, budget=budget or Budget()
-        )
+        super().__init__(decode, ours, link_window=link_window, max_block=max_block)
         self._preface = PREFACE
         self._accepted = 0
         self._highest = 0
@@ -124,8 +122,15 @@ class H2Server(Control):
             self._reset(number, Code.REFUSED_STREAM)
             self._glitch(RESET_COST, "stream above SETTINGS_MAX_CONCURRENT_STREAMS")
             return None
+        if self.streams is NO_STREAMS:
+            self.streams = {}
         stream = self.streams[number] = Stream(number, self.peer.window, self._stream_window)
         return stream
+
+    def rest(self) -> None:
+        """No stream is open, maybe for long: keep no memory for them."""
+        if not self.streams:
+            self.streams = NO_STREAMS
 
     def _may_follow(self, stream: Stream) -> bool:
         self._break(stream, Code.PROTOCOL_ERROR, "8.1", "trailers without END_STREAM")
@@ -153,14 +158,12 @@ class H2Client(Control):
         *,
         link_window: int = DEFAULT_WINDOW,
         max_block: int = MAX_BLOCK,
-        budget: Budget | None = None,
     ) -> None:
         ours.push = False
-        super().__init__(
-            decode, ours, link_window=link_window, max_block=max_block, budget=budget or Budget()
-        )
+        super().__init__(decode, ours, link_window=link_window, max_block=max_block)
         self._out.insert(0, PREFACE)
-        self.peer.push = False  # it may only say that it does not push
+        self.streams = {}
+        self.peer = WITHOUT_PUSH  # it may only say that it does not push
         self._next = 1
         self.leaving: int | None = None
 

@@ -28,21 +28,19 @@ SMALL_UPDATE = 1024
 
 
 class Budget:
-    """The level of one connection."""
+    """One connection, as far as its `level` is concerned."""
 
-    __slots__ = ("_at", "capacity", "level", "per_second")
+    __slots__ = ("_spent_at", "level")
 
-    def __init__(self, capacity: float = CAPACITY, per_second: float = PER_SECOND) -> None:
-        self.capacity = capacity
-        self.per_second = per_second
+    def __init__(self) -> None:
         self.level = 0.0
-        self._at = 0.0
+        self._spent_at = 0.0
 
     def spend(self, cost: float, now: float, what: str) -> None:
         """Add the cost of `what`.  Raises H2Error (a connection error) beyond the capacity."""
-        self.level = max(0.0, self.level - (now - self._at) * self.per_second) + cost
-        self._at = now
-        if self.level > self.capacity:
+        self.level = max(0.0, self.level - (now - self._spent_at) * PER_SECOND) + cost
+        self._spent_at = now
+        if self.level > CAPACITY:
             raise H2Error(Code.ENHANCE_YOUR_CALM, "10.5", f"too many frames to no purpose: {what}")
 
     def earn(self, amount: float) -> None:

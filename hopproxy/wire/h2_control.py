@@ -54,9 +54,8 @@ class Control(Input):
             return
         self._expected = -1
         self._glitch(SETTINGS_COST + len(payload) // 48, "SETTINGS")
-        peer = self.peer
-        before = peer.window
-        peer.read(payload)
+        before = self.peer.window
+        peer = self.peer = self.peer.followed_by(payload)
         if peer.window != before:
             self._shift_windows(peer.window - before)
         self._check_settings()

@@ -93,6 +93,23 @@ class Settings:
         self.max_head_size: int | None = None
         self.connect = False
 
+    def followed_by(self, payload: bytes) -> "Settings":
+        """These, after a SETTINGS frame: others, since many connections share the same.
+
+        Raises H2Error as `read`.
+        """
+        known = _known.get((self, payload))
+        if known is None:
+            known = Settings()
+            for name in Settings.__slots__:
+                setattr(known, name, getattr(self, name))
+            known.read(payload)
+            if self is DEFAULTS and len(payload) <= MEMO_SETTINGS_SIZE:
+                if len(_known) >= MEMO_SETTINGS:
+                    _known.clear()
+                _known[self, payload] = known
+        return known
+
     def read(self, payload: bytes) -> None:
         """Take over the values of a SETTINGS frame in their order; unknown ones are ignored.
 
@@ -141,6 +158,17 @@ class Settings:
             if value is not None and value != default
         ]
         return frame(SETTINGS, 0, 0, b"".join(said))
+
+
+#: What holds before the peer has said anything; never changed.
+DEFAULTS = Settings()
+#: The same for our own end of a connection to an origin, which may not push.
+WITHOUT_PUSH = Settings()
+WITHOUT_PUSH.push = False
+
+#: Bounds of what is remembered of first SETTINGS: nearly all clients send one of a few.
+MEMO_SETTINGS, MEMO_SETTINGS_SIZE = 64, 96
+_known: dict[tuple[Settings, bytes], Settings] = {}
 
 
 def _flag(value: int, section: str, detail: str) -> bool:

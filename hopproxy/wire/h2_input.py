@@ -5,9 +5,9 @@ The common part of both roles; see `wire.h2`, which has the table of events.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-from hopproxy.wire.h2_budget import ERROR, FRAME, SMALL_UPDATE, Budget
+from hopproxy.wire.h2_budget import ERROR, FRAME, SMALL_UPDATE
 from hopproxy.wire.h2_frames import (
     CONTINUATION,
     DATA,
@@ -38,6 +38,10 @@ Event = tuple[int, Stream | None, Any, bool]
 #: Reads one field block; what it returns is the payload of the HEAD event.  Raises H2Error.
 Decode = Callable[[bytes], Any]
 
+#: An idle connection keeps no lists.
+NO_EVENTS = cast("list[Event]", ())
+NO_PARTS = cast("list[bytes]", ())
+
 _unpack = HEADER.unpack_from
 
 
@@ -53,19 +57,17 @@ class Input(Output, ABC):
         "_preface", "acknowledged", "max_block", "ours",
     )  # fmt: skip
 
-    def __init__(
-        self, decode: Decode, ours: Settings, *, link_window: int, max_block: int, budget: Budget
-    ) -> None:
-        super().__init__(ours, link_window, budget)
+    def __init__(self, decode: Decode, ours: Settings, *, link_window: int, max_block: int) -> None:
+        super().__init__(ours, link_window)
         self.ours = ours
         self.max_block = max_block
         self.acknowledged = False
         self._decode = decode
-        self._events: list[Event] = []
+        self._events = NO_EVENTS
         self._now = 0.0
         self._preface = b""  # what is still to come of the peer's
         self._expected = SETTINGS  # the only type that may come next, -1: any
-        self._parts: list[bytes] = []  # of a frame that has not arrived completely
+        self._parts = NO_PARTS  # of a frame that has not arrived completely
         self._missing = 0
         self._block: tuple[int, int, list[bytes], int] | None = None  # until END_HEADERS
 
@@ -84,13 +86,14 @@ class Input(Output, ABC):
             if self._missing > 0:
                 return events
             data = b"".join(self._parts)
-            self._parts.clear()
+            self._parts = NO_PARTS
             self._missing = 0
         try:
             self._read(self._greeted(data) if self._preface else data)
         except H2Error as error:
             self.fail(error)
             events.append((FAILED, None, error, True))
+        self._events = NO_EVENTS
         return events
 
     def _greeted(self, data: bytes) -> bytes:
@@ -140,7 +143,7 @@ class Input(Output, ABC):
             self._wait_for(data[at:], HEADER_SIZE - (end - at))
 
     def _wait_for(self, part: bytes, missing: int) -> None:
-        self._parts.append(part)
+        self._parts = [part]
         self._missing = missing
 
     def _unexpected(self, data: bytes) -> H2Error:
@@ -150,7 +153,7 @@ class Input(Output, ABC):
         return H2Error(Code.PROTOCOL_ERROR, "3.4", f"SETTINGS is missing: {what}")
 
     def _glitch(self, cost: float, what: str) -> None:
-        self.budget.spend(cost, self._now, what)
+        self.spend(cost, self._now, what)
 
     def _break(self, stream: Stream, code: int, section: str, detail: str) -> None:
         """A stream error: reset the stream (section 5.4.2)."""
@@ -226,7 +229,8 @@ class Input(Output, ABC):
             raise H2Error(Code.PROTOCOL_ERROR, "6.1", f"{name} on stream 0")
         if self._is_idle(number):
             raise H2Error(Code.PROTOCOL_ERROR, "5.1", f"{name} on an idle stream")
-        late = number in self._cut or number <= self._cut_before
+        cut = self._cut
+        late = number <= self._cut_before or (cut is not None and number in cut)
         if not late and not self._is_refused(number):
             raise H2Error(Code.STREAM_CLOSED, "5.1", f"{name} on a closed stream")
 

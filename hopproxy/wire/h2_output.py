@@ -4,6 +4,7 @@ from hopproxy.wire.h2_budget import EARNED_DATA, EARNED_MESSAGE, Budget
 from hopproxy.wire.h2_frames import (
     DATA,
     DEFAULT_WINDOW,
+    DEFAULTS,
     END_STREAM,
     HEADER,
     MAX_NUMBER,
@@ -17,13 +18,13 @@ from hopproxy.wire.h2_frames import (
     rst_stream,
     window_update,
 )
-from hopproxy.wire.h2_stream import Stream
+from hopproxy.wire.h2_stream import NO_STREAMS, Stream
 
 #: Most streams that we have reset whose late frames are still recognized as late.
 REMEMBERED = 256
 
 
-class Output:
+class Output(Budget):
     """The sending half: `take` returns what is to be written to the socket.
 
     `streams` are those that are not closed.  `peer` are the peer's settings.  `send_window` and
@@ -34,13 +35,13 @@ class Output:
 
     __slots__ = (
         "_cut", "_cut_before", "_link_window", "_out", "_owed", "_stream_window", "blocked",
-        "budget", "failed", "peer", "receive_window", "said_last", "send_window", "streams",
+        "failed", "peer", "receive_window", "said_last", "send_window", "streams",
     )  # fmt: skip
 
-    def __init__(self, ours: Settings, link_window: int, budget: Budget) -> None:
-        self.budget = budget
-        self.streams: dict[int, Stream] = {}
-        self.peer = Settings()
+    def __init__(self, ours: Settings, link_window: int) -> None:
+        super().__init__()
+        self.streams: dict[int, Stream] = NO_STREAMS
+        self.peer = DEFAULTS
         self.send_window = DEFAULT_WINDOW
         self.receive_window = self._link_window = max(link_window, DEFAULT_WINDOW)
         self._stream_window = max(ours.window, DEFAULT_WINDOW)
@@ -48,7 +49,9 @@ class Output:
         self.failed: H2Error | None = None
         self.said_last: int | None = None
         self._owed = 0
-        self._cut: dict[int, None] = {}  # streams that we have reset: late frames are no error
+        self._cut: dict[int, None] | None = (
+            None  # streams that we have reset: late frames are no error
+        )
         self._cut_before = 0  # as all of these were, that are no longer remembered
         self._out: list[bytes | memoryview] = [ours.write()]
         if link_window > DEFAULT_WINDOW:
@@ -111,8 +114,8 @@ class Output:
         stream.send_window -= size
         if ended:
             self._finish(stream)
-        elif self.budget.level:
-            self.budget.earn(EARNED_DATA)
+        elif self.level:
+            self.earn(EARNED_DATA)
         return size
 
     def _send_pieces(self, stream: Stream, data: memoryview, ended: bool) -> None:
@@ -129,8 +132,8 @@ class Output:
         stream.finished = True
         if stream.ended:
             self.streams.pop(stream.number, None)
-        if self.budget.level:
-            self.budget.earn(EARNED_MESSAGE)
+        if self.level:
+            self.earn(EARNED_MESSAGE)
 
     def reset(self, stream: Stream, code: int) -> None:
         """Send RST_STREAM, unless the stream is closed."""
@@ -144,10 +147,13 @@ class Output:
         self._remember(number)
 
     def _remember(self, number: int) -> None:
-        self._cut[number] = None
-        if len(self._cut) > REMEMBERED:
-            oldest = next(iter(self._cut))
-            del self._cut[oldest]
+        cut = self._cut
+        if cut is None:
+            cut = self._cut = {}
+        cut[number] = None
+        if len(cut) > REMEMBERED:
+            oldest = next(iter(cut))
+            del cut[oldest]
             self._cut_before = max(self._cut_before, oldest)
 
     def _forget(self, stream: Stream, code: int) -> None:

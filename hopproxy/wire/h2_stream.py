@@ -1,6 +1,7 @@
 """One HTTP/2 stream: its state and its two flow-control windows (RFC 9113 sections 5.1, 5.2)."""
 
-from typing import Any
+from types import MappingProxyType
+from typing import Any, cast
 
 
 class Stream:
@@ -42,3 +43,7 @@ class Stream:
 
     def __repr__(self) -> str:
         return f"<Stream {self.number} ended={self.ended} finished={self.finished} {self.reset}>"
+
+
+#: The streams of a connection that has none; it takes no memory, and none can be put into it.
+NO_STREAMS = cast("dict[int, Stream]", MappingProxyType({}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hopproxy.wire.h2 import FAILED, HEAD, H2Server
-from hopproxy.wire.h2_budget import CAPACITY, Budget
+from hopproxy.wire.h2_budget import CAPACITY, PER_SECOND, Budget
 from hopproxy.wire.h2_frames import Code, H2Error
 from tests.pure.h2_peer import (
     CONTINUATION,
@@ -61,14 +61,14 @@ def test_each_useless_frame_has_its_price(frame: bytes, cost: int) -> None:
     machine = server()
     machine.receive(head(1, ended=False), 1.0)
     machine.reset(stream_of(machine.receive(head(3, ended=False), 1.0)), 8)
-    machine.budget.level = 0
+    machine.level = 0
     assert flood(machine, frame, 2 * CAPACITY) == CAPACITY // cost
 
 
 def test_continuation_has_its_price() -> None:
     machine = server()
     machine.receive(raw(HEADERS, 0, 1), 1.0)
-    machine.budget.level = 0
+    machine.level = 0
     assert flood(machine, raw(CONTINUATION, 0, 1), 2 * CAPACITY) == CAPACITY
 
 
@@ -138,13 +138,14 @@ def test_an_origin_may_go_on_for_long_on_streams_that_we_gave_up() -> None:
 
 
 def test_time_and_work_lower_the_level() -> None:
-    budget = Budget(10, 5)
-    budget.spend(10, 100.0, "test")
+    budget = Budget()
+    budget.spend(CAPACITY, 100.0, "test")
     with pytest.raises(H2Error, match="test"):
         budget.spend(1, 100.0, "test")
     budget.spend(5, 102.0, "test")
-    assert budget.level == 6
-    budget.earn(4)
+    left = CAPACITY + 1 - 2 * PER_SECOND + 5
+    assert budget.level == left
+    budget.earn(left - 2)
     assert budget.level == 2
     budget.earn(4)
     assert budget.level == 0
