@@ -19,7 +19,14 @@ from hopproxy.wire.h2 import (
     H2Server,
     Settings,
 )
-from hopproxy.wire.h2_frames import PREFACE, code_name
+from hopproxy.wire.h2_frames import (
+    DEFAULT_WINDOW,
+    MEMO_SETTINGS,
+    MEMO_SETTINGS_SIZE,
+    PREFACE,
+    _known,
+    code_name,
+)
 from hopproxy.wire.h2_output import REMEMBERED
 from tests.pure.h2_peer import (
     ACK,
@@ -221,6 +228,25 @@ def test_settings_of_the_peer_are_kept_and_acknowledged() -> None:
         True,
     )
     assert told(machine.take()) == [("Settings", 0, "ACK")]
+
+
+def test_settings_of_one_peer_are_not_those_of_another() -> None:
+    first, other = server(), server()
+    said = raw(SETTINGS, 0, 0, setting(4, 70000))
+    first.receive(said, 1.0)
+    other.receive(said, 1.0)
+    first.receive(raw(SETTINGS, 0, 0, setting(3, 5)), 1.0)
+    assert (first.peer.window, first.peer.max_streams) == (70000, 5)
+    assert (other.peer.window, other.peer.max_streams) == (70000, None)
+    assert (server().peer.window, server().peer.max_streams) == (DEFAULT_WINDOW, None)
+
+
+def test_what_is_remembered_of_settings_is_bounded() -> None:
+    for window in range(2 * MEMO_SETTINGS):
+        server().receive(raw(SETTINGS, 0, 0, setting(4, window)), 1.0)
+    assert len(_known) <= MEMO_SETTINGS
+    server().receive(raw(SETTINGS, 0, 0, setting(4, 9) * MEMO_SETTINGS_SIZE), 1.0)
+    assert all(len(payload) <= MEMO_SETTINGS_SIZE for _, payload in _known)
 
 
 def test_our_settings_are_written_and_read_back() -> None:

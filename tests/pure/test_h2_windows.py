@@ -220,3 +220,15 @@ def test_a_large_window_of_ours_counts_from_the_beginning() -> None:
     stream = stream_of(machine.receive(head(1, ended=False), 1.0))
     machine.receive(data(1, bytes(16384)) * 8, 1.0)
     assert (stream.reset, stream.receive_window) == (None, 0)
+
+
+def test_a_connection_at_rest_keeps_its_open_streams_and_goes_on_without_any() -> None:
+    machine = server()
+    machine.receive(head(1, ended=False), 1.0)
+    machine.rest()
+    assert list(machine.streams) == [1]
+    machine.reset(machine.streams[1], 8)
+    machine.rest()
+    assert machine.streams == {}
+    assert stream_of(machine.receive(head(3), 1.0)).number == 3
+    assert list(machine.streams) == [3]
