@@ -82,8 +82,8 @@ def test_a_planted_fault_is_found(
 ) -> None:
     owner, name, fault = planted
     monkeypatch.setattr(owner, name, fault)
-    for module in (h2_wire, h2_origin_wire):  # what was read before is known
-        monkeypatch.setattr(module, "_meanings", {})
+    monkeypatch.setattr(h2_wire, "_terms", {})  # what was read before is known
+    monkeypatch.setattr(h2_origin_wire, "_meanings", {})
     monkeypatch.setattr(h2_asking, "_blocks", {})
     with pytest.raises(Disagreement):
         _search_untraced()

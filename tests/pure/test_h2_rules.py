@@ -242,10 +242,12 @@ def test_settings_of_one_peer_are_not_those_of_another() -> None:
 
 
 def test_what_is_remembered_of_settings_is_bounded() -> None:
-    for window in range(2 * MEMO_SETTINGS):
-        server().receive(raw(SETTINGS, 0, 0, setting(4, window)), 1.0)
+    payloads = [setting(4, window) for window in range(2 * MEMO_SETTINGS)]
+    for payload in [*payloads, setting(4, 9) * MEMO_SETTINGS_SIZE]:
+        machine = H2Server(Blocks(), Settings())
+        machine.receive(PREFACE + raw(SETTINGS, 0, 0, payload), 1.0)
+        assert machine.peer.window == int.from_bytes(payload[-4:])
     assert len(_known) <= MEMO_SETTINGS
-    server().receive(raw(SETTINGS, 0, 0, setting(4, 9) * MEMO_SETTINGS_SIZE), 1.0)
     assert all(len(payload) <= MEMO_SETTINGS_SIZE for _, payload in _known)
 
 
@@ -369,7 +371,7 @@ def test_so_many_resets_that_some_are_forgotten_make_no_error() -> None:
     machine = server()
     for number in range(1, 2 * REMEMBERED + 21, 2):
         machine.reset(stream_of(machine.receive(head(number, ended=False), number / 2)), CANCEL)
-    assert len(machine._cut) == REMEMBERED
+    assert len(machine._cut or ()) == REMEMBERED
     assert machine.receive(data(1, b"late"), 999.0) == []
 
 
