@@ -115,11 +115,13 @@ class H2Server(Control):
             return None
         self._highest = number
         if self._is_refused(number):
+            self._late_room += self._stream_window
+            self._glitch(FRAME, "HEADERS after GOAWAY")
             return None
         self._accepted = number
         limit = self.ours.max_streams
         if limit is not None and len(self.streams) >= limit:
-            self._reset(number, Code.REFUSED_STREAM)
+            self._reset(number, Code.REFUSED_STREAM, self._stream_window)
             self._glitch(RESET_COST, "stream above SETTINGS_MAX_CONCURRENT_STREAMS")
             return None
         if self.streams is NO_STREAMS:
@@ -222,5 +224,6 @@ class H2Client(Control):
         self.leaving = last
         for stream in [stream for stream in self.streams.values() if stream.number > last]:
             self._remember(stream.number)
+            self._late_room += max(0, stream.receive_window)
             self._forget(stream, Code.REFUSED_STREAM)
             self._events.append((RESET, stream, int(Code.REFUSED_STREAM), True))

@@ -14,7 +14,8 @@ PER_SECOND = 100
 
 # What each costs.
 FRAME = 1  # PING, PRIORITY, CONTINUATION, GOAWAY, a frame of unknown type, DATA without bytes,
-# a WINDOW_UPDATE of less than SMALL_UPDATE bytes, HEADERS or RST_STREAM on a closed stream
+# a WINDOW_UPDATE of less than SMALL_UPDATE bytes, HEADERS or RST_STREAM on a closed stream; also a
+# WINDOW_UPDATE beyond those that are free, and DATA on a closed stream beyond its window
 SETTINGS_COST = 2  # and 1 for each 8 values in it
 RESET_COST = 4  # a stream reset by the peer before its response was sent completely
 ERROR = 10  # a stream that we had to reset because the peer broke a rule
@@ -25,6 +26,12 @@ EARNED_MESSAGE = 3
 EARNED_DATA = 2
 
 SMALL_UPDATE = 1024
+
+#: WINDOW_UPDATEs that are free for each piece of a frame that we have sent, as in Envoy for each
+#: DATA frame; and the most that are free at a time, which is also what a connection begins with.
+#: They may come late, on streams that have ended.
+UPDATES_FREE = 10
+MOST_UPDATES_FREE = 2000
 
 
 class Budget:

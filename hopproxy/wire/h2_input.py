@@ -256,6 +256,10 @@ class Input(Output, ABC):
                 self._glitch(FRAME, "DATA without bytes")
             if stream is None:
                 self._astray(number, "DATA")
+                self._late_room -= size
+                if self._late_room < 0:
+                    self._late_room = 0
+                    self._glitch(FRAME, "DATA on a closed stream")
             else:
                 self._break(stream, Code.STREAM_CLOSED, "5.1", "DATA after END_STREAM")
             return
@@ -282,6 +286,10 @@ class Input(Output, ABC):
         increment = int.from_bytes(payload, "big") & MAX_WINDOW
         if increment < SMALL_UPDATE:
             self._glitch(FRAME, "small WINDOW_UPDATE")
+        elif self._updates_free:
+            self._updates_free -= 1
+        else:
+            self._glitch(FRAME, "WINDOW_UPDATE")
         if not number:
             self._widen(increment)
             return

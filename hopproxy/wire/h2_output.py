@@ -1,6 +1,12 @@
 """What an HTTP/2 connection sends, within the windows that its peer has granted (RFC 9113)."""
 
-from hopproxy.wire.h2_budget import EARNED_DATA, EARNED_MESSAGE, Budget
+from hopproxy.wire.h2_budget import (
+    EARNED_DATA,
+    EARNED_MESSAGE,
+    MOST_UPDATES_FREE,
+    UPDATES_FREE,
+    Budget,
+)
 from hopproxy.wire.h2_frames import (
     DATA,
     DEFAULT_WINDOW,
@@ -34,8 +40,9 @@ class Output(Budget):
     """
 
     __slots__ = (
-        "_cut", "_cut_before", "_link_window", "_out", "_owed", "_stream_window", "blocked",
-        "failed", "peer", "receive_window", "said_last", "send_window", "streams",
+        "_cut", "_cut_before", "_late_room", "_link_window", "_out", "_owed", "_stream_window",
+        "_updates_free", "blocked", "failed", "peer", "receive_window", "said_last", "send_window",
+        "streams",
     )  # fmt: skip
 
     def __init__(self, ours: Settings, link_window: int) -> None:
@@ -52,6 +59,8 @@ class Output(Budget):
         self._cut: dict[int, None] | None = (
             None  # streams that we have reset: late frames are no error
         )
+        self._late_room = 0  # how many bytes of DATA may still come on them
+        self._updates_free = MOST_UPDATES_FREE
         self._cut_before = 0  # as all of these were, that are no longer remembered
         self._out: list[bytes | memoryview] = [ours.write()]
         if link_window > DEFAULT_WINDOW:
@@ -69,8 +78,12 @@ class Output(Budget):
 
     def take(self) -> bytes:
         """Take all that is to be sent now."""
-        data = b"".join(self._out)
-        self._out.clear()
+        out = self._out
+        data = b"".join(out)
+        if self._updates_free < MOST_UPDATES_FREE:
+            free = self._updates_free + UPDATES_FREE * len(out)
+            self._updates_free = min(free, MOST_UPDATES_FREE)
+        out.clear()
         return data
 
     # -- messages ----------------------------------------------------------------------------
@@ -138,11 +151,12 @@ class Output(Budget):
     def reset(self, stream: Stream, code: int) -> None:
         """Send RST_STREAM, unless the stream is closed."""
         if not stream.closed:
-            self._reset(stream.number, code)
+            self._reset(stream.number, code, 0 if stream.ended else stream.receive_window)
             self._forget(stream, code)
 
-    def _reset(self, number: int, code: int) -> None:
-        """Reset a stream, known or not; late frames on it are then ignored."""
+    def _reset(self, number: int, code: int, window: int) -> None:
+        """Reset a stream, known or not; late frames on it, up to its window, are then ignored."""
+        self._late_room += max(0, window)
         self._out.append(rst_stream(number, code))
         self._remember(number)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hopproxy.wire.h2 import FAILED, HEAD, H2Server
-from hopproxy.wire.h2_budget import CAPACITY, PER_SECOND, Budget
+from hopproxy.wire.h2_budget import CAPACITY, MOST_UPDATES_FREE, PER_SECOND, UPDATES_FREE, Budget
 from hopproxy.wire.h2_frames import Code, H2Error
 from tests.pure.h2_peer import (
     CONTINUATION,
@@ -63,6 +63,66 @@ def test_each_useless_frame_has_its_price(frame: bytes, cost: int) -> None:
     machine.reset(stream_of(machine.receive(head(3, ended=False), 1.0)), 8)
     machine.level = 0
     assert flood(machine, frame, 2 * CAPACITY) == CAPACITY // cost
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_updates_of_a_window_are_free_up_to_a_bound(number: int) -> None:
+    """The stream 3 is closed, as it is for updates that come late."""
+    machine = server()
+    machine.receive(head(1, ended=False) + head(3), 1.0)
+    stream = machine.streams[3]
+    machine.send_head(stream, b"head", ended=True)
+    update = raw(UPDATE, 0, number, u32(1024))
+    machine.receive(update * MOST_UPDATES_FREE, 1.0)
+    machine.level = 0
+    assert flood(machine, update, 2 * CAPACITY) == CAPACITY
+
+
+def test_what_we_send_makes_more_updates_free() -> None:
+    machine = server()
+    machine.receive(head(1), 1.0)
+    machine.receive(raw(UPDATE, 0, 1, u32(1024)) * MOST_UPDATES_FREE, 1.0)
+    machine.level = 0
+    machine.take()
+    machine.send_data(machine.streams[1], b"body", ended=False)
+    machine.take()
+    late = raw(UPDATE, 0, 1, u32(1024))
+    machine.receive(late * UPDATES_FREE, 1.0)
+    assert machine.level == 0
+
+
+def test_a_client_that_updates_its_windows_for_each_frame_keeps_its_connection() -> None:
+    """Many small streams, and updates of both windows that come when each has ended."""
+    machine = server()
+    for number in range(1, 20000, 2):
+        stream = stream_of(machine.receive(head(number), 1.0))
+        machine.send_head(stream, b"head", ended=False)
+        machine.send_data(stream, b"body", ended=True)
+        machine.take()
+        late = raw(UPDATE, 0, number, u32(1024)) + raw(UPDATE, 0, 0, u32(1024))
+        machine.receive(late * 5, 1.0)
+    assert machine.failed is None
+
+
+def test_data_on_a_closed_stream_is_free_up_to_its_window() -> None:
+    machine = server()
+    machine.reset(stream_of(machine.receive(head(1, ended=False), 1.0)), 8)
+    machine.receive(data(1, b"x" * 16384) * 3 + data(1, b"x" * (65535 - 3 * 16384)), 1.0)
+    machine.level = 0
+    assert flood(machine, data(1, b"x"), 2 * CAPACITY) == CAPACITY
+
+
+def test_requests_after_the_last_one_have_their_price() -> None:
+    machine = server()
+    machine.receive(head(1, ended=False), 1.0)
+    machine.go_away()
+    machine.level = 0
+    for number in range(3, 4 * CAPACITY, 2):
+        machine.receive(head(number, ended=False) + data(number, b"x"), 1.0)
+        if machine.failed is not None:
+            break
+    assert number == 3 + 2 * CAPACITY
+    assert machine.failed is not None
 
 
 def test_continuation_has_its_price() -> None:
