@@ -38,6 +38,7 @@ class AnyClientLink(Protocol):
     gone: bool
     tunnelling: bool
     close_delimited: bool
+    closing: CloseReason | None
     close_reason: CloseReason | None
     partner: Link | None
     bound: Bound | None

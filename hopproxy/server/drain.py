@@ -5,6 +5,7 @@
 2. It accepts what waits in the kernel's queue and closes its listeners.
 3. Idle client links close, spread over a few seconds so that their clients do not all connect
    elsewhere in the same moment.  A client that sends a request meanwhile is answered, with close.
+   HTTP/2 links in use get their GOAWAY in the same way, or at their next request.
 4. After `drain_timeout`, or a second stop, the rest is cut.
 """
 
@@ -15,6 +16,7 @@ import trio
 
 from hopproxy.link.clients import AnyClientLink
 from hopproxy.record import Hop
+from hopproxy.server.entrance import H2
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.runtime import Runtime
 from hopproxy.settings.amounts import format_duration
@@ -84,8 +86,9 @@ class Drain:
         self._at_once = not (slowly or settings.drain_delay) and self._timeout <= SHORT
         self._cut: tuple[int, int, int] = (0, 0, 0)
         runtime.drain()
-        gateway.announce_close()
-        if not self._at_once:
+        if self._at_once:
+            self._announce(list(self._clients.links))
+        else:
             self._clients.goodbye = min(GOODBYE, self._timeout / 4)
 
     @property
@@ -120,17 +123,31 @@ class Drain:
 
         A link becomes idle later if its response had begun before it could say close.
         """
-        count = sum(link.served > 0 for link in self._clients.idle)
-        spread = 0.0 if self._at_once else min(SPREAD, count / RATE, self._timeout / 2)
-        began, closed = trio.current_time(), 0
+        idle = self._clients.idle
+        count = sum(link.served > 0 for link in idle)
+        busy = [link for link in self._clients.links if link not in idle and link.protocol == H2]
+        spread = min(SPREAD, (count + len(busy)) / RATE, self._timeout / 2)
+        if self._at_once:
+            spread = 0.0
+        began, closed, told = trio.current_time(), 0, 0
         while True:
             passed = trio.current_time() - began
             if passed < spread:
-                closed += self.end_some(int(count * (passed + STEP) / spread) - closed)
+                share = (passed + STEP) / spread
+                closed += self.end_some(int(count * share) - closed)
+                already, told = told, int(len(busy) * share)
+                self._announce(busy[already:told])
                 await trio.sleep(STEP)
             else:
-                self.end_some(len(self._clients.idle))
+                self.end_some(len(idle))
+                self._announce(busy[told:])
+                told = len(busy)
                 await trio.sleep(SWEEP)
+
+    def _announce(self, links: list[AnyClientLink]) -> None:
+        """Tell the clients of links in use."""
+        for link in links:
+            self._gateway.announce_close(link)
 
     def end_some(self, most: int) -> int:
         """Close up to `most` links that are idle; return how many."""
@@ -145,6 +162,8 @@ class Drain:
         return closed
 
     def _may_end(self, link: AnyClientLink, now: float) -> bool:
+        if link.closing is not None:
+            return False  # it has been told
         if not link.served and now - link.opened < min(FRESH, self._timeout / 4):
             return False
         return not link.transport.endpoint.has_input()  # a request has arrived: answer it first

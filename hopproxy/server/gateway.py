@@ -217,9 +217,10 @@ class Gateway:
                 connection.close()
                 self.close(connection, CloseReason.STOPPED)
 
-    def announce_close(self) -> None:
-        """The worker is about to stop: every connection tells its client, if its protocol can."""
-        for connection in list(self._connections.values()):
+    def announce_close(self, client: AnyClientLink) -> None:
+        """The worker is about to stop: tell this client, if its protocol can."""
+        connection = self._connections.get(client)
+        if connection is not None:
             connection.announce_close()
 
     def end_idle(self, client: AnyClientLink) -> None:
