@@ -47,10 +47,10 @@ test: $(VENV)/.tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 # `make test` has connections stepped by events, without TLS; here tasks drive them, or take them
-# over midway, and the conformance tests speak TLS to clients, or on both hops.
+# over midway, and the conformance tests speak TLS to clients, or on both hops, and HTTP/2 too.
 drivers: $(VENV)/.tests
 	HOPPROXY_TEST_DRIVER=tasks HOPPROXY_TEST_TLS=both $(BIN)/python -m pytest -q -n 3 --dist loadfile -m exchanges $(SERVED)
-	HOPPROXY_TEST_DRIVER=mixed HOPPROXY_TEST_TLS=clients $(BIN)/python -m pytest -q -n 3 --dist loadfile -m exchanges $(SERVED)
+	HOPPROXY_TEST_DRIVER=mixed HOPPROXY_TEST_TLS=clients HOPPROXY_TEST_HTTP2=clients $(BIN)/python -m pytest -q -n 3 --dist loadfile -m exchanges $(SERVED)
 
 check: lint test drivers coverage
 

@@ -6,7 +6,7 @@ that runs in a process of its own is begun by `python -m tests.drivers`, which t
 arguments.
 
 Set HOPPROXY_TEST_TLS to `clients`, `origins` or `both` to have the conformance tests speak TLS
-there.
+there, and HOPPROXY_TEST_HTTP2 to `clients` to play them a second time with clients of HTTP/2.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from hopproxy.server.connection import Connection
 DRIVER = os.environ.get("HOPPROXY_TEST_DRIVER", "events")
 #: The hops on which the conformance tests speak TLS: `clients`, `origins` or `both`.
 TLS = os.environ.get("HOPPROXY_TEST_TLS", "")
+#: The hop on which they are played in HTTP/2 as well: `clients`, or none.
+HTTP2 = os.environ.get("HOPPROXY_TEST_HTTP2", "")
 #: What begins a proxy in a process of its own.
 COMMAND = [sys.executable, "-m", "hopproxy.cli" if DRIVER == "events" else "tests.drivers"]
 

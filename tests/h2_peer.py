@@ -44,6 +44,15 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return len(payload).to_bytes(3, "big") + struct.pack(">BBI", kind, flags, stream) + payload
 
 
+def frames_of(data: bytes) -> list[bytes]:
+    """Whole frames; a rest that is none is left out."""
+    found = []
+    while len(data) >= 9 and len(data) >= (end := 9 + int.from_bytes(data[:3], "big")):
+        found.append(data[:end])
+        data = data[end:]
+    return found
+
+
 def number(value: int) -> bytes:
     """Four bytes, as in WINDOW_UPDATE and RST_STREAM."""
     return struct.pack(">I", value)

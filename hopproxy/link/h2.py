@@ -13,7 +13,7 @@ import math
 from hopproxy.errors import LinkError
 from hopproxy.link.client import ClientLink
 from hopproxy.link.faults import report
-from hopproxy.link.h2_ending import LEAVING_PING, H2Ending, H2Owner, violation
+from hopproxy.link.h2_ending import LEAVING_PING, H2Ending, H2Owner, HalfHead, violation
 from hopproxy.link.h2_stream import H2Stream
 from hopproxy.link.transport import TURN
 from hopproxy.link.watch import Turn, Watch
@@ -211,6 +211,10 @@ class H2Link(H2Ending):
 
     def _proceed(self) -> None:
         """All that has arrived was read: begin the requests, and send what there is to send."""
+        if self.wire.in_head or self._half is not None:
+            if self._half is None:
+                self._half = HalfHead(self)
+            self._half.follow()
         self._begin_parked()
         self.output.release()
 

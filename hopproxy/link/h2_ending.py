@@ -50,6 +50,41 @@ class H2Owner(Protocol):
         """The connection must be closed."""
 
 
+class HalfHead:
+    """When a field block that has begun to arrive must be whole.
+
+    Until then the client can send nothing else, so the connection is of no use.
+    """
+
+    __slots__ = ("_deadline", "_link", "_served", "timer_at")
+
+    def __init__(self, link: H2Ending) -> None:
+        self._link = link
+        self._deadline = math.inf
+        self._served = 0
+        self.timer_at = math.inf
+
+    def follow(self) -> None:
+        """More has arrived: the rest of the head, or the beginning of another one."""
+        link = self._link
+        if not link.wire.in_head:
+            self._deadline = math.inf
+        elif self._deadline == math.inf or self._served != link.served:
+            self._served = link.served
+            self._deadline = link.now() + link.limits.head_timeout
+            link.watch.wake_at(self, self._deadline)
+
+    def on_time(self, now: float) -> float:
+        if now < self._deadline:
+            return self._deadline
+        self._deadline = math.inf
+        self._link.finish(CloseReason.HEAD_TIMEOUT)
+        return math.inf
+
+    def on_fault(self, error: Exception) -> None:
+        self._link.on_fault(error)
+
+
 class H2Ending(ABC):
     """One connection of one client.
 
@@ -60,8 +95,8 @@ class H2Ending(ABC):
 
     protocol = "h2"
     __slots__ = (
-        "_broken", "_left", "_lingers", "_owner", "clients", "close_reason", "closing", "gone",
-        "limits", "named", "now", "number", "opened", "output", "parked", "peer", "sender",
+        "_broken", "_half", "_left", "_lingers", "_owner", "clients", "close_reason", "closing",
+        "gone", "limits", "named", "now", "number", "opened", "output", "parked", "peer", "sender",
         "served", "since", "streams", "timer_at", "transport", "watch", "wire",
     )  # fmt: skip
 
@@ -98,6 +133,7 @@ class H2Ending(ABC):
         self.timer_at = math.inf
         self._owner: H2Owner | None = None
         self._broken: LinkError | None = None
+        self._half: HalfHead | None = None
         self._left = False  # the last GOAWAY is queued
         self._lingers = -1  # how many bytes a closing connection still reads
         transport.owner = self
@@ -199,7 +235,8 @@ class H2Ending(ABC):
         elif self.transport.endpoint.has_input():
             self._read()  # a request may just have arrived
         else:
-            self.finish(error.reason)
+            idle = error.reason is CloseReason.IDLE_TIMEOUT
+            self.finish(CloseReason.HEAD_TIMEOUT if idle and self.wire.in_head else error.reason)
             if error.reason is CloseReason.MADE_ROOM:
                 self.output.send_queued()
                 self.end(error)
@@ -244,6 +281,9 @@ class H2Ending(ABC):
             self.close_reason = reason
         self._owner = self.output.owner = None  # breaks reference cycles
         self.watch.forget_deadline(self)
+        if self._half is not None:
+            self.watch.forget_deadline(self._half)
+            self._half = None
         self.transport.waker = None
         self.transport.close(reset=reset)
 

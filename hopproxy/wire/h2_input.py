@@ -104,6 +104,11 @@ class Input(Output, ABC):
         self._preface = preface[len(data) :]
         return data[len(preface) :]
 
+    @property
+    def in_head(self) -> bool:
+        """Whether HEADERS have begun to arrive, and their field block has not ended."""
+        return self._block is not None or (self._missing > 0 and self._parts[0][3:4] == b"\1")
+
     def fail(self, error: H2Error) -> None:
         """End the connection: queue GOAWAY with the error's code, and read nothing more."""
         if self.failed is None:

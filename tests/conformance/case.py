@@ -23,7 +23,7 @@ class Stage:
     """What one case plays on: a proxy in front, an origin behind it, and the record of both wires.
 
     `ours` says that the proxy is hopproxy: where a rule leaves a choice, its own choice is asked
-    of it, and of another proxy only what the rule says.
+    of it, and of another proxy only what the rule says.  `speaks` is what its clients speak.
     """
 
     address: tuple[str, int]
@@ -33,13 +33,19 @@ class Stage:
     pids: tuple[int, ...] = ()
     drain_signal: signal.Signals = signal.SIGTERM
     log: Callable[[], str] = str
+    speaks: type[Client] = Client
     trace: Trace = field(default_factory=Trace)
     clients: list[Client] = field(default_factory=list)
 
     def client(self, source: str = "") -> Client:
         """Open a connection to the proxy, from another address of the loopback net if given."""
-        self.clients.append(Client(self.address, self.host, self.trace, source))
+        self.clients.append(self.speaks(self.address, self.host, self.trace, source))
         return self.clients[-1]
+
+    @property
+    def via(self) -> str:
+        """The protocol of the clients, as Via says it."""
+        return self.speaks.via
 
     def let_in(self, client: Client) -> None:
         """Have an origin with TLS take part in its handshake, without which nothing goes on."""
@@ -142,7 +148,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table: the rule's number, the behaviour's name, its source, and its trace."""
+    """One row of the table: the rule's number, the behaviour's name, its source, and its trace.
+
+    `only_http1` says why it has no meaning for a client of HTTP/2, "" if it has one.
+    """
 
     rule: int
     name: str
@@ -150,6 +159,7 @@ class Case:
     group: str
     variant: str
     play: Play
+    only_http1: str = ""
 
     @property
     def id(self) -> str:
@@ -183,20 +193,31 @@ def hash_of(text: str) -> int:
     return total
 
 
-def rule(number: int, source: str, *, group: str = "base") -> Callable[[Play], Play]:
+def rule(
+    number: int, source: str, *, group: str = "base", only_http1: str = ""
+) -> Callable[[Play], Play]:
     """Enter a behaviour into the table under a rule's number."""
 
     def enter(play: Play) -> Play:
-        CASES.append(Case(number, play.__name__, source, group, "", play))
+        CASES.append(Case(number, play.__name__, source, group, "", play, only_http1))
         return play
 
     return enter
 
 
 def each(
-    number: int, source: str, table: Mapping[str, bytes], *, group: str = "base"
+    number: int,
+    source: str,
+    table: Mapping[str, bytes],
+    *,
+    group: str = "base",
+    only_http1: str | Mapping[str, str] = "",
 ) -> Callable[[Callable[[Stage, bytes], None]], Callable[[Stage, bytes], None]]:
-    """Enter a behaviour once for each row of a table of bytes."""
+    """Enter a behaviour once for each row of a table of bytes.
+
+    `only_http1` may be said of single rows, by their names.
+    """
+    assert isinstance(only_http1, str) or only_http1.keys() <= table.keys()
 
     def enter(play: Callable[[Stage, bytes], None]) -> Callable[[Stage, bytes], None]:
         for variant, data in table.items():
@@ -204,7 +225,8 @@ def each(
             def one(stage: Stage, data: bytes = data) -> None:
                 play(stage, data)
 
-            CASES.append(Case(number, play.__name__, source, group, variant, one))
+            why = only_http1 if isinstance(only_http1, str) else only_http1.get(variant, "")
+            CASES.append(Case(number, play.__name__, source, group, variant, one, why))
         return play
 
     return enter

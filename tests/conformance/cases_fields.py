@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.conformance import only_http1
 from tests.conformance.case import Stage, each, rule
 from tests.conformance.strict import Message
 
@@ -18,7 +19,7 @@ def chunked(*trailers: str) -> bytes:
     return b"2\r\nok\r\n0\r\n" + "".join(f"{t}\r\n" for t in trailers).encode() + b"\r\n"
 
 
-@rule(59, "RFC 9110 7.6.1 MUST")
+@rule(59, "RFC 9110 7.6.1 MUST", only_http1=only_http1.CONNECTION)
 def field_named_in_connection_stays_on_its_hop(s: Stage) -> None:
     seen = s.seen_upstream("Connection: X-Foo", "X-Foo: 1", "X-Bar: 2")
     assert not seen.has("x-foo")
@@ -26,7 +27,7 @@ def field_named_in_connection_stays_on_its_hop(s: Stage) -> None:
     assert seen.values("x-bar") == ["2"]
 
 
-@rule(60, "RFC 9110 5.6.1")
+@rule(60, "RFC 9110 5.6.1", only_http1=only_http1.CONNECTION)
 def several_connection_lines_are_one_list(s: Stage) -> None:
     seen = s.seen_upstream("Connection: x-a", "Connection: X-B , close,, ", "X-A: 1", "x-b: 2")
     assert not seen.has("x-a")
@@ -34,7 +35,7 @@ def several_connection_lines_are_one_list(s: Stage) -> None:
     assert not {"close", "x-a", "x-b"} & set(seen.options())
 
 
-@rule(61, "CVE-2021-33197")
+@rule(61, "CVE-2021-33197", only_http1=only_http1.CONNECTION)
 def empty_connection_line_hides_no_second_one(s: Stage) -> None:
     seen = s.seen_upstream("Connection:", "Connection: X-Foo", "X-Foo: 1")
     assert not seen.has("x-foo")
@@ -69,7 +70,7 @@ def upload(s: Stage, *fields: str, trailers: tuple[str, ...] = ()) -> Message:
     return link.last
 
 
-@rule(62, "RFC 9110 7.6.1 header or trailer field")
+@rule(62, "RFC 9110 7.6.1 header or trailer field", only_http1=only_http1.CONNECTION)
 def named_trailer_of_the_client_stays_on_its_hop(s: Stage) -> None:
     seen = upload(s, "Connection: X-T", trailers=("X-T: 1",))
     assert not seen.trailer_values("x-t")
@@ -84,7 +85,7 @@ HOP_BY_HOP = {
 }
 
 
-@each(63, "RFC 9110 7.6.1", {**HOP_BY_HOP, "TE": b"TE: gzip"})
+@each(63, "RFC 9110 7.6.1", {**HOP_BY_HOP, "TE": b"TE: gzip"}, only_http1=only_http1.CONNECTION)
 def hop_by_hop_request_field_goes_without_being_named(s: Stage, line: bytes) -> None:
     seen = s.seen_upstream(line.decode())
     assert not seen.has(line.partition(b":")[0].decode())
@@ -105,6 +106,7 @@ def hop_by_hop_response_field_goes_without_being_named(s: Stage, line: bytes) ->
         "Content-Length": b"Content-Length",
         "Transfer-Encoding": b"transfer-encoding",
     },
+    only_http1=only_http1.CONNECTION,
 )
 def connection_cannot_take_away_the_framing(s: Stage, name: bytes) -> None:
     body = "Transfer-Encoding: chunked" if name.startswith(b"t") else "Content-Length: 2"
@@ -115,7 +117,7 @@ def connection_cannot_take_away_the_framing(s: Stage, name: bytes) -> None:
         assert seen.body == b"ok"
 
 
-@rule(65, "traefik; envoy")
+@rule(65, "traefik; envoy", only_http1=only_http1.CONNECTION)
 def connection_cannot_take_away_the_forwarding_fields(s: Stage) -> None:
     data = f"GET / HTTP/1.1\r\nHost: {s.host}\r\nConnection: X-Forwarded-For\r\n\r\n".encode()
     seen = s.refused_or_clean(data, 400)
@@ -127,6 +129,7 @@ def connection_cannot_take_away_the_forwarding_fields(s: Stage) -> None:
     66,
     "RFC 9110 7.6.1 never appropriate",
     {name: name.encode() + b": 5" for name in ("Authorization", "Cookie", "Cache-Control", "Age")},
+    only_http1=only_http1.CONNECTION,
 )
 def connection_cannot_take_away_a_field_for_all(s: Stage, line: bytes) -> None:
     name = line.partition(b":")[0].decode()
@@ -136,14 +139,14 @@ def connection_cannot_take_away_a_field_for_all(s: Stage, line: bytes) -> None:
         assert seen.values(name) == ["5"]
 
 
-@rule(67, "envoy")
+@rule(67, "envoy", only_http1=only_http1.CONNECTION)
 def too_many_connection_options_are_refused(s: Stage) -> None:
     client = s.client()
     client.get("/", "Connection: " + ",".join(f"x{number}" for number in range(200)))
     s.refused(client, 400)
 
 
-@each(67, "hopproxy", {"32": b"32", "33": b"33"})
+@each(67, "hopproxy", {"32": b"32", "33": b"33"}, only_http1=only_http1.CONNECTION)
 def connection_options_are_counted(s: Stage, count: bytes) -> None:
     client = s.client()
     client.get("/", "Connection: " + ",".join(f"x{number}" for number in range(int(count))))
@@ -155,7 +158,7 @@ def connection_options_are_counted(s: Stage, count: bytes) -> None:
     assert client.response().status == 200
 
 
-@rule(68, "RFC 9112 9.3")
+@rule(68, "RFC 9112 9.3", only_http1=only_http1.CONNECTION)
 def close_wins_over_keep_alive(s: Stage) -> None:
     client = s.client()
     response, _ = s.exchange(client, "Connection: keep-alive, close")
@@ -164,7 +167,7 @@ def close_wins_over_keep_alive(s: Stage) -> None:
     assert client.end() == "FIN"
 
 
-@rule(69, "zoxy#4")
+@rule(69, "zoxy#4", only_http1=only_http1.CONNECTION)
 def at_most_one_connection_line_on_each_wire(s: Stage) -> None:
     for said, asked in (("close", "close"), ("keep-alive", "keep-alive"), ("close", "X-A")):
         client = s.client()
@@ -176,7 +179,7 @@ def at_most_one_connection_line_on_each_wire(s: Stage) -> None:
             assert len(seen.values("connection")) <= 1, f"Connection lines {seen.fields}"
 
 
-@rule(70, "b00080.vtc")
+@rule(70, "b00080.vtc", only_http1=only_http1.CONNECTION)
 def keep_alive_of_one_hop_never_reaches_the_other(s: Stage) -> None:
     client = s.client()
     client.get("/", "Keep-Alive: timeout=99", "Connection: keep-alive")
@@ -190,6 +193,7 @@ def keep_alive_of_one_hop_never_reaches_the_other(s: Stage) -> None:
     71,
     "RFC 9110 10.1.4; RFC 9112 7.4",
     {"trailers, gzip": b"trailers, gzip", "gzip": b"gzip", "chunked": b"chunked"},
+    only_http1=only_http1.TE,
 )
 def te_says_upstream_what_this_hop_accepts(s: Stage, value: bytes) -> None:
     seen = s.seen_upstream(f"TE: {value.decode()}", "Connection: TE")
@@ -212,7 +216,7 @@ def trailer_reaches_an_http11_client(s: Stage) -> None:
     assert not seen.has("x-t")
 
 
-@rule(72, "RFC 9112 7.1.2")
+@rule(72, "RFC 9112 7.1.2", only_http1=only_http1.VERSION)
 def trailer_is_dropped_for_an_http10_client(s: Stage) -> None:
     seen = s.seen_downstream(TRAILED, start="GET / HTTP/1.0")
     assert seen.body == b"ok"
@@ -233,6 +237,7 @@ def trailer_reaches_the_origin(s: Stage) -> None:
         name: name.encode() + b": 9"
         for name in ("Content-Length", "Host", "Authorization", "Transfer-Encoding")
     },
+    only_http1={"Transfer-Encoding": only_http1.CONNECTION},
 )
 def forbidden_trailer_is_dropped(s: Stage, line: bytes) -> None:
     seen = upload(s, trailers=(line.decode(), "X-Fine: 1"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.conformance import only_http1
 from tests.conformance.case import Stage, each, rule
 from tests.conformance.cases_requests import get, post, quoted
 from tests.conformance.strict import Malformed
@@ -21,7 +22,7 @@ def bare_line_feed_never_passes(s: Stage, lines: bytes) -> None:
     clean_or_refused(s, get(s, lines))
 
 
-@rule(106, "RFC 9112 2.2")
+@rule(106, "RFC 9112 2.2", only_http1=only_http1.LINES)
 def bare_line_feed_after_the_request_line_never_passes(s: Stage) -> None:
     clean_or_refused(s, f"GET / HTTP/1.1\nHost: {s.host}\r\n\r\n".encode())
 
@@ -64,6 +65,7 @@ def obs_text_in_a_value_passes(s: Stage) -> None:
     quoted(
         b"X-A : 1", b": x", b"no colon", b"X\x85: 1", b"X A: 1", b"X\t: 1", b"X(): 1", b"X\x00: 1"
     ),
+    only_http1={"no colon": only_http1.LINES},
 )
 def malformed_field_line_is_refused(s: Stage, line: bytes) -> None:
     s.sent_and_refused(get(s, line), 400)
@@ -144,14 +146,19 @@ def options_asterisk_passes(s: Stage) -> None:
     assert s.seen_upstream(start="OPTIONS * HTTP/1.1").target == "*"
 
 
-@each(114, "RFC 9112 2.3", quoted(b"HTTP/2.0", b"HTTP/0.9", b"HTTP/11", b"http/1.1", b"HTTP/1.1x"))
+@each(
+    114,
+    "RFC 9112 2.3",
+    quoted(b"HTTP/2.0", b"HTTP/0.9", b"HTTP/11", b"http/1.1", b"HTTP/1.1x"),
+    only_http1=only_http1.VERSION,
+)
 def other_version_is_refused(s: Stage, version: bytes) -> None:
     s.sent_and_refused(
         b"GET / " + version + b"\r\nHost: " + s.host.encode() + b"\r\n\r\n", 505, 400
     )
 
 
-@rule(114, "RFC 9112 2.3")
+@rule(114, "RFC 9112 2.3", only_http1=only_http1.VERSION)
 def later_minor_version_is_refused_or_read_as_11(s: Stage) -> None:
     client = s.client()
     client.head("GET / HTTP/1.9")
@@ -176,6 +183,7 @@ def later_minor_version_is_refused_or_read_as_11(s: Stage) -> None:
         b"\x16\x03\x01\x02\x00\x01\x00\x01",
         b"SSH-2.0-OpenSSH_9.2\r\n",
     ),
+    only_http1=only_http1.FIRST_BYTES,
 )
 def beginning_that_can_never_become_a_request_is_refused_at_once(s: Stage, data: bytes) -> None:
     client = s.client()
@@ -187,7 +195,7 @@ def beginning_that_can_never_become_a_request_is_refused_at_once(s: Stage, data:
     s.refused(client, 400, 505)
 
 
-@rule(114, "RFC 9113 3.4")
+@rule(114, "RFC 9113 3.4", only_http1=only_http1.FIRST_BYTES)
 def http2_preface_is_no_request(s: Stage) -> None:
     client = s.client()
     client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import time
 
+from tests.conformance import only_http1
 from tests.conformance.case import Stage, each, rule
 from tests.conformance.origin import OriginLink
+from tests.conformance.strict import Message
 from tests.conformance.wire import Client, Silence
 
 WEBSOCKET = (
@@ -14,12 +18,18 @@ WEBSOCKET = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
     "Sec-WebSocket-Version: 13",
 )
-SWITCHED = (
-    "HTTP/1.1 101 Switching Protocols",
-    "Connection: Upgrade",
-    "Upgrade: websocket",
-    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
-)
+
+
+def switch(asked: Message) -> tuple[str, ...]:
+    """Return the lines of the answer that opens the tunnel that was asked for (RFC 6455 4.2.2)."""
+    key = asked.value("sec-websocket-key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    accepted = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+    return (
+        "HTTP/1.1 101 Switching Protocols",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        f"Sec-WebSocket-Accept: {accepted}",
+    )
 
 
 @rule(83, "RFC 9110 15.2 MUST")
@@ -43,7 +53,12 @@ def early_hints_reach_the_client_without_fields_of_the_hop(s: Stage) -> None:
     assert client.next_response().body == b"final"
 
 
-@each(84, "RFC 9110 15.2", {"100": b"100 Continue", "103": b"103 Early Hints"})
+@each(
+    84,
+    "RFC 9110 15.2",
+    {"100": b"100 Continue", "103": b"103 Early Hints"},
+    only_http1=only_http1.VERSION,
+)
 def http10_client_gets_no_interim_response(s: Stage, status: bytes) -> None:
     client = s.client()
     client.head("GET / HTTP/1.0")
@@ -149,7 +164,7 @@ def empty_expectation_is_none(s: Stage, value: bytes) -> None:
     assert client.response().status == 200
 
 
-@rule(89, "RFC 9110 10.1.1")
+@rule(89, "RFC 9110 10.1.1", only_http1=only_http1.VERSION)
 def expectation_of_http10_is_ignored(s: Stage) -> None:
     client = s.client()
     client.head("POST / HTTP/1.0", "Expect: 100-continue", "Content-Length: 4")
@@ -176,7 +191,7 @@ def unasked_101_is_502(s: Stage) -> None:
     client = s.client()
     client.get()
     link = s.origin.request()
-    link.reply(*SWITCHED)
+    link.reply("HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", "Upgrade: websocket")
     s.bad_gateway(client)
     assert link.end() in ("FIN", "RST")
 
@@ -191,7 +206,7 @@ def switch_to_another_protocol_is_502(s: Stage) -> None:
     s.bad_gateway(client)
 
 
-@rule(93, "CVE-2026-2833")
+@rule(93, "CVE-2026-2833", only_http1=only_http1.UPGRADE)
 def bytes_before_a_refused_upgrade_are_read_as_http(s: Stage) -> None:
     early = f"GET /early HTTP/1.1\r\nHost: {s.host}\r\nConnection: X-Mark\r\nX-Mark: 1\r\n\r\n"
     client = s.client()
@@ -210,7 +225,7 @@ def bytes_before_a_refused_upgrade_are_read_as_http(s: Stage) -> None:
         assert client.response().status == 200
 
 
-@rule(94, "CVE-2026-58055; RFC 9110 7.8")
+@rule(94, "CVE-2026-58055; RFC 9110 7.8", only_http1=only_http1.UPGRADE)
 def upgrade_with_a_body_is_one_plain_request(s: Stage) -> None:
     body = b"GET /smuggled HTTP/1.1\r\nX: y\r\n"
     client = s.client()
@@ -225,7 +240,7 @@ def upgrade_with_a_body_is_one_plain_request(s: Stage) -> None:
     assert s.origin.hears_nothing()
 
 
-@rule(95, "RFC 9110 7.8 MUST")
+@rule(95, "RFC 9110 7.8 MUST", only_http1=only_http1.VERSION)
 def upgrade_of_http10_is_ignored(s: Stage) -> None:
     seen = s.seen_upstream(*WEBSOCKET, start="GET / HTTP/1.0")
     assert not seen.has("upgrade")
@@ -239,11 +254,8 @@ def switched(s: Stage) -> tuple[Client, OriginLink]:
     link = s.origin.request()
     assert link.last.options("upgrade") == ["websocket"]
     assert "upgrade" in link.last.options()
-    link.reply(*SWITCHED)
-    response = client.next_response()
-    assert response.status == 101
-    assert response.options("upgrade") == ["websocket"]
-    assert "upgrade" in response.options()
+    link.reply(*switch(link.last))
+    assert client.is_switched(client.next_response())
     return client, link
 
 
@@ -289,8 +301,8 @@ def bytes_right_behind_an_upgrade_reach_the_origin(s: Stage) -> None:
     lines = ("GET / HTTP/1.1", f"Host: {s.host}", *WEBSOCKET, "", "early")
     client.send("\r\n".join(lines).encode())
     link = s.origin.head()
-    link.reply(*SWITCHED)
-    assert client.next_response().status == 101
+    link.reply(*switch(link.last))
+    assert client.is_switched(client.next_response())
     link.deadline = time.monotonic() + 4
     assert link.read_exactly(5) == b"early"
 
@@ -299,8 +311,9 @@ def bytes_right_behind_an_upgrade_reach_the_origin(s: Stage) -> None:
 def bytes_right_behind_a_101_reach_the_client(s: Stage) -> None:
     client = s.client()
     client.get("/", *WEBSOCKET)
-    s.origin.request().send("\r\n".join((*SWITCHED, "", "early")).encode())
-    assert client.next_response().status == 101
+    link = s.origin.request()
+    link.send("\r\n".join((*switch(link.last), "", "early")).encode())
+    assert client.is_switched(client.next_response())
     assert client.read_exactly(5) == b"early"
 
 

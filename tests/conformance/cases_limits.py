@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import time
 
+from tests.conformance import only_http1
 from tests.conformance.case import Stage, each, rule, until
-from tests.conformance.cases_interim import WEBSOCKET
+from tests.conformance.cases_interim import switched
 from tests.conformance.cases_pool import pooled, serves_on_another, serves_on_same, settle
 
 
@@ -31,8 +32,7 @@ def client_abort_in_a_response_ends_the_upstream_socket(s: Stage) -> None:
     link = s.origin.request()
     link.reply("HTTP/1.1 200 OK", "Content-Length: 1000000")
     link.send(bytes(1000))
-    client.deadline = time.monotonic() + 4
-    client.read_until(b"\r\n\r\n")
+    client.begun()
     client.reset()
     for _ in range(20):
         link.send(bytes(1000))
@@ -42,7 +42,7 @@ def client_abort_in_a_response_ends_the_upstream_socket(s: Stage) -> None:
     serves_on_another(s, link)
 
 
-@rule(25, "RFC 9112 8")
+@rule(25, "RFC 9112 8", only_http1=only_http1.HALF_A_HEAD)
 def client_abort_in_its_head_reaches_no_origin(s: Stage) -> None:
     _, link = pooled(s)
     other = s.client()
@@ -170,7 +170,12 @@ def no_old_socket_is_used_after_sleep(s: Stage) -> None:
     assert other.response().body == b"awake"
 
 
-@each(34, "RFC 9110 3.3; http-ntlm.vtc", {"NTLM": b"NTLM", "Negotiate": b"Negotiate"})
+@each(
+    34,
+    "RFC 9110 3.3; http-ntlm.vtc",
+    {"NTLM": b"NTLM", "Negotiate": b"Negotiate"},
+    only_http1=only_http1.NTLM,
+)
 def connection_based_authentication_makes_a_socket_private(s: Stage, scheme: bytes) -> None:
     client = s.client()
     client.get("/", f"Authorization: {scheme.decode()} abc")
@@ -188,11 +193,7 @@ def connection_based_authentication_makes_a_socket_private(s: Stage, scheme: byt
 
 @rule(35, "RFC 9110 7.8; traefik#13556")
 def upgraded_socket_never_returns_to_the_pool(s: Stage) -> None:
-    client = s.client()
-    client.get("/", *WEBSOCKET)
-    link = s.origin.request()
-    link.reply("HTTP/1.1 101 Switching Protocols", "Connection: Upgrade", "Upgrade: websocket")
-    assert client.next_response().status == 101
+    client, link = switched(s)
     client.close()
     assert link.end() in ("FIN", "RST")
     serves_on_another(s, link)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tests.conformance import only_http1
 from tests.conformance.case import Stage, each, rule
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -26,7 +27,7 @@ def get(s: Stage, *lines: bytes, target: bytes = b"/") -> bytes:
     return b"\r\n".join((b"GET " + target + b" HTTP/1.1", host, *lines, b"", b""))
 
 
-@rule(100, "RFC 9112 6.1, 6.3")
+@rule(100, "RFC 9112 6.1, 6.3", only_http1=only_http1.FRAMING)
 def length_beside_chunked_is_refused_or_loses_and_closes(s: Stage) -> None:
     body = b"2\r\nok\r\n0\r\n\r\n"
     lines = (b"Content-Length: 6", b"Transfer-Encoding: chunked")
@@ -44,7 +45,7 @@ def length_beside_chunked_is_refused_or_loses_and_closes(s: Stage) -> None:
     assert s.origin.hears_nothing(0.01)
 
 
-@rule(101, "RFC 9112 6.1")
+@rule(101, "RFC 9112 6.1", only_http1=only_http1.VERSION)
 def chunked_request_of_http10_is_refused_or_closed(s: Stage) -> None:
     client = s.client()
     line = b"Transfer-Encoding: chunked"
@@ -151,6 +152,7 @@ def request_whose_final_coding_is_not_chunked_is_400(s: Stage, value: bytes) -> 
         b"5\nhello\r\n",
         b"g\r\nhello\r\n",
     ),
+    only_http1=only_http1.CHUNKS,
 )
 def invalid_chunk_is_refused(s: Stage, chunk: bytes) -> None:
     client = s.client()
@@ -168,6 +170,7 @@ def invalid_chunk_is_refused(s: Stage, chunk: bytes) -> None:
     105,
     "RFC 9112 7.1.1",
     quoted(b";\rx=1", b";a=\x00", b";a=\x01", b";a\n", b";" + b"x" * 70000),
+    only_http1=only_http1.CHUNKS,
 )
 def broken_chunk_extension_is_refused(s: Stage, extension: bytes) -> None:
     client = s.client()
@@ -177,7 +180,7 @@ def broken_chunk_extension_is_refused(s: Stage, extension: bytes) -> None:
     assert client.response(within=2).status in (400, 413)
 
 
-@rule(105, "RFC 9112 7.1.1")
+@rule(105, "RFC 9112 7.1.1", only_http1=only_http1.CHUNKS)
 def chunk_extension_is_not_passed_on(s: Stage) -> None:
     client = s.client()
     body = b'005;a=b;c="d"\r\nhello\r\n0;e\r\n\r\n'

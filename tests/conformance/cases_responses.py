@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from tests.conformance.case import SERVER_ERRORS, Stage, each, rule
@@ -172,22 +173,15 @@ def length_beside_chunked_of_the_origin_is_502_or_loses(s: Stage) -> None:
 def unfinished_response_is_cut(s: Stage, answer: bytes) -> None:
     client, link = answered(s, answer)
     link.fin()
-    got = client.everything()
-    head, _, body = got.partition(b"\r\n\r\n")
-    assert client.ending
-    assert not head or head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 502"))
-    if head.startswith(b"HTTP/1.1 200"):
-        assert not body.endswith(b"0\r\n\r\n"), "ended cleanly"
-        assert b"ontent-length: 2\r\n" not in head.lower()
+    with contextlib.suppress(CutShort):
+        assert client.response().status == 502, "ended cleanly"
 
 
 @rule(119, "RFC 9112 8")
 def broken_chunk_of_the_origin_cuts_the_client(s: Stage) -> None:
     client, link = answered(s, OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n")
-    try:
+    with contextlib.suppress(CutShort):
         assert client.response().status == 502
-    except CutShort:
-        assert client.ending
     assert link.end() in ("FIN", "RST")
 
 
@@ -277,8 +271,8 @@ def response_timeout_is_504(s: Stage) -> None:
 @rule(128, "RFC 9112 8", group="impatient")
 def stalled_response_body_is_cut(s: Stage) -> None:
     client, link = answered(s, OK + b"Content-Length: 9\r\n\r\nhalf")
-    got = client.everything(2)
-    assert got.endswith(b"half")
+    client.begun()
+    assert client.everything(2) == b"half"
     assert link.end() in ("FIN", "RST")
     s.named(None, "connection_read_timeout")
 
@@ -289,8 +283,9 @@ def stalled_request_body_is_cut(s: Stage) -> None:
     client.head("POST / HTTP/1.1", "Content-Length: 9")
     client.send(b"half")
     link = s.origin.head()
-    got = client.everything(2.5)
-    assert got[:12] in (b"", b"HTTP/1.1 408", b"HTTP/1.1 504", b"HTTP/1.1 502")
+    with contextlib.suppress(CutShort):
+        assert client.response(within=2.5).status in (408, 504, 502)
+    client.upload_ends(within=2.5)
     assert link.everything() == b"half"
 
 

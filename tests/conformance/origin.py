@@ -10,7 +10,7 @@ import time
 from tests.conformance import strict
 from tests.conformance.strict import Message
 from tests.conformance.tls_socket import TlsSocket
-from tests.conformance.wire import WAIT, Silence, Sock, Trace, Wire
+from tests.conformance.wire import WAIT, Client, Silence, Sock, Trace, Wire
 
 
 class OriginLink(Wire):
@@ -123,17 +123,18 @@ class Origin:
             return True
         return False
 
-    def answers_first(self, client: Wire) -> bool:
+    def answers_first(self, client: Client) -> bool:
         """Wait until the client has got something or the origin a request; True for the first."""
         mine = [self.listener, *(link.sock for link in self.links if not link.is_closed)]
-        while True:
+        while not client.has_heard():
             ready = select.select([client.sock, *mine], [], [], WAIT)[0]
             if client.sock not in ready:
                 return False
-            if not isinstance(client.sock, TlsSocket) or client.sock.speaks():
+            if client.hears():
                 return True
             if len(ready) > 1:
                 return False
+        return True
 
     def open_links(self) -> list[OriginLink]:
         """Return the links that the proxy has not ended."""

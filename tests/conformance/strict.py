@@ -146,8 +146,8 @@ def body_reader(head: Message, to: str = "") -> Reader:
     if codings:
         return (yield from _chunked_reader(head))
     if lengths:
-        return _with(head, body=(yield int(lengths[0])))
-    return head if head.is_request else _with(head, body=(yield None))
+        return with_body(head, body=(yield int(lengths[0])))
+    return head if head.is_request else with_body(head, body=(yield None))
 
 
 def _chunked_reader(head: Message) -> Reader:
@@ -160,7 +160,9 @@ def _chunked_reader(head: Message) -> Reader:
     lines = []
     while line := (yield b"\r\n")[:-2]:
         lines.append(line)
-    return _with(head, body=b"".join(chunks), trailers=parse_fields(lines), chunks=tuple(chunks))
+    return with_body(
+        head, body=b"".join(chunks), trailers=parse_fields(lines), chunks=tuple(chunks)
+    )
 
 
 def parse_chunk_size(line: bytes) -> int:
@@ -206,7 +208,8 @@ def read_response(source: Source, to: str) -> Message:
     return read(source, message_reader(to))
 
 
-def _with(
+def with_body(
     head: Message, *, body: bytes, trailers: Fields = (), chunks: tuple[bytes, ...] = ()
 ) -> Message:
+    """Return the message of this head with this body."""
     return Message(head.start, head.fields, head.raw_head, body, trailers, chunks)

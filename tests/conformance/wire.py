@@ -214,20 +214,27 @@ NAME = "site.test"
 
 
 @cache
-def _context() -> ssl.SSLContext:
-    return client_context()
+def _context(alpn: tuple[str, ...]) -> ssl.SSLContext:
+    context = client_context()
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    return context
 
 
 class Client(Wire):
-    """A client connection to the proxy under test."""
+    """A client connection to the proxy under test, in HTTP/1.1."""
 
     host = ""
+    #: What a Via field calls its protocol.
+    via = "1.1"
+    #: What it names in its ClientHello.
+    alpn: tuple[str, ...] = ()
 
     def __init__(self, address: tuple[str, int], host: str, trace: Trace, source: str = "") -> None:
         trace.clients += 1
         sock: Any = socket.create_connection(address, WAIT, (source, 0))
         if drivers.TLS in ("clients", "both"):
-            sock = TlsSocket(sock, _context(), server=False, name=NAME)
+            sock = TlsSocket(sock, _context(self.alpn), server=False, name=NAME)
         super().__init__(sock, f"C{trace.clients}", trace)
         self.host = host
         self.interim: list[Message] = []
@@ -258,3 +265,44 @@ class Client(Wire):
         message = strict.read_response(self, to)
         self.trace.statuses.append(message.status)
         return message
+
+    def begun(self, within: float = WAIT) -> Message:
+        """Read the head of the next response; its content is left unread."""
+        self.deadline = time.monotonic() + within
+        message = strict.read_head(self)
+        self.trace.statuses.append(message.status)
+        return message
+
+    def still_takes(self, data: bytes) -> bool:
+        """Write more of a body; False when the proxy takes no more of it."""
+        try:
+            self.sock.settimeout(1)
+            self.sock.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    def upload_ends(self, within: float = WAIT) -> None:
+        """Wait until the proxy takes no more of the request that is being sent."""
+        self.end(within)
+
+    def has_heard(self) -> bool:
+        """Whether something of a response was read from the socket before it is asked for."""
+        return bool(self.buffer)
+
+    def hears(self) -> bool:
+        """Whether what has come belongs to a response, or is the end.  Call it when readable."""
+        return not isinstance(self.sock, TlsSocket) or self.sock.speaks()
+
+    def says_close(self, response: Message) -> bool:
+        """Whether the proxy has said, here, that this connection takes no more requests."""
+        return "close" in response.options()
+
+    def delimits(self, response: Message) -> bool:
+        """Whether the end of this response, whose length was not known, can be told."""
+        return response.options("transfer-encoding") == ["chunked"]
+
+    def is_switched(self, response: Message) -> bool:
+        """Whether this is the answer that opens a tunnel for WebSocket."""
+        switched = response.status == 101 and response.options("upgrade") == ["websocket"]
+        return switched and "upgrade" in response.options()

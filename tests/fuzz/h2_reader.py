@@ -9,7 +9,7 @@ import h2.connection
 import h2.events
 import h2.exceptions
 
-from tests.h2_peer import PREFACE, SETTINGS, Fields, frame
+from tests.h2_peer import PREFACE, SETTINGS, Fields, frame, frames_of
 
 #: (head, data, reset or goaway; its stream; fields, bytes or number; whether the stream ends)
 Event = tuple[str, int, Any, bool]
@@ -28,15 +28,6 @@ class Trouble(NamedTuple):
 def settings_frame() -> bytes:
     """The first frame of any peer."""
     return frame(SETTINGS, 0, 0)
-
-
-def frames_of(data: bytes) -> list[bytes]:
-    """Whole frames; a rest that is none is left out."""
-    found = []
-    while len(data) >= 9 and len(data) >= (end := 9 + int.from_bytes(data[:3], "big")):
-        found.append(data[:end])
-        data = data[end:]
-    return found
 
 
 def connection(*, from_client: bool, strict: bool = False) -> h2.connection.H2Connection:

@@ -8,8 +8,16 @@ from collections.abc import Callable
 import hpack
 
 from tests.fuzz import mutate
-from tests.fuzz.h2_reader import frames_of
-from tests.h2_peer import CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Fields, frame
+from tests.h2_peer import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    Fields,
+    frame,
+    frames_of,
+)
 
 #: Input is cut to this many bytes, so that it stays quick.
 LONGEST = 4096

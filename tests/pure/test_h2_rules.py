@@ -302,6 +302,18 @@ def test_a_field_block_in_pieces() -> None:
     assert (event[0], event[2], event[3]) == (HEAD, b"head", True)
 
 
+def test_a_head_is_under_way_from_its_first_frame_to_its_end() -> None:
+    machine = server()
+    whole = raw(HEADERS, 0, 1, b"he") + raw(CONTINUATION, END_HEADERS, 1, b"ad")
+    under_way = []
+    for at in range(len(whole)):
+        machine.receive(whole[at : at + 1], 0.0)
+        under_way.append(machine.in_head)
+    assert under_way == [False] * 8 + [True] * (len(whole) - 9) + [False]
+    machine.receive(data(1, b"hello")[:-1], 0.0)
+    assert not machine.in_head
+
+
 def test_frames_without_meaning_are_ignored() -> None:
     machine = server()
     sent = raw(0xFA, 0xFF, 7, b"xyz") + raw(PRIORITY, 0, 9, bytes(5)) + raw(0x10, 0, 0, bytes(4))
