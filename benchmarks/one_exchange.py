@@ -78,7 +78,7 @@ async def run(client: socket.socket, origin: str, count: int) -> float:
         runtime = Runtime(settings, watch, meter)
         async with trio.open_nursery() as connections:
             gateway = Gateway(runtime, connections)
-            gateway.admit(client, "127.0.0.1", Entrance(settings, Listener()))
+            gateway.admit(client, Entrance(settings, Listener()), "127.0.0.1")
             await meter.done.wait()
             gateway.stop()
             connections.cancel_scope.cancel()

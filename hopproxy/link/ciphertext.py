@@ -67,10 +67,20 @@ class Ciphertext:
         """Send what OpenSSL has to say by itself, and what is owed."""
         out = self._out.read()
         if out:
-            self._owing = memoryview(out if self._owing is None else bytes(self._owing) + out)
-            if len(self._owing) > MOST_OWED:
+            if self._owing is None:
+                try:
+                    sent = self._sock.send(out)
+                except BlockingIOError:
+                    sent = 0
+                if sent == len(out):  # nearly always
+                    return
+                self._owing = memoryview(out)[sent:]
+            else:
+                self._owing = memoryview(bytes(self._owing) + out)
+                self._push()
+            if self._owing is not None and len(self._owing) > MOST_OWED:
                 raise ConnectionAbortedError("the peer reads nothing, and makes us answer")
-        if self._owing is not None:
+        elif self._owing is not None:
             self._push()
 
     def _encrypt_and_send(self, piece: memoryview) -> bool:

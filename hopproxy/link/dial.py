@@ -238,8 +238,9 @@ class Dial:
         self._count()
 
     def _count(self) -> None:
-        further = max(0, len(self._attempts) - 1)
-        if further != self._further:
+        further = len(self._attempts) - 1
+        if further > 0 or self._further:
+            further = max(0, further)
             self._shared.further += further - self._further
             self._further = further
 

@@ -116,6 +116,8 @@ class Books(ABC):
         """Start the dials that are due: for this origin, and for one that waits for room."""
         turn: Share[PooledLink] | None = origin
         while turn is not None:
+            if turn.unserved <= 0 and not self.ledger.waits_for_room:
+                return  # nearly always
             due, evicted = self.ledger.start_dial(turn)
             self.make_room(evicted)
             if due:

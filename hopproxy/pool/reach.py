@@ -99,7 +99,8 @@ class Reach:
         """A dial begins.  Returns its number, for `failed` and `untold`."""
         self.number += 1
         self._dials[self.number] = self._began = now
-        self._refresh()
+        if len(self._dials) == 1:  # otherwise the first one decides, as before
+            self._refresh()
         return self.number
 
     def succeeded(self, now: float) -> None:

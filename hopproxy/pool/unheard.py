@@ -64,8 +64,10 @@ class Unheard:
         if not link.heard:
             link.heard = True
             self.width.heard()
-        if self.waiting or self._freed:
+        if self._freed:
             self._watch.wake_at(self, min(self._due(), self._next(now)))
+        elif self.waiting:
+            self._watch.wake_at(self, self._due())
 
     def ended(self, silent: object) -> None:
         """A link or a dial has ended."""

@@ -65,6 +65,11 @@ class Board:
         self._tables = [_COUNTS // 8 + at * table for at in range(workers) if at != place]
         self._table = _COUNTS // 8 + place * table
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether there are other workers."""
+        return bool(self._others)
+
     def serve(self) -> None:
         """From now on this worker takes part."""
         self._words[self._own] = 1

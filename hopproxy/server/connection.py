@@ -51,12 +51,12 @@ class Connection(Stepper):
 
     __slots__ = ("client", "in_task", "owner", "speaks_h2")
 
-    def __init__(self, client: ClientLink, owner: Http1Owner) -> None:
+    def __init__(self, client: ClientLink, owner: Http1Owner, *, speaks_h2: bool = False) -> None:
         super().__init__()
         self.client = client
         self.in_task = False
         self.owner = owner
-        self.speaks_h2 = False
+        self.speaks_h2 = speaks_h2
 
     def start(self) -> None:
         """Wait for the first request.

@@ -24,8 +24,10 @@ SENDERS = 1024
 class Entrance:
     """One listener, for its connections: their limits, their TLS, and what to tell of them.
 
-    `direct` if HTTP/1.1 begins with the first byte, so that nothing has to be opened.  `limits` are
-    for new connections.  Raises OSError if a certificate cannot be used.
+    `direct` if HTTP/1.1 begins with the first byte, so that nothing has to be opened.  `speaks_h2`
+    if a client may choose HTTP/2.  `limits` are for new connections.
+
+    Raises OSError if a certificate cannot be used.
     """
 
     def __init__(self, settings: Settings, listener: Listener) -> None:
@@ -46,6 +48,7 @@ class Entrance:
         self.listener = listener
         self.scheme = b"http" if tls is None else b"https"
         self.direct = tls is None and not listener.proxy_protocol and HTTP1 in listener.protocols
+        self.speaks_h2 = H2 in listener.protocols
         self._settings = settings
         self._senders: dict[str, Sender] = {}
 

@@ -43,6 +43,7 @@ class Gateway:
         #: What was counted for a connection, by `max_connections_per_address`.
         self._networks: dict[AnyClientLink, str] = {}
         self._refusals = Refusals()
+        self._per_address = runtime.settings.client.max_connections_per_address
 
     def apply(self, settings: Settings) -> None:
         """Use these settings for new requests and new connections.
@@ -51,20 +52,22 @@ class Gateway:
         """
         self._runtime.apply(settings)
         self.terms = self._runtime.terms
+        self._per_address = settings.client.max_connections_per_address
 
-    def admit(self, sock: socket.socket, peer: str | tuple[str, int], entrance: Entrance) -> None:
-        """Serve an accepted connection.  `peer` is its address, with the port if there is one."""
-        address, port = (peer, 0) if isinstance(peer, str) else peer
-        runtime, sender = self._runtime, entrance.sender(address)
+    def admit(
+        self, sock: socket.socket, entrance: Entrance, address: str = "", port: int = 0
+    ) -> None:
+        """Serve an accepted connection, with the address and port of its peer if it has them."""
+        runtime, sender, direct = self._runtime, entrance.sender(address), entrance.direct
         network = ""
-        if runtime.settings.client.max_connections_per_address and port and not sender.trusted:
+        if self._per_address and port and not sender.trusted:
             network = network_of(address)
             if not self._is_welcome(network):
                 runtime.closes.count(Hop.CLIENT, CloseReason.ADDRESS_LIMIT)
                 turn_away(sock, entrance, self.terms.pseudonym)
                 return
-        kind = Transport if entrance.direct else TlsTransport
         try:
+            kind = Transport if direct else TlsTransport
             transport = kind(Plain(sock), runtime.watch, Hop.CLIENT)
         except OSError as error:
             sock.close()
@@ -72,22 +75,21 @@ class Gateway:
                 self._addresses.leave(network)
             log.warning("a connection from %s cannot be served: %s", sender.peer, error)
             return
-        clients = runtime.clients
+        clients, connections = runtime.clients, self._connections
         client = ClientLink(transport, sender, entrance.limits, clients, port)
         clients.links[client] = None
         clients.accepted += 1
         connection: Connection | Opening
-        if entrance.direct:
-            connection = Connection(client, self)
-            connection.speaks_h2 = H2 in entrance.listener.protocols
+        if direct:
+            connection = Connection(client, self, speaks_h2=entrance.speaks_h2)
         else:
             connection = Opening(client, self, entrance)
             self._make_room_to_open(client)
-        self._connections[client] = connection
+        connections[client] = connection
         if network:
             self._networks[client] = network
         if runtime.board is not None:
-            runtime.board.count(len(self._connections))
+            runtime.board.count(len(connections))
         try:
             connection.start()
         except Exception as fault:
@@ -95,16 +97,14 @@ class Gateway:
 
     def _is_welcome(self, network: str) -> bool:
         """Count one more connection of a client, unless it has too many."""
-        runtime = self._runtime
-        if self._addresses.enter(network, runtime.settings.client.max_connections_per_address):
+        if self._addresses.enter(network, self._per_address):
             return True
         self._refusals.note(network)
         return False
 
     def may_stay(self, client: ClientLink, address: str) -> bool:
         """Whether a client that a PROXY header names may have this connection too."""
-        most = self._runtime.settings.client.max_connections_per_address
-        if not most or client in self._networks:
+        if not self._per_address or client in self._networks:
             return True
         network = network_of(address)
         if self._is_welcome(network):
@@ -168,36 +168,37 @@ class Gateway:
 
     def close(self, connection: Served, reason: CloseReason, detail: str = "") -> None:
         """Close a connection's link, once, and record why."""
-        client = connection.client
-        if self._connections.get(client) is not connection:
+        client, connections = connection.client, self._connections
+        if connections.get(client) is not connection:
             return
-        del self._connections[client]
-        if (network := self._networks.pop(client, "")) != "":
+        del connections[client]
+        if self._networks and (network := self._networks.pop(client, "")) != "":
             self._addresses.leave(network)
         if client.driver is not None:
             client.driver = None  # breaks a reference cycle, which only the collector would free
-        if self._runtime.board is not None:
-            self._runtime.board.count(len(self._connections))
-        clients = self._runtime.clients
+        runtime, clients = self._runtime, client.clients
+        if runtime.board is not None:
+            runtime.board.count(len(connections))
         del clients.links[client]
         was_idle = clients.idle.pop(client, True) is None
-        clients.openings.pop(client, None)
         if client.bound is not None:
             client.bound.end()
         transport = client.transport
         now = transport.now()
+        cut = client.close_delimited
         if isinstance(transport, TlsTransport):
-            self._runtime.handshakes.saved[Hop.CLIENT] += transport.saves(client.served)
-        cut = is_cut(transport, reason) and not was_idle
-        client.close(reason, reset=client.close_delimited or cut)
-        times = (now, now - client.opened, now - client.since)
+            clients.openings.pop(client, None)
+            runtime.handshakes.saved[Hop.CLIENT] += transport.saves(client.served)
+            cut = cut or (not was_idle and is_cut(transport, reason))
+        client.close(reason, reset=cut)
         reason = client.close_reason or reason
+        times = (now, now - client.opened, now - client.since)
         record = CloseRecord(Hop.CLIENT, client.peer, reason, times, client.served)
         record.client, record.detail = client.named, detail
         record.notified = transport.endpoint.notified
         if not client.gone:  # a client that left during its request was not idle
             record.limit = setting_behind(reason, client.limits)
-        self._runtime.closes.add(record)
+        runtime.closes.add(record)
 
     def move_to_tasks(self) -> None:
         """Give each connection a task, so that the nursery can wait for all of them."""

@@ -195,9 +195,13 @@ class Intake:
         self, listener: socket.socket, runtime: Runtime, gateway: Gateway, entrance: Entrance
     ) -> None:
         self._listener = listener
+        #: Its family and type as plain numbers: `socket.accept` makes two Enum members each time.
+        self._kind = int(listener.family), int(socket.SOCK_STREAM)
         self._entrance = entrance
         self._runtime = runtime
         self._gateway = gateway
+        board = runtime.board
+        self._board = board if board is not None and board.is_shared else None
         self._paused = False
         self._left_to_others = 0
         self.fd = listener.fileno()
@@ -251,7 +255,8 @@ class Intake:
 
     def _accept(self) -> float | None:
         """Accept connections; return after how many seconds to continue, None if none is left."""
-        gateway, clients, board = self._gateway, self._runtime.clients, self._runtime.board
+        gateway, clients, board = self._gateway, self._runtime.clients, self._board
+        entrance = self._entrance
         for _ in range(BATCH):
             if board is not None and board.is_ahead():
                 if not self._left_to_others:
@@ -265,7 +270,7 @@ class Intake:
                 if len(clients.links) >= clients.limit:
                     return FULL_PAUSE
             try:
-                sock, address = self._listener.accept()
+                number, address = self._listener._accept()
             except BlockingIOError:
                 self._left_to_others = 0
                 return None
@@ -274,10 +279,12 @@ class Intake:
                     gateway.shed()
                     return PAUSE
                 continue  # the client has gone already
+            sock = socket.socket(*self._kind, 0, number)
             try:
-                gateway.admit(
-                    sock, address[:2] if isinstance(address, tuple) else "", self._entrance
-                )
+                if self._kind[0] == socket.AF_UNIX:
+                    gateway.admit(sock, entrance)
+                else:
+                    gateway.admit(sock, entrance, address[0], address[1])
             except BaseException:
                 sock.close()
                 raise

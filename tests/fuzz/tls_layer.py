@@ -192,7 +192,7 @@ class Stage:
         entrance = dice.chance.choice(self.entrances)
         near, far = socket.socketpair()
         client = Far(far, dice)
-        self.gateway.admit(near, "", entrance)
+        self.gateway.admit(near, entrance)
         if entrance.listener.proxy_protocol:
             await client.say(dice.chance.choice(HEADERS))
         shaken = await client.shake()

@@ -146,7 +146,7 @@ class Stage:
         near, far = socket.socketpair()
         end = End(far)
         self.clients.append(end)
-        self._gateway.admit(near, "192.0.2.7", self._entrance)
+        self._gateway.admit(near, self._entrance, "192.0.2.7")
         links = [*self.runtime.clients.links]
         if not links:  # a fault has ended it at once
             self._judge_faults()

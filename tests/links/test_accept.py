@@ -35,7 +35,7 @@ class Gateway:
         self.taken = []
         self.rooms = 0
 
-    def admit(self, sock, address, entrance):
+    def admit(self, sock, entrance, address, port):
         self.taken.append(sock)
 
     def shed(self):

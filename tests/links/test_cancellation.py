@@ -50,7 +50,7 @@ async def served(hops: Hops, victim: Victim, nursery: trio.Nursery) -> Peer:
         with victim.scope:
             async with trio.open_nursery() as connections:
                 gateway = Gateway(hops.runtime, connections)
-                gateway.admit(near, "", Entrance(hops.runtime.settings, Listener()))
+                gateway.admit(near, Entrance(hops.runtime.settings, Listener()))
                 gateway.move_to_tasks()
                 try:
                     await trio.sleep_forever()
