@@ -270,7 +270,7 @@ class Intake:
                 if len(clients.links) >= clients.limit:
                     return FULL_PAUSE
             try:
-                number, address = self._listener._accept()
+                number, address = self._listener._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
                 self._left_to_others = 0
                 return None
