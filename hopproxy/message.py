@@ -299,7 +299,7 @@ class ResponseHead(Head):
 
     Set when it is parsed: `ending` is why the upstream connection must close, None if it may
     persist; `hint` is its Keep-Alive field; `dated` if it has a Date; `doubtful` if it has no body
-    although its fields announce one.  `rewritten` and `encoded` cache what clients are sent.
+    although its fields announce one.  `encoded` caches what clients of HTTP/2 are sent.
     """
 
     __slots__ = (
@@ -321,7 +321,8 @@ class ResponseHead(Head):
         self.options = NO_OPTIONS
         self.body = NO_BODY
         self.length = 0
-        self.rewritten: tuple[bytes, bytes] | None = None
+        #: Cache of `wire.http1`: the added lines, the head made with them, its part before them.
+        self.rewritten: tuple[bytes, bytes, bytes] | None = None
         self.edited: tuple[object, ResponseHead | None] | None = None  # cache of `routing.plan`
         self.encoded: tuple[bytes, bytes] | None = None
 

@@ -1,8 +1,7 @@
 """One attempt: send a request on an upstream link, and pass its response on to the client.
 
-Most requests have no body, or one that has arrived completely, and a response that arrives in one
-piece.  Any other body is sent by a second coroutine (`Upload`), since the response may come before
-the body ends.
+Usually there is no body, or all of it has arrived, and the response arrives in one piece.  Any
+other body is sent by a second coroutine (`Upload`): the response may come before the body ends.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.pool.shared import Lent
 from hopproxy.proxy.choice import Choice
-from hopproxy.proxy.route import RouteTerms, asked_by
+from hopproxy.proxy.route import RouteTerms
 from hopproxy.proxy.terms import Terms
 from hopproxy.proxy.upload import Upload
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
 from hopproxy.routing.plan import Plan
 from hopproxy.rules.hop import end_to_end_trailers
 from hopproxy.rules.retry import IDEMPOTENT
-from hopproxy.rules.template import NOTHING_ASKED
+from hopproxy.rules.template import Asked
 from hopproxy.rules.upgrade import check_sent, check_switch, declined, switches
 
 
@@ -37,11 +36,11 @@ class Attempt:
     `added` is what the gateway adds to the request's head.  `body` is the body if it has arrived
     completely; None if `upload` has to send it.  `released` while no upstream link is in use.
     `plan` are the changes that the route makes, None if there are none; `request` is then the
-    changed one, and `extra` are the lines to add.  `choice` is None with a single origin.
+    changed one, `extra` are lines to add, `asked` fills variables.  `choice`: None with one origin.
     """
 
     __slots__ = (
-        "_head", "_interim", "added", "body", "choice", "client", "extra", "link",
+        "_head", "_interim", "added", "asked", "body", "choice", "client", "extra", "link",
         "origin", "plan", "pool", "record", "released", "request", "route", "stream", "terms",
         "upload",
     )  # fmt: skip
@@ -54,6 +53,7 @@ class Attempt:
     _head: ResponseHead | None
     route: RouteTerms
     extra: bytes
+    asked: Asked
     pool: Pool
     origin: Origin
     link: Lent  # as the pool knows it
@@ -89,9 +89,10 @@ class Attempt:
             record.unused = link.unused
         elif record.fresh:
             record.fresh = False
-        if self.plan is not None:
+        if self.plan is not None and self.plan.late:
             self.request = self.plan.for_origin(self.request, origin.authority)
-            self.route.begin_on(link)
+            if self.plan.bounds:
+                self.route.begin_on(link)
 
     def send(self) -> bool:
         """Send the request, whose body has arrived, at the end of this batch of events.
@@ -282,15 +283,14 @@ class Attempt:
             added += self.terms.date_line()
         if self.plan is None:
             return head, added
-        asked = asked_by(self.client, self.record) if self.plan.asks else NOTHING_ASKED
-        out, extra = self.plan.incoming(head, asked, self.origin.authority)
+        out, extra = self.plan.incoming(head, self.asked, self.origin.authority)
         return out, extra + added
 
     def _release(self, head: ResponseHead, now: float) -> None:
         """The response has been read: give the upstream link back to the pool."""
         link, client, request = self.link, self.client, self.request
         link.end_cycle(head, self.upload is None or self.upload.done)
-        if self.plan is not None:
+        if self.plan is not None and self.plan.bounds:
             self.route.end_on(link, self.origin.settings)
         if not request.simple or link.greeting:
             link.ending = link.ending or declined(request)

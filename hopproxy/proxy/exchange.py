@@ -28,7 +28,6 @@ from hopproxy.proxy.collect import collect
 from hopproxy.proxy.follow import follow
 from hopproxy.proxy.gather import end_gathered, gather
 from hopproxy.proxy.patience import waits
-from hopproxy.proxy.route import asked_by
 from hopproxy.proxy.terms import Terms
 from hopproxy.proxy.upstream import Upstream
 from hopproxy.record import CloseReason, ExchangeRecord, Hop
@@ -174,7 +173,7 @@ async def _fail(attempt: Attempt, error: HopError, upstream: Upstream | None) ->
         client.closing = error.reason
     request, own = attempt.request, _answer(attempt.request, error, terms)
     if attempt.plan is not None:
-        own = attempt.plan.failure(own, asked_by(client, record))
+        own = attempt.plan.failure(own, attempt.asked)
     await _send_own(client, record, own, terms, request)
 
 
@@ -185,7 +184,7 @@ async def _answer_route(attempt: Attempt) -> None:
     """The answer of a route that asks no origin."""
     plan = attempt.plan
     assert plan is not None
-    own = plan.answer(asked_by(attempt.client, attempt.record))
+    own = plan.answer(attempt.asked)
     assert own is not None
     if attempt.request.body is not NO_BODY:
         _take_body(attempt)  # if it has arrived, the connection persists

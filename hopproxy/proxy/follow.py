@@ -1,8 +1,8 @@
 """A request on a route that changes it: its id, its variables, and what is sent instead of it."""
 
 from hopproxy.proxy.attempt import Attempt
-from hopproxy.proxy.route import RouteTerms, asked_by
-from hopproxy.rules.template import NOTHING_ASKED
+from hopproxy.proxy.route import RouteTerms
+from hopproxy.rules.template import NOTHING_ASKED, Asked
 
 
 def follow(attempt: Attempt, route: RouteTerms) -> RouteTerms | None:
@@ -11,19 +11,20 @@ def follow(attempt: Attempt, route: RouteTerms) -> RouteTerms | None:
     Returns the route that is taken after all: one that only redirects to https leaves requests that
     came by https to the next, and there may be none.
     """
-    request, terms, client = attempt.request, attempt.terms, attempt.client
+    request, sender = attempt.request, attempt.client.sender
     found: RouteTerms | None = route
-    sender = client.sender
-    only_http = route.plan is not None and route.plan.only_http
-    if only_http and sender.scheme(request) == b"https":
-        found = terms.over_https.find(request.host, request.target)
-    if found is None or found.plan is None:
+    plan = route.plan
+    if plan is not None and plan.only_http and sender.scheme(request) == b"https":
+        found = attempt.terms.over_https.find(request.host, request.target)
+        plan = found.plan if found is not None else None
+    if plan is None:
         return found
-    plan = attempt.plan = found.plan
-    identity = None
+    attempt.plan = plan
+    identity, named = None, b""
     if plan.ids:
-        identity = plan.identity(request, trusted=sender.trusted, fresh=terms.fresh_id)
-        attempt.record.request_id = identity.id.decode()
-    asked = asked_by(client, attempt.record) if plan.asks else NOTHING_ASKED
+        identity = plan.identity(request, trusted=sender.trusted, fresh=attempt.terms.fresh_id)
+        named = identity.id
+        attempt.record.request_id = named.decode()
+    attempt.asked = asked = Asked(request, sender, named) if plan.asks else NOTHING_ASKED
     attempt.request, attempt.extra = plan.outgoing(request, asked, identity)
     return found

@@ -4,11 +4,9 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from hopproxy.link.stream import ClientStream, UpstreamStream
+from hopproxy.link.stream import UpstreamStream
 from hopproxy.proxy.upstream import Upstream
-from hopproxy.record import ExchangeRecord
 from hopproxy.routing.plan import Plan
-from hopproxy.rules.template import Asked
 from hopproxy.settings.client import LinkSettings
 from hopproxy.settings.route import TIMEOUTS, Route
 from hopproxy.settings.upstream import UpstreamSettings
@@ -45,14 +43,13 @@ class RouteTerms:
         self.special = self.special or guard is not None
 
     def begin_on(self, stream: UpstreamStream) -> None:
-        """A stream begins to serve this route: it has the route's timeouts."""
+        """A stream begins to serve this route, which has timeouts of its own (`Plan.bounds`)."""
         self.end_on(stream, self.limits)
 
     def end_on(self, stream: UpstreamStream, limits: UpstreamSettings) -> None:
         """A link may serve another route next: it has the timeouts of the upstream again."""
-        if self.plan is not None and self.plan.bounds:
-            stream.body_timeout = limits.body_timeout
-            stream.write_timeout = limits.write_timeout
+        stream.body_timeout = limits.body_timeout
+        stream.write_timeout = limits.write_timeout
 
     def largest_body(self, limits: LinkSettings) -> int:
         """The largest body of a request on this route; 0: no limit."""
@@ -63,11 +60,6 @@ class RouteTerms:
         if self.max_body_size is None:
             return limits
         return replace(limits, max_body_size=self.max_body_size)
-
-
-def asked_by(client: ClientStream, record: ExchangeRecord) -> Asked:
-    """What the client has asked for, for values with variables."""
-    return Asked(client.request, client.sender, record.request_id.encode())
 
 
 def limits_of(route: Route, settings: UpstreamSettings | None) -> UpstreamSettings:

@@ -32,13 +32,14 @@ class Plan:
 
     `host` is the Host that origins see: None for the client's, b"" for the origin's own.  `strip`
     is the part to take off the path.  `ids` are the fields that tell the id of a request, `bounds`
-    if the route has timeouts of its own, `asks` if what it adds depends on the request.
-    `only_http` if the route leaves requests that came by https to those behind it.
+    if the route has timeouts of its own, `late` if something depends on the origin or the link,
+    `asks` if something depends on the request.  `only_http` if the route leaves requests that came
+    by https to those behind it.
     """
 
     __slots__ = (
         "_id_rules", "_interim", "_key", "_locations", "_own", "_redirect", "_respond", "_strip",
-        "asks", "bounds", "host", "ids", "only_http", "request", "response",
+        "asks", "bounds", "host", "ids", "late", "only_http", "request", "response",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +49,7 @@ class Plan:
         self.ids = ids
         self.bounds = any(getattr(route, name) is not None for name in TIMEOUTS)
         self.host = None if host == "pass" else b"" if host == "origin" else host.encode()
+        self.late = self.bounds or self.host == b""
         self.request = field_rules(route.request_fields, dashes=not keeps)
         self.response = field_rules(route.response_fields)
         self._id_rules: dict[tuple[bytes, ...], FieldRules] = {}
@@ -57,7 +59,8 @@ class Plan:
         self._strip = (route.strip or "").rstrip("/").encode()
         turned = route.locations != "off" and (bool(self._strip) or self.host is not None)
         self._locations = route.locations if turned else ""
-        self.asks = bool(self.ids or self.request.varies or self.response.varies or self._locations)
+        varies = self.request.varies or self.response.varies or route.redirect is not None
+        self.asks = bool(self.ids or varies or self._locations)
         self._key: object = object()
         self._redirect: tuple[Template, bool, int] | None = None
         if route.redirect is not None:
@@ -89,7 +92,8 @@ class Plan:
 
         `for_origin` follows.
         """
-        rules, added = self.request, self.request.added(asked)
+        rules = self.request
+        added = rules.added(asked) if rules.varies else rules.constant
         if identity is not None:
             rules = self._with_id(identity.names)
             added += b"".join([line + b"\r\n" for line in identity.lines])
@@ -136,19 +140,26 @@ class Plan:
 
         `authority` is the origin's.
         """
-        key = (self._key, authority, asked.authority) if self._locations else self._key
+        rules = self.response
+        added = rules.added(asked) if rules.varies else rules.constant
         known = head.edited
-        if known is None or known[0] != key:
-            out = head
-            if self._locations:
-                names = authority_names(authority, self.host or b"")
-                if self._locations == "all":
-                    names |= authority_names(asked.authority)
-                turn = Origins(names, self._strip, paths=self._locations == "all")
-                out = turn.seen_from_client(out)
-            out = edited_response(out, self.response)
-            known = head.edited = (key, None if out is head else out)
-        return known[1] or head, self.response.added(asked)
+        if self._locations:
+            key: object = (self._key, authority, asked.authority)
+            if known is None or known[0] != key:
+                out = edited_response(self._turned(head, asked, authority), rules)
+                known = head.edited = (key, None if out is head else out)
+        elif known is None or known[0] is not self._key:
+            out = edited_response(head, rules)
+            known = head.edited = (self._key, None if out is head else out)
+        return known[1] or head, added
+
+    def _turned(self, head: ResponseHead, asked: Asked, authority: bytes) -> ResponseHead:
+        """The response with URLs as the client sees them."""
+        names = authority_names(authority, self.host or b"")
+        if self._locations == "all":
+            names |= authority_names(asked.authority)
+        turn = Origins(names, self._strip, paths=self._locations == "all")
+        return turn.seen_from_client(head)
 
     def interim(self, head: ResponseHead) -> ResponseHead:
         """An interim response for the client: fields are only removed."""
@@ -169,7 +180,7 @@ class Plan:
             to, query, status = self._redirect
             if not asked.authority and {"host", "authority"} & set(to.variables):
                 raise Denied("this redirect names the host, and the request has none", 400)
-            url = to.filled(asked) + (asked.value("query") if query else b"")
+            url = to.filled(asked) + (asked.query if query else b"")
             own = redirect_answer(status, url)
         elif self._respond is not None:
             own = self._respond
@@ -187,8 +198,8 @@ def _with_fields(own: Own, rules: FieldRules, asked: Asked) -> Own:
     if not rules:
         return own
     head = edited_response(own[0], rules)
-    added = rules.added(asked).split(b"\r\n")[:-1]
-    return with_lines(head, head.lines + added), own[1]
+    added = rules.added(asked) if rules.varies else rules.constant
+    return with_lines(head, head.lines + added.split(b"\r\n")[:-1]), own[1]
 
 
 def field_rules(edits: FieldEdits, *, dashes: bool = False) -> FieldRules:

@@ -35,7 +35,10 @@ class FieldRules:
     the values differ from request to request.
     """
 
-    __slots__ = ("_added", "_constant", "_dashes", "_fields", "_pattern", "names", "varies")
+    __slots__ = (
+        "_added", "_dashes", "_fields", "_form", "_pattern", "_values", "constant", "names",
+        "varies",
+    )  # fmt: skip
 
     def __init__(
         self, fields: Sequence[tuple[str, Template]], names: Iterable[str], *, dashes: bool = False
@@ -44,8 +47,10 @@ class FieldRules:
         self._fields = [(name.encode() + b": ", value) for name, value in fields]
         self._dashes = dashes
         self._added = frozenset(name.lower().encode() for name, _ in fields)
-        self.varies = any(value.variables for _, value in fields)
-        self._constant = b"" if self.varies else self._filled(None)
+        self._form = b"".join([name + value.form + b"\r\n" for name, value in self._fields])
+        self._values = [value for _, template in fields for value in template.values]
+        self.varies = bool(self._values)
+        self.constant = b"" if self.varies else self._form % ()
         words = [re.escape(name) for name in sorted(self.names)]
         if dashes:
             words = [word.replace(rb"\-", b"[-_]") for word in words]
@@ -70,15 +75,14 @@ class FieldRules:
         return FieldRules((), _texts(self.names - self._added))
 
     def added(self, asked: Asked) -> bytes:
-        """The lines to add to the head for one request, each with its CRLF."""
-        return self._filled(asked) if self.varies else self._constant
+        """The lines to add to the head for one request, each with its CRLF.
 
-    def _filled(self, asked: Asked | None) -> bytes:
-        lines = [
-            name + (value.constant if asked is None else value.filled(asked)) + b"\r\n"
-            for name, value in self._fields
-        ]
-        return b"".join(lines)
+        They are `constant` unless the rules vary.
+        """
+        values = self._values
+        if len(values) == 1:  # the usual case, at a third of the cost
+            return self._form % values[0](asked)
+        return self._form % tuple([value(asked) for value in values])
 
     def touch(self, lines: list[bytes], whole: bytes = b"") -> bool:
         """Whether one of these lines may be taken off.

@@ -1,10 +1,14 @@
 """Values with variables, such as `{client}` or `https://{host}{path}`.
 
 A variable is one word in braces; `{{host}}` is the plain text `{host}`, and all other braces are
-plain.  No variable can hold a control byte, so no value can end its line and begin another.
+plain.  No variable can hold a control byte, so no value can end its line and begin another: the
+rules about heads have checked all but the names of clients.
 """
 
 import re
+from collections.abc import Callable
+from functools import lru_cache
+from operator import attrgetter
 from typing import Protocol
 
 from hopproxy.message import RequestHead
@@ -25,7 +29,7 @@ VARIABLES = {
 NAME_SIZE = 64
 
 _PART = re.compile(r"\{\{([a-z_]+)\}\}|\{([a-z_]+)\}")
-#: Bytes that no value may hold: control bytes, but for tab.
+#: Bytes that no name may hold: control bytes, but for tab.
 _UNSAFE = bytes(byte for byte in range(256) if (byte < 32 and byte != 9) or byte == 127)
 
 
@@ -41,6 +45,8 @@ class Asker(Protocol):
     """Who sends a request: `rules.forwarding.Sender`."""
 
     address: bytes
+    proto: bytes
+    trusted: bool
 
     def client(self, head: RequestHead) -> str:
         """The client that a trusted chain names, "" if none."""
@@ -52,7 +58,8 @@ class Asker(Protocol):
 class _Nobody:
     """The sender of no request."""
 
-    address = b""
+    address = proto = b""
+    trusted = False
 
     def client(self, head: RequestHead) -> str:
         return ""
@@ -62,44 +69,64 @@ class _Nobody:
 
 
 class Asked:
-    """The values of the variables for one request; `request_id` is empty if there is none."""
+    """What variables stand for: one request, its sender, its id (empty if there is none)."""
 
-    __slots__ = ("_head", "_sender", "request_id")
+    __slots__ = ("head", "request_id", "sender")
 
     def __init__(self, head: RequestHead, sender: Asker, request_id: bytes = b"") -> None:
-        self._head = head
-        self._sender = sender
+        self.head = head
+        self.sender = sender
         self.request_id = request_id
 
     @property
     def authority(self) -> bytes:
         """The authority that the client asked for."""
-        return self._head.host
+        return self.head.host
 
-    def value(self, variable: str) -> bytes:
-        """The value of one variable, without control bytes."""
-        return self._raw(variable).translate(None, _UNSAFE)
+    @property
+    def query(self) -> bytes:
+        """The query with its question mark, empty if there is none."""
+        return _query(self)
 
-    def _raw(self, variable: str) -> bytes:
-        head = self._head
-        match variable:
-            case "authority":
-                return head.host
-            case "client":
-                named = self._sender.client(head)[:NAME_SIZE].encode("latin-1", "replace")
-                return named or self._sender.address or b"unknown"
-            case "host":
-                return host_of(head.host)
-            case "method":
-                return head.method
-            case "path":
-                return b"" if head.target == b"*" else head.target.partition(b"?")[0]
-            case "query":
-                _, mark, query = head.target.partition(b"?")
-                return mark + query
-            case "scheme":
-                return self._sender.scheme(head)
-        return self.request_id
+
+def _client(asked: Asked) -> bytes:
+    sender = asked.sender
+    if sender.trusted and (named := sender.client(asked.head)):
+        return named[:NAME_SIZE].encode("latin-1", "replace").translate(None, _UNSAFE)
+    return sender.address or b"unknown"
+
+
+def _host(asked: Asked) -> bytes:
+    return host_of(asked.head.host)
+
+
+def _path(asked: Asked) -> bytes:
+    path = asked.head.target.partition(b"?")[0]
+    return b"" if path == b"*" else path
+
+
+def _query(asked: Asked) -> bytes:
+    _, mark, query = asked.head.target.partition(b"?")
+    return mark + query
+
+
+def _scheme(asked: Asked) -> bytes:
+    sender = asked.sender
+    return sender.scheme(asked.head) if sender.trusted else sender.proto
+
+
+Value = Callable[[Asked], bytes]
+
+_VALUES: dict[str, Value] = {
+    "authority": attrgetter("head.host"),
+    "client": _client,
+    "host": _host,
+    "method": attrgetter("head.method"),
+    "path": _path,
+    "query": _query,
+    "request_id": attrgetter("request_id"),
+    "scheme": _scheme,
+}
 
 
 #: For templates without variables, which ask for nothing.
@@ -107,9 +134,12 @@ NOTHING_ASKED = Asked(RequestHead(b"", b"", 1, [], []), _Nobody())
 
 
 class Template:
-    """A value with its variables; `variables` is empty if it is the same for every request."""
+    """A text with variables; `variables` is empty if it is the same for every request.
 
-    __slots__ = ("_form", "constant", "text", "variables")
+    `form` is a format with a place for each of `values`, the functions that find the variables.
+    """
+
+    __slots__ = ("form", "text", "values", "variables")
 
     def __init__(self, text: str) -> None:
         """Raises UnknownVariable."""
@@ -128,15 +158,13 @@ class Template:
                 form += b"%b"
             else:
                 raise UnknownVariable(name)
-        self._form = form + _plain(text[at:])
+        self.form = form + _plain(text[at:])
         self.variables = tuple(names)
-        self.constant = b"" if names else self._form % ()
+        self.values = tuple(_VALUES[name] for name in names)
 
     def filled(self, asked: Asked) -> bytes:
-        """The value for one request."""
-        if not self.variables:
-            return self.constant
-        return self._form % tuple([asked.value(name) for name in self.variables])
+        """The text for one request."""
+        return self.form % tuple([value(asked) for value in self.values])
 
 
 def _plain(text: str) -> bytes:
@@ -144,6 +172,7 @@ def _plain(text: str) -> bytes:
     return text.encode("latin-1").replace(b"%", b"%%")
 
 
+@lru_cache(maxsize=256)
 def host_of(authority: bytes) -> bytes:
     """The host of an authority without its port; an IPv6 address keeps its brackets."""
     if authority.startswith(b"["):

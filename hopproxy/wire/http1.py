@@ -193,12 +193,15 @@ def write_response(head: ResponseHead, added: bytes) -> bytes:
     the client's link adds.
     """
     memo = head.rewritten
-    if memo is not None and memo[0] == added:
+    if memo is None:
+        start = b"HTTP/1.1 %d %b" % (head.status, head.reason)
+        kept = b"\r\n".join([start, *response_lines(head), b""])
+    elif memo[0] == added:
         return memo[1]
-    lines = response_lines(head)
-    lines.append(added)
-    written = b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, b"\r\n".join(lines))
-    head.rewritten = (added, written)
+    else:
+        kept = memo[2]
+    written = kept + added + b"\r\n"
+    head.rewritten = (added, written, kept)
     return written
 
 

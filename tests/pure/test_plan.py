@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from hopproxy.errors import Denied
+from hopproxy.errors import Denied, HopError
 from hopproxy.message import RequestHead, ResponseHead
 from hopproxy.routing.plan import Plan, plan_of
 from hopproxy.rules.edits import with_host, with_length
@@ -16,9 +16,17 @@ from hopproxy.rules.forwarding import Sender
 from hopproxy.rules.hop import Underscores, request_for_upstream, response_lines
 from hopproxy.rules.location import Origins, authority_names
 from hopproxy.rules.request_id import identify
-from hopproxy.rules.template import NOTHING_ASKED, Asked, Template, UnknownVariable
+from hopproxy.rules.template import (
+    NOTHING_ASKED,
+    VARIABLES,
+    Asked,
+    Template,
+    UnknownVariable,
+)
+from hopproxy.settings.client import ClientSettings
 from hopproxy.settings.networks import parse_network
 from hopproxy.settings.route import FieldEdits, Respond, Route
+from hopproxy.wire import http1
 from tests.pure.search import answer, get, search
 
 SHADOW = Underscores.SHADOW
@@ -151,7 +159,8 @@ def test_variables_stand_for_parts_of_the_request() -> None:
     filled = Template(text).filled(Asked(head, sender(), b"id"))
     assert filled == b"GET|http|[::1]:81|[::1]|/p|?q=1|10.0.0.1|id|{x}|100%"
     assert Template("{x").filled(Asked(head, sender())) == b"{x"
-    assert Template('{"a": 1}').constant == b'{"a": 1}'
+    assert Template('{"a": 1}').filled(NOTHING_ASKED) == b'{"a": 1}'
+    assert Template("{path}").filled(Asked(get(start=b"OPTIONS * HTTP/1.1"), sender())) == b""
     with pytest.raises(UnknownVariable) as unknown:
         Template("{hst}")
     assert unknown.value.name == "hst"
@@ -166,13 +175,30 @@ def test_a_trusted_proxy_names_the_client_and_the_scheme() -> None:
     assert form.filled(Asked(get(), sender(address=""))) == b"unknown http"
 
 
-@given(st.binary(max_size=20))
+TEXT = "".join(f"{{{name}}}" for name in VARIABLES)
+BITS = [bytes([byte]) for byte in b'a_ \r\n\0\x7f\t[]:,;="'] + [b"%0a", b":1"]
+ODD = st.lists(st.sampled_from(BITS), max_size=6).map(b"".join)
+
+
+@given(ODD, ODD, ODD, ODD)
 @search
-def test_no_variable_can_end_a_line(value: bytes) -> None:
-    head = RequestHead(b"GET", b"/" + value, 1, [], [])
-    head.host = value
-    filled = Template("{authority}{host}{path}{query}").filled(Asked(head, sender()))
+def test_no_variable_can_end_a_line(method: bytes, path: bytes, host: bytes, named: bytes) -> None:
+    told = [b"Host: a" + host, b"Forwarded: for=" + named, b"X-Request-ID: a" + named]
+    raw = b"\r\n".join([b"G%b /%b HTTP/1.1" % (method, path), *told])
+    try:
+        head = http1.read_request(raw, ClientSettings())
+    except HopError:
+        reject()
+    peer = sender("10.0.0.0/8")
+    ids = identify(head, ("x-request-id",), trusted=True, fresh=fresh)
+    filled = Template(TEXT).filled(Asked(head, peer, ids.id))
     assert not re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", filled)
+
+
+def test_several_lines_are_filled_in_at_once() -> None:
+    rules = FieldEdits(set={"A": "{host} 1%", "B": "{method}"}, add={"C": ("{{x}}", "{host}")})
+    plan = made(Route(upstream="app", request_fields=rules))
+    assert outgoing(plan, get(host=b"h:1"))[2:] == [b"A: h 1%", b"B: GET", b"C: {x}", b"C: h"]
 
 
 # -- responses -------------------------------------------------------------------------------
@@ -340,6 +366,7 @@ def test_only_plans_that_depend_on_a_request_ask_for_it() -> None:
         (Route(upstream="app", request_fields=FieldEdits(set={"A": "{client}"})), True),
         (Route(upstream="app", response_fields=FieldEdits(set={"A": "{host}"})), True),
         (Route(upstream="app", strip="/a"), True),
+        (Route(redirect="https"), True),
     ):
         assert made(route).asks is asks
     assert made(Route(upstream="app"), ids=BOTH).asks
