@@ -14,7 +14,7 @@ PLAIN = 16384
 #: The largest record on the wire.  A memory BIO never shrinks, so it gets no more than this.
 RECORD = 5 + 16384 + 256
 #: Most ciphertext that may be owed, such as answers to KeyUpdates that nobody reads.
-MOST_OWED = 256 * 1024
+MOST_OWED = 128 * 1024
 
 
 class Ciphertext:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import Protocol
 
 from hopproxy.link.link import Link
@@ -9,6 +11,11 @@ from hopproxy.link.stepper import Stepper
 from hopproxy.link.transport import Transport
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.client import LinkSettings
+
+log = logging.getLogger("hopproxy")
+
+#: Seconds between two messages about refused streams.
+QUIET = 60.0
 
 
 class Bound(Protocol):
@@ -71,13 +78,23 @@ class StreamCounts:
     """What is counted of the HTTP/2 streams of one hop.
 
     `opened` are all so far.  `resets` are by who has reset the stream ("peer" or "us") and by error
-    code.
+    code.  `open` are those whose requests have not ended, at most `most`.
     """
 
     def __init__(self) -> None:
-        self.opened = 0
+        self.opened = self.open = 0
+        self.most = math.inf
+        self._refused = 0
+        self._told_at = -math.inf
         self.resets: dict[tuple[str, int], int] = {}
 
     def add_reset(self, by: str, code: int) -> None:
         """A stream was reset."""
         self.resets[by, code] = self.resets.get((by, code), 0) + 1
+
+    def note_refused(self, now: float) -> None:
+        """A stream was refused since `most` are open: say so, once a minute."""
+        self._refused += 1
+        if now - self._told_at >= QUIET:
+            self._told_at = now
+            log.warning("client.max_total_streams: %d requests refused so far", self._refused)

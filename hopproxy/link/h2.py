@@ -89,12 +89,13 @@ class _Held:
 class H2Link(H2Ending):
     """One connection of one client, which carries many requests at a time.  See `H2Ending`."""
 
-    __slots__ = ("_beginning", "_held", "_shrinks")
+    __slots__ = ("_beginning", "_held", "_paused", "_shrinks")
 
     def __init__(self, opened: ClientLink, watch: Watch) -> None:
         super().__init__(opened, watch)
         self._beginning = False
         self._held = 0  # places
+        self._paused = False  # what has arrived is not read before the client has read
         self._shrinks = False  # the next field block must say that we use no table
 
     # -- in ----------------------------------------------------------------------------------
@@ -115,7 +116,11 @@ class H2Link(H2Ending):
     def _read(self) -> None:
         transport = self.transport
         self.output.hold()
+        self._paused = False
         for _ in range(TURN):
+            if self.output.crowded and not transport.hung_up:
+                self._paused = True
+                break
             try:
                 data = transport.receive_now()
             except LinkError as error:
@@ -154,10 +159,18 @@ class H2Link(H2Ending):
                 self.output.give_room(stream)
             elif what == RESET:
                 self.clients.streams.add_reset("peer", payload)
-                stream.on_reset(stream.gone_error())
+                self._on_reset(stream, stream.gone_error())
             elif what == BROKEN:
                 self.clients.streams.add_reset("us", payload.code)
-                stream.on_reset(violation(payload))
+                self._on_reset(stream, violation(payload))
+
+    def _on_reset(self, stream: H2Stream, error: LinkError) -> None:
+        begun = stream in self.streams
+        stream.on_reset(error)
+        if not begun:  # and it never will
+            self.parked.remove(stream)
+            self.clients.streams.open -= 1
+            stream.wire.owner = _DONE
 
     def _drop(self, unread: _Unread) -> None:
         wire = unread.wire
@@ -182,9 +195,15 @@ class H2Link(H2Ending):
         self.wire.reset(wire, code)
 
     def _open(self, wire: Stream, section: Section, ended: bool) -> None:
-        limits = self.limits
+        limits, streams = self.limits, self.clients.streams
+        if streams.open >= streams.most:
+            wire.owner = _DONE
+            streams.note_refused(self.now())
+            self._reset(wire, Code.REFUSED_STREAM)
+            return
         self.served += 1
-        self.clients.streams.opened += 1
+        streams.opened += 1
+        streams.open += 1
         wire.owner = stream = H2Stream(self, wire, section, ended=ended)
         if self.parked:
             self.parked.append(stream)
@@ -228,9 +247,6 @@ class H2Link(H2Ending):
                 if self.output.crowded:
                     break  # until the client has read
                 stream = self.parked.pop(0)
-                if stream.gone:  # it was reset before it began
-                    stream.wire.owner = _DONE
-                    continue
                 if not self.streams:
                     self._work()
                 self.streams[stream] = None
@@ -267,9 +283,15 @@ class H2Link(H2Ending):
             Turn(self.watch).waker = self
         super().on_sent()
 
+    def on_room(self) -> None:
+        """The client has read: so can we, and requests that waited for that can begin."""
+        if (self._paused or self.parked) and not self.output.crowded:
+            Turn(self.watch).waker = self
+
     def on_stream_end(self, stream: H2Stream) -> None:
         """An exchange has ended: end its stream, and begin the next one."""
         del self.streams[stream]
+        self.clients.streams.open -= 1
         if stream.costly and self._owner is not None:
             self._held += 1
             _Held(self)

@@ -222,6 +222,7 @@ class H2Ending(ABC):
         self._abandon(found)
 
     def _abandon(self, error: HopError) -> None:
+        self.clients.streams.open -= len(self.parked)
         self.parked = NONE_PARKED
         for stream in list(self.streams):
             stream.leave(error)
@@ -240,6 +241,10 @@ class H2Ending(ABC):
             if error.reason is CloseReason.MADE_ROOM:
                 self.output.send_queued()
                 self.end(error)
+
+    @abstractmethod
+    def on_room(self) -> None:
+        """The client has read some of what waited."""
 
     def on_sent(self) -> None:
         """All is sent.  After the last response send FIN too, and wait for the client's.

@@ -23,6 +23,7 @@ from hopproxy.rules.forwarding import Sender
 from hopproxy.settings.client import LinkSettings
 from hopproxy.wire.h2 import H2Server, Stream
 from hopproxy.wire.h2_fields import Malformed
+from hopproxy.wire.h2_output import PIECES
 from hopproxy.wire.h2_request import Section
 
 _LATE = {
@@ -164,8 +165,11 @@ class Inbound(Stepper, ABC):
     def feed(self, data: bytes, *, ended: bool) -> None:
         """DATA has arrived."""
         if data:
-            self._content.append(data)
+            content = self._content
+            content.append(data)
             self._arrived += len(data)
+            if len(content) > PIECES:
+                content[:] = [b"".join(content)]
         self._fed(ended=ended)
 
     def feed_trailers(self, section: Section) -> None:

@@ -44,6 +44,9 @@ class OutputOwner(Protocol):
     def on_sent(self) -> None:
         """All that was queued is sent."""
 
+    def on_room(self) -> None:
+        """The socket has taken some of what it did not before."""
+
     def on_fault(self, error: Exception) -> None:
         """An unexpected exception."""
 
@@ -151,7 +154,9 @@ class H2Output:
 
     def stir(self) -> None:
         """As `release`, unless it is held."""
-        if not self._stirred and not self._unsent:
+        if self._unsent:
+            self.wire.pack()
+        elif not self._stirred:
             self._stirred = True
             self._transport.send_later(self)
 
@@ -212,6 +217,8 @@ class H2Output:
             return
         self._unsent = b""
         self.send_queued()
+        if self.owner is not None:
+            self.owner.on_room()
 
     def _break(self, error: Exception) -> None:
         if self.owner is None:

@@ -311,6 +311,9 @@ class H2UpstreamLink(PooledLink):
     def on_sent(self) -> None:
         """All that was queued is sent: nothing to do."""
 
+    def on_room(self) -> None:
+        """The origin reads again: nothing to do, since we always read."""
+
 
 def _ended(stream: H2UpstreamStream) -> str:
     inside = "inside the response" if stream.answered else "before it answered"

@@ -17,6 +17,7 @@ from hopproxy.message import NO_BODY, Head, ResponseHead
 from hopproxy.record import CloseReason, Hop, Unused
 from hopproxy.wire.h2 import Code, H2Error
 from hopproxy.wire.h2_frames import code_name
+from hopproxy.wire.h2_output import PIECES
 from hopproxy.wire.h2_response import ResponseSection, adds_up
 
 _HEAD_LATE, _BODY_LATE = CloseReason.RESPONSE_TIMEOUT, CloseReason.BODY_TIMEOUT
@@ -213,7 +214,10 @@ class H2UpstreamStream(Outbound):
             self.fail(BadResponse("DATA before the response's head (RFC 9113 section 8.1)"))
             return
         if data:
-            self._content.append(data)
+            content = self._content
+            content.append(data)
+            if len(content) > PIECES:
+                content[:] = [b"".join(content)]
         self._ended = ended
 
     def on_reset(self, code: int) -> None:

@@ -67,6 +67,7 @@ class Runtime:
         self.pool = Pool(watch, settings.max_upstream_connections, self.closes)
         self.handshakes = self.pool.connector.handshakes  # one queue for both hops
         self.clients = Clients(settings.client.max_connections)
+        self.clients.streams.most = settings.client.max_total_streams
         self.upstreams: dict[str, Upstream] = {}
         #: Those that settings before had: what they have counted stays.
         self.gone: dict[str, Upstream] = {}
@@ -90,6 +91,7 @@ class Runtime:
         `Worker.apply`.
         """
         self.clients.limit = settings.client.max_connections
+        self.clients.streams.most = settings.client.max_total_streams
         change.resize(self.pool, settings.max_upstream_connections)
         before, self.terms = self.terms, self._made_of(settings)
         self.terms.succeed(before)

@@ -79,6 +79,13 @@ class ClientSettings(LinkSettings, frozen=True, forbid_unknown_fields=True, kw_o
     max_connections: Annotated[
         Positive, about("Most client connections; at the limit the one idle for longest is closed.")
     ] = 4096
+    max_total_streams: Annotated[
+        Positive,
+        about(
+            "HTTP/2: most requests under way on all connections together; further ones are "
+            "refused, and clients send them again."
+        ),
+    ] = 8192
     max_connections_per_address: Annotated[
         CountOrOff,
         about(

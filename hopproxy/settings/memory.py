@@ -1,42 +1,124 @@
-"""How much memory hopproxy may take with given settings, at the very worst."""
+"""How much memory hopproxy may take with given settings, at the very worst.
+
+Every connection is open, every request has the largest head, and nobody reads or ends.  What the
+kernel keeps in the buffers of sockets is not in it, nor what reading the settings takes.
+`tests/workers/test_memory.py` compares the result with processes at their worst.
+"""
+
+from typing import NamedTuple
 
 from hopproxy.settings.amounts import KiB, MiB
+from hopproxy.settings.client import LinkSettings
 from hopproxy.settings.schema import Settings
+from hopproxy.settings.units import packed_address
+from hopproxy.settings.upstream import UpstreamSettings
 
-#: A worker that serves nobody, with its logs full; the supervisor.
-WORKER, SUPERVISOR = 48 * MiB, 14 * MiB
-#: An idle link of a client, without and with TLS.
-LINK, TLS_LINK = 2 * KiB, 20 * KiB
-#: Of one request: what is kept of its body, what was read last, and what a slow client has not
-#: taken of the response.
-KEPT, READ, UNSENT = 64 * KiB, 64 * KiB, 256 * KiB
+#: A worker that serves nobody, with its caches and logs full; the supervisor.
+WORKER, SUPERVISOR = 72 * MiB, 14 * MiB
+#: An upstream, with its last failed requests; a name that is being looked up, in a thread.
+UPSTREAM, LOOKUP, MOST_LOOKUPS = 512 * KiB, 256 * KiB, 128
+#: A connection without requests, and the last that was read of it.
+LINK, READ = 4 * KiB, 64 * KiB
+#: TLS on a connection: OpenSSL's state and its buffers (110 KiB), ciphertext that was read, and
+#: ciphertext that the peer does not take.
+TLS = 110 * KiB + READ + 64 * KiB + 128 * KiB
+#: HTTP/2 on a connection: frames that the peer does not take, a frame that is not complete, and
+#: the table of HPACK.
+H2 = (128 + 128 + 128 + 80 + 24) * KiB
+#: A request under way, without its head and its body; a field of a head beside its bytes.
+REQUEST, FIELD = 12 * KiB, 320
+#: What is kept of a body to send it again, with the last that was read.
+KEPT = 128 * KiB
+#: What a receiver has not taken of a body: after a splice, and with HTTP/2.
+SPLICED, UNSENT = 256 * KiB, 128 * KiB
+
+
+class _Worst(NamedTuple):
+    """The largest of what listeners or upstreams allow."""
+
+    head: int
+    fields: int
+    streams: int  # on one connection; 0: no HTTP/2
 
 
 def most_memory(settings: Settings, workers: int) -> int:
-    """Bytes: every connection open, every request with the largest head, nobody reads or ends.
-
-    Each connection has one request; with HTTP/2, further ones use an upstream link, wait for one,
-    or wait for their own body.  The kernel's buffers are not in it.
-    """
+    """Bytes, for all processes together."""
     client = settings.client
-    at_once = any("h2" in listener.protocols for listener in settings.listeners)
+    worst = _worst(settings)
     secured = any(listener.tls is not None for listener in settings.listeners)
-    requests, links, head = client.max_connections, 0, 0
-    for upstream in settings.upstreams.values():
-        own = len(upstream.origins) * upstream.pool.max_connections
-        links += own
-        head = max(head, upstream.max_head_size)
-        if at_once:  # more than one request on a connection: others are refused
-            most = 2 * (own + len(upstream.origins) * upstream.pool.queue)
-            limit = upstream.max_requests_in_flight
-            requests += min(most, limit) if isinstance(limit, int) and limit else most
+    answer = max(one.max_head_size for one in settings.upstreams.values())
+    collected = max(one.buffer_request for one in settings.upstreams.values())
+    link = LINK + READ + worst.head + TLS * secured
+    if worst.streams:
+        link += H2 + worst.head
+    # A head as it came, as its lines, and as it is sent; the answer's head as lines and as frames.
+    request = REQUEST + 5 * worst.head + FIELD * worst.fields + KEPT + 2 * collected + 2 * answer
+    multiplexed = min(client.max_total_streams, worst.streams * client.max_connections)
+    single = client.max_connections
+    if worst.streams:
+        single -= -(-multiplexed // worst.streams)
+    names = sum(_is_name(one.host) for up in settings.upstreams.values() for one in up.origins)
     return (
         SUPERVISOR
-        + workers * WORKER
-        + client.max_connections * (TLS_LINK if secured else LINK)
-        + requests * (2 * client.max_head_size + KEPT + READ + UNSENT)
-        + min(links, settings.max_upstream_connections) * (2 * head + READ)
+        + workers * (WORKER + min(names, MOST_LOOKUPS) * LOOKUP)
+        + len(settings.upstreams) * workers * UPSTREAM
+        + client.max_connections * link
+        + single * (request + SPLICED)
+        + multiplexed * (request + UNSENT)
+        + _upstream_links(settings, single + multiplexed, SPLICED + 3 * worst.head + 2 * answer)
     )
+
+
+def _worst(settings: Settings) -> _Worst:
+    every: list[tuple[LinkSettings, bool]] = [
+        (listener.client or settings.client, "h2" in listener.protocols)
+        for listener in settings.listeners
+    ]
+    return _Worst(
+        max(limits.max_head_size for limits, _ in every),
+        max(limits.max_fields for limits, _ in every),
+        max(limits.max_streams * multiplexed for limits, multiplexed in every),
+    )
+
+
+def _most_links(settings: Settings) -> int:
+    """How many connections to origins there can be."""
+    own = 0
+    for upstream in settings.upstreams.values():
+        if any(_is_name(origin.host) for origin in upstream.origins):
+            return settings.max_upstream_connections  # each of its addresses is an origin
+        own += len(upstream.origins) * upstream.pool.max_connections * (1 + _has_twins(upstream))
+    return min(own, settings.max_upstream_connections)
+
+
+def _has_twins(upstream: UpstreamSettings) -> bool:
+    """Whether what HTTP/2 cannot carry has connections of its own."""
+    return upstream.protocol == "auto" and any(one.scheme == "https" for one in upstream.origins)
+
+
+def _upstream_links(settings: Settings, requests: int, stuck: int) -> int:
+    """The connections to origins: as many as there are requests have `stuck` bytes of theirs.
+
+    That is what an origin does not take of a request, and the head that it has begun.
+    """
+    most = _most_links(settings)
+    each = LINK
+    if any(map(_may_multiplex, settings.upstreams.values())):
+        each += H2
+    if any(one.scheme == "https" for up in settings.upstreams.values() for one in up.origins):
+        each += TLS
+    return most * each + min(most, requests) * (READ + stuck)
+
+
+def _may_multiplex(upstream: UpstreamSettings) -> bool:
+    if upstream.protocol == "auto":
+        return any(origin.scheme != "http" for origin in upstream.origins)
+    return upstream.protocol == "h2"
+
+
+def _is_name(host: str) -> bool:
+    """Whether this has to be looked up."""
+    return host not in ("", "localhost") and packed_address(host) is None
 
 
 def told(size: int) -> str:

@@ -10,6 +10,7 @@ def limits(settings: Settings) -> list[tuple[str, int]]:
     """Each limit of which every worker needs a share of 1 at least, by its path."""
     found = [
         ("client.max_connections", settings.client.max_connections),
+        ("client.max_total_streams", settings.client.max_total_streams),
         ("client.max_handshakes", settings.client.max_handshakes),
         ("max_upstream_connections", settings.max_upstream_connections),
     ]
@@ -56,6 +57,7 @@ def share(settings: Settings, place: int, workers: int) -> Settings:
         client=replace(
             settings.client,
             max_connections=part(settings.client.max_connections),
+            max_total_streams=part(settings.client.max_total_streams),
             max_handshakes=part(settings.client.max_handshakes),
         ),
         upstreams={name: of_upstream(one) for name, one in settings.upstreams.items()},

@@ -26,6 +26,8 @@ from hopproxy.wire.h2_frames import (
 )
 from hopproxy.wire.h2_stream import NO_STREAMS, Stream
 
+#: Most pieces of what waits to be sent: each costs more memory than its bytes.
+PIECES = 256
 #: Most streams that we have reset whose late frames are still recognized as late.
 REMEMBERED = 256
 
@@ -85,6 +87,11 @@ class Output(Budget):
             self._updates_free = min(free, MOST_UPDATES_FREE)
         out.clear()
         return data
+
+    def pack(self) -> None:
+        """Join what waits to be sent if it is in many pieces."""
+        if len(self._out) > PIECES:
+            self._out[:] = [b"".join(self._out)]
 
     # -- messages ----------------------------------------------------------------------------
 

@@ -23,6 +23,8 @@ OVERHEAD = 32
 MEMO_BLOCKS = 1024
 MEMO_BLOCK_SIZE = 1024
 MEMO_SECTION_SIZE = 4096
+#: Bytes of all sections; in memory they take up to eight times as much.
+MEMO_BYTES = 1024 * 1024
 #: Blocks that have been seen once.
 MEMO_SEEN = 8192
 #: Bounds of the cache of decoded strings: how many, and the bytes of each.
@@ -224,26 +226,30 @@ class Meanings(Generic[M]):
         self.empty: Table[M] = Table()
         self._seen: set[int] = set()
         self._tables: list[Table[M]] = []  # those that remember anything
-        self.count = 0
+        self.count = self.size = 0
 
-    def remember(self, table: Table[M], block: bytes, found: tuple[M, Table[M]]) -> None:
-        """This block was decoded with this table: remember that if it comes a second time."""
+    def remember(self, table: Table[M], block: bytes, found: tuple[M, Table[M]], size: int) -> None:
+        """This block was decoded with this table: remember that if it comes a second time.
+
+        `size` is that of its section.
+        """
         sight = hash((id(table), block))
         if sight not in self._seen:
             if len(self._seen) >= MEMO_SEEN:
                 self._seen.clear()
             self._seen.add(sight)
             return
-        if self.count >= MEMO_BLOCKS:
+        if self.count >= MEMO_BLOCKS or self.size >= MEMO_BYTES:
             for other in self._tables:
                 other.known = None
             self._tables.clear()
-            self.count = 0
+            self.count = self.size = 0
         if table.known is None:
             table.known = {}
             self._tables.append(table)
         table.known[block] = found
         self.count += 1
+        self.size += size
 
 
 class Decoder(Generic[M]):
@@ -275,5 +281,5 @@ class Decoder(Generic[M]):
             raise FieldSectionTooLarge
         meaning = meanings.read(lines)
         if len(block) <= MEMO_BLOCK_SIZE and size <= MEMO_SECTION_SIZE:
-            meanings.remember(table, block, (meaning, self._table))
+            meanings.remember(table, block, (meaning, self._table), size)
         return meaning

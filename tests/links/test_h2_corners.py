@@ -13,6 +13,7 @@ from hopproxy.link.h2_origin_wire import LINK_WINDOW
 from hopproxy.link.h2_output import QUEUED
 from hopproxy.link.h2_upstream import H2UpstreamLink
 from hopproxy.record import CloseReason, Hop
+from hopproxy.wire.h2_output import PIECES
 from tests.h2_origin import H2Peer as H2Origin
 from tests.h2_peer import (
     ACK,
@@ -27,6 +28,7 @@ from tests.h2_peer import (
     PING,
     POST,
     PRIORITY,
+    REFUSED_STREAM,
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
@@ -126,6 +128,93 @@ async def test_answers_that_nobody_reads_are_not_kept_without_bound(hops: Hops) 
         for stream in streams:
             assert (await h2.answer(stream)).status == 204
         nursery.cancel_scope.cancel()
+
+
+async def test_a_client_that_does_not_read_is_not_read_until_it_does(hops: Hops) -> None:
+    await hops.start()
+    h2 = H2Peer(await hops.client(receive_buffer=2304))
+    await h2.start()
+    [link] = hops.runtime.clients.links
+    assert isinstance(link, H2Link)
+    head = b"HTTP/1.1 204 No Content\r\nDate: x\r\nX-Big: %b\r\n\r\n" % (b"y" * 8000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer_all, hops, head)
+        while not link.output.crowded:
+            await h2.request()
+            await hops.quiet()
+        before = link.wire.waiting
+        for _ in range(20):
+            await h2.send(frame(PING, 0, 0, b"12345678") * 40)
+            await hops.quiet()
+        assert link.wire.waiting == before
+        last = await h2.request()
+        assert (await h2.answer(last)).status == 204
+        assert sum(one.kind == PING for one in h2.frames) == 800
+        nursery.cancel_scope.cancel()
+
+
+async def test_tiny_pieces_of_a_body_cost_what_they_weigh(hops: Hops) -> None:
+    """Each object that Python makes of two bytes takes forty."""
+    await hops.start(pool={"max_connections": 1, "queue_timeout": 60.0})
+    h2 = H2Peer(await hops.client())
+    await h2.start()
+    await h2.request()
+    upstream = await hops.origins[0].accept()
+    await upstream.message()
+    stream = await h2.request(POST, end=False)
+    await trio.sleep(1.5)  # it waits for the link now, no longer for its body
+    link = next(iter(hops.runtime.clients.links))
+    assert isinstance(link, H2Link)
+    _, upload = link.streams
+    for _ in range(20):
+        await h2.send(frame(DATA, 0, stream, b"xy") * 500)
+        await hops.quiet()
+    assert upload.wire.unclaimed == 20_000
+    assert len(upload._content) <= PIECES
+    await h2.send(frame(DATA, END_STREAM, stream))
+    await upstream.send(OK)
+    assert (await upstream.message()).body == b"xy" * 10_000
+
+
+async def test_more_requests_than_max_total_streams_are_refused_on_any_connection(
+    hops: Hops, caplog: pytest.LogCaptureFixture
+) -> None:
+    await hops.start(client={"max_total_streams": 3})
+    first, second = H2Peer(await hops.client()), H2Peer(await hops.client())
+    for h2 in (first, second):
+        await h2.start()
+    streams = [await first.request() for _ in range(2)]
+    await hops.quiet()
+    streams += [await second.request() for _ in range(3)]
+    for stream in streams[3:]:
+        assert (await second.answer(stream)).reset == REFUSED_STREAM
+    assert "client.max_total_streams: 1 requests refused so far" in caplog.messages
+    for _ in range(3):
+        upstream = await hops.origins[0].accept()
+        await upstream.message()
+        await upstream.send(OK)
+    assert (await first.answer(streams[0])).status == 200
+    await first.send(frame(RST_STREAM, 0, await first.request(), number(CANCEL)))
+    second.peer.close()
+    await trio.sleep(1.5)  # an exchange whose stream was reset goes on for a second
+    assert hops.runtime.clients.streams.open == 0
+
+
+async def test_a_request_that_is_reset_while_it_waits_is_forgotten_at_once(hops: Hops) -> None:
+    await hops.start(client={"max_streams": 2})
+    h2 = H2Peer(await hops.client())
+    await h2.start()
+    for _ in range(2):
+        stream = await h2.request()
+        await (await hops.origins[0].accept()).message()
+        await h2.send(frame(RST_STREAM, 0, stream, number(CANCEL)))
+    [link] = hops.runtime.clients.links
+    assert isinstance(link, H2Link)
+    for _ in range(20):
+        await h2.send(frame(RST_STREAM, 0, await h2.request(), number(CANCEL)))
+        await hops.quiet()
+        assert link.parked == []
+    assert hops.runtime.clients.streams.open == 2
 
 
 async def test_responses_that_their_clients_leave_give_the_window_back(hops: Hops) -> None:

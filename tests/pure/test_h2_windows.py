@@ -56,6 +56,17 @@ def test_a_negative_window_holds_no_end_back() -> None:
     assert sizes(machine.take()) == [0]
 
 
+def test_what_waits_in_many_pieces_is_joined() -> None:
+    machine = server()
+    for at in range(300):
+        machine.ping(b"%08d" % at)
+    whole = b"".join(machine._out)
+    machine.pack()
+    assert machine._out == [whole]
+    machine.pack()
+    assert machine.take() == whole
+
+
 def test_data_in_whole_frames_ends_with_the_last_one() -> None:
     machine = server()
     stream = stream_of(machine.receive(head(1), 1.0))
