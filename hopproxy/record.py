@@ -77,7 +77,7 @@ class CloseReason(Enum):
     RESPONSE_CUT = ("response_cut", Owner.US)  # upstream failed inside the response's body
     # The upstream link.
     RESPONSE_TIMEOUT = ("response_timeout", Owner.TIMEOUT)
-    PING_TIMEOUT = ("ping_timeout", Owner.TIMEOUT)  # an idle HTTP/2 link did not answer a PING
+    PING_TIMEOUT = ("ping_timeout", Owner.TIMEOUT)  # an HTTP/2 link did not answer a PING
     STREAM_RESET = ("stream_reset", Owner.RESET)  # an HTTP/2 stream; its link goes on
     STREAM_REFUSED = ("stream_refused", Owner.RESET)  # as well: nothing was done with the request
     BAD_RESPONSE = ("bad_response", Owner.US)

@@ -10,6 +10,7 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.settings
+import trio
 
 from tests.raw_peers import Peer
 
@@ -66,6 +67,12 @@ class H2Peer:
         data, self.peer.unread = self.peer.unread, b""
         self.take(data)
         await self.send()
+
+    async def stay(self, seconds: float) -> None:
+        """Only answer what the protocol wants answered for so long, such as PINGs."""
+        with trio.move_on_after(seconds):
+            while True:
+                await self.more()
 
     async def catch_up(self) -> None:
         """Take what has arrived, if anything."""

@@ -28,13 +28,24 @@ class Pinged(Protocol):
 
 
 class Pings:
-    """Those who wait for a sign of life.  One PING is for all of them."""
+    """Those who wait for a sign of life.  One PING is for all of them.
 
-    __slots__ = ("_link", "waiting")
+    `asked_at` is when the last one was sent.
+    """
+
+    __slots__ = ("_link", "asked_at", "waiting")
 
     def __init__(self, link: Pinged) -> None:
         self._link = link
         self.waiting: list[Sign] = []
+        self.asked_at = -math.inf
+
+    def ask(self) -> None:
+        """Send a PING."""
+        link = self._link
+        self.asked_at = link.transport.now()
+        link.wire.ping(_BYTES)
+        link.output.stir()
 
     async def answered(self, patience: float) -> bool:
         """Send a PING, and wait until anything arrives.  Waits.
@@ -44,8 +55,7 @@ class Pings:
         link = self._link
         transport = link.transport
         if not self.waiting:
-            link.wire.ping(_BYTES)
-            link.output.stir()
+            self.ask()
         before = transport.received
         sign = Sign(transport.now() + patience)
         self.waiting.append(sign)

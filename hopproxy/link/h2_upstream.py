@@ -63,13 +63,15 @@ class H2UpstreamLink(PooledLink):
 
     `served` counts requests, `max_streams` is how many may be under way, and `assumed` how many
     until the origin's SETTINGS arrive.  `retiring` is why it takes no more, None if it does;
-    `leaving` if the origin has said so (GOAWAY).  `heard_at` is when anything last arrived.
+    `leaving` if the origin has said so (GOAWAY).  `heard_at` is when anything last arrived,
+    `answered_at` when a part of a response did, `begun_at` when it was idle last.
     `streams` are those that exchanges use.  `record` tells of its end, if that came during them.
     """
 
     __slots__ = (
-        "_ending", "_shrinks", "_watch", "_woken", "assumed", "heard_at", "max_streams", "output",
-        "pings", "record", "retiring", "scheme", "streams", "timer_at", "wire",
+        "_ending", "_shrinks", "_watch", "_woken", "answered_at", "assumed", "begun_at", "heard_at",
+        "max_streams", "output", "pings", "record", "retiring", "scheme", "streams", "timer_at",
+        "wire",
     )  # fmt: skip
 
     multiplexed = True
@@ -91,7 +93,7 @@ class H2UpstreamLink(PooledLink):
         self.retiring: CloseReason | None = None
         self.record: CloseRecord | None = None
         self.assumed = MOST_STREAMS
-        self.heard_at = self.opened
+        self.heard_at = self.begun_at = self.answered_at = self.opened
         self._watch = watch
         self.streams: dict[H2UpstreamStream, None] = {}
         self._ending: deque[Stream] = deque()
@@ -134,7 +136,8 @@ class H2UpstreamLink(PooledLink):
     def begin(self) -> None:
         """It was idle, and gets its first stream."""
         super().begin()
-        self.idled = self.now() - self.since
+        self.begun_at = now = self.now()
+        self.idled = now - self.since
 
     def open(self) -> H2UpstreamStream:
         """A stream for one request, within what the ledger has lent."""
@@ -225,9 +228,11 @@ class H2UpstreamLink(PooledLink):
                 elif what == CONTENT:  # its exchange has ended
                     self.wire.credit(wire, len(payload))
             elif what == HEAD:
+                self.answered_at = now
                 stream.on_head(payload, ended=ended)
                 woken[stream] = None
             elif what == CONTENT:
+                self.answered_at = now
                 stream.on_content(payload, ended=ended)
                 woken[stream] = None
             elif what == ROOM:

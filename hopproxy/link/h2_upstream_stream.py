@@ -35,8 +35,8 @@ class H2UpstreamStream(Outbound):
 
     __slots__ = (
         "_content", "_ended", "_head", "_heads", "_late", "_passed", "_section", "_taken",
-        "answer_by", "answered", "ending", "http11_required", "idled", "local_port", "number",
-        "read_by", "served", "since", "trailers", "unprocessed", "uploading", "waker",
+        "answer_by", "answered", "ending", "http11_required", "idled", "local_port", "movable",
+        "number", "read_by", "served", "since", "trailers", "unprocessed", "uploading", "waker",
     )  # fmt: skip
 
     multiplexed = True
@@ -53,6 +53,7 @@ class H2UpstreamStream(Outbound):
         self.waker: Waker | None = None
         self.ending: CloseReason | None = None
         self.uploading = self.answered = self.unprocessed = self.http11_required = False
+        self.movable = False
         self.trailers: list[bytes] = []
         self.answer_by = self.read_by = math.inf
         self._late = _HEAD_LATE
@@ -255,6 +256,19 @@ class H2UpstreamStream(Outbound):
             waker.wake()
         if self.error is not None or (self._end and self.final):
             self.wake_writer()
+
+    def leave(self, error: HopError) -> bool:
+        """End the wait for the response with this error; False if there is no such wait."""
+        if self.waker is None or self.error is not None:
+            return False
+        self.fail(error)
+        self.wake()
+        return True
+
+    @property
+    def waits(self) -> bool:
+        """Whether a request was written of whose response nothing has come."""
+        return self.wire is not None and not self.answered and self.error is None
 
     def on_time(self, now: float) -> float:
         """A deadline may have passed: end what has timed out, return the next deadline."""

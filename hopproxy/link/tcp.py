@@ -14,7 +14,7 @@ from functools import lru_cache
 _MOST_KEEPALIVE, _MOST_MILLISECONDS = 32767, 2**31 - 1
 _INFO = getattr(socket, "TCP_INFO", None)
 #: Offsets into `struct tcp_info` (linux/tcp.h), unchanged since Linux 2.6.
-_UNACKED, _RTT, _INFO_SIZE = 24, 68, 104
+_REPEATS, _UNACKED, _RTT, _INFO_SIZE = 2, 24, 68, 104
 _SOCKET = socket.SOL_SOCKET
 #: SO_ATTACH_FILTER (asm-generic/socket.h), and a program for it (linux/filter.h): load the flags of
 #: the TCP header, keep SYN and ACK, drop the packet if it is SYN alone.
@@ -94,22 +94,31 @@ def round_trip(sock: socket.socket) -> float:
 
 def unacknowledged(fd: int) -> int:
     """Segments not yet acknowledged: more than 0 after a while means that the peer is gone."""
-    with (
-        contextlib.suppress(OSError),
-        socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM) as sock,
-    ):
+    with contextlib.suppress(OSError), _socket_of(fd) as sock:
         return _field(sock, _UNACKED)
     return 0
 
 
+def repeats(fd: int) -> int:
+    """How often in a row the oldest segment was sent again without an ACK."""
+    with contextlib.suppress(OSError), _socket_of(fd) as sock:
+        return _info(sock)[_REPEATS]
+    return 0
+
+
+def _socket_of(fd: int) -> socket.socket:
+    return socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM)
+
+
 def _field(sock: socket.socket, offset: int) -> int:
-    if _INFO is None:
-        return 0
-    try:
-        raw = sock.getsockopt(socket.IPPROTO_TCP, _INFO, _INFO_SIZE)
-    except OSError:
-        return 0
-    if len(raw) < offset + 4:
-        return 0
-    (value,) = struct.unpack_from("=I", raw, offset)
+    (value,) = struct.unpack_from("=I", _info(sock), offset)
     return int(value)
+
+
+def _info(sock: socket.socket) -> bytes:
+    """The beginning of `struct tcp_info`: zeros if the kernel tells less."""
+    raw = b""
+    if _INFO is not None:
+        with contextlib.suppress(OSError):
+            raw = sock.getsockopt(socket.IPPROTO_TCP, _INFO, _INFO_SIZE)
+    return raw.ljust(_INFO_SIZE, b"\0")

@@ -4,6 +4,7 @@ import logging
 from typing import Protocol
 
 from hopproxy.errors import Passed
+from hopproxy.link.h2_upstream import H2UpstreamLink
 from hopproxy.link.pooled import PooledLink
 from hopproxy.pool.idle_timeout import Sign
 from hopproxy.pool.origin import Origin
@@ -100,6 +101,11 @@ def move(pool: Links, origin: Origin, left: int) -> None:
     for link, owner in list(pool.links.items()):
         if left <= 0:
             return
-        if owner is origin and link.movable and is_unanswered(link):
-            silent = Passed(f"{origin.label} is out, and has sent nothing")
+        if owner is not origin:
+            continue
+        silent = Passed(f"{origin.label} is out, and has sent nothing")
+        if isinstance(link, H2UpstreamLink):
+            waiting = [stream for stream in link.streams if stream.movable and stream.waits]
+            left -= sum(stream.leave(silent) for stream in waiting[:left])
+        elif link.movable and is_unanswered(link):
             left -= link.transport.interrupt(silent)

@@ -16,6 +16,7 @@ from hopproxy.link.upstream import UpstreamLink
 from hopproxy.pool import health
 from hopproxy.pool.books import Books
 from hopproxy.pool.origin import Origin
+from hopproxy.pool.pulse import Pulse
 from hopproxy.pool.reach import PATIENCE
 from hopproxy.record import CloseReason, CloseRecord, Unused
 from hopproxy.wire.h2 import Code
@@ -35,6 +36,7 @@ class SharedLinks:
 
     def __init__(self, books: Books) -> None:
         self._books = books
+        self._pulse = Pulse(books.watch, books.links, self._fell_silent)
         self.resets: dict[int, int] = {}
 
     # -- checking out ------------------------------------------------------------------------
@@ -84,6 +86,8 @@ class SharedLinks:
         ledger.take_idle(origin)
         link.begin()
         ledger.begin(origin, link)
+        if not self._pulse.awake:
+            self._pulse.wake()
 
     async def take_proven(self, origin: Origin) -> H2UpstreamStream | None:
         """A stream of a link that was silent for long, after the origin has answered a PING.
@@ -105,6 +109,8 @@ class SharedLinks:
             return self._open(origin, link)
         self._retire(origin, link, CloseReason.PING_TIMEOUT)
         self._end_stream(origin, link)
+        if not _is_heard(origin, link):
+            health.retire(self._books, origin)
         return None
 
     def begin(
@@ -139,6 +145,16 @@ class SharedLinks:
             link.measure()
             self._books.ledger.offer(origin, link)
 
+    def _fell_silent(self, origin: Origin, link: H2UpstreamLink) -> None:
+        """Nothing is heard on a link in use, nor, maybe, on others of its address."""
+        books, now = self._books, self._books.watch.now()
+        self._retire(origin, link, CloseReason.PING_TIMEOUT)
+        if not _is_heard(origin, link):
+            if origin.peers is not None and origin.peers.has_another(origin, now):
+                origin.reach.silent(now)
+            health.silent(books, origin, now)
+        books.start_dials(origin)  # for those who wait for a stream of this link
+
     # -- taking back -------------------------------------------------------------------------
 
     def arrived(self, origin: Origin, link: H2UpstreamLink) -> None:
@@ -152,6 +168,8 @@ class SharedLinks:
         origin.each = max(1, link.max_streams)
         link.start()
         self._books.ledger.begin(origin, link)
+        if not self._pulse.awake:
+            self._pulse.wake()
 
     def give_back(self, origin: Origin, link: H2UpstreamLink) -> None:
         """The request that got a stream has left before it used it."""
@@ -178,6 +196,8 @@ class SharedLinks:
             now, timeout = self._books.watch.now(), origin.settings.response_timeout
             if link.heard_at <= now - timeout:
                 self._retire(origin, link, reason)
+                if not _is_heard(origin, link):
+                    health.retire(self._books, origin)
         if not stream.answered:
             health.request_ended(self._books, origin, reason, self._books.watch.now())
         self._end_stream(origin, link)
@@ -250,6 +270,9 @@ class SharedLinks:
             link.record.under_request(link.idled)
             if sign is not None:
                 origin.saw_close(link, link.idled, now, sign)
+            silence = now - max(link.heard_at, link.begun_at)
+            if 0 < origin.settings.tcp_user_timeout <= silence and not _is_heard(origin, link):
+                health.retire(books, origin)  # no ACK has come for so long
         elif books.ledger.drop_idle(origin, link):
             books.end(origin, link, reason, counted=False)
             if reason in (CloseReason.PEER_CLOSED, CloseReason.PEER_RESET):
@@ -275,3 +298,12 @@ class SharedLinks:
         report(error, f"a connection to {link.origin}")
         assert isinstance(link, H2UpstreamLink)
         link.end(CloseReason.INTERNAL_ERROR, None)
+
+
+def _is_heard(origin: Origin, silent: H2UpstreamLink) -> bool:
+    """Whether anything has come from an origin on other links since one fell silent."""
+    since = max(silent.heard_at, silent.begun_at)
+    return any(
+        isinstance(link, H2UpstreamLink) and link.heard_at > since
+        for link in (*origin.lent, *origin.idle)
+    )

@@ -12,6 +12,8 @@ import math
 from collections.abc import Mapping
 
 from hopproxy.link.faults import report
+from hopproxy.link.h2_upstream import H2UpstreamLink
+from hopproxy.link.h2_upstream_stream import H2UpstreamStream
 from hopproxy.link.pooled import PooledLink
 from hopproxy.link.upstream import UpstreamLink
 from hopproxy.link.watch import Watch
@@ -43,6 +45,8 @@ class Silence:
         self._waiting: dict[PooledLink, tuple[int, float]] = {}
         #: Bytes received on links whose response had begun.
         self._received: dict[PooledLink, int] = {}
+        #: When streams of HTTP/2 were first seen waiting.
+        self._begun: dict[H2UpstreamStream, float] = {}
 
     def wake(self) -> None:
         """A request begins on one of several origins."""
@@ -60,9 +64,19 @@ class Silence:
         heard: dict[Origin, float] = {}
         waiting: dict[PooledLink, tuple[int, float]] = {}
         received: dict[PooledLink, int] = {}
+        begun: dict[H2UpstreamStream, float] = {}
         in_use = False
         for link, origin in self._links.items():
             if origin.peers is not self._peers:
+                continue
+            if isinstance(link, H2UpstreamLink):
+                in_use = in_use or bool(link.streams)
+                last = link.answered_at if link.heard else origin.heard_at
+                heard[origin] = max(heard.get(origin, origin.heard_at), last)
+                for stream in link.streams:
+                    if stream.waits and not stream.uploading:
+                        begun[stream] = since = self._begun.get(stream, now)
+                        oldest[origin] = min(oldest.get(origin, now), since)
                 continue
             last = link.since if link.heard else origin.heard_at
             if is_unanswered(link):
@@ -77,8 +91,8 @@ class Silence:
                 if self._received.get(link, 0) != received[link]:
                     last = now
             heard[origin] = max(heard.get(origin, origin.heard_at), last)
-        self._learn()
-        self._waiting, self._received = waiting, received
+        self._learn(now)
+        self._waiting, self._received, self._begun = waiting, received, begun
         patience = max(SILENCE, TIMES * self._peers.slowest)
         for origin, since in oldest.items():
             if now - max(since, heard[origin]) >= patience:
@@ -86,10 +100,13 @@ class Silence:
         self.awake = in_use
         return now + TICK if in_use else math.inf
 
-    def _learn(self) -> None:
+    def _learn(self, now: float) -> None:
         """Requests that were seen waiting and have been answered since: so long it takes."""
         peers = self._peers
         peers.slowest *= 0.5 ** (TICK / FADES)
         for link, (served, age) in self._waiting.items():
             if link in self._links and (link.served != served or link.answered):
                 peers.slowest = max(peers.slowest, age + TICK)
+        for stream, since in self._begun.items():
+            if stream.answered:
+                peers.slowest = max(peers.slowest, now - since)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from hopproxy.errors import ConnectFailed, HopError, LinkError, Passed, Unanswered
 from hopproxy.link.stream import ClientStream
-from hopproxy.link.upstream import UpstreamLink
 from hopproxy.pool import announced
 from hopproxy.pool.bound import BoundLink
 from hopproxy.pool.origin import Origin
@@ -59,8 +58,7 @@ def _settle(attempt: Attempt, choice: Choice, upstream: Upstream) -> None:
     choice.patience = 0.0
     if choice.movable:
         choice.patience = upstream.patience(attempt.origin, attempt.client.now())
-    if isinstance(attempt.link, UpstreamLink):
-        attempt.link.movable = choice.movable
+    attempt.link.movable = choice.movable
 
 
 def _may_be_resent(attempt: Attempt, origin: Origin) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from hopproxy.link.tcp import round_trip, tune, unacknowledged
+from hopproxy.link.tcp import repeats, round_trip, tune, unacknowledged
 from hopproxy.record import CloseReason, Hop, Source
 from tests.raw_peers import GET, Peer
 from tests.wire_pair import Hops
@@ -51,8 +51,13 @@ def test_what_the_kernel_knows(pair: tuple[socket.socket, socket.socket]) -> Non
     assert unacknowledged(near.fileno()) == 0
     assert 0 < round_trip(near) < 1
     forget(far)
+    assert repeats(near.fileno()) == 0
     near.sendall(b"y")
     assert unacknowledged(near.fileno()) == 1
+    until = time.monotonic() + 10
+    while repeats(near.fileno()) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert repeats(near.fileno()) >= 2
 
 
 def test_a_connection_is_given_up_in_time(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -72,6 +77,8 @@ def test_other_sockets_know_nothing() -> None:
     with near, far:
         tune(near, nodelay=True, keepalive=0, user_timeout=5.0)
         assert (unacknowledged(near.fileno()), round_trip(near)) == (0, 0.0)
+        assert repeats(near.fileno()) == 0
+    assert (unacknowledged(-1), repeats(-1)) == (0, 0)
 
 
 def in_real_time(

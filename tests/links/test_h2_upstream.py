@@ -518,7 +518,7 @@ async def test_max_age_ends_a_link_after_its_streams(hops: Hops) -> None:
     _client, origin = await opened(hops, max_age=30.0)
     waits = await ask(hops)
     request = await origin.whole()
-    await trio.sleep(31)
+    await origin.stay(31)
     other = await ask(hops)
     await origin.serve()  # the one that finds out
     await other.message()

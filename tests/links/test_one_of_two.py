@@ -137,8 +137,14 @@ class Stage:
     load: Load
 
     @classmethod
-    async def start(cls, hops: Hops, load: Load | None = None, **upstream: object) -> Stage:
-        bad, good = (Serving(hops, hops.add_origin()) for _ in range(2))
+    async def start(
+        cls,
+        hops: Hops,
+        load: Load | None = None,
+        serving: type[Serving] = Serving,
+        **upstream: object,
+    ) -> Stage:
+        bad, good = (serving(hops, hops.add_origin()) for _ in range(2))
         await hops.start(upstream=upstream)
         made = cls(hops, bad, good, load or Load())
         await made.load.run(hops, 15 * made.load.pause)
