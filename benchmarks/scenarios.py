@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.request import urlopen
 
-from benchmarks import h2load, load
+from benchmarks import h2load, handshakes, load
 from benchmarks.idle_links import burst, held_links
 from benchmarks.measure import Column, Reading
 from benchmarks.peers.catalog import Peer
@@ -224,6 +224,27 @@ SCENARIOS = (
         "tls-close",
         "with TLS, a connection and a full handshake a request",
         over_tls(load.CLIENT_CLOSE),
+        tls=True,
+    ),
+    Scenario(
+        "tls-burst",
+        "the longest wait of a client that is served while 200 ClientHellos arrive at once",
+        handshakes.burst,
+        (Column("quiet", "p99 before ms", 1), Column("longest", "longest wait ms", 1)),
+        "longest",
+        tls=True,
+    ),
+    Scenario(
+        "tls-stuck",
+        "32 connections beside 2,000 that never end their handshakes",
+        handshakes.stuck,
+        (
+            Column("before", "p99 us before"),
+            Column("p99", "p99 us"),
+            Column("times", "times", 1),
+            Column("rate", "requests/s"),
+        ),
+        "p99",
         tls=True,
     ),
     Scenario(

@@ -170,15 +170,24 @@ class TlsTransport(Transport):
         self.received += count
         return data
 
-    async def shake(self, handshakes: Handshakes, deadline: float, late: CloseReason) -> None:
-        """The handshake, to its end.  Waits.
+    async def shake(
+        self,
+        handshakes: Handshakes,
+        deadline: float,
+        late: CloseReason,
+        *,
+        has_turn: bool = False,
+    ) -> None:
+        """The handshake, to its end.  Waits.  `has_turn` if the caller has waited for the first.
 
         Raises LinkError: `late` after `deadline`.  Raises OSError as `Tls.shake`.
         """
         assert self.tls is not None
         try:
             while True:
-                await handshakes.turn()
+                if not has_turn:
+                    await handshakes.turn()
+                has_turn = False
                 if self.tls.shake():
                     break
                 self.readable = self.hung_up  # a FIN may not have been read yet

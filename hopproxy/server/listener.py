@@ -26,8 +26,8 @@ from hopproxy.server.runtime import Runtime
 from hopproxy.settings.client import LinkSettings
 from hopproxy.settings.units import Bind
 
-#: Connections accepted in a row, and the seconds until the next ones.
-BATCH, TURN = 64, 0.0001
+#: Connections accepted in a row (3 ms of work), and the seconds until the next ones.
+BATCH, TURN = 32, 0.0001
 #: Seconds that a worker leaves connections to another one that has fewer; if that does not take
 #: them, because it is busy or stopped, so many are accepted until it steps back again.
 STEP_BACK, TAKEN = 0.001, 8

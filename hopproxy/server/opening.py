@@ -111,8 +111,10 @@ class Opening(Stepper):
                 await self._read_proxy_header(deadline)
             if entrance.front is None:
                 return await self._choose_by_preface(deadline)
-            first = await self._look(b"", 1, deadline)
+            await client.transport.until_readable(deadline, _LATE)
             self._has_moved()
+            await self.owner.handshakes.turn()
+            first = await self._look(b"", 1, deadline)
             if first.isupper():  # no record begins with a letter, and every method does
                 detail = "this port speaks TLS: use https://"
                 return await self._refuse(CloseReason.NOT_TLS, detail)
@@ -190,7 +192,7 @@ class Opening(Stepper):
         assert isinstance(transport, TlsTransport)
         end = transport.begin_tls(context)
         try:
-            await transport.shake(handshakes, deadline, _LATE)
+            await transport.shake(handshakes, deadline, _LATE, has_turn=True)
         except OSError as error:
             no_protocol = isinstance(end.tls, Asked) and end.tls.shares_no_protocol
             raise handshake_error(error, no_protocol=no_protocol) from error

@@ -11,6 +11,7 @@ import trio.testing
 
 from hopproxy.link.handshake import ANEW, TURN, Handshakes
 from hopproxy.link.stepper import Stepper, in_task
+from hopproxy.link.tls import Tls
 from hopproxy.link.watch import Watch
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.client import Listener
@@ -99,6 +100,9 @@ async def test_a_live_client_is_served_while_hundreds_shake_hands(
     live.send_at_once(live.outgoing.read())
     await upstream.message()
     assert hops.runtime.handshakes.waiting > 30, "it was served before most of them"
+    openings = hops.runtime.clients.openings
+    begun = [one for one in openings if isinstance(one.transport.endpoint, Tls)]
+    assert len(begun) < 30, "those that wait have not been looked at"
     await upstream.send(OK)
     assert (await live.message()).body == b"ok"
 
