@@ -28,9 +28,9 @@ from hopproxy.settings.units import Bind
 
 #: Connections accepted in a row (3 ms of work), and the seconds until the next ones.
 BATCH, TURN = 32, 0.0001
-#: Seconds that a worker leaves connections to another one that has fewer; if that does not take
-#: them, because it is busy or stopped, so many are accepted until it steps back again.
-STEP_BACK, TAKEN = 0.001, 8
+#: Seconds that a worker leaves connections to another one that has fewer.  If that does not take
+#: them, because it is busy or stopped, it steps back again after 1 more, then after 3, 7, ...
+STEP_BACK, MOST_KEPT = 0.001, 31
 #: Seconds to wait if no file descriptor is left.
 PAUSE = 0.1
 #: Seconds to wait if `max_connections` are open and none is idle.
@@ -203,7 +203,8 @@ class Intake:
         board = runtime.board
         self._board = board if board is not None and board.is_shared else None
         self._paused = False
-        self._left_to_others = 0
+        self._stepped_back = False
+        self._kept = self._left = 0  # connections until it steps back: in all, still to come
         self.fd = listener.fileno()
         self.closed = self.readable = self.urgent = False
         self.timer_at = math.inf
@@ -258,11 +259,14 @@ class Intake:
         gateway, clients, board = self._gateway, self._runtime.clients, self._board
         entrance = self._entrance
         for _ in range(BATCH):
-            if board is not None and board.is_ahead():
-                if not self._left_to_others:
-                    self._left_to_others = TAKEN
+            if board is not None and not self._stepped_back:
+                if not board.is_ahead():
+                    self._kept = self._left = 0
+                elif not self._left:
+                    self._stepped_back = True
                     return STEP_BACK
-                self._left_to_others -= 1
+                else:
+                    self._left -= 1
             if len(clients.links) >= clients.limit:
                 if not self._queue.poll(0):
                     return None
@@ -272,13 +276,18 @@ class Intake:
             try:
                 number, address = self._listener._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
-                self._left_to_others = 0
+                if self._stepped_back:  # another one has taken it
+                    self._stepped_back = False
+                    self._kept = self._left = 0
                 return None
             except OSError as error:
                 if error.errno in NONE_LEFT:
                     gateway.shed()
                     return PAUSE
                 continue  # the client has gone already
+            if self._stepped_back:  # no other has
+                self._stepped_back = False
+                self._kept = self._left = min(2 * self._kept + 1, MOST_KEPT)
             sock = socket.socket(*self._kind, 0, number)
             try:
                 if self._kind[0] == socket.AF_UNIX:

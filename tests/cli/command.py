@@ -127,6 +127,7 @@ class Server(ThreadingHTTPServer):
 
 class _Answer(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one piece
     server: Server
 
     def do_GET(self) -> None:
