@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from hopproxy.record import CloseReason, Hop
@@ -83,3 +85,8 @@ def test_many_addresses_are_counted_in_memory_of_a_fixed_size(addresses: int) ->
     for number in range(addresses):
         one.leave(f"a{number}")
     assert other.enter("a0", 2)
+    before = sys.getallocatedblocks()
+    for number in range(addresses):  # nothing is kept of those that have left
+        assert one.enter(f"b{number}", 1)
+        one.leave(f"b{number}")
+    assert sys.getallocatedblocks() < before + 1000
