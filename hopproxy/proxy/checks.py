@@ -13,12 +13,13 @@ from hopproxy.errors import HopError, LinkError
 from hopproxy.link.faults import report
 from hopproxy.link.stepper import Stepper
 from hopproxy.link.watch import Watch
+from hopproxy.pool.checked import Checked, State, Turns
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.record import CloseReason
 from hopproxy.rules.hop import Underscores
 from hopproxy.settings.client import ClientSettings
-from hopproxy.settings.upstream import Check
+from hopproxy.settings.upstream import UpstreamSettings
 from hopproxy.wire import http1
 
 log = logging.getLogger("hopproxy")
@@ -28,19 +29,25 @@ _LIMITS = ClientSettings()
 
 
 class Checks:
-    """The checks of one upstream's origins."""
+    """The checks of one upstream's origins.  With several workers one of them makes each check."""
 
-    def __init__(self, pool: Pool, watch: Watch, settings: Check) -> None:
+    def __init__(
+        self, pool: Pool, watch: Watch, settings: UpstreamSettings, name: str, turns: Turns
+    ) -> None:
+        assert settings.health.check is not None
         self.timer_at = math.inf
-        self._pool = pool
-        self._watch = watch
-        self._settings = settings
-        self._checks: dict[Origin, _Checked] = {}
+        self.settings = settings.health.check
+        self.patience = settings.connect_timeout + self.settings.timeout
+        self.pool = pool
+        self.watch = watch
+        self.turns = turns
+        self._name = name
+        self._checks: dict[Origin, _Check] = {}
 
     def add(self, origin: Origin) -> None:
         """Check an origin, from now on."""
-        self._checks[origin] = _Checked(self._pool, origin, self._settings, self._watch)
-        self._watch.wake_at(self, self._watch.now())
+        self._checks[origin] = _Check(self, origin)
+        self.watch.wake_at(self, self.watch.now())
 
     def remove(self, origin: Origin) -> None:
         """Check an origin no more."""
@@ -50,43 +57,59 @@ class Checks:
         """Check nothing any more."""
         for origin in list(self._checks):
             self.remove(origin)
-        self._watch.forget_deadline(self)
+        self.watch.forget_deadline(self)
 
     def on_time(self, now: float) -> float:
         """Begin the checks that are due."""
         for check in list(self._checks.values()):
-            if now >= check.due and not check.running:
-                check.due = now + self._settings.interval
+            if check.checked.takes_turn(now):
                 check.ask()
-        return min((max(check.due, now + 0.1) for check in self._checks.values()), default=math.inf)
+        due = (check.checked.due for check in self._checks.values())
+        return min((max(at, now + 0.1) for at in due), default=math.inf)
 
     def on_fault(self, error: Exception) -> None:
         """An unexpected exception: go on later."""
         report(error, "a check of an origin")
-        self._watch.wake_at(self, self._watch.now() + self._settings.interval)
+        self.watch.wake_at(self, self.watch.now() + self.settings.interval)
+
+    def tell(self, origin: Origin, state: State) -> None:
+        """Tell the other workers what is known about an origin."""
+        if self.turns.tell is not None:
+            self.turns.tell((self._name, origin.label), tuple(state))
+
+    def hear(self, label: str, state: State) -> None:
+        """Another worker has checked the origin with this label, or begun to."""
+        for origin, check in self._checks.items():
+            if origin.label == label:
+                if check.checked.heard(state):
+                    check.apply()
+                self.watch.wake_at(self, check.checked.due)
 
 
-class _Checked(Stepper):
+class _Check(Stepper):
     """The checks of one origin, one after another."""
 
-    def __init__(self, pool: Pool, origin: Origin, settings: Check, watch: Watch) -> None:
+    def __init__(self, checks: Checks, origin: Origin) -> None:
         super().__init__()
-        self.due = -math.inf
-        self._pool = pool
+        self._checks = checks
         self._origin = origin
-        self._settings = settings
-        self._now = watch.now
-        self._row = 0  # passes in a row, or failures if negative
+        self._settings = settings = checks.settings
+        self._now = checks.watch.now
+        self.checked = Checked(
+            checks.turns, self._now(), interval=settings.interval, patience=checks.patience,
+            fall=settings.fall, rise=settings.rise,
+        )  # fmt: skip
         raw = b"GET %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: hopproxy\r\nConnection: close"
         self._raw = raw % (settings.path.encode(), origin.authority)
 
     def ask(self) -> None:
         """Begin a check."""
+        self._checks.tell(self._origin, self.checked.state)
         self.begin(self._ask())
 
     async def _ask(self) -> int:
         """The status of the response.  Raises HopError."""
-        pool, origin = self._pool, self._origin
+        pool, origin = self._checks.pool, self._origin
         lent = await pool.acquire_fresh(origin, None)
         try:
             head = http1.read_request(self._raw, _LIMITS)
@@ -104,27 +127,33 @@ class _Checked(Stepper):
 
     def on_end(self, result: object) -> None:
         assert isinstance(result, int)
-        self._judge("" if result < 400 else f"status {result}")
+        self._ended(result < 400, f"status {result}")
 
     def on_fault(self, error: Exception) -> None:
         if not isinstance(error, HopError):
             report(error, f"a check of {self._origin.label}")
-        elif isinstance(error, LinkError) or error.at is not None:
-            self._judge(error.detail)
+            self._ended(None, "")
+        else:
+            said = isinstance(error, LinkError) or error.at is not None
+            self._ended(False if said else None, error.detail)
 
-    def _judge(self, failure: str) -> None:
-        """A check has ended; `failure` is empty if it has passed."""
-        reach, now = self._origin.reach, self._now()
-        if not failure:
-            self._row = max(self._row, 0) + 1
-            if self._row >= self._settings.rise and reach.checked_down:
-                reach.check_passed(now)
-                log.info("origin %s is up: %d checks passed", self._origin.label, self._row)
-            return
-        self._row = min(self._row, 0) - 1
-        if -self._row >= self._settings.fall and not reach.checked_down:
-            reach.check_failed()
-            log.warning(
-                "origin %s is out: %d checks failed, the last by: %s",
-                self._origin.label, -self._row, failure,
-            )  # fmt: skip
+    def _ended(self, passed: bool | None, failure: str) -> None:
+        """A check has ended; `passed` is None if it says nothing about the origin."""
+        label = self._origin.label
+        if self.checked.ended(self._now(), passed=passed):
+            self.apply()
+            row = abs(self.checked.state.row)
+            if passed:
+                log.info("origin %s is up: %d checks passed", label, row)
+            else:
+                log.warning(
+                    "origin %s is out: %d checks failed, the last by: %s", label, row, failure
+                )
+        self._checks.tell(self._origin, self.checked.state)
+
+    def apply(self) -> None:
+        """From now on requests are kept away, or come again."""
+        if self.checked.state.down:
+            self._origin.reach.check_failed()
+        else:
+            self._origin.reach.check_passed(self._now())

@@ -9,6 +9,7 @@ from hopproxy.link.stream import ClientStream
 from hopproxy.link.watch import Watch
 from hopproxy.message import RequestHead
 from hopproxy.pool import change
+from hopproxy.pool.checked import State, Turns
 from hopproxy.pool.former import Former
 from hopproxy.pool.names import Name
 from hopproxy.pool.origin import Origin
@@ -46,6 +47,7 @@ class Upstream:
         *,
         sought: bool,
         dns_interval: float = 10.0,
+        turns: Turns | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -65,8 +67,9 @@ class Upstream:
         self._by = balance.by
         self._field = balance.name.encode()
         self._trials = Trials(pool, watch)
-        check = settings.health.check
-        self._checks = None if check is None else Checks(pool, watch, check)
+        self._checks: Checks | None = None
+        if settings.health.check is not None:
+            self._checks = Checks(pool, watch, settings, name, turns or Turns())
         self._trust: Trust | None = None
         self.twins = Twins(settings, pool)
         self._watch = watch
@@ -199,6 +202,11 @@ class Upstream:
         """Whether more requests wait for their bodies than could wait for a link."""
         members = self.balancer.members
         return self.gathering >= sum(one.max_connections + one.queue_size for one in members)
+
+    def hear_check(self, label: str, state: State) -> None:
+        """Another worker has checked an origin, or begun to."""
+        if self._checks is not None:
+            self._checks.hear(label, state)
 
     def rest(self) -> None:
         """Look up no more names, and check no more origins."""

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Callable
+from typing import Any
 
 import trio
 from msgspec.structs import replace
@@ -10,6 +12,7 @@ from hopproxy.certificates import examine
 from hopproxy.link.clients import Clients
 from hopproxy.link.watch import Watch
 from hopproxy.pool import change
+from hopproxy.pool.checked import State, Turns
 from hopproxy.pool.pool import Pool
 from hopproxy.proxy.guard import guard_of
 from hopproxy.proxy.route import RouteTerms
@@ -63,6 +66,7 @@ class Runtime:
         self.watch = watch
         self.board = board  # what all workers share, if there are workers
         self._rates: Rates | None = None
+        self._turns = Turns()
         self.closes = Closes()
         self.pool = Pool(watch, settings.max_upstream_connections, self.closes)
         self.handshakes = self.pool.connector.handshakes  # one queue for both hops
@@ -150,8 +154,9 @@ class Runtime:
         if before is None or replace(before.settings, origins=settings.origins) != settings:
             interval = self.settings.dns_interval
             made = Upstream(
-                name, settings, self.pool, self.watch, sought=sought, dns_interval=interval
-            )
+                name, settings, self.pool, self.watch,
+                sought=sought, dns_interval=interval, turns=self._turns,
+            )  # fmt: skip
             if before is not None:
                 made.count_on(before.tally, before.former, before.balancer.members)
             elif (gone := self.gone.pop(name, None)) is not None:
@@ -162,6 +167,18 @@ class Runtime:
         before.dns_interval = self.settings.dns_interval
         before.change(settings.origins, sought=sought)
         return before
+
+    def join(self, place: int, tell: Callable[[Any, Any], None]) -> None:
+        """There are other workers: tell them what is learned and checked here."""
+        self.pool.news.tell = tell
+        self._turns.join(place, tell)
+
+    def hear(self, about: str | tuple[str, str], found: Any) -> None:  # noqa: ANN401
+        """Another worker has learned this about an origin, or checked one of an upstream."""
+        if isinstance(about, str):
+            self.pool.hear(about, found)
+        elif (upstream := self.upstreams.get(about[0])) is not None:
+            upstream.hear_check(about[1], State(*found))
 
     @property
     def draining(self) -> bool:

@@ -79,8 +79,8 @@ class Worker:
             runtime.as_read = self._as_read
             self._views = self._made_views(runtime)
             if self.siblings is not None and self.siblings.workers > 1:
-                runtime.pool.news.tell = self.siblings.tell_learned
-                self.siblings.teach(runtime.pool.hear)
+                runtime.join(self.siblings.place, self.siblings.tell_learned)
+                self.siblings.teach(runtime.hear)
             if self._access_log is not None:
                 base.start_soon(self._access_log.run)
             if self._error_log is not None:
