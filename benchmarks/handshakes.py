@@ -5,10 +5,8 @@ Run by the benchmark as: python -m benchmarks.handshakes PORT burst, or PORT stu
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,8 +18,8 @@ from benchmarks import load
 from benchmarks.idle_links import REQUEST
 from benchmarks.measure import Reading
 from benchmarks.peers.catalog import Peer
-from benchmarks.processes import NotReady, connected, raise_file_limit
-from benchmarks.stage import Running, Stage, Wish, rest
+from benchmarks.processes import connected, holding, raise_file_limit
+from benchmarks.stage import Stage, Wish, rest
 from benchmarks.tls import client_context
 
 #: Clients that begin at once; how often they do; clients that never go on with their handshakes.
@@ -44,8 +42,8 @@ def client_hello() -> bytes:
 def burst(stage: Stage, peer: Peer) -> Reading:
     """The longest wait of a client that is served, while 200 ClientHellos arrive at once."""
     proxy = stage.running(peer, Wish(tls="clients", links=4096))
-    said = _run(stage, proxy, "burst")
-    quiet, longest = (float(word) for word in said.split())
+    with holding(stage.cores.load, "benchmarks.handshakes", str(proxy.port), "burst") as (_, said):
+        quiet, longest = (float(word) for word in said.readline().split())
     return {"quiet": quiet, "longest": longest}
 
 
@@ -53,40 +51,12 @@ def stuck(stage: Stage, peer: Peer) -> Reading:
     """The waits of 32 clients, without and with 2,000 others that never end their handshakes."""
     with stage.alone(peer, Wish(tls="clients", links=STUCK + 2048)) as proxy:
         without = stage.measured(proxy, load.PLAIN)
-        argv = [sys.executable, "-m", "benchmarks.handshakes", str(proxy.port), "stuck"]
-        with subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, {stage.cores.load}),
-        ) as process:
-            assert process.stdout is not None
-            try:
-                if process.stdout.readline().strip() != "ready":
-                    raise NotReady("the clients that never go on could not connect")
-                what = replace(load.PLAIN, tls=True)
-                beside = load.send(what, proxy.port, stage.seconds, stage.folder, stage.cores.load)
-            finally:
-                process.kill()
+        with holding(stage.cores.load, "benchmarks.handshakes", str(proxy.port), "stuck"):
+            what = replace(load.PLAIN, tls=True)
+            beside = load.send(what, proxy.port, stage.seconds, stage.folder, stage.cores.load)
     rest(0.2)
     ratio = beside.p99 / without["p99"] if without["p99"] else 0.0
     return {"p99": beside.p99, "before": without["p99"], "times": ratio, "rate": beside.rate}
-
-
-def _run(stage: Stage, proxy: Running, what: str) -> str:
-    argv = [sys.executable, "-m", "benchmarks.handshakes", str(proxy.port), what]
-    done = subprocess.run(
-        argv,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        preexec_fn=lambda: os.sched_setaffinity(0, {stage.cores.load}),
-    )
-    if done.returncode:
-        raise NotReady(done.stderr[-300:])
-    return done.stdout
 
 
 def _begin_at_once(port: int, told: Callable[[], object]) -> None:
@@ -122,6 +92,7 @@ def look_at_bursts(port: int) -> None:
     crowd = fork.Process(target=_begin_at_once, args=(port, theirs.recv), daemon=True)
     crowd.start()
     link = connected(port, tls=True, seconds=30)
+    print("ready", flush=True)
     assert isinstance(link, ssl.SSLSocket)
     time.sleep(PAUSE)
     quiet = sorted(_look(link, 2 * LOOK))

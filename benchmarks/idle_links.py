@@ -7,18 +7,16 @@ meanwhile.  In HTTP/2 each link begins as Chromium's do.
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import ssl
 import struct
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from benchmarks.processes import NotReady, connected, raise_file_limit
+from benchmarks.processes import connected, holding, raise_file_limit
 from benchmarks.stage import Stage
 
 REQUEST = b"GET /plain HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -52,24 +50,9 @@ def held_links(
     stage: Stage, port: int, count: int, *, tls: bool = False, h2: bool = False
 ) -> Iterator[Held]:
     """Hold so many idle links while the block runs.  Raises NotReady when they do not stand."""
-    argv = [sys.executable, "-m", "benchmarks.idle_links", str(port), str(count)]
-    argv += ["tls"] * tls + ["h2"] * h2
-    with subprocess.Popen(
-        argv,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {stage.cores.load}),
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            said = process.stdout.readline().strip()
-            if said != "ready":
-                raise NotReady(f"idle links: {said or 'the holder ended'}")
-            yield Held(process.stdin, process.stdout)
-        finally:
-            process.kill()
+    words = [str(port), str(count)] + ["tls"] * tls + ["h2"] * h2
+    with holding(stage.cores.load, "benchmarks.idle_links", *words) as (ask, answer):
+        yield Held(ask, answer)
 
 
 def open_link(port: int, *, tls: bool, h2: bool) -> socket.socket:

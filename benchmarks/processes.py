@@ -11,11 +11,13 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from benchmarks.tls import client_context
 
@@ -196,3 +198,27 @@ def _rollup(pid: int, row: str) -> int:
     except OSError:
         return 0
     return sum(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith(row))
+
+
+@contextmanager
+def holding(core: int, *argv: str) -> Iterator[tuple[IO[str], IO[str]]]:
+    """A Python module that holds something while the block runs: its input and its output.
+
+    It says `ready` once it does.  Raises NotReady with what it says instead.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-m", *argv],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            said = process.stdout.readline().strip()
+            if said != "ready":
+                raise NotReady(f"{argv[0]}: {said or 'it ended'}")
+            yield process.stdin, process.stdout
+        finally:
+            process.kill()
