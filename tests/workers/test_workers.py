@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import sys
@@ -225,6 +226,29 @@ def test_admin_shows_all_workers_as_one_and_no_counter_falls(tmp_path: Path) -> 
     assert [key for key in counters if after.get(key, 0) < before[key]] == []
     assert after["hopproxy_worker_ends_total"] == 1
     assert sum(count for key, count in closed.items() if "worker_ended" in key) >= 1
+
+
+def test_a_scrape_takes_no_time_with_many_links_not_even_the_first(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 6000:
+        pytest.skip("needs 6,000 open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (6000, hard))
+    try:
+        with crew(tmp_path, "drain_timeout: 0s") as two, ExitStack() as clients:
+            for _ in range(2000):
+                clients.enter_context(two.connect())
+            time.sleep(0.5)
+            times = []
+            for _ in range(7):
+                begun = time.monotonic()
+                assert metrics(two.admin)['hopproxy_client_links{state="idle"}'] == 2000
+                times.append(time.monotonic() - begun)
+            usual = sorted(times)[3]
+            assert usual < 0.1, "15 ms on a machine that is idle"
+            assert times[0] < 3 * usual
+            assert two.command.stop(signal.SIGKILL) < 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_worker_that_ends_before_it_could_reload_leaves_that_to_another(tmp_path: Path) -> None:
