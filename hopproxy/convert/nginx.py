@@ -81,7 +81,12 @@ class _Conversion:
             self._client(server.block)
         for server in servers:
             server.make_routes(scope)
-        for hosts, server in _chosen(servers):
+        chosen = _chosen(servers)
+        for server in servers:
+            if server.is_nameless and all(server is not one for _, one in chosen):
+                why = "none of its names can be said here: it is left out"
+                draft.note(server.line, f"server on {server.address}", why)
+        for hosts, server in chosen:
             for route in server.routes:
                 self._add(hosts, dict(route), server)
 
@@ -98,7 +103,7 @@ class _Conversion:
     def _top(self, one: Directive) -> None:
         draft = self._draft
         if one.name == "worker_processes" and one.args:
-            draft.top["workers"] = int(one.args[0]) if one.args[0].isdecimal() else "auto"
+            draft.top["workers"] = max(1, int(one.args[0])) if one.args[0].isdecimal() else "auto"
         elif one.name == "worker_shutdown_timeout" and one.args:
             draft.top["drain_timeout"] = duration(one.args[0]) or "30s"
         elif one.name == "access_log" and one.args == ("off",):
@@ -121,15 +126,20 @@ class _Conversion:
         draft = self._draft
         for one in block:
             first = one.args[0] if one.args else ""
-            if one.name in _CLIENT_TIMES and (time := duration(first)) is not None:
+            times = one.name in _CLIENT_TIMES or one.name == "keepalive_timeout"
+            if times and (time := duration(first)) is None:
+                draft.note(one.line, one.text, "it is not a time")
+            elif one.name in _CLIENT_TIMES:
                 draft.client[_CLIENT_TIMES[one.name]] = time
-            elif one.name == "keepalive_timeout" and (time := duration(first)) is not None:
+            elif one.name == "keepalive_timeout":
                 off = time in ("0s", "0")
                 draft.client |= {"max_requests": 1} if off else {"idle_timeout": time}
             elif one.name == "keepalive_requests" and first.isdecimal():
                 draft.client["max_requests"] = int(first)
-            elif one.name == "large_client_header_buffers" and len(one.args) == 2:
-                draft.client |= _buffers(*one.args)
+            elif one.name == "large_client_header_buffers" and _buffers(one.args):
+                draft.client |= _buffers(one.args)
+            elif one.name in ("keepalive_requests", "large_client_header_buffers"):
+                draft.note(one.line, one.text, "it is not a number")
             elif one.name == "set_real_ip_from":
                 self._trusted(one, first)
             elif one.name == "real_ip_header" and first.lower() not in _CLIENT_NAMED:
@@ -227,8 +237,9 @@ def _is_origin(text: str) -> bool:
     return True
 
 
-def _buffers(count: str, size: str) -> Values:
+def _buffers(args: tuple[str, ...]) -> Values:
     """The limits of heads: all buffers together, and one of them for the request line."""
+    count, size = args if len(args) == 2 else ("", "")
     match = re.fullmatch(r"([0-9]+)([kKmM]?)", size)
     if not count.isdecimal() or match is None:
         return {}
@@ -247,6 +258,8 @@ def _chosen(servers: list[Server]) -> list[tuple[tuple[str, ...], Server]]:
             if bind not in defaults or (server.is_default and not defaults[bind].is_default):
                 defaults[bind] = server
     last = [one for one in servers if not one.names or one in defaults.values()]
+    last = [one for one in last if not one.is_nameless or one in defaults.values()]
+    last.sort(key=lambda one: one not in defaults.values())
     others = [one for one in last if not one.to_https]
     exact: list[tuple[tuple[str, ...], Server]] = []
     wild: list[tuple[tuple[str, ...], Server]] = []

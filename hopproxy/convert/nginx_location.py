@@ -10,6 +10,7 @@ from hopproxy.convert.nginx_reasons import NEEDLESS, OFF, reason
 from hopproxy.convert.nginx_words import Directive, value_of
 from hopproxy.settings.amounts import Misread
 from hopproxy.settings.fields import parse_redirect
+from hopproxy.settings.words import parse_host
 
 _HTTPS = re.compile(
     r"https://(\$host|\$server_name|\$http_host|[A-Za-z0-9.-]+)(\$request_uri|/?\$1)?"
@@ -41,7 +42,7 @@ class Location:
         self._draft = draft
         self._outer = scope
         self._scope = scope.below(block)
-        self._proxied = Proxied(draft, self._scope, path)
+        self._proxied = Proxied(draft, self._scope, path, exact=exact)
         self._path = path
         self._block = block
         self._exact = exact
@@ -111,13 +112,18 @@ class Location:
         body = rest[0] if rest else ""
         if "$" in body:
             self._draft.note(one.line, one.text, "a fixed response has no variables")
+        if status in (204, 205, 304):  # nginx sends none either
+            body = ""
         values: Values = {"status": status} | filled({"body": plain(body)})
         kind = self._scope.last("default_type")
         if body:
             values["type"] = kind.args[0] if kind is not None and kind.args else "text/plain"
         return {"respond": values} | self._proxied.response_fields()
 
-    def _redirect(self, one: Directive, url: str, status: int) -> Values | None:
+    def _redirect(
+        self, one: Directive, url: str, status: int, *, adds: bool = False
+    ) -> Values | None:
+        """A redirect; `adds` if nginx adds the query, as it does with a rewrite."""
         match = _HTTPS.fullmatch(url)
         own = match is not None and (match[1].startswith("$") or match[1] in self._scope.names)
         if match is not None and match[2] and own and not self._scope.secure:
@@ -133,7 +139,9 @@ class Location:
             if found is None:
                 self._draft.note(one.line, one.text, "its variables have no equal here")
                 return None
-            to = found
+            to = found + "{query}" * (adds and not ends and "?" not in found)
+            if adds and not ends and "?" in found:
+                self._draft.note(one.line, one.text, "nginx would add the query")
             if ends and url.endswith("$uri"):
                 self._draft.note(one.line, one.text, "the query is kept here, too")
         if to.startswith("/"):  # nginx makes it absolute
@@ -150,9 +158,13 @@ class Location:
         pattern, to, *flags = (*one.args, "", "")[: max(2, len(one.args))]
         permanent = "permanent" in flags
         if permanent or "redirect" in flags or to.startswith(("http://", "https://")):
-            url = re.sub(r"/?\$1$", "$request_uri", to)
+            url = re.sub(r"/?\$1(\?)?$", r"$request_uri\1", to)
             if _TO_HTTPS.fullmatch(pattern):
-                return self._redirect(one, url.rstrip("?"), 301 if permanent else 302)
+                if url.endswith("$request_uri?") and url != to:
+                    self._draft.note(one.line, one.text, "the query is kept here, too")
+                return self._redirect(
+                    one, url.rstrip("?"), 301 if permanent else 302, adds=not to.endswith("?")
+                )
         elif flags == ["break"] and to in ("/$1", "$1"):
             match = re.fullmatch(r"\^(/[A-Za-z0-9/._~-]+?)/?\((/?\.\*)\)\$?", pattern)
             inside = match is not None and (self._path + "/").startswith(match[1] + "/")
@@ -185,6 +197,10 @@ class Location:
                     self._draft.note(one.line, one.text, hint)
                 return [self._here() | end | {"redirect": "https"}]
             if what in ("$host", "$http_host") and how == "=":
-                return [{"host": value} | self._here() | end]
+                try:
+                    return [{"host": parse_host(value)} | self._here() | end]
+                except Misread as misread:
+                    self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+                    return []
         self._draft.note(one.line, one.text, reason("if"))
         return []

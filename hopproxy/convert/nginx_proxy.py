@@ -9,7 +9,12 @@ from dataclasses import dataclass, field, replace
 from hopproxy.convert.draft import Draft, Values, filled, has
 from hopproxy.convert.nginx_words import Directive, duration, value_of
 from hopproxy.settings.amounts import Misread, parse_size
-from hopproxy.settings.fields import OWN_FORWARDING, parse_field_name
+from hopproxy.settings.fields import (
+    OWN_FORWARDING,
+    parse_field_name,
+    parse_field_value,
+    parse_sent_host,
+)
 from hopproxy.settings.units import parse_origin
 from hopproxy.settings.upstream import UpstreamSettings
 
@@ -64,18 +69,21 @@ class Scope:
 class Proxied:
     """What holds for requests of one location, at `path`, on their way to an origin and back."""
 
-    def __init__(self, draft: Draft, scope: Scope, path: str) -> None:
+    def __init__(self, draft: Draft, scope: Scope, path: str, *, exact: bool) -> None:
         self._draft = draft
         self._scope = scope
         self._path = path
+        self._exact = exact
 
     def proxy_pass(self, one: Directive, strip: str) -> Values | None:
         url = one.args[0] if one.args else ""
-        match = re.fullmatch(r"(https?)://(unix:[^:]+|[^/$]+)(?::?(/[^$]*))?", url)
+        match = re.fullmatch(r"(?i:(https?))://(unix:[^:]+|[^/$]+)(?::?(/[^$]*))?", url)
         if match is None:
-            self._draft.note(one.line, one.text, "an origin has no variables in its address")
+            variables = "an origin has no variables in its address"
+            why = variables if "$" in url else "it is not the URL of an origin"
+            self._draft.note(one.line, one.text, why)
             return None
-        scheme, place, uri = match[1], match[2], match[3] or ""
+        scheme, place, uri = match[1].lower(), match[2], match[3] or ""
         if uri and not strip:
             found = self._stripped(one, uri)
             if found is None:
@@ -110,7 +118,9 @@ class Proxied:
         if path.endswith(uri) and uri.startswith("/"):
             return path.removesuffix(uri)
         if uri == "/":
-            self._draft.note(one.line, one.text, "nginx would send // before the rest of the path")
+            if not self._exact:
+                why = "nginx would send // before the rest of the path"
+                self._draft.note(one.line, one.text, why)
             return path
         self._draft.note(one.line, one.text, "hopproxy can take a path off, but not put one on")
         return None
@@ -120,8 +130,10 @@ class Proxied:
         if place in self._scope.groups:
             group = dict(self._scope.groups[place])
             if scheme == "https":
-                group["origins"] = [f"https://{origin.removeprefix('http://')}"
-                                    for origin in group["origins"]]  # fmt: skip
+                if any(origin.startswith("unix:") for origin in group["origins"]):
+                    why = "hopproxy speaks no TLS on a Unix socket: these origins get plain HTTP"
+                    self._draft.note(one.line, one.text, why)
+                group["origins"] = [re.sub("^http:", "https:", one) for one in group["origins"]]
             return group, place
         origin = place if place.startswith("unix:") else f"{scheme}://{place}"
         try:
@@ -147,7 +159,11 @@ class Proxied:
         if "$" in value:
             self._draft.note(found[-1].line, found[-1].text, "its variables have no equal here")
             return {}
-        return {"host": value}
+        try:
+            return {"host": parse_sent_host(value)}
+        except Misread as misread:
+            self._draft.note(found[-1].line, found[-1].text, f"{misread.wrong}: {misread.hint}")
+            return {}
 
     def _request_fields(self) -> Values:
         sets: Values = {}
@@ -161,7 +177,7 @@ class Proxied:
                 self._draft.top["request_id"] = ["x-request-id"]
                 continue
             if not value:
-                removes.append(name)
+                removes += self._removed(one, name)
                 continue
             if value == "$http_" + low.replace("-", "_"):
                 continue  # as the client sent it
@@ -174,12 +190,20 @@ class Proxied:
         found = value_of(value, self._scope.known)
         try:
             parse_field_name(name)
+            parse_field_value(found or "")
         except Misread as misread:
             self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
             return None
         if found is None:
             self._draft.note(one.line, one.text, "its variables have no equal here")
         return found
+
+    def _removed(self, one: Directive, name: str) -> list[str]:
+        try:
+            return [parse_field_name(name)]
+        except Misread as misread:
+            self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+            return []
 
     def response_fields(self) -> Values:
         adds: Values = {}
@@ -192,7 +216,11 @@ class Proxied:
                 self._draft.note(one.line, one.text, "it holds for every status here, as `always`")
             adds[name] = [*adds.get(name, []), found]
         single = {name: values[0] if len(values) == 1 else values for name, values in adds.items()}
-        hidden = [one.args[0] for one in self._scope.inherited.get("proxy_hide_header", ())]
+        hidden = [
+            name
+            for one in self._scope.inherited.get("proxy_hide_header", ())
+            for name in self._removed(one, one.args[0])
+        ]
         fields = filled({"add": single, "remove": hidden})
         return {"response_fields": fields} if fields else {}
 

@@ -14,13 +14,16 @@ from hopproxy.settings.client import Listener
 from hopproxy.settings.units import parse_bind
 from hopproxy.settings.words import parse_host, parse_prefix
 
+#: Names for a server that is to take whatever no other one takes.
+_NO_NAMES = ("_", "", "$hostname", "localhost_")
+
 
 class Server:
     """One server block.
 
     `names` are its hosts, exact or `*.suffix`; `is_default` if it says so; `address` is where it
     listens first, `binds` is all of it.  `secure` if it does TLS on each; `to_https` if it
-    redirects everything to https.
+    redirects everything to https.  `is_nameless` if none of its names can be said here.
     """
 
     def __init__(self, draft: Draft, block: Directive) -> None:
@@ -32,6 +35,7 @@ class Server:
         self.port = "80"
         self.address = ":80"
         self.names = tuple(self._names())
+        self.is_nameless = not self.names and not self._takes_rest()
         self.binds: list[str] = []
         self.to_https = False
         self.routes: list[Values] = []
@@ -39,10 +43,15 @@ class Server:
 
     # -- names and listeners -----------------------------------------------------------------
 
+    def _takes_rest(self) -> bool:
+        """Whether it has no name, or one such as `_` that no request can have."""
+        names = [name for one in self.block if one.name == "server_name" for name in one.args]
+        return not names or any(name in _NO_NAMES for name in names)
+
     def _names(self) -> Iterator[str]:
         for one in self.block:
             for name in one.args if one.name == "server_name" else ():
-                if name in ("_", "", "localhost_") or name == "$hostname":
+                if name in _NO_NAMES:
                     continue
                 both = [name[1:], f"*{name}"] if name.startswith(".") else [name]
                 for host in both:
@@ -57,8 +66,12 @@ class Server:
         listens = [one for one in self.block if one.name == "listen"]
         plain = False
         tls = self._tls()
+        everywhere = any((one.name, one.args) == ("ssl", ("on",)) for one in self.block)
         for one in listens or [Directive("listen", ("80",), None, self.line)]:
             place, *options = one.args or ("80",)
+            if "quic" in options:
+                self._draft.note(one.line, one.text, "there is no HTTP/3 here")
+                continue
             bind = _bind(place)
             try:
                 parse_bind(bind)
@@ -70,7 +83,7 @@ class Server:
             if not plain and not self.secure:
                 self.address, self.port = bind, bind.rpartition(":")[2]
             self.is_default = self.is_default or "default_server" in options or "default" in options
-            if "ssl" in options:
+            if "ssl" in options or everywhere:
                 self.secure = True
                 self._secure(listener, tls, one, h2="http2" in options)
             else:
@@ -131,7 +144,8 @@ class Server:
             for exact, path, routes in self._locations(self.block, below.below(self.block)):
                 found.append((not exact, -len(path), routes))
         inner = [route for *_, routes in sorted(found, key=lambda one: one[:2]) for route in routes]
-        whole = [*inner, *(one for one in outside if one not in ends), *ends]
+        # What a server says itself comes before its locations, as in nginx.
+        whole = [*(one for one in outside if one not in ends), *inner, *ends]
         to_https = [one for one in whole if one.get("redirect") == "https"]
         self.to_https = any("path" not in one for one in to_https)
         if self.to_https:  # what would be left is for requests by https, of which there are none

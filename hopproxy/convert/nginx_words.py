@@ -7,13 +7,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hopproxy.convert.draft import Draft, braces, plain
+from hopproxy.settings.amounts import Misread, parse_duration
 
 _TOKEN = re.compile(
     r"""(?P<space>[ \t\r]+)|(?P<line>\n)|(?P<comment>\#[^\n]*)|(?P<mark>[{};])"""
-    r"""|(?P<quoted>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?P<word>(?!["'])(?:\$\{|\\.|[^\s{};\\])+)""",
+    r"""|(?P<quoted>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?P<word>(?!["'}])(?:\$\{|\\.|[^\s{;\\])+)""",
     re.DOTALL,
 )
-_UNITS = re.compile(r"(?:[0-9]+(?:ms|[smhd]))+|[0-9]+")
+_UNITS = re.compile(r"(?:[0-9]+(?:ms|[smhdwMy]))*[0-9]*")
+_DAYS = {"w": 7, "M": 30, "y": 365}
+#: Directives that nginx itself refuses without a value.
+_NEED_A_VALUE = frozenset(
+    {
+        "add_header", "client_max_body_size", "default_type", "include", "keepalive_timeout",
+        "listen", "location", "map", "proxy_cookie_path", "proxy_hide_header", "proxy_pass",
+        "proxy_redirect", "proxy_set_header", "proxy_ssl_certificate", "proxy_ssl_name",
+        "proxy_ssl_certificate_key", "proxy_ssl_trusted_certificate", "proxy_ssl_verify",
+        "return", "rewrite", "server_name", "ssl_certificate", "ssl_certificate_key", "upstream",
+    }
+)  # fmt: skip
+#: Blocks of another language, whose braces are their own.
+_FOREIGN = re.compile(r"\w+_by_lua_block")
+_LUA = re.compile(r"""--\[\[.*?\]\]|--[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[{}]""", re.DOTALL)
+
+#: How many files may include one another.
+_DEEPEST = 10
 
 #: Variables of nginx, and what they are called here.
 VARIABLES = {
@@ -65,18 +83,34 @@ def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
         if match is None:
             raise Unreadable(line, f"`{text[at : at + 20]}` is not expected here")
         kind, found = str(match.lastgroup), match[0]
-        if kind in ("mark", "word"):
+        if kind == "mark":
             yield kind, found, line
-        elif kind == "quoted":
-            yield "word", re.sub(r"\\(.)", _escaped, found[1:-1]), line
+        elif kind in ("word", "quoted"):
+            bare = found[1:-1] if kind == "quoted" else found
+            yield "word", re.sub(r"\\([nrt\\\"'])", _escaped, bare), line
         line += found.count("\n")
         at = match.end()
+        if kind == "word" and _FOREIGN.fullmatch(found):
+            foreign = _foreign(text, at, line)
+            yield from (("mark", mark, line) for mark in "{}")
+            line += text.count("\n", at, foreign)
+            at = foreign
     yield "end", "", line
 
 
 def _escaped(match: re.Match[str]) -> str:
-    """What a backslash and a character stand for within quotes."""
+    """What a backslash and a character stand for.  Before any other one it stays."""
     return {"n": "\n", "r": "\r", "t": "\t"}.get(match[1], match[1])
+
+
+def _foreign(text: str, at: int, line: int) -> int:
+    """Where a block of Lua ends."""
+    depth = 0
+    for match in _LUA.finditer(text, at):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if match[0] == "}" and depth == 0:
+            return match.end()
+    raise Unreadable(line, "a brace is not closed")
 
 
 def _block(tokens: Iterator[tuple[str, str, int]], *, top: bool = False) -> Iterator[Directive]:
@@ -94,32 +128,44 @@ def _block(tokens: Iterator[tuple[str, str, int]], *, top: bool = False) -> Iter
             raise Unreadable(line, f"`{text}` without a directive")
         else:
             block = tuple(_block(tokens)) if text == "{" else None
+            if words[0] in _NEED_A_VALUE and len(words) == 1:
+                raise Unreadable(began, f"`{words[0]}` has no value")
             yield Directive(words[0], tuple(words[1:]), block, began)
             words = []
 
 
-def included(found: tuple[Directive, ...], folder: Path, draft: Draft) -> tuple[Directive, ...]:
-    """The directives with those of included files in their place."""
+def included(
+    found: tuple[Directive, ...], folder: Path, draft: Draft, depth: int = 0
+) -> tuple[Directive, ...]:
+    """The directives with those of included files in their place; `depth` files include this."""
     all_of: list[Directive] = []
     for one in found:
         if one.name == "include" and len(one.args) == 1:
-            all_of += _included(one, folder, draft)
+            all_of += _included(one, folder, draft, depth)
         elif one.block is not None:
-            block = included(one.block, folder, draft)
+            block = included(one.block, folder, draft, depth)
             all_of.append(Directive(one.name, one.args, block, one.line))
         else:
             all_of.append(one)
     return tuple(all_of)
 
 
-def _included(one: Directive, folder: Path, draft: Draft) -> Iterator[Directive]:
+def _included(one: Directive, folder: Path, draft: Draft, depth: int) -> Iterator[Directive]:
     if one.args[0].endswith("mime.types"):
         return
     files = sorted(glob.glob(str(folder / one.args[0])))
     if not files:
         draft.note(one.line, one.text, "no such file is here: its lines are not converted")
     for file in files:
-        for below in included(directives(Path(file).read_text()), folder, draft):
+        try:
+            if depth == _DEEPEST:
+                raise Unreadable(one.line, "files include each other without an end")
+            inner = directives(Path(file).read_text())
+        except (OSError, UnicodeDecodeError, Unreadable) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            draft.note(one.line, one.text, f"{file} cannot be read: {why}")
+            continue
+        for below in included(inner, folder, draft, depth + 1):
             yield _at(below, one.line)
 
 
@@ -132,9 +178,15 @@ def _at(one: Directive, line: int) -> Directive:
 def duration(text: str) -> str | None:
     """A time as it is written here; None if it is none."""
     text = text.replace(" ", "")
-    if not _UNITS.fullmatch(text):
+    if not text or not _UNITS.fullmatch(text):
         return None
-    return f"{text}s" if text.isdecimal() else text
+    in_days = re.sub(r"([0-9]+)([wMy])", lambda one: f"{int(one[1]) * _DAYS[one[2]]}d", text)
+    found = f"{in_days}s" if in_days[-1].isdecimal() else in_days
+    try:
+        parse_duration(found)
+    except Misread:
+        return None
+    return found
 
 
 def value_of(text: str, known: dict[str, str]) -> str | None:

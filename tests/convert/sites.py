@@ -113,6 +113,15 @@ server {
 }
 server { listen @HTTP@; server_name www.a.example; return 301 $scheme://a.example$request_uri; }
 server { listen @HTTP@; server_name .two.test; location / { proxy_pass http://backend; } }
+server {
+    listen @HTTP@; server_name new.test old.test gone.test;
+    if ($host = old.test) { return 301 http://new.test$request_uri; }
+    location / { proxy_pass http://backend; add_header X-Path "a\.b \d\"c\\" always; }
+    location /moved/ { rewrite ^ http://else.test/there redirect; }
+    location /gone/ { rewrite ^/(.*)$ http://else.test/$1 permanent; }
+    location = /none { return 204 text; }
+}
+server { listen @HTTP@; server_name ~^re[0-9]\.test$; location / { return 403; } }
 """,
         (
             "a.example /x",
@@ -121,7 +130,15 @@ server { listen @HTTP@; server_name .two.test; location / { proxy_pass http://ba
             "other.test /x",
             "two.test /x",
             "sub.two.test /x",
+            "new.test /x?y=1",
+            "old.test /x?y=1",
+            "new.test /moved/x?y=1",
+            "new.test /gone/x?y=1",
+            "new.test /none",
         ),
+        (),
+        ("x-path",),
+        ("server_name ~^re[0-9]\\.test$",),
     ),
     Site(
         "to https, as certbot leaves it",

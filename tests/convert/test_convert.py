@@ -126,6 +126,25 @@ def test_the_host_that_nginx_sends(body: str, host: str | None) -> None:
          ["2: rewrite ^/x/(.*)$ /y/$1 last"]),
         (f"location / {{ {PASS} proxy_read_timeout soon; }}", ["2: proxy_read_timeout soon"]),
         ("location / { return 444; }", ["2: location /", "2: return 444"]),
+        (f"client_body_timeout soon; location / {{ {PASS} }}", ["2: client_body_timeout soon"]),
+        (f"keepalive_timeout never; location / {{ {PASS} }}", ["2: keepalive_timeout never"]),
+        (f"large_client_header_buffers 4 1g; location / {{ {PASS} }}",
+         ["2: large_client_header_buffers 4 1g"]),
+        (f"keepalive_requests many; location / {{ {PASS} }}", ["2: keepalive_requests many"]),
+        (f"listen 8443 quic reuseport; location / {{ {PASS} }}", ["2: listen 8443 quic reuseport"]),
+        (f"location / {{ {PASS} proxy_set_header Host ''; }}", ["2: proxy_set_header Host "]),
+        (f"location / {{ {PASS} proxy_set_header Host 'a b'; }}", ["2: proxy_set_header Host a b"]),
+        (f"location / {{ {PASS} add_header A é always; }}", ["2: add_header A é always"]),
+        (f"location / {{ {PASS} proxy_hide_header Connection; }}",
+         ["2: proxy_hide_header Connection"]),
+        (f"location / {{ {PASS} }} if ($http_host = b.example:81) {{ return 403; }}",
+         ["2: if ($http_host = b.example:81)"]),
+        ("rewrite ^/(.*)$ https://b.example/$1? permanent;",
+         ["2: rewrite ^/(.*)$ https://b.example/$1? permanent"]),
+        ("location / { proxy_pass nothing; }", ["2: location /", "2: proxy_pass nothing"]),
+        ("location = /a { proxy_pass HTTP://127.0.0.1:3000/; }", []),
+        ('location / { return 200; content_by_lua_block { say("}") -- it\'s }\n} }',
+         ["2: content_by_lua_block"]),
         ("location / { return 200 $remote_addr; }", ["2: return 200 $remote_addr"]),
         ("server_name ~^www; location / { return 200; }", ["2: server_name ~^www"]),
         ("nonsense on; location / { return 200; }", ["2: nonsense on"]),
@@ -151,6 +170,92 @@ def test_what_nginx_says_and_hopproxy_cannot_is_told_with_its_line(
     body: str, told: list[str]
 ) -> None:
     assert notes(server(body)) == told
+
+
+@pytest.mark.parametrize(
+    ("server_says", "route"),
+    [
+        ("if ($host = b.example) { return 403; }",
+         {"host": "b.example", "respond": {"status": 403}}),
+        ("if ($http_x_forwarded_proto = http) { return 301 https://$host$request_uri; }",
+         {"redirect": "https", "redirect_status": 301}),
+    ],
+)  # fmt: skip
+def test_what_a_server_says_comes_before_its_locations(
+    server_says: str, route: dict[str, Any]
+) -> None:
+    made = server(f"location / {{ {PASS} }} {server_says}")
+    assert made.routes[0] == route
+    assert "upstream" in made.routes[1]
+
+
+def test_the_default_server_takes_the_rest_before_others_without_a_name() -> None:
+    made = draft(
+        "server { listen 80; server_name _; return 403; }"
+        f"server {{ listen 80 default_server; location / {{ {PASS} }} }}"
+    )
+    (route,) = made.routes
+    assert "upstream" in route
+    assert notes(made) == ["1: server on :80"]
+
+
+def test_a_server_whose_names_cannot_be_said_takes_no_other_hosts() -> None:
+    made = draft(
+        "server { listen 80; return 404; }"
+        f"server {{ listen 80; server_name ~^x; location / {{ {PASS} }} }}"
+    )
+    assert made.routes == [{"respond": {"status": 404}}]
+    assert notes(made) == ["1: server on :80", "1: server_name ~^x"]
+
+
+def test_tls_for_a_whole_server() -> None:
+    made = draft(
+        "server { listen 443; ssl on; ssl_certificate a; ssl_certificate_key b;"
+        f" location / {{ {PASS} }} }}"
+    )
+    assert made.listeners[":443"]["tls"] == {"certificates": [{"cert": "a", "key": "b"}]}
+
+
+def test_origins_on_unix_sockets_of_a_group_that_speaks_tls() -> None:
+    made = draft(
+        "upstream g { server unix:/run/a.sock; server 10.0.0.1:443; }"
+        "server { listen 80; location / { proxy_pass https://g; } }"
+    )
+    (upstream,) = made.upstreams.values()
+    assert upstream["origins"] == ["unix:/run/a.sock", "https://10.0.0.1:443"]
+    assert notes(made) == ["1: proxy_pass https://g"]
+
+
+@pytest.mark.parametrize(
+    ("written", "time"),
+    [("1w", "7d"), ("1h30", "1h30s"), ("1M", "30d"), ("5", "5s"), ("''", None), ("s", None)],
+)
+def test_times_of_nginx(written: str, time: str | None) -> None:
+    made = server(f"location / {{ {PASS} }} client_body_timeout {written};")
+    assert made.client.get("body_timeout") == time
+
+
+def test_a_word_may_hold_a_closing_brace() -> None:
+    (route,) = server(r"location / { return 200 a}\tb\.c; }").routes
+    assert route["respond"]["body"] == "a}\tb\\.c"
+
+
+@pytest.mark.parametrize("missing", ["location", "return", "proxy_hide_header", "proxy_ssl_name"])
+def test_a_directive_without_its_value_is_not_read(missing: str) -> None:
+    end = "{ }" if missing == "location" else ";"
+    with pytest.raises(Unreadable, match=f"`{missing}` has no value"):
+        server(f"location / {{ {PASS} }} {missing} {end}")
+
+
+def test_included_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    (tmp_path / "loop").write_text("include loop;")
+    (tmp_path / "broken").write_text("a {")
+    (tmp_path / "binary").write_bytes(b"\xff")
+    (tmp_path / "folder").mkdir()
+    text = "\n".join(f"include {name};" for name in ("loop", "broken", "binary", "folder"))
+    made = converted(f"{text}\nserver {{ listen 80; return 404; }}", tmp_path, "nginx")
+    assert [note.line for note in sorted(made.notes)] == [1, 2, 3, 4]
+    assert all("cannot be read" in note.why for note in made.notes)
 
 
 def test_the_top_of_an_nginx_configuration() -> None:
