@@ -225,12 +225,17 @@ class ClientLink(Link):
 
         False: await `finish`.  Sends in a row are cheaper than sends with other work between them.
         A small response on a persistent link is not waited for: if it cannot be sent, the next step
-        on this link finds out.
+        on this link finds out.  If the link closes, that is other work, so it is sent at once.
         """
-        small = len(self._out) <= SMALL and self.closing is None
-        self._waits_for_batch = self.transport.send_later(self)
-        if self.fell_short or (self._waits_for_batch and not small):
-            return False
+        if self.closing is not None:
+            self.send_queued()
+            if self.fell_short:
+                return False
+        else:
+            small = len(self._out) <= SMALL
+            self._waits_for_batch = self.transport.send_later(self)
+            if self.fell_short or (self._waits_for_batch and not small):
+                return False
         self.close_delimited = False
         return True
 
