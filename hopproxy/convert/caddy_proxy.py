@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from hopproxy.convert.caddy_words import Line, environment, value_of
-from hopproxy.convert.draft import Draft, Values, filled, has
+from hopproxy.convert.draft import Draft, Values, filled, fitted, has
 from hopproxy.settings.amounts import Misread, parse_duration
 from hopproxy.settings.fields import OWN_FORWARDING, parse_field_name
 from hopproxy.settings.units import parse_origin
@@ -25,6 +25,8 @@ _TRANSPORT = {
     "write_timeout": ("route", "write_timeout"),
     "keepalive": ("pool", "idle_timeout"),
 }
+#: Rows of checks that change something.
+_ROWS = {"health_passes": "rise", "health_fails": "fall"}
 _COUNTS = {"keepalive_idle_conns": "max_idle", "keepalive_idle_conns_per_host": "max_idle",
            "max_conns_per_host": "max_connections"}  # fmt: skip
 #: Values of Host that name the origin itself.
@@ -60,6 +62,7 @@ class Proxy:
         self._upstream: Values = {}
         self._pool: Values = {}
         self._check: Values = {}
+        self._health: Values = {}
         self._route: Values = {}
         self._request: Values = {}
         self._response: Values = {}
@@ -71,13 +74,13 @@ class Proxy:
         origins = [origin for word in self._to for origin in self._origin(word)]
         if not origins:
             return None
-        if self._check.get("path") and has(UpstreamSettings, "health", "check"):
-            self._upstream["health"] = {"check": self._check}
-        elif self._check:
-            self._draft.note(self._line.line, self._line.text, "there are no active health checks")
+        if self._check.get("path"):
+            self._health["check"] = self._check
+        if self._health:
+            self._upstream["health"] = self._health
         if len(origins) > 1 and has(UpstreamSettings, "balance"):
             self._upstream.setdefault("balance", "round_robin")
-        upstream = {"origins": origins} | self._upstream | filled({"pool": self._pool})
+        upstream = {"origins": origins} | self._upstream | filled({"pool": fitted(self._pool)})
         first = re.sub(r"^\w+://|^unix:", "", origins[0])
         name = self._draft.upstream(re.sub(r":80$", "", first), upstream)
         return (
@@ -113,6 +116,14 @@ class Proxy:
             self._check["path"] = args[0]
         elif name in ("health_interval", "health_timeout"):
             self._check |= filled({name.removeprefix("health_"): self._time(one)})
+        elif name in _ROWS and args and args[0].isdecimal():
+            self._check[_ROWS[name]] = int(args[0])
+        elif name == "max_fails" and args and args[0].isdecimal():
+            self._health["failures"] = int(args[0])
+        elif name == "unhealthy_status" and (statuses := _statuses(args)):
+            self._health["statuses"] = statuses
+        elif name == "fail_duration":
+            self._note(one, "an origin that fails is out for 5s, then for longer")
         elif name == "transport":
             self._transport(one)
         elif name not in _NEEDLESS:
@@ -164,6 +175,19 @@ class Proxy:
         self._draft.note(one.line, one.text, why)
 
 
+def _statuses(args: tuple[str, ...]) -> list[int]:
+    """`503`, `5xx`; those that origins send in practice."""
+    found: list[int] = []
+    for word in args:
+        if re.fullmatch(r"[1-5][0-9][0-9]", word):
+            found.append(int(word))
+        elif word == "5xx":
+            found += [500, 502, 503, 504]
+        else:
+            return []
+    return sorted(set(found))
+
+
 def _balance(args: tuple[str, ...]) -> str:
     """How an origin is chosen, in our words; "" if there is no such choice."""
     if args[:1] in (("header",), ("cookie",)) and len(args) > 1:
@@ -176,9 +200,7 @@ _REASONS = {
     "lb_retries": "a request is sent again once, where that is safe",
     "lb_retry_match": "a request is sent again once, where that is safe",
     "lb_try_interval": "it is 200ms",
-    "fail_duration": "an origin that fails is passed over anyway",
-    "max_fails": "an origin that fails is passed over anyway",
-    "unhealthy_status": "write health.statuses, if this version has it",
+    "unhealthy_request_count": "write max_requests_in_flight",
     "unhealthy_latency": "a slow origin gets fewer requests",
     "handle_response": "an origin's response is passed on as it is",
     "replace_status": "an origin's response is passed on as it is",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from hopproxy.convert.caddy_limits import limit_rates
 from hopproxy.convert.caddy_proxy import Proxy, edit_field
 from hopproxy.convert.caddy_words import Line, environment, value_of
 from hopproxy.convert.draft import Draft, Values, filled
@@ -18,12 +19,12 @@ _ORDER = (("redir",), ("handle", "handle_path"), ("route",), ("abort",), ("error
           ("reverse_proxy",))  # fmt: skip
 _ENDS = frozenset(name for group in _ORDER for name in group)
 _NEEDLESS = frozenset({"log", "log_skip", "skip_log", "bind", "tls", "header", "request_body",
-                       "uri", "import"})  # fmt: skip
+                       "uri", "import", "rate_limit"})  # fmt: skip
 _FILES = "hopproxy serves no files: let an origin do it"
 _SECURITY = "hopproxy does not do this: requests that Caddy refuses would pass"
 REASONS = {
     **dict.fromkeys(("file_server", "root", "try_files", "php_fastcgi", "templates"), _FILES),
-    **dict.fromkeys(("basicauth", "basic_auth", "forward_auth", "rate_limit", "jwt"), _SECURITY),
+    **dict.fromkeys(("basicauth", "basic_auth", "forward_auth", "jwt"), _SECURITY),
     "encode": "hopproxy does not compress: let the application do it",
     "rewrite": "hopproxy only takes the beginning off a path (strip), or redirects",
     "handle_errors": "an origin's own error pages are passed on",
@@ -74,8 +75,10 @@ class Block:
         return found
 
     def _finish(self, routes: list[Values]) -> None:
-        """Directives that change what the routes do: header, request_body."""
+        """Directives that change what the routes do: header, request_body, rate_limit."""
         for one in self._lines:
+            if one.name == "rate_limit":
+                limit_rates(self._draft, one, routes)
             if one.name == "request_body":
                 for route in routes:
                     self._body(one, route)

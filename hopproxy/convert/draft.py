@@ -11,6 +11,7 @@ from msgspec import Struct
 from hopproxy.settings.route import Route
 from hopproxy.settings.route_agreement import takes_all_of
 from hopproxy.settings.shape import Section, settings_of
+from hopproxy.settings.upstream import Pool
 
 Values = dict[str, Any]
 
@@ -141,6 +142,15 @@ def _yaml(values: Values) -> str:
         for key, value in values.items()
     ]
     return "\n".join(parts) if len(parts) > 1 else parts[0]
+
+
+def fitted(pool: Values) -> Values:
+    """The settings of a pool that keeps no more idle links than it may have."""
+    most = pool.get("max_connections", Pool().max_connections)
+    if pool.get("max_idle", 0) <= most:
+        return pool
+    name = "max_idle" if "max_connections" in pool else "max_connections"
+    return pool | {name: most if name == "max_idle" else pool["max_idle"]}
 
 
 def has(struct: type[Struct], name: str, below: str = "") -> bool:

@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hopproxy.convert.draft import Draft, Values, filled, has
+from hopproxy.convert.draft import Draft, Values, filled, fitted, has
+from hopproxy.convert.nginx_limits import INHERITED as LIMITS
+from hopproxy.convert.nginx_limits import connections, shared, zones
 from hopproxy.convert.nginx_proxy import Scope
 from hopproxy.convert.nginx_reasons import NEEDLESS, reason
 from hopproxy.convert.nginx_server import Server
@@ -38,7 +40,7 @@ _HERE = frozenset(
         "worker_shutdown_timeout", "access_log", "ssl_certificate", "ssl_certificate_key",
         "ssl_protocols", "proxy_set_header", "proxy_hide_header", "proxy_redirect",
         "proxy_cookie_path", "proxy_connect_timeout", "proxy_read_timeout", "proxy_send_timeout",
-        "events",
+        "events", "limit_req_zone", "limit_conn_zone", *LIMITS,
     }
 )  # fmt: skip
 
@@ -70,15 +72,18 @@ class _Conversion:
                 self._groups[one.args[0]] = self._group(one)
         for one in self._found:
             self._top(one)
-        scope = Scope({}, (), False, {}, self._groups).below(self._found)
+        known = zones(self._found, draft)
+        scope = Scope({}, (), False, {}, self._groups, zones=known).below(self._found)
         if scope.last("client_max_body_size") is None:
             draft.client["max_body_size"] = "1MiB"  # nginx's default
         blocks = [one for one in self._found if one.name == "server" and one.block is not None]
         servers = [Server(draft, one) for one in blocks]
         if not servers:
             draft.note(1, "", "there is no server block")
+        connections(draft, known, self._found)
         for server in servers:
             self._client(server.block)
+            connections(draft, known, server.block)
         for server in servers:
             server.make_routes(scope)
         chosen = _chosen(servers)
@@ -136,6 +141,8 @@ class _Conversion:
                 draft.client |= {"max_requests": 1} if off else {"idle_timeout": time}
             elif one.name == "keepalive_requests" and first.isdecimal():
                 draft.client["max_requests"] = int(first)
+            elif one.name == "http2_max_concurrent_streams" and first.isdecimal():
+                draft.client["max_streams"] = int(first)
             elif one.name == "large_client_header_buffers" and _buffers(one.args):
                 draft.client |= _buffers(one.args)
             elif one.name in ("keepalive_requests", "large_client_header_buffers"):
@@ -168,6 +175,10 @@ class _Conversion:
             first = one.args[0] if one.args else ""
             if one.name == "server":
                 origins += self._origin(one)
+            elif one.name == "queue" and first.isdecimal():
+                pool["queue"] = int(first)
+                times = [word[8:] for word in one.args if word.startswith("timeout=")]
+                pool["queue_timeout"] = duration(times[-1]) if times else "60s"
             elif one.name == "keepalive" and first.isdecimal():
                 pool["max_idle"] = int(first)
             elif one.name == "keepalive_timeout" and duration(first) is not None:
@@ -186,7 +197,14 @@ class _Conversion:
         if not origins:
             self._draft.note(block.line, block.text, "it has no origin that can be said here")
             origins.append("127.0.0.1:9")
-        return {"origins": origins} | values | filled({"pool": pool})
+        lines = [one for one in block.block or () if one.name == "server"]
+        lines = [one for one in lines if not {"down", "backup"} & set(one.args)]
+        most, fails = (shared(self._draft, lines, name) for name in ("max_conns", "max_fails"))
+        if most.strip("0"):
+            pool["max_connections"] = int(most)
+        if fails and len(origins) > 1:
+            values["health"] = {"failures": int(fails)}
+        return {"origins": origins} | values | filled({"pool": fitted(pool)})
 
     def _origin(self, one: Directive) -> Iterator[str]:
         place, *options = one.args or ("",)
@@ -198,15 +216,8 @@ class _Conversion:
             word = f"{name}={value}" if name == "weight" else name
             if name in ("weight", "backup") and _is_origin(f"{origin} {word}"):
                 origin = f"{origin} {word}"
-            elif name == "max_conns":
-                self._draft.note(one.line, one.text, "write pool.max_connections")
-            elif name == "resolve":
-                continue  # names are resolved again anyway
-            elif name in ("max_fails", "fail_timeout"):
-                if has(UpstreamSettings, "health") and option != "max_fails=0":
-                    continue  # failures are counted anyway
-                self._draft.note(one.line, one.text, "an origin that fails is passed over anyway")
-            else:
+            elif name not in ("max_conns", "max_fails", "fail_timeout", "resolve"):
+                # Names are resolved again anyway, and an origin is out for 5 s, then for longer.
                 self._draft.note(one.line, one.text, f"`{name}` has no equal here")
         if not _is_origin(origin):
             self._draft.note(one.line, one.text, "it is not the address of an origin")
@@ -216,7 +227,7 @@ class _Conversion:
 
 def _balance(one: Directive) -> str:
     """How a group chooses an origin, in our words; "" for any other directive."""
-    if one.name == "least_conn":
+    if one.name == "least_conn" or one.args in (("two",), ("two", "least_conn")):
         return "least_requests"
     if one.name == "ip_hash":
         return "hash: client"

@@ -28,7 +28,8 @@ _SERVER = frozenset(
         "keepalive_requests", "client_body_timeout", "client_header_timeout", "send_timeout",
         "large_client_header_buffers", "set_real_ip_from", "real_ip_header", "real_ip_recursive",
         "upstream", "server", "http", "worker_processes", "worker_shutdown_timeout", "include",
-        "keepalive_time", "ssl",
+        "keepalive_time", "ssl", "http2_max_concurrent_streams", "limit_req_zone",
+        "limit_conn_zone",
     }
 )  # fmt: skip
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from hopproxy.convert.draft import Draft, Values, filled, has
+from hopproxy.convert.nginx_limits import INHERITED as LIMITS
+from hopproxy.convert.nginx_limits import Limits, Zone
 from hopproxy.convert.nginx_words import Directive, duration, value_of
 from hopproxy.settings.amounts import Misread, parse_size
 from hopproxy.settings.fields import (
@@ -32,7 +34,7 @@ INHERITED = frozenset(
         "proxy_cookie_path", "proxy_connect_timeout", "proxy_read_timeout", "proxy_send_timeout",
         "client_max_body_size", "default_type", "proxy_ssl_server_name", "proxy_ssl_name",
         "proxy_ssl_verify", "proxy_ssl_trusted_certificate", "proxy_ssl_certificate",
-        "proxy_ssl_certificate_key",
+        "proxy_ssl_certificate_key", *LIMITS,
     }
 )  # fmt: skip
 
@@ -42,7 +44,8 @@ class Scope:
     """Where a location stands: what it inherits, and what is known of its server.
 
     `secure` if the server does TLS on every listener, `names` are its names; `known` are variables
-    with fixed values; `groups` are the upstream blocks by name, `named` the locations `@name`.
+    with fixed values; `groups` are the upstream blocks by name, `named` the locations `@name`,
+    `zones` those of limits.
     """
 
     inherited: dict[str, tuple[Directive, ...]]
@@ -51,6 +54,7 @@ class Scope:
     known: dict[str, str]
     groups: dict[str, Values] = field(default_factory=dict)
     named: dict[str, tuple[Directive, ...]] = field(default_factory=dict)
+    zones: dict[str, Zone] = field(default_factory=dict)
 
     def below(self, block: Iterable[Directive]) -> Scope:
         """The scope of a block within this one."""
@@ -92,6 +96,10 @@ class Proxied:
         upstream, base = self._origins(one, scheme, place)
         if upstream is None:
             return None
+        limits = Limits(self._draft, self._scope.zones, self._scope.inherited)
+        if statuses := limits.failures(len(upstream["origins"])):
+            upstream["health"] = upstream.get("health", {}) | statuses
+        upstream |= limits.in_flight()
         upstream |= self._host(place if place in self._scope.groups else "")
         for name, theirs in (("connect_timeout", "proxy_connect_timeout"),):
             upstream |= self._time(name, theirs)
@@ -99,6 +107,7 @@ class Proxied:
         route: Values = {"upstream": self._draft.upstream(base, upstream)}
         if strip:
             route["strip"] = strip
+        route |= limits.rate()
         route |= filled({"request_fields": self._request_fields()})
         route |= self.response_fields() | self._locations(strip)
         route |= self._time("response_timeout", "proxy_read_timeout")

@@ -6,7 +6,8 @@ NEEDLESS = frozenset(
         "absolute_redirect", "aio", "chunked_transfer_encoding",
         "client_body_buffer_size", "client_header_buffer_size", "default_type",
         "directio", "etag", "events", "http2", "http2_push_preload",
-        "ignore_invalid_headers", "keepalive_disable", "lingering_close",
+        "ignore_invalid_headers", "keepalive_disable", "limit_conn_log_level",
+        "limit_req_log_level", "lingering_close",
         "log_not_found", "map_hash_bucket_size", "map_hash_max_size", "msie_padding",
         "multi_accept", "open_file_cache", "output_buffers", "pcre_jit", "pid",
         "port_in_redirect", "postpone_output", "proxy_buffer_size", "proxy_buffering",
@@ -42,10 +43,8 @@ REASONS = {
     ),
     **dict.fromkeys(
         ("allow", "deny", "auth_basic", "auth_basic_user_file", "auth_request", "auth_request_set",
-         "limit_req", "limit_req_zone", "limit_conn", "limit_conn_zone", "limit_rate",
-         "limit_rate_after", "limit_except", "satisfy", "valid_referers", "secure_link",
-         "limit_req_status", "limit_conn_status", "auth_jwt", "geo", "modsecurity",
-         "modsecurity_rules_file", "limit_req_log_level"), _SECURITY,
+         "limit_rate", "limit_rate_after", "limit_except", "satisfy", "valid_referers",
+         "secure_link", "auth_jwt", "geo", "modsecurity", "modsecurity_rules_file"), _SECURITY,
     ),
     **dict.fromkeys(
         ("proxy_cache", "proxy_cache_path", "proxy_cache_valid", "proxy_cache_key",
@@ -77,10 +76,6 @@ REASONS = {
         ("error_page", "proxy_intercept_errors"), "an origin's own error pages are passed on"
     ),
     **dict.fromkeys(
-        ("proxy_next_upstream", "proxy_next_upstream_tries", "proxy_next_upstream_timeout"),
-        "a request is sent again once, where that is safe",
-    ),
-    **dict.fromkeys(
         ("mirror", "mirror_request_body"), "hopproxy sends a request to one origin"
     ),
     "user": "start hopproxy as the user that it is to run as",
@@ -109,7 +104,7 @@ REASONS = {
 OFF = {
     "proxy_pass_request_body": "bodies are passed on as they come",
     "proxy_pass_request_headers": "fields are passed on: write request_fields.remove",
-    "proxy_next_upstream": REASONS["proxy_next_upstream"],
+    "proxy_next_upstream": "a request is sent again once, where that is safe",
     "ignore_invalid_headers": REASONS["ignore_invalid_headers"],
 }
 

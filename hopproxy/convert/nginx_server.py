@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from hopproxy.convert.draft import Draft, Values, has
+from hopproxy.convert.nginx_limits import in_location
 from hopproxy.convert.nginx_location import Location
 from hopproxy.convert.nginx_proxy import Scope
 from hopproxy.convert.nginx_words import Directive
@@ -135,7 +136,9 @@ class Server:
             for one in self.block
             if one.name == "location" and one.args[:1] and one.args[0].startswith("@")
         }
-        below = Scope(scope.inherited, self.names, self.secure, known, scope.groups, named)
+        below = Scope(
+            scope.inherited, self.names, self.secure, known, scope.groups, named, scope.zones
+        )
         own = tuple(one for one in self.block if one.name != "location")
         outside = Location(self._draft, below, "/", own, exact=False).routes()
         ends = [one for one in outside if "host" not in one and one.get("redirect") != "https"]
@@ -179,6 +182,7 @@ class Server:
             if not exact and not path.endswith("/"):
                 why = f"nginx also takes {path}..., here a path ends where a segment ends"
                 self._draft.note(one.line, one.text, why)
+            in_location(self._draft, scope.zones, one.block)
             location = Location(self._draft, scope, path, one.block, exact=exact)
             routes = location.routes()
             if not routes:

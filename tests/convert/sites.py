@@ -1,4 +1,4 @@
-"""Ten configurations of nginx and Caddy, as people write them, and what to ask of each.
+"""Eleven configurations of nginx and Caddy, as people write them, and what to ask of each.
 
 `@NAME@` is a port: @HTTP@ and @HTTPS@ of the proxy, the others of origins.
 """
@@ -196,6 +196,60 @@ server {
         ("authorization", "accept-encoding"),
         ("location", "x-powered-by"),
         ("alias /srv/files/", "expires 30d"),
+    ),
+    Site(
+        "rates, connections and retries",
+        r"""
+limit_req_zone $binary_remote_addr zone=api_limit:10m rate=5r/m;
+limit_req_zone $http_x_api_key zone=key:1m rate=2r/m;
+limit_conn_zone $binary_remote_addr zone=perip:10m;
+limit_conn_zone $server_name zone=perserver:10m;
+upstream pool {
+    zone pool 64k;
+    server 127.0.0.1:@APP@ max_fails=3 fail_timeout=30s max_conns=20;
+    server 127.0.0.1:@API@ max_fails=3 fail_timeout=30s max_conns=20 backup;
+    keepalive 32;
+    keepalive_requests 1000;
+    keepalive_timeout 60s;
+}
+server {
+    listen @HTTP@;
+    limit_req_status 429;
+    limit_conn perip 20;
+    client_max_body_size 10m;
+    location / {
+        proxy_pass http://pool;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_connect_timeout 5s;
+        proxy_send_timeout 60s;
+        proxy_read_timeout 60s;
+        proxy_next_upstream error timeout http_502 http_503;
+        proxy_next_upstream_tries 2;
+        limit_conn perserver 100;
+    }
+    location /api/ { limit_req zone=api_limit burst=2 nodelay; proxy_pass http://pool; }
+    location /key/ { limit_req zone=key; proxy_pass http://pool; }
+    location /fixed/ { limit_req zone=api_limit burst=1 nodelay; return 204; }
+}
+""",
+        (
+            "a.example /x",
+            "a.example /api/1",
+            "a.example /api/2",
+            "a.example /api/3",
+            "a.example /api/4",
+            "a.example /api/5",
+            "GET+X-Api-Key a.example /key/1",
+            "GET+X-Api-Key a.example /key/2",
+            "a.example /fixed/1",
+            "a.example /fixed/2",
+            "a.example /fixed/3",
+            "a.example /y",
+        ),
+        (),
+        (),
+        ("limit_conn perip 20",),
     ),
 )
 
