@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 from hopproxy.convert.caddy_proxy import time_of
 from hopproxy.convert.caddy_site import UNKNOWN, Block
-from hopproxy.convert.caddy_words import Line, environment, lines_of, with_snippets
+from hopproxy.convert.caddy_words import Line, environment, lines_of, snippets_of, with_imports
 from hopproxy.convert.draft import Draft, Values, has
 from hopproxy.settings.amounts import Misread
 from hopproxy.settings.client import Listener
@@ -34,6 +35,7 @@ _TLS = {
     "ciphers": "the standard library's choice is used",
     "curves": "the standard library's choice is used",
 }
+_NO_FILE = "there is no such snippet or file"
 _NO_ACME = "hopproxy gets no certificates by itself: write listeners[].tls with files"
 
 
@@ -45,16 +47,19 @@ class Address(NamedTuple):
     secure: bool
 
 
-def caddy(text: str) -> Draft:
-    """The settings for this Caddyfile.  Raises Unreadable."""
+def caddy(text: str, folder: Path) -> Draft:
+    """The settings for this Caddyfile; `folder` is where imported files are looked for.
+
+    Raises Unreadable.
+    """
     draft = Draft()
-    lines = list(lines_of(text))
-    snippets = {one.name.strip("()"): one for one in lines if re.fullmatch(r"\(.+\)", one.name)}
-    sites = [one for one in lines if one.words and not re.fullmatch(r"\(.+\)", one.name)]
+    found = lines_of(text)
+    lines = with_imports(found, snippets_of(found), folder)
+    sites = [one for one in lines if one.words and not one.is_snippet]
     if sites and all(one.block is None or one.name in ("handle", "route") for one in sites):
         # A file with one site may leave its braces out.
         sites = [Line(sites[0].words, tuple(sites[1:]), sites[0].line)]
-    _Conversion(draft).run([one for one in lines if not one.words], sites, snippets)
+    _Conversion(draft).run([one for one in lines if not one.words], sites)
     return draft
 
 
@@ -65,17 +70,20 @@ class _Conversion:
         self._redirects = True
         self._binds = [""]
 
-    def run(self, options: Iterable[Line], sites: list[Line], snippets: dict[str, Line]) -> None:
+    def run(self, options: Iterable[Line], sites: list[Line]) -> None:
         for block in options:
             for one in block.block or ():
                 self._option(one)
         made: list[tuple[int, int, tuple[str, ...], list[Values], Line]] = []
         for number, site in enumerate(sites):
-            if site.block is None:
-                self._draft.note(site.line, site.text, UNKNOWN)
+            if site.block is None or site.name.startswith("&("):
+                named = "named routes are not read" if site.block is not None else UNKNOWN
+                self._draft.note(site.line, site.text, _NO_FILE if site.name == "import" else named)
                 continue
-            lines = with_snippets(site.block, snippets)
+            lines = site.block
             hosts = self._addresses(site, lines)
+            if hosts is None:
+                continue
             routes = Block(self._draft, lines, {}, "").routes({})
             if not any(not {"path", "host"} & route.keys() for route in routes):
                 files = any(one.name in ("file_server", "php_fastcgi") for one in lines)
@@ -93,13 +101,18 @@ class _Conversion:
 
     # -- addresses ---------------------------------------------------------------------------
 
-    def _addresses(self, site: Line, lines: tuple[Line, ...]) -> tuple[str, ...]:
-        """Listen at the addresses of a site; its hosts, none for every one."""
+    def _addresses(self, site: Line, lines: tuple[Line, ...]) -> tuple[str, ...] | None:
+        """Listen at the addresses of a site; its hosts, none for every one.
+
+        None if no address can be said here.
+        """
         files = next((one.args for one in lines if one.name == "tls" and len(one.args) == 2), None)
         binds = [word for one in lines if one.name == "bind" for word in one.args] or self._binds
         self._secure_only(lines)
         words = [word for word in re.split(r"[,\s]+", " ".join(site.words)) if word]
         found = [one for word in words if (one := self._address(site, word)) is not None]
+        if not found:
+            return None
         secure = [one for one in found if one.secure]
         for one in found:
             plain = one.secure and files is None and one.port == self._https

@@ -7,7 +7,7 @@ import re
 from hopproxy.convert.caddy_words import Line, environment, value_of
 from hopproxy.convert.draft import Draft, Values, filled, fitted, has
 from hopproxy.settings.amounts import Misread, parse_duration
-from hopproxy.settings.fields import OWN_FORWARDING, parse_field_name
+from hopproxy.settings.fields import OWN_FORWARDING, parse_field_name, parse_field_value
 from hopproxy.settings.units import parse_origin
 from hopproxy.settings.upstream import UpstreamSettings
 
@@ -223,20 +223,29 @@ def edit_field(draft: Draft, one: Line, edits: Values) -> None:
     mark, bare = (name[0], name[1:]) if name[:1] in "+-?>" and name else ("", name)
     try:
         parse_field_name(bare)
+        if "*" in bare:
+            raise Misread("a name has no patterns", "write each of them")
+        value = value_of(rest[0]) if len(rest) == 1 else None
+        parse_field_value(value or "")
     except Misread as misread:
         draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
         return
     if mark == "-":
         edits.setdefault("remove", []).append(bare)
         return
-    value = value_of(rest[0]) if len(rest) == 1 else None
     if value is None:
         why = "it replaces parts of a value" if len(rest) == 2 else "it has no equal here"
         draft.note(one.line, one.text, why)
         return
     if mark == "?":
         draft.note(one.line, one.text, "it is set even if the origin sends one")
-    edits.setdefault("add" if mark == "+" else "set", {})[bare] = value
+    fields = edits.setdefault("add" if mark == "+" else "set", {})
+    fields[bare] = joined(fields[bare], value) if mark == "+" and bare in fields else value
+
+
+def joined(first: str | list[str], second: str | list[str]) -> list[str]:
+    """The values of two lines that add to the same field."""
+    return [value for one in (first, second) for value in (one if isinstance(one, list) else [one])]
 
 
 def time_of(draft: Draft, one: Line) -> str | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from hopproxy.convert.caddy_limits import limit_rates
-from hopproxy.convert.caddy_proxy import Proxy, edit_field
+from hopproxy.convert.caddy_proxy import Proxy, edit_field, joined
 from hopproxy.convert.caddy_words import Line, environment, value_of
 from hopproxy.convert.draft import Draft, Values, filled
 from hopproxy.settings.amounts import Misread, parse_size
@@ -64,7 +66,7 @@ class Block:
             ):
                 self._draft.note(one.line, one.text, REASONS.get(one.name, UNKNOWN))
             elif one.name == "import":
-                self._draft.note(one.line, one.text, "there is no such snippet in this file")
+                self._draft.note(one.line, one.text, "there is no such snippet or file")
         found: list[Values] = []
         groups = (tuple(_ENDS),) if in_order else _ORDER
         for names in groups:
@@ -75,10 +77,11 @@ class Block:
         return found
 
     def _finish(self, routes: list[Values]) -> None:
-        """Directives that change what the routes do: header, request_body, rate_limit."""
+        """Directives that change what the routes do; the last header of a name wins."""
         for one in self._lines:
             if one.name == "rate_limit":
                 limit_rates(self._draft, one, routes)
+        for one in reversed(self._lines):
             if one.name == "request_body":
                 for route in routes:
                     self._body(one, route)
@@ -113,7 +116,10 @@ class Block:
                     there = fields.setdefault(how, [])
                     there += [name for name in values if name not in there]
                 else:
-                    fields[how] = values | fields.get(how, {})
+                    there = fields.setdefault(how, {})
+                    for name, value in values.items():
+                        both = name in there and how == "add"
+                        there[name] = joined(value, there[name]) if both else there.get(name, value)
 
     # -- matchers ----------------------------------------------------------------------------
 
@@ -140,7 +146,7 @@ class Block:
         if named.args:
             tests.append(Line(named.args, None, named.line))
         matches: list[Values] = [dict(self._within)]
-        for test in tests:
+        for test in _joined(tests):
             if test.name == "path":
                 found = [self._path(test, path) for path in test.args]
                 matches = [one | path for one in matches for path in found if path is not None]
@@ -221,7 +227,7 @@ class Block:
     def _respond(self, one: Line, args: tuple[str, ...]) -> Values | None:
         body, status = "", "200"
         for word in args:
-            if re.fullmatch(r"[1-5][0-9][0-9]", word):
+            if re.fullmatch(r"[1-9][0-9][0-9]", word):
                 status = word
             else:
                 body = word
@@ -233,7 +239,11 @@ class Block:
             return None
         if re.search(r"\{[a-z][\w.]*\}", body):
             self._draft.note(one.line, one.text, "a fixed response has no variables")
-        return {"respond": {"status": int(status)} | filled({"body": environment(body)})}
+        if int(status) in (204, 205, 304):  # Caddy sends none either
+            body = ""
+        kind = "application/json" if _is_json(body) else None
+        values = filled({"body": environment(body), "type": kind})
+        return {"respond": {"status": int(status)} | values}
 
     def _error(self, one: Line, args: tuple[str, ...]) -> Values | None:
         """`error [message] [status]`: the message is for handle_errors only."""
@@ -252,6 +262,15 @@ class Block:
         return route
 
 
+def _joined(tests: list[Line]) -> list[Line]:
+    """The lines of a matcher, those of the same kind as one: any of their words may match."""
+    found: dict[str, Line] = {}
+    for one in tests:
+        before = found.get(one.name, Line((one.name,), None, one.line))
+        found[one.name] = replace(one, words=(*before.words, *one.args))
+    return list(found.values())
+
+
 def _where_it_strips(match: Values, end: Values) -> Iterator[Values]:
     """The routes for one match: Caddy takes a prefix off the paths that have it, and no others."""
     strip, path = end.get("strip"), match.get("path", "/")
@@ -261,6 +280,14 @@ def _where_it_strips(match: Values, end: Values) -> Iterator[Values]:
     if _is_below(strip, path) and not match.get("exact"):
         yield match | {"path": strip} | end
     yield match | {key: value for key, value in end.items() if key != "strip"}
+
+
+def _is_json(body: str) -> bool:
+    """Whether Caddy calls this body JSON: an object or an array."""
+    try:
+        return isinstance(json.loads(body), dict | list)
+    except ValueError:
+        return False
 
 
 def _is_below(path: str, prefix: str) -> bool:

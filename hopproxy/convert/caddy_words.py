@@ -1,14 +1,18 @@
 """The language of Caddyfiles: lines of words, blocks, snippets, placeholders."""
 
+import glob
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from hopproxy.convert.draft import braces, plain
 from hopproxy.convert.nginx_words import Unreadable
 
 _WORD = re.compile(
     r"""(?P<space>[ \t\r]+|\\\r?\n)|(?P<line>\n)|(?P<quoted>"(?:\\.|[^"\\])*"|`[^`]*`)"""
+    r"""|(?P<heredoc><<(?P<mark>[\w-]+)\r?\n(?P<inside>.*?)(?<=\n)(?P<indent>[ \t]*)"""
+    r"""(?P=mark)(?!\S))"""
     r"""|(?P<word>[^\s]+)""",
     re.DOTALL,
 )
@@ -33,7 +37,9 @@ PLACEHOLDERS = {
     "http.request.uuid": "{request_id}",
 }
 _ENVIRONMENT = re.compile(r"\{\$(\w+)(?::([^{}]*))?\}|\{env\.(\w+)\}")
-_PLACEHOLDER = re.compile(r"\{([a-z][\w.>-]*)\}")
+_PLACEHOLDER = re.compile(r"\{((?!env\.)[a-z?%][^\s{}\",]*)\}")
+#: How many imports may lead to one another.
+_DEEPEST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,11 @@ class Line:
         """The line as it was written, without its block."""
         return " ".join(self.words)
 
+    @property
+    def is_snippet(self) -> bool:
+        """Whether it defines a snippet, for others to import."""
+        return self.block is not None and re.fullmatch(r"\(.+\)", self.name) is not None
+
 
 def lines_of(text: str) -> tuple[Line, ...]:
     """All lines of a Caddyfile.  Raises Unreadable."""
@@ -83,13 +94,13 @@ def _lines(text: str) -> Iterator[tuple[list[str], int]]:
             at = text.find("\n", match.start())
             at = len(text) if at < 0 else at
             continue
-        if kind in ("word", "quoted"):
+        if kind == "word" and found[0] in '"`':
+            raise Unreadable(number, "a quote is not closed")
+        if kind in ("word", "quoted", "heredoc"):
             began = began if words else number
-            words.append(
-                _Quoted(re.sub(r"\\(.)", r"\1", found[1:-1])) if kind == "quoted" else found
-            )
+            words.append(_word(match))
         number += found.count("\n")
-        if kind == "line":
+        if kind == "line" and not (words and _is_continued(words[-1])):
             if words:
                 yield words, began
             words = []
@@ -97,10 +108,29 @@ def _lines(text: str) -> Iterator[tuple[list[str], int]]:
         yield words, began
 
 
+def _word(match: re.Match[str]) -> str:
+    """A word without its quotes.  A backslash only counts before a quote."""
+    found = match[0]
+    if match.lastgroup == "heredoc":
+        lines = match["inside"].removesuffix("\n").replace("\r", "").split("\n")
+        return _Quoted("\n".join(line.removeprefix(match["indent"]) for line in lines))
+    if match.lastgroup == "quoted":
+        bare = found[1:-1]
+        one = r"\\(?:\\|(?P<quote>\"))"  # two backslashes stay two
+        kept = re.sub(one, lambda back: back["quote"] or back[0], bare)
+        return _Quoted(bare if found[0] == "`" else kept)
+    return found
+
+
 class _Quoted(str):
     """A word in quotes: a brace in quotes opens no block."""
 
     __slots__ = ()
+
+
+def _is_continued(word: str) -> bool:
+    """Whether a list of addresses goes on in the next line."""
+    return word.endswith(",") and not isinstance(word, _Quoted)
 
 
 def _is_brace(word: str, brace: str) -> bool:
@@ -132,28 +162,81 @@ def _tree(
     return tuple(lines), at
 
 
-def with_snippets(lines: tuple[Line, ...], snippets: dict[str, Line]) -> tuple[Line, ...]:
-    """The lines with those of imported snippets in their place; their arguments filled in."""
+def with_imports(
+    lines: tuple[Line, ...], snippets: dict[str, Line], folder: Path, depth: int = 0
+) -> tuple[Line, ...]:
+    """The lines with those of imported snippets and files in their place, arguments filled in.
+
+    Snippets in these files are added.  Raises Unreadable.
+    """
     found: list[Line] = []
     for one in lines:
-        if one.name == "import" and one.args and one.args[0] in snippets:
-            block = snippets[one.args[0]].block or ()
-            found += with_snippets(tuple(_filled(line, one.args[1:]) for line in block), snippets)
-        elif one.block is not None:
-            found.append(replace(one, block=with_snippets(one.block, snippets)))
+        inside = _imported(one, snippets, folder) if one.name == "import" and one.args else None
+        if inside is not None:
+            if depth == _DEEPEST:
+                raise Unreadable(one.line, "imports include each other without an end")
+            found += with_imports(inside, snippets, folder, depth + 1)
+        elif one.block is not None and not one.is_snippet:
+            block = with_imports(one.block, snippets, folder, depth)
+            found.append(replace(one, block=block))
         else:
             found.append(one)
     return tuple(found)
 
 
-def _filled(line: Line, args: tuple[str, ...]) -> Line:
+def _imported(one: Line, snippets: dict[str, Line], folder: Path) -> tuple[Line, ...] | None:
+    """What an import stands for; None if there is no such snippet or file."""
+    name, *args = one.args
+    if name in snippets:
+        return _filled(snippets[name].block or (), tuple(args), one.block or ())
+    found: tuple[Line, ...] | None = None
+    for file in sorted(glob.glob(str(folder / name))):
+        try:
+            inside = lines_of(Path(file).read_text())
+        except (OSError, UnicodeDecodeError, Unreadable) as error:
+            raise Unreadable(one.line, f"{file} cannot be read: {error}") from error
+        snippets |= snippets_of(inside)
+        found = (*(found or ()), *_filled(_at(inside, one.line), tuple(args), one.block or ()))
+    return found
+
+
+def snippets_of(lines: tuple[Line, ...]) -> dict[str, Line]:
+    """The snippets that these lines define."""
+    return {one.name[1:-1]: one for one in lines if one.is_snippet}
+
+
+def _at(lines: tuple[Line, ...], number: int) -> tuple[Line, ...]:
+    """The lines of an imported file, told at the line that imports it."""
+    return tuple(
+        replace(one, line=number, block=None if one.block is None else _at(one.block, number))
+        for one in lines
+    )
+
+
+def _filled(
+    lines: tuple[Line, ...], args: tuple[str, ...], block: tuple[Line, ...]
+) -> tuple[Line, ...]:
+    """Lines with the arguments and the block of an import in their place."""
+
     def put(match: re.Match[str]) -> str:
         number = int(match[1])
         return args[number] if number < len(args) else match[0]
 
-    words = tuple(re.sub(r"\{args[.\[](\d+)\]?\}", put, word) for word in line.words)
-    block = tuple(_filled(one, args) for one in line.block) if line.block is not None else None
-    return Line(words, block, line.line)
+    found: list[Line] = []
+    for one in lines:
+        if one.words == ("{block}",):
+            found += block
+            continue
+        words: list[str] = []
+        for word in one.words:
+            rest = re.fullmatch(r"\{args\[(\d*):(\d*)\]\}", word)
+            if rest is not None:
+                words += args[int(rest[1] or 0) : int(rest[2]) if rest[2] else None]
+            else:
+                words.append(re.sub(r"\{args[.\[](\d+)\]?\}", put, word))
+        inner = None if one.block is None else _filled(one.block, args, block)
+        found.append(Line(tuple(words), inner, one.line))
+    return tuple(found)
 
 
 def environment(text: str) -> str:

@@ -36,7 +36,7 @@ def convert(options: argparse.Namespace) -> int:
 
 def converted(text: str, folder: Path, language: str) -> Draft:
     """The settings for a text in this language.  Raises Unreadable."""
-    return nginx(text, folder) if language == "nginx" else caddy(text)
+    return nginx(text, folder) if language == "nginx" else caddy(text, folder)
 
 
 def language_of(name: str, text: str) -> str:

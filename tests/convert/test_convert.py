@@ -482,6 +482,78 @@ c.example:9000 {{
         assert text in told
 
 
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        (r'respond "a\nb \"q\" \\d"', {"body": r'a\nb "q" \\d'}),
+        (r"respond `a\n`", {"body": r"a\n"}),
+        ("respond <<HTML\n  <p>\n    hi\n  HTML 201", {"status": 201, "body": "<p>\n  hi"}),
+        ("respond `[1]`", {"body": "[1]", "type": "application/json"}),
+        ("respond x 204", {"status": 204}),
+    ],
+)
+def test_a_fixed_answer_of_caddy(body: str, answer: dict[str, Any]) -> None:
+    (route,) = caddy(body).routes
+    assert route == {"respond": {"status": 200} | answer}
+
+
+def test_fields_that_caddy_adds_and_sets_more_than_once() -> None:
+    made = caddy(
+        "reverse_proxy :3000 {\n header_up +A 1\n header_up +A 2\n}\n"
+        "header +B 1\nheader {\n +B 2\n +B 3\n C 1\n}\nheader C 2"
+    )
+    (route,) = made.routes
+    assert route["request_fields"] == {"add": {"A": ["1", "2"]}}
+    assert route["response_fields"] == {"add": {"B": ["1", "2", "3"]}, "set": {"C": "2"}}
+
+
+def test_paths_of_a_matcher_on_two_lines() -> None:
+    made = caddy("@a {\n path /a\n path /b /c\n}\nrespond @a 403\nreverse_proxy :3000")
+    assert [route.get("path") for route in made.routes] == ["/a", "/b", "/c", None]
+
+
+def test_addresses_of_caddy_on_two_lines() -> None:
+    (route,) = draft("http://a.example,\nhttp://b.example {\nrespond x\n}", "caddy").routes
+    assert route["host"] == ["a.example", "b.example"]
+
+
+@pytest.mark.parametrize("name", ["&(a)", "*.*.example"])
+def test_a_site_that_cannot_be_said_takes_no_other_hosts(name: str) -> None:
+    made = draft(f"{name} {{\nreverse_proxy :3000\n}}\n:80 {{\nrespond 404\n}}", "caddy")
+    assert made.routes[-1] == {"respond": {"status": 404}}
+    assert made.notes
+
+
+def test_what_caddyfiles_import(tmp_path: Path) -> None:
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites" / "a").write_text("http://a.example {\nimport to a:1 b:1\n}")
+    (tmp_path / "snippets").write_text(
+        "(to) {\nreverse_proxy {args[:]} {\nheader_up A {args[0]}\n}\n}\n"
+        "(in) {\nhandle /x {\n{block}\n}\n}"
+    )
+    text = "import snippets\nimport sites/*\n:80 {\nimport in {\nrespond y\n}\nimport gone\n}"
+    made = converted(text, tmp_path, "caddy")
+    first, second, _ = made.routes
+    assert first["host"] == "a.example"
+    assert first["request_fields"] == {"set": {"A": "a:1"}}
+    assert made.upstreams[first["upstream"]]["origins"] == ["http://a:1", "http://b:1"]
+    assert second == {"path": "/x", "exact": True, "respond": {"status": 200, "body": "y"}}
+    assert notes(made) == ["7: import gone"]
+
+
+def test_a_caddyfile_that_imports_what_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff")
+    (tmp_path / "loop").write_text("import loop")
+    for text in ("import binary", "import loop", "(a) {\nimport a\n}\n:80 {\nimport a\n}"):
+        with pytest.raises(Unreadable):
+            converted(text, tmp_path, "caddy")
+
+
+def test_a_quote_of_caddy_that_is_not_closed() -> None:
+    with pytest.raises(Unreadable, match="a quote is not closed"):
+        caddy('respond "a')
+
+
 def test_a_caddyfile_of_one_site_without_braces() -> None:
     made = draft("http://localhost:8080\n\nrespond /a 204\nreverse_proxy 127.0.0.1:1\n", "caddy")
     assert [route.get("path") for route in made.routes] == ["/a", None]
