@@ -18,6 +18,10 @@ class Hop(Enum):
     UPSTREAM = "upstream"
 
 
+# Globals are faster than attributes of the class (see `message.Body`).
+CLIENT, UPSTREAM = Hop.CLIENT, Hop.UPSTREAM
+
+
 class Owner(Enum):
     """Who ended a link."""
 
@@ -222,8 +226,7 @@ class CloseRecord:
 #: Normal ends of a client link: the client left, or was idle for too long.
 ORDINARY = frozenset({
     CloseReason.PEER_CLOSED, CloseReason.PEER_ASKED, CloseReason.PEER_HTTP10,
-    CloseReason.IDLE_TIMEOUT, CloseReason.NO_LENGTH,
-})  # fmt: skip
+    CloseReason.IDLE_TIMEOUT, CloseReason.NO_LENGTH})  # fmt: skip
 
 
 class Closes:
@@ -248,7 +251,7 @@ class Closes:
         self.counts[key] = self.counts.get(key, 0) + 1
         self.requests[record.hop] += record.requests
         self.last.append(record)
-        if record.hop is Hop.CLIENT and record.reason in ORDINARY:
+        if record.hop is CLIENT and record.reason in ORDINARY:
             self.folded_at = record.at
         else:
             self.notable.append(record)
@@ -270,20 +273,18 @@ class ExchangeRecord:
     during the exchange, `unused` is why its link was fresh.  `passed` is the limit that ended it,
     by its setting.  `queued` and `connecting` are the waits for a free link and for a new
     connection.  `failed_origin` is where the first attempt failed, if the second went elsewhere.
-    `peer` is the address and port of the client link's peer, `client` is the client
-    that a trusted proxy named; `local_port` is our port on the upstream link, 0 on a Unix socket.
-    `request_id` is empty unless the settings ask for one.  `stream` and `upstream_stream` are
-    0 on links other than HTTP/2's.
+    `peer` is the address and port of the client link's peer, `client` is the client that a trusted
+    proxy named; `local_port` is our port on the upstream link, 0 on a Unix socket.  `request_id` is
+    empty unless the settings ask for one.  `stream` and `upstream_stream` are 0 except on HTTP/2.
     """
 
     # Slots, since each request makes a record: beyond 30 attributes Python would create a dict.
     __slots__ = (
         "attempts", "cause", "client", "connecting", "detail", "ended", "failed_origin",
-        "first_byte", "fresh",
-        "has_waited", "host", "link_number", "link_request", "local_port", "method", "origin",
-        "passed", "peer", "queued", "received", "request_id", "route", "sent", "started", "status",
-        "stream", "suffered", "target", "unused", "upgraded", "upstream_close",
-        "upstream_number", "upstream_stream",
+        "first_byte", "fresh", "has_waited", "host", "link_number", "link_request", "local_port",
+        "method", "origin", "passed", "peer", "queued", "received", "request_id", "route", "sent",
+        "started", "status", "stream", "suffered", "target", "unused", "upgraded",
+        "upstream_close", "upstream_number", "upstream_stream",
     )  # fmt: skip
 
     def __init__(

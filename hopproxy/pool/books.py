@@ -11,7 +11,7 @@ from hopproxy.pool.connector import Connector, Opened
 from hopproxy.pool.ledger import Share
 from hopproxy.pool.lending import Lending
 from hopproxy.pool.origin import Origin
-from hopproxy.record import CloseReason, CloseRecord, Closes, Hop
+from hopproxy.record import UPSTREAM, CloseReason, CloseRecord, Closes
 
 
 class Books(ABC):
@@ -77,7 +77,7 @@ class Books(ABC):
         origin.bound -= link.bound
         now = self.watch.now()
         times = (now, now - link.opened, now - link.since)
-        record = CloseRecord(Hop.UPSTREAM, origin.label, reason, times, link.served)
+        record = CloseRecord(UPSTREAM, origin.label, reason, times, link.served)
         record.limit, record.local_port = origin.limit_on(link, reason), link.local_port
         record.notified = link.transport.endpoint.notified
         if origin.ended(link, reason, now):

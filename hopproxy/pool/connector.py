@@ -24,7 +24,7 @@ from hopproxy.link.watch import Watch
 from hopproxy.pool import health
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.resolver import Resolver
-from hopproxy.record import Closes, Hop
+from hopproxy.record import UPSTREAM, Closes
 from hopproxy.settings.units import OriginAddress
 
 log = logging.getLogger("hopproxy")
@@ -164,7 +164,7 @@ class Connector:
         except Exception as fault:
             self.untold(origin, number)
             report(fault, f"a connection to {origin.label}")
-            self._closes.add_fault(Hop.UPSTREAM, origin.label, self._watch.now())
+            self._closes.add_fault(UPSTREAM, origin.label, self._watch.now())
             return ConnectFailed("a fault in hopproxy", 500, "proxy_internal_error")
 
     def _link(self, origin: Origin, result: Result | Made) -> PooledLink:
@@ -217,7 +217,7 @@ class Connector:
             )
             if secured is not None:
                 return Made(sock, secured.transport(sock, self._watch))
-            return Made(sock, Transport(Plain(sock), self._watch, Hop.UPSTREAM))
+            return Made(sock, Transport(Plain(sock), self._watch, UPSTREAM))
         except BaseException as error:
             sock.close()
             if not isinstance(error, OSError):

@@ -23,6 +23,7 @@ from hopproxy.record import CloseReason, Hop
 from hopproxy.server.served import Owner
 from hopproxy.wire.h2_frames import PREFACE
 
+_PEER_CLOSED = CloseReason.PEER_CLOSED  # a global is faster (see `message.Body`)
 #: Reasons to close while the client may still be sending a body.
 _MORE_TO_COME = (
     CloseReason.BODY_UNREAD,
@@ -261,7 +262,7 @@ def is_cut(transport: Transport, reason: CloseReason) -> bool:
 
 def lingers(client: ClientLink, reason: CloseReason) -> bool:
     """Whether the client may still be sending: then a lingering close is needed."""
-    if reason is CloseReason.PEER_CLOSED or client.close_delimited:
+    if reason is _PEER_CLOSED or client.close_delimited:
         return False
     if is_cut(client.transport, reason):
         return False

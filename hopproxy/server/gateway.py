@@ -13,7 +13,7 @@ from hopproxy.link.endpoint import Plain
 from hopproxy.link.h2 import H2Link
 from hopproxy.link.handshake import TlsTransport
 from hopproxy.link.transport import Transport
-from hopproxy.record import CloseReason, CloseRecord, Hop, setting_behind
+from hopproxy.record import CLIENT, CloseReason, CloseRecord, Hop, setting_behind
 from hopproxy.routing.rates import network_of
 from hopproxy.server.addresses import Addresses, Refusals, turn_away
 from hopproxy.server.connection import Connection, is_cut
@@ -68,7 +68,7 @@ class Gateway:
                 return
         try:
             kind = Transport if direct else TlsTransport
-            transport = kind(Plain(sock), runtime.watch, Hop.CLIENT)
+            transport = kind(Plain(sock), runtime.watch, CLIENT)
         except OSError as error:
             sock.close()
             if network:
@@ -188,12 +188,12 @@ class Gateway:
         cut = client.close_delimited
         if isinstance(transport, TlsTransport):
             clients.openings.pop(client, None)
-            runtime.handshakes.saved[Hop.CLIENT] += transport.saves(client.served)
+            runtime.handshakes.saved[CLIENT] += transport.saves(client.served)
             cut = cut or (not was_idle and is_cut(transport, reason))
         client.close(reason, reset=cut)
         reason = client.close_reason or reason
         times = (now, now - client.opened, now - client.since)
-        record = CloseRecord(Hop.CLIENT, client.peer, reason, times, client.served)
+        record = CloseRecord(CLIENT, client.peer, reason, times, client.served)
         record.client, record.detail = client.named, detail
         record.notified = transport.endpoint.notified
         if not client.gone:  # a client that left during its request was not idle
