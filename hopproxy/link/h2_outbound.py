@@ -7,6 +7,7 @@ the other streams allow (`link.h2_output`).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from hopproxy.link.stream import Added
 from hopproxy.message import NO_BODY, RequestHead
 from hopproxy.record import CloseReason, Hop, Unused
 from hopproxy.rules.hop import request_for_upstream
+from hopproxy.rules.upgrade import asks_websocket
 from hopproxy.settings.upstream import UpstreamSettings
 from hopproxy.wire.h2 import H2Client, Stream
 from hopproxy.wire.h2_asking import request_block
@@ -27,7 +29,10 @@ _LATE = CloseReason.WRITE_TIMEOUT
 
 
 class Carrier(Protocol):
-    """The connection, as its streams see it (`link.h2_upstream`)."""
+    """The connection, as its streams see it (`link.h2_upstream`).
+
+    `speaks_http1` if its origin has chosen HTTP/2, and may choose HTTP/1.1.
+    """
 
     number: int
     local_port: int
@@ -38,6 +43,7 @@ class Carrier(Protocol):
     has_rested: bool
     limits: UpstreamSettings
     scheme: bytes
+    speaks_http1: bool
     wire: H2Client
     output: H2Output
     now: Callable[[], float]
@@ -63,7 +69,7 @@ class Room:
         self.by = math.inf
 
 
-class Outbound:
+class Outbound(ABC):
     """The request of one stream.
 
     `wire` is its stream in the frame layer, None until the request is written.  `error` is why it
@@ -95,12 +101,19 @@ class Outbound:
         if carrier.closed:  # a moment ago: nothing was sent
             self.error = LinkError(Hop.UPSTREAM, CloseReason.PEER_CLOSED, "the connection ended")
             return
+        if head.upgrade is not None and asks_websocket(head):
+            self.ask_websocket(head, added)
+            return
         written = request_for_upstream(head, *added)
         block = carrier.first_block(request_block(written, carrier.scheme))
         stream = self.wire = carrier.wire.open(block, ended=head.body is NO_BODY)
         stream.owner = self
         if body:
             self._out, self._end = body, True
+
+    @abstractmethod
+    def ask_websocket(self, head: RequestHead, added: Added) -> None:
+        """The request is a WebSocket's."""
 
     @property
     def written(self) -> int:

@@ -15,7 +15,7 @@ from hopproxy.link.h2_inbound import Carrier as InboundCarrier
 from hopproxy.link.h2_inbound import Inbound, Pause
 from hopproxy.link.h2_tunnel import StreamEnd, check_accept
 from hopproxy.message import ResponseHead
-from hopproxy.record import CloseReason
+from hopproxy.record import CloseReason, Hop
 from hopproxy.wire.h2 import Code, Stream
 from hopproxy.wire.h2_fields import Malformed
 from hopproxy.wire.h2_request import Section
@@ -121,7 +121,7 @@ class H2Stream(Inbound):
     async def switch(self, head: ResponseHead, added: bytes, protocol: bytes) -> None:
         """The origin has switched protocols: from now on the stream is a tunnel."""
         check_accept(head, self._key)
-        self.tunnel = StreamEnd(self)
+        self.tunnel = StreamEnd(self, Hop.CLIENT)
         self._h2.send_head(self.wire, encoded_switch(head, added), ended=False)
 
     def tunnel_end(self) -> StreamEnd:

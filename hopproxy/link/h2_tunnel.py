@@ -13,7 +13,7 @@ from hopproxy.link.stepper import Waker
 from hopproxy.message import ResponseHead
 from hopproxy.record import CloseReason, Hop
 
-#: Most bytes that wait for the client's window.
+#: Most bytes that wait for the peer's window.
 MOST = 65536
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -24,25 +24,29 @@ def new_key() -> bytes:
     return b64encode(os.urandom(16))
 
 
+def accept_of(key: bytes) -> bytes:
+    """The Sec-WebSocket-Accept for this key (RFC 6455 section 4.2.2)."""
+    return b64encode(hashlib.sha1(key + _GUID).digest())
+
+
 def check_accept(head: ResponseHead, key: bytes) -> None:
     """Check that a 101 answers this key (RFC 6455 section 4.1).  Raises BadResponse."""
-    expected = b64encode(hashlib.sha1(key + _GUID).digest())
-    if head.values(b"sec-websocket-accept") != [expected]:
+    if head.values(b"sec-websocket-accept") != [accept_of(key)]:
         raise BadResponse("101 with a Sec-WebSocket-Accept that does not fit its key")
 
 
 class Carrying(Protocol):
-    """The stream (`link.h2_stream.H2Stream`)."""
+    """The stream (`link.h2_stream.H2Stream`, `link.h2_upstream_stream.H2UpstreamStream`)."""
 
-    ended: bool
-
+    @property
+    def ended(self) -> bool: ...
     @property
     def at_hand(self) -> bool: ...
     @property
     def pending(self) -> bool: ...
     def now(self) -> float: ...
     def take_bytes(self) -> bytes:
-        """Take what has arrived; the client may send as much more."""
+        """Take what has arrived; the peer may send as much more."""
 
     def send_bytes(self, data: bytes) -> None:
         """Queue bytes, and begin to send them."""
@@ -54,11 +58,16 @@ class Carrying(Protocol):
 
 
 class StreamEnd:
-    """The client's end of a tunnel, in the place of a link, its transport and its endpoint."""
+    """One end of a tunnel, in the place of a link, its transport and its endpoint.
 
-    def __init__(self, stream: Carrying) -> None:
+    `failed` is why the stream has ended, None if it has not, or in order.
+    """
+
+    def __init__(self, stream: Carrying, hop: Hop) -> None:
         self._stream = stream
+        self._hop = hop
         self.now = stream.now
+        self.failed: LinkError | None = None
         self.buffer = b""
         self.waker: Waker | None = None
         self.error: Exception | None = None
@@ -78,16 +87,20 @@ class StreamEnd:
     @property
     def readable(self) -> bool:
         """Whether bytes have arrived, or the end."""
-        return self._stream.at_hand or self._stream.ended
+        return self._stream.at_hand or self._stream.ended or self.failed is not None
 
     def receive_now(self) -> bytes | None:
-        """What has arrived, b"" at the end of the stream, None if nothing."""
+        """What has arrived, b"" at the end of the stream, None if nothing.  Raises `failed`."""
         if self._stream.at_hand:
             return self._stream.take_bytes()
+        if self.failed is not None:
+            raise self.failed.with_traceback(None)
         return b"" if self._stream.ended else None
 
     def send_now(self, data: bytes | memoryview) -> int:
-        """Take up to MOST bytes; none while earlier ones wait."""
+        """Take up to MOST bytes; none while earlier ones wait.  Raises `failed`."""
+        if self.failed is not None:
+            raise self.failed.with_traceback(None)
         if self._stream.pending:
             return 0
         part = bytes(data[:MOST])
@@ -127,6 +140,6 @@ class StreamEnd:
             return math.inf
         if self.by > now:
             return self.by
-        self.error = LinkError(Hop.CLIENT, self.late, f"{self.late.label} passed")
+        self.error = LinkError(self._hop, self.late, f"{self.late.label} passed")
         self.wake()
         return self.by if self.by > now else math.inf

@@ -70,8 +70,8 @@ class H2UpstreamLink(PooledLink):
 
     __slots__ = (
         "_ending", "_shrinks", "_watch", "_woken", "answered_at", "assumed", "begun_at", "heard_at",
-        "max_streams", "output", "pings", "record", "retiring", "scheme", "streams", "timer_at",
-        "wire",
+        "max_streams", "output", "pings", "record", "retiring", "scheme", "speaks_http1",
+        "streams", "timer_at", "wire",
     )  # fmt: skip
 
     multiplexed = True
@@ -90,6 +90,7 @@ class H2UpstreamLink(PooledLink):
         self.output = H2Output(self.wire, transport, watch, limits.write_timeout)
         self.output.owner = self
         self.scheme = b"https" if isinstance(transport, OriginTransport) else b"http"
+        self.speaks_http1 = False
         self.retiring: CloseReason | None = None
         self.record: CloseRecord | None = None
         self.assumed = MOST_STREAMS
@@ -253,6 +254,9 @@ class H2UpstreamLink(PooledLink):
         elif what == PEER_SETTINGS:
             self._shrinks = self._shrinks or payload.table_size < TABLE_SIZE
             self.measure()
+            for stream in list(self.streams):
+                if stream.on_settings():
+                    self._woken[stream] = None
             self.keeper.on_room(self)
         elif what == LEAVING:
             self._origin_leaves()

@@ -10,7 +10,8 @@ import math
 from collections import deque
 
 from hopproxy.errors import BadResponse, HopError, LinkError
-from hopproxy.link.h2_outbound import Carrier, Outbound
+from hopproxy.link.h2_outbound import Carrier
+from hopproxy.link.h2_outbound_tunnel import OutboundTunnel
 from hopproxy.link.link import Link
 from hopproxy.link.stepper import Wait, Waker, wait
 from hopproxy.message import NO_BODY, Head, ResponseHead
@@ -27,7 +28,7 @@ _LATE = {
 }
 
 
-class H2UpstreamStream(Outbound):
+class H2UpstreamStream(OutboundTunnel):
     """One request and its response; see `link.stream.UpstreamStream`.
 
     As a `Wait` it is the wait for news from the origin.
@@ -35,8 +36,8 @@ class H2UpstreamStream(Outbound):
 
     __slots__ = (
         "_content", "_ended", "_head", "_heads", "_late", "_passed", "_section", "_taken",
-        "answer_by", "answered", "ending", "http11_required", "idled", "local_port", "movable",
-        "number", "read_by", "served", "since", "trailers", "unprocessed", "uploading", "waker",
+        "answer_by", "answered", "ending", "idled", "local_port", "movable", "number", "read_by",
+        "served", "since", "trailers", "uploading", "waker",
     )  # fmt: skip
 
     multiplexed = True
@@ -52,8 +53,7 @@ class H2UpstreamStream(Outbound):
         self.idled = -1.0
         self.waker: Waker | None = None
         self.ending: CloseReason | None = None
-        self.uploading = self.answered = self.unprocessed = self.http11_required = False
-        self.movable = False
+        self.uploading = self.answered = self.movable = False
         self.trailers: list[bytes] = []
         self.answer_by = self.read_by = math.inf
         self._late = _HEAD_LATE
@@ -107,7 +107,7 @@ class H2UpstreamStream(Outbound):
             return None
         head = self._heads.popleft().response(method)
         if head.status >= 200:
-            self._head = head
+            self._head = head = self._switched(head)
         return head
 
     async def read_head(self, method: bytes) -> ResponseHead:
@@ -173,6 +173,19 @@ class H2UpstreamStream(Outbound):
             await self._news()
         return self.take_at_hand()
 
+    def take_bytes(self) -> bytes:
+        """Take what has arrived on a tunnel; the origin may send as much more."""
+        data = b"".join(self._content)
+        self._content.clear()
+        self._taken += len(data)
+        self._credit()
+        return data
+
+    @property
+    def ended(self) -> bool:
+        """Whether the origin has ended its side."""
+        return self._ended
+
     def _credit(self) -> None:
         taken, self._taken = self._taken, 0
         if taken:
@@ -184,7 +197,9 @@ class H2UpstreamStream(Outbound):
     def only_ends(self) -> bool:
         """Whether nothing but END_STREAM is still to come, in a frame of its own."""
         head, wire = self._head, self.wire
-        return head is not None and head.body is NO_BODY and wire is not None and wire.finished
+        if head is None or wire is None or self.tunnel is not None:
+            return False
+        return head.body is NO_BODY and wire.finished
 
     def end_cycle(self, head: ResponseHead, request_sent: bool) -> None:
         """The response has been read.  The connection goes on, whatever became of the request."""
@@ -248,13 +263,15 @@ class H2UpstreamStream(Outbound):
         """Nothing more will come."""
         if self.error is None:
             self.error = error
+            if self.tunnel is not None:
+                self.tunnel.failed = _of_link(error)
 
     def wake(self) -> None:
         """There is news: go on."""
         waker, self.waker = self.waker, None
         if waker is not None:
             waker.wake()
-        if self.error is not None or (self._end and self.final):
+        if self.tunnel is not None or self.error is not None or (self._end and self.final):
             self.wake_writer()
 
     def leave(self, error: HopError) -> bool:
@@ -278,10 +295,19 @@ class H2UpstreamStream(Outbound):
         room = self._room
         if room is not None and room.by <= now:
             self.wake_writer()
+        if self.tunnel is not None:
+            return self.tunnel.on_time(now)
         return min(
             self.read_by if self.waker is not None else math.inf,
             room.by if room is not None and room.waker is not None else math.inf,
         )
+
+
+def _of_link(error: HopError) -> LinkError:
+    """What ends a tunnel."""
+    if isinstance(error, LinkError):
+        return error
+    return LinkError(Hop.UPSTREAM, error.reason, error.detail)
 
 
 def _place(error: H2Error) -> str:

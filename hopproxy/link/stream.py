@@ -203,5 +203,8 @@ class UpstreamStream(Stream, Protocol):
     def take_at_hand(self) -> bytes:
         """Take the part of the body that has arrived.  Raises BadResponse."""
 
+    def tunnel_end(self) -> TunnelEnd:
+        """After a 101: the origin's end of the tunnel."""
+
     def end_cycle(self, head: ResponseHead, request_sent: bool) -> None:
         """The response has been read: decide whether the connection may be used again."""

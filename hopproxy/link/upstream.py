@@ -216,6 +216,13 @@ class UpstreamLink(PooledLink):
         transport.wait_until(deadline, _LATE)
         return None if transport.readable or self.fell_short else transport
 
+    #: As of a stream: it has none.
+    stream_id = 0
+
+    def tunnel_end(self) -> "UpstreamLink":
+        """After a 101: the origin's end of the tunnel."""
+        return self
+
     def end_cycle(self, head: ResponseHead, request_sent: bool) -> None:
         """The response has been read: decide whether the link may be used again.
 

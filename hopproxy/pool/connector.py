@@ -203,7 +203,10 @@ class Connector:
         if not multiplexed:
             origin.each = 1
             return UpstreamLink(transport, origin.label, self._keeper, origin.settings)
-        return H2UpstreamLink(transport, origin.label, self._streams, origin.settings, self._watch)
+        limits = origin.settings
+        link = H2UpstreamLink(transport, origin.label, self._streams, limits, self._watch)
+        link.speaks_http1 = origin.protocol == "auto"
+        return link
 
     def _made(self, sock: socket.socket, origin: Origin) -> Made:
         """A transport on a connected socket.  Raises LocalShortage; then the socket is closed."""

@@ -22,6 +22,7 @@ class Origin(Share[PooledLink]):
     """One origin: its address, its settings, its share of the pool.
 
     `secured` is TLS with it, None without TLS.  `protocol` is http/1.1, h2 or auto (by ALPN).
+    `connects` if its HTTP/2 allows WebSockets, None if that is not known.
     `streamed` once it has had an HTTP/2 link, whose streams are lent (`pool.shared`); before that
     all its links are HTTP/1.1's.  `reach` says whether it is up.  `removed` once no request may
     begin with it.  `bound` counts its links that are bound to one client, idle or in use.
@@ -35,7 +36,7 @@ class Origin(Share[PooledLink]):
     """
 
     __slots__ = (
-        "address", "as_set", "authority", "bound", "counted", "credit", "delayed_ack",
+        "address", "as_set", "authority", "bound", "connects", "counted", "credit", "delayed_ack",
         "expectation", "heard_at", "idle_timeout", "known", "label", "last_end", "learned",
         "limit", "limited", "opened", "peers", "priority", "protocol", "proven", "reach", "removed",
         "reused", "secured", "settings", "share", "streamed", "turn", "unheard", "unused",
@@ -50,6 +51,7 @@ class Origin(Share[PooledLink]):
         self.label = str(address)
         self.authority = address.authority.encode()
         self.protocol = _protocol(address, settings)
+        self.connects: bool | None = None
         if self.protocol != "http/1.1":
             self.each = ASSUMED_STREAMS
         self.secured: Secured | None = None

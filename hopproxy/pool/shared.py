@@ -255,6 +255,8 @@ class SharedLinks:
             return
         if not link.leaving:
             origin.each = max(1, link.max_streams)
+        if link.wire.greeted:
+            origin.connects = link.wire.peer.connect
         if link in origin.lent:
             self._books.ledger.offer(origin, link)
         self._books.start_dials(origin)

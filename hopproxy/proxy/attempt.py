@@ -149,8 +149,7 @@ class Attempt:
         elif error is not None:
             reason = CloseReason.INTERNAL_ERROR
         self.record.upstream_close = reason
-        if not isinstance(self.link, UpstreamLink):
-            self.record.upstream_stream = self.link.stream_id
+        self.record.upstream_stream = self.link.stream_id
         ended = self.pool.give_up(self.origin, self.link, reason)
         if upstream_failed:
             self.record.suffered = ended
@@ -316,10 +315,10 @@ class Attempt:
         await client.switch(*self._for_client(head), protocol)
         record.status, record.upgraded = 101, True
         record.first_byte = client.now()
-        upstream = self.stream.link
-        assert upstream is not None  # the origin has switched, as only HTTP/1.1 can
-        tunnel = Tunnel(client.tunnel_end(), upstream, self.route.limits.tunnel_timeout)
+        ends = client.tunnel_end(), self.stream.tunnel_end()
+        tunnel = Tunnel(*ends, self.route.limits.tunnel_timeout)
         await tunnel.run()
+        record.upstream_stream = self.link.stream_id
         record.sent, inwards = tunnel.carried
         record.received += inwards
         client.closing = tunnel.reason_for(Hop.CLIENT)

@@ -1,8 +1,8 @@
 """HTTP/1.1 with origins that would choose HTTP/2, for requests that it cannot carry.
 
-Those are upgrades, as of a WebSocket; credentials that authenticate a connection (NTLM), since many
-clients share an HTTP/2 connection; and what the origin has refused with HTTP_1_1_REQUIRED (RFC 9113
-section 7).
+Those are upgrades, but for WebSockets where the origin allows them in HTTP/2; credentials that
+authenticate a connection (NTLM), since many clients share an HTTP/2 connection; and what the origin
+has refused with HTTP_1_1_REQUIRED (RFC 9113 section 7).
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from hopproxy.message import RequestHead
 from hopproxy.pool import change
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
+from hopproxy.rules.upgrade import asks_websocket
 from hopproxy.settings.upstream import UpstreamSettings
 
 PROTOCOL = "http/1.1"
@@ -38,7 +39,10 @@ class Twins:
         """The origin for a request, or its twin.  `refused` after HTTP_1_1_REQUIRED."""
         if origin.protocol != "auto":
             return origin
-        if not (refused or request.upgrade is not None or request.binds):
+        upgrades = request.upgrade is not None
+        if upgrades and asks_websocket(request) and origin.connects is not False:
+            upgrades = False  # by an extended CONNECT, or it turns out that it is to be refused
+        if not (refused or upgrades or request.binds):
             return origin
         twin = self._twins.get(origin)
         if twin is None:

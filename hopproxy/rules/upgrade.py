@@ -22,6 +22,13 @@ def settle_upgrade(head: RequestHead) -> None:
         head.upgrade = b", ".join(offered)
 
 
+def asks_websocket(request: RequestHead) -> bool:
+    """Whether a request offers to switch to WebSocket, as RFC 6455 section 4.1 wants it."""
+    if request.upgrade is None or request.method != b"GET" or request.body is not NO_BODY:
+        return False
+    return b"websocket" in [member.lower() for member in list_of(request.upgrade)]
+
+
 def check_switch(request: RequestHead, response: ResponseHead) -> bytes:
     """The protocol that a 101 switches to.
 

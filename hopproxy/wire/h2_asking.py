@@ -23,6 +23,9 @@ _LEFT_OUT = frozenset(
 )
 
 
+_NOT_ASKED = (b"sec-websocket-key:", b"content-length:")
+
+
 def request_block(written: bytes, scheme: bytes) -> bytes:
     """The field block that means the same as `written`, the head of an HTTP/1.1 request.
 
@@ -42,9 +45,23 @@ def request_block(written: bytes, scheme: bytes) -> bytes:
 _blocks: dict[bytes, tuple[bytes, bytes]] = {}
 
 
+def websocket_block(written: bytes, scheme: bytes) -> bytes:
+    """The extended CONNECT that means the same as `written`, the head of a WebSocket's handshake.
+
+    HTTP/2 needs no key, and what follows is no content (RFC 8441 section 5).
+    """
+    start, *lines = written.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    kept = [line for line in lines if not line.lower().startswith(_NOT_ASKED)]
+    return encode_field(b":protocol", b"websocket") + _fields(b"CONNECT", start, kept, scheme)
+
+
 def _block(written: bytes, scheme: bytes) -> bytes:
     start, *lines = written.removesuffix(b"\r\n\r\n").split(b"\r\n")
-    method, target, _ = start.split(b" ")
+    return _fields(start.split(b" ")[0], start, lines, scheme)
+
+
+def _fields(method: bytes, start: bytes, lines: list[bytes], scheme: bytes) -> bytes:
+    _, target, _ = start.split(b" ")
     authority = b""
     kept = []
     for line in lines:

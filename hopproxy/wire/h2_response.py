@@ -8,7 +8,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from hopproxy.errors import BadResponse
-from hopproxy.message import CHUNKED, HTTP_2, SIZED, UNTIL_CLOSE, ResponseHead
+from hopproxy.message import CHUNKED, HTTP_2, SIZED, UNTIL_CLOSE, Field, Kind, ResponseHead, name_of
 from hopproxy.rules.framing import frame_response
 from hopproxy.rules.persistence import settle_persistence
 from hopproxy.wire.h2_fields import MALFORMED, PSEUDO, Malformed, checked, trailers_of
@@ -92,6 +92,26 @@ def _head_of(lines: list[FieldLine], status: int, method: bytes) -> ResponseHead
     settle_persistence(head)
     head.ending = None
     return head
+
+
+#: Fields that say nothing to the other side of a handshake: the other protocol has none of them.
+_HANDSHAKE = frozenset({b"content-length", b"sec-websocket-accept"})
+
+
+def switched(head: ResponseHead, accept: bytes) -> ResponseHead:
+    """The 101 that means the same as a good answer to an extended CONNECT (RFC 8441 section 5).
+
+    `accept` is the Sec-WebSocket-Accept for the client's key.
+    """
+    lines = [line for line in head.lines if name_of(line) not in _HANDSHAKE]
+    special = [field for field in head.special if field.name not in _HANDSHAKE]
+    upgrade = b"upgrade: websocket"
+    lines += [b"Sec-WebSocket-Accept: " + accept, upgrade]
+    special.append(Field(upgrade, b"upgrade", b"websocket", Kind.HOP))
+    made = ResponseHead(101, b"Switching Protocols", HTTP_2, lines, special)
+    made.options = frozenset({b"upgrade"})
+    made.dated = head.dated
+    return made
 
 
 def adds_up(head: ResponseHead, arrived: int, *, ended: bool) -> bool:

@@ -22,9 +22,21 @@ async def asgi(
     receive: Callable[[], Awaitable[Message]],
     send: Callable[[Message], Awaitable[None]],
 ) -> None:
-    """Answer with the peer's port (ASGI 3)."""
+    """Answer with the peer's port, and echo on a WebSocket (ASGI 3)."""
+    if scope["type"] == "websocket":
+        await _echo(receive, send)
+        return
     assert scope["type"] == "http"
     body = str(scope["client"][1]).encode()
     fields = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": fields})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _echo(
+    receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+) -> None:
+    assert (await receive())["type"] == "websocket.connect"
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})

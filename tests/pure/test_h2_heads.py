@@ -7,10 +7,13 @@ import pytest
 
 from hopproxy.errors import BadResponse
 from hopproxy.message import CHUNKED, HTTP_2, NO_BODY, SIZED
+from hopproxy.rules.hop import response_lines
+from hopproxy.rules.upgrade import check_switch
 from hopproxy.wire import h2_asking
-from hopproxy.wire.h2_asking import MEMO_HEADS, request_block
-from hopproxy.wire.h2_response import ResponseSection, adds_up
+from hopproxy.wire.h2_asking import MEMO_HEADS, request_block, websocket_block
+from hopproxy.wire.h2_response import ResponseSection, adds_up, switched
 from hopproxy.wire.hpack import FieldLine
+from tests.pure.search import get
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -47,6 +50,44 @@ def test_a_request_without_host_has_no_authority() -> None:
         (b":method", b"OPTIONS"),
         (b":scheme", b"http"),
         (b":path", b"*"),
+    ]
+
+
+def test_the_handshake_of_a_websocket_is_an_extended_connect() -> None:
+    """RFC 8441 section 5.1."""
+    written = (
+        b"GET /chat HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Version: 13\r\nContent-Length: 0\r\n"
+        b"sec-websocket-KEY: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: http://a\r\n"
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    )
+    block = websocket_block(written, b"https")
+    assert list(hpack.Decoder().decode(block, raw=True)) == [
+        (b":protocol", b"websocket"),
+        (b":method", b"CONNECT"),
+        (b":scheme", b"https"),
+        (b":authority", b"a"),
+        (b":path", b"/chat"),
+        (b"sec-websocket-version", b"13"),
+        (b"origin", b"http://a"),
+    ]
+
+
+def test_a_good_answer_to_an_extended_connect_is_a_101() -> None:
+    good = section(
+        (b":status", b"200"),
+        (b"date", b"x"),
+        (b"sec-websocket-protocol", b"chat"),
+        (b"sec-websocket-accept", b"ours"),
+        (b"content-length", b"5"),
+    )
+    head = switched(good.response(b"GET"), b"accepted")
+    assert (head.status, head.body, head.dated) == (101, NO_BODY, True)
+    asked = get(b"Connection: Upgrade", b"Upgrade: x, websocket")
+    assert check_switch(asked, head) == b"websocket"
+    assert response_lines(head) == [
+        b"date: x",
+        b"sec-websocket-protocol: chat",
+        b"Sec-WebSocket-Accept: accepted",
     ]
 
 

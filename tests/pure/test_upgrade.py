@@ -4,7 +4,7 @@ import pytest
 
 from hopproxy.errors import BadResponse
 from hopproxy.record import CloseReason
-from hopproxy.rules.upgrade import check_sent, check_switch, declined, switches
+from hopproxy.rules.upgrade import asks_websocket, check_sent, check_switch, declined, switches
 from tests.pure.search import answer, get
 
 ASKED = [b"Connection: Upgrade", b"Upgrade: websocket"]
@@ -33,6 +33,23 @@ def test_an_upgrade_is_honoured_where_it_could_be(
     lines: list[bytes], start: bytes, offered: bytes | None
 ) -> None:
     assert get(*lines, start=start).upgrade == offered
+
+
+@pytest.mark.parametrize(
+    ("lines", "start", "asks"),
+    [
+        (ASKED, b"GET / HTTP/1.1", True),
+        ([b"Connection: Upgrade", b"Upgrade: x, WebSocket"], b"GET / HTTP/1.1", True),
+        ([b"Connection: Upgrade", b"Upgrade: x"], b"GET / HTTP/1.1", False),
+        ([b"Upgrade: websocket"], b"GET / HTTP/1.1", False),
+        (ASKED, b"HEAD / HTTP/1.1", False),
+        ([*ASKED, b"Content-Length: 5"], b"GET / HTTP/1.1", False),
+    ],
+)
+def test_a_websocket_is_asked_for_by_get_without_a_body(
+    lines: list[bytes], start: bytes, asks: bool
+) -> None:
+    assert asks_websocket(get(*lines, start=start)) is asks
 
 
 @pytest.mark.parametrize("chosen", [b"websocket", b"WebSocket"])
