@@ -48,10 +48,16 @@ class H2Peer:
             client_side=False, header_encoding="utf-8", validate_outbound_headers=False
         )
         self.h2 = h2.connection.H2Connection(config)
-        for key, value in (settings or {}).items():
-            self.h2.local_settings[h2.settings.SettingCodes(key)] = value
-        self.h2.local_settings.acknowledge()
+        later = dict(settings or {})
+        connect = later.pop(8, 0)
+        if connect:  # in the first SETTINGS
+            self.h2.local_settings[h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL] = connect
+            self.h2.local_settings.acknowledge()
         self.h2.initiate_connection()
+        if later:
+            self.h2.update_settings(
+                {h2.settings.SettingCodes(key): value for key, value in later.items()}
+            )
         self.requests: dict[int, Request] = {}
         self.arrived: list[Request] = []
         self.events: list[Any] = []
