@@ -91,10 +91,11 @@ class H2Output:
         """The stream has something to send.  True: all of it is in frames now."""
         if self._ready or self._queued >= QUEUED:
             self._enqueue(stream)
+            done = not stream.pending
         else:
-            self._push(stream, QUEUED)
+            done = self._push(stream, QUEUED)
         self.stir()
-        return not stream.pending
+        return done
 
     def give_room(self, stream: Sending | None) -> None:
         """A window that was used up has grown: the stream's, or (None) the connection's."""
@@ -121,24 +122,26 @@ class H2Output:
         """The connection is idle, maybe for long: keep no memory for streams."""
         self._ready = self._starved = NOBODY
 
-    def _push(self, stream: Sending, most: int) -> None:
+    def _push(self, stream: Sending, most: int) -> bool:
+        """Make up to `most` bytes of a stream into frames; True if nothing is left of it."""
         count = stream.push(most)
         self._queued += count
-        if stream.pending:
-            if count >= most:
-                self._enqueue(stream)  # behind all others
-            elif self.wire.send_window <= 0:
-                if self._starved is NOBODY:
-                    self._starved = {}
-                self._starved[stream] = None
+        if not stream.pending:
+            return True
+        if count >= most:
+            self._enqueue(stream)  # behind all others
+        elif self.wire.send_window <= 0:
+            if self._starved is NOBODY:
+                self._starved = {}
+            self._starved[stream] = None
+        return False
 
     def _give_turns(self) -> None:
         ready = self._ready
         while ready and self._queued < QUEUED:
             stream = next(iter(ready))
             del ready[stream]
-            self._push(stream, QUANTUM)
-            if not stream.pending:
+            if self._push(stream, QUANTUM):
                 stream.wake_writer()
 
     # -- sending -----------------------------------------------------------------------------

@@ -112,8 +112,9 @@ class Output(Budget):
         size = len(data)
         if stream.reset is not None or stream.finished:
             return 0
-        room = min(stream.send_window, self.send_window)
-        if size and size > room:  # no bytes need no window, even a negative one
+        # No bytes need no window, even a negative one.
+        if size and (size > stream.send_window or size > self.send_window):
+            room = min(stream.send_window, self.send_window)
             if self.send_window < size:
                 self.blocked = True
             if stream.send_window < size:

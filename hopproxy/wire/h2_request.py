@@ -34,14 +34,17 @@ _HANDSHAKE = frozenset({b"sec-websocket-key", b"sec-websocket-accept"})
 class Section:
     """A decoded field section.  Many connections may share one: it is never changed.
 
-    `too_large` if it was above the limit, and its lines are not known.
+    `too_large` if it was above the limit, and its lines are not known.  `protocol` is that of an
+    extended CONNECT (RFC 8441 section 4), b"" if it is none.
     """
 
-    __slots__ = ("_open", "_whole", "lines", "too_large")
+    __slots__ = ("_fits", "_open", "_whole", "lines", "protocol", "too_large")
 
     def __init__(self, lines: list[FieldLine], *, too_large: bool = False) -> None:
         self.lines = lines
+        self.protocol = _protocol(lines)
         self.too_large = too_large
+        self._fits: HeadLimits | None = None  # the limits that the last one was within
         # A request with these fields: without a body, and with a body that follows.
         self._whole: RequestHead | None = None
         self._open: RequestHead | None = None
@@ -61,18 +64,10 @@ class Section:
                 self._whole = head
             else:
                 self._open = head
-        _check_limits(head, limits)
+        if self._fits is not limits:
+            _check_limits(head, limits)
+            self._fits = limits
         return head
-
-    @property
-    def protocol(self) -> bytes:
-        """The protocol of an extended CONNECT (RFC 8441 section 4), b"" if it is none."""
-        for line in self.lines:
-            if line.name[:1] != b":":
-                break
-            if line.name == b":protocol":
-                return line.value
-        return b""
 
     def opening(self, limits: HeadLimits, key: bytes) -> RequestHead:
         """The HTTP/1.1 upgrade that means the same as this extended CONNECT.
@@ -109,6 +104,15 @@ class Section:
         found = {line.name: line.value for line in reversed(self.lines)}
         host = found.get(b":authority") or found.get(b"host", b"")
         return found.get(b":method", b""), found.get(b":path", b""), host
+
+
+def _protocol(lines: list[FieldLine]) -> bytes:
+    for line in lines:
+        if line.name[:1] != b":":
+            break
+        if line.name == b":protocol":
+            return line.value
+    return b""
 
 
 def _too_large() -> BadRequest:
