@@ -22,7 +22,6 @@ from hopproxy.wire.h2 import (
     BROKEN,
     CONTENT,
     HEAD,
-    PEER_SETTINGS,
     PONG,
     RESET,
     ROOM,
@@ -31,7 +30,6 @@ from hopproxy.wire.h2 import (
     Stream,
 )
 from hopproxy.wire.h2_request import Section
-from hopproxy.wire.hpack import TABLE_SIZE
 from hopproxy.wire.hpack_encoder import NO_TABLE
 
 #: Seconds for which the rest of a body is dropped that nobody needs.
@@ -89,14 +87,13 @@ class _Held:
 class H2Link(H2Ending):
     """One connection of one client, which carries many requests at a time.  See `H2Ending`."""
 
-    __slots__ = ("_beginning", "_held", "_paused", "_shrinks")
+    __slots__ = ("_beginning", "_held", "_paused")
 
     def __init__(self, opened: ClientLink, watch: Watch) -> None:
         super().__init__(opened, watch)
         self._beginning = False
         self._held = 0  # places
         self._paused = False  # what has arrived is not read before the client has read
-        self._shrinks = False  # the next field block must say that we use no table
 
     # -- in ----------------------------------------------------------------------------------
 
@@ -220,8 +217,6 @@ class H2Link(H2Ending):
         """An event of the connection itself."""
         if what == ROOM:
             self.output.give_room(None)
-        elif what == PEER_SETTINGS:
-            self._shrinks = self._shrinks or self.wire.peer.table_size < TABLE_SIZE
         elif what == PONG:
             if payload == LEAVING_PING:
                 self._leave()
@@ -258,9 +253,9 @@ class H2Link(H2Ending):
 
     def send_head(self, wire: Stream, block: bytes, *, ended: bool) -> None:
         """Queue HEADERS."""
-        if self._shrinks:
+        if self.wire.shrinks:
             block = NO_TABLE + block
-            self._shrinks = False
+            self.wire.shrinks = False
         self.wire.send_head(wire, block, ended=ended)
         self.output.stir()
 

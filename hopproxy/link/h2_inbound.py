@@ -174,10 +174,11 @@ class Inbound(Stepper, ABC):
 
     def feed_trailers(self, section: Section) -> None:
         """The trailers of the request have arrived."""
-        try:
-            self.trailers = section.trailers()
-        except HopError as error:
-            self._refuse_body(error)
+        if self.refusal is None:
+            try:
+                self.trailers = section.trailers()
+            except HopError as error:
+                self._refuse_body(error)
         self._fed(ended=True)
 
     def _fed(self, *, ended: bool) -> None:

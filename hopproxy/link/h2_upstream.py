@@ -34,7 +34,6 @@ from hopproxy.wire.h2 import (
     Event,
     Stream,
 )
-from hopproxy.wire.hpack import TABLE_SIZE
 from hopproxy.wire.hpack_encoder import NO_TABLE
 
 #: Most streams of one connection, whatever the origin allows.
@@ -69,7 +68,7 @@ class H2UpstreamLink(PooledLink):
     """
 
     __slots__ = (
-        "_ending", "_shrinks", "_watch", "_woken", "answered_at", "assumed", "begun_at", "heard_at",
+        "_ending", "_watch", "_woken", "answered_at", "assumed", "begun_at", "heard_at",
         "max_streams", "output", "pings", "record", "retiring", "scheme", "speaks_http1",
         "streams", "timer_at", "wire",
     )  # fmt: skip
@@ -100,7 +99,6 @@ class H2UpstreamLink(PooledLink):
         self._ending: deque[Stream] = deque()
         self._woken: dict[H2UpstreamStream, None] = {}
         self.pings = Pings(self)
-        self._shrinks = False  # the next field block must say that we use no table
         self.timer_at = math.inf
         self.measure()
         watch.gather()
@@ -151,8 +149,8 @@ class H2UpstreamLink(PooledLink):
 
     def first_block(self, block: bytes) -> bytes:
         """The block, after what the origin's decoder has to be told first (RFC 7541 4.2)."""
-        if self._shrinks:
-            self._shrinks = False
+        if self.wire.shrinks:
+            self.wire.shrinks = False
             return NO_TABLE + block
         return block
 
@@ -252,7 +250,6 @@ class H2UpstreamLink(PooledLink):
         if what == ROOM:
             self.output.give_room(None)
         elif what == PEER_SETTINGS:
-            self._shrinks = self._shrinks or payload.table_size < TABLE_SIZE
             self.measure()
             for stream in list(self.streams):
                 if stream.on_settings():

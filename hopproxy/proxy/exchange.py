@@ -14,7 +14,6 @@ from hopproxy.errors import (
     Denied,
     Fault,
     HopError,
-    LinkError,
     ends_connection,
     note_failure,
 )
@@ -224,9 +223,13 @@ async def _send_own(
     terms: Terms,
     request: RequestHead | None,
 ) -> None:
-    """Send one of our own responses; `request` is None if its head could not be read."""
+    """Send one of our own responses; `request` is None if its head could not be read.
+
+    In HTTP/1.1 the connection then closes.  In HTTP/2 it lives, and its method is known.
+    """
     head, body = own
-    if request is not None and request.method == b"HEAD":
+    known = request is not None or client.stream_id
+    if known and record.method == b"HEAD":
         body = b""
     client.respond(head, terms.date_line(), body)
     record.status = head.status
@@ -234,5 +237,5 @@ async def _send_own(
     try:
         if not client.send_last():
             await client.finish()
-    except LinkError as broken:
+    except HopError as broken:  # the link, or in HTTP/2 the request's body, which arrives meanwhile
         client.closing = broken.reason

@@ -19,6 +19,7 @@ from hopproxy.wire.h2_frames import (
     frame,
 )
 from hopproxy.wire.h2_input import LEAVING, PEER_SETTINGS, PONG, RESET, ROOM, Input
+from hopproxy.wire.hpack import TABLE_SIZE
 
 
 class Control(Input):
@@ -58,6 +59,8 @@ class Control(Input):
         peer = self.peer = self.peer.followed_by(payload)
         if peer.window != before:
             self._shift_windows(peer.window - before)
+        if peer.table_size < TABLE_SIZE:
+            self.shrinks = True
         self._check_settings()
         self._out.append(SETTINGS_ACK)
         self._events.append((PEER_SETTINGS, None, peer, False))

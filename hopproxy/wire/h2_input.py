@@ -49,19 +49,19 @@ class Input(Output, ABC):
     """Both halves of a connection.  `ours` are the settings that it announces.
 
     `max_block` is the largest field block that is put together, in bytes.  `acknowledged` once the
-    peer has acknowledged our settings.
+    peer has acknowledged ours.  `shrinks` if the next block must empty the table (RFC 7541 4.2).
     """
 
     __slots__ = (
         "_block", "_decode", "_events", "_expected", "_missing", "_now", "_parts",
-        "_preface", "acknowledged", "max_block", "ours",
+        "_preface", "acknowledged", "max_block", "ours", "shrinks",
     )  # fmt: skip
 
     def __init__(self, decode: Decode, ours: Settings, *, link_window: int, max_block: int) -> None:
         super().__init__(ours, link_window)
         self.ours = ours
         self.max_block = max_block
-        self.acknowledged = False
+        self.acknowledged = self.shrinks = False
         self._decode = decode
         self._events = NO_EVENTS
         self._now = 0.0

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from tests.fuzz.h2_layer import search_h2
+from tests.fuzz.h2_whole import search_h2_whole
 from tests.fuzz.search import FINDINGS, search_pure, search_whole
 from tests.fuzz.tls_layer import search_tls
 
@@ -17,9 +18,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", choices=("pure", "whole", "tls", "h2"))
+    searches = {
+        "pure": search_pure,
+        "whole": search_whole,
+        "tls": search_tls,
+        "h2": search_h2,
+        "h2-whole": search_h2_whole,
+    }
+    parser.add_argument("--only", choices=tuple(searches))
     options = parser.parse_args()
-    searches = {"pure": search_pure, "whole": search_whole, "tls": search_tls, "h2": search_h2}
     chosen = [options.only] if options.only else list(searches)
     with ProcessPoolExecutor(len(chosen), mp_context=get_context("spawn")) as processes:
         running = [

@@ -65,7 +65,7 @@ def check_request(section: Section, fields: Fields, limits: LinkSettings, *, end
     why = refuses(fields, _block(fields), from_client=True, ended=ended)
     if why:
         raise Disagreement(f"h2 refuses a request that we pass on: {why}: {fields!r}")
-    wanted = _request_meant(fields, head, ended=ended)
+    wanted = request_meant(fields, ended=ended)
     written = request_for_upstream(head, _SENDER.block(head), via, Underscores.SHADOW, b"origin:80")
     body = b"x" * head.length if head.body is SIZED else b""
     end = b"0\r\n\r\n" if head.body is CHUNKED else b""
@@ -89,7 +89,7 @@ def check_request(section: Section, fields: Fields, limits: LinkSettings, *, end
 _OF_HTTP1 = b"connection transfer-encoding upgrade keep-alive proxy-connection".split()
 
 
-def _request_meant(fields: Fields, head: RequestHead, *, ended: bool) -> RequestHead:
+def request_meant(fields: Fields, *, ended: bool) -> RequestHead:
     """A head made from these fields alone."""
     start = {name: value for name, value in fields if name[:1] == b":"}
     rest = [(name, value) for name, value in fields if name[:1] != b":" and name != b"cookie"]

@@ -97,18 +97,18 @@ def _judge_client(client: End, records: list[ExchangeRecord], answers: Answers) 
     if not client.left and len(finals) != len(answered):
         raise Disagreement(f"{len(answered)} answers meant, a reader sees {finals!r}")
     for seen, record in zip(finals, answered, strict=False):
-        _judge_answer(record, answers.get(record.link_request, []), seen)
+        judge_answer(record, answers.get(record.link_request, []), seen)
     allowed = [b"%d" % one.head.status for found in answers.values() for one in found]
     for seen in reading.messages:
         if seen.interim and seen.start[0] not in [*allowed, b"100"]:
             raise Disagreement(f"an interim response from nowhere: {seen!r}")
 
 
-def _judge_answer(record: ExchangeRecord, found: list[Meant[ResponseHead]], seen: Seen) -> None:
+def judge_answer(record: ExchangeRecord, found: list[Meant[ResponseHead]], seen: Seen) -> None:
     if int(seen.start[0]) != record.status:
         raise Disagreement(f"the log says {record.status}, the client was sent {seen!r}")
     if not record.first_byte:
-        _judge_own(record, seen)
+        judge_own(record, seen)
         return
     final = found[-1]
     meant.check_response(final.head, seen)
@@ -126,7 +126,7 @@ def _judge_answer(record: ExchangeRecord, found: list[Meant[ResponseHead]], seen
         raise Disagreement(f"a response that was cut ({record.cause}) looks whole: {seen!r}")
 
 
-def _judge_own(record: ExchangeRecord, seen: Seen) -> None:
+def judge_own(record: ExchangeRecord, seen: Seen) -> None:
     """An answer that the gateway made itself: whole, as logged, with its cause."""
     if not seen.whole or (record.method != b"HEAD" and len(seen.body) != record.sent):
         raise Disagreement(f"logged {record.sent} bytes of our own, a reader sees {seen!r}")

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -104,6 +105,9 @@ class Stage:
         self._by_fd[near.fileno()] = self.origins[-1]
 
         def settle() -> None:
+            if dial.closed:
+                near.close()
+                return
             try:
                 dial.settle(near)
             except Exception as error:  # as the watch does with an event
@@ -141,12 +145,17 @@ class Stage:
             for owner, name, theirs, _ in places:
                 setattr(owner, name, theirs)
 
-    def connect(self) -> End:
-        """A new client."""
+    def admit(self) -> End:
+        """A new client's socket."""
         near, far = socket.socketpair()
         end = End(far)
         self.clients.append(end)
         self._gateway.admit(near, self._entrance, "192.0.2.7")
+        return end
+
+    def connect(self) -> End:
+        """A new client."""
+        end = self.admit()
         links = [*self.runtime.clients.links]
         if not links:  # a fault has ended it at once
             self._judge_faults()
@@ -166,9 +175,14 @@ class Stage:
 
         What follows from a fault is not looked at: the fault is what is told.
         """
-        self._clear(case)
+        self._replies = list(case.replies)
+        await self.judged(partial(self._play, case))
+
+    async def judged(self, play: Callable[[], Awaitable[None]]) -> None:
+        """Play, and look for faults of hopproxy's own."""
+        self._clear()
         try:
-            await self._play(case)
+            await play()
         except AssertionError:
             self._judge_faults()
             raise
@@ -193,30 +207,38 @@ class Stage:
         client = self.connect()
         for piece in case.client:
             client.say(piece)
-            await self._settle(client)
+            await self.settle(client)
         if FIN not in case.client[-1:]:
-            await self._pass_time(client)
+            await self.pass_time(client)
         client.say(FIN)
-        await self._settle(client)
+        await self.settle(client)
+        prober = await self.probe()
+        await self.end()
+        verdict.judge(client, self.attempts, self.records)
+        self.judge_probe(prober)
+
+    async def probe(self) -> End:
+        """One more client, with a plain request."""
         prober = self.connect()
         prober.say(PROBE)
-        await self._settle(prober)
+        await self.settle(prober)
         prober.say(FIN)
-        await self._end()
-        verdict.judge(client, self.attempts, self.records)
+        return prober
+
+    def judge_probe(self, prober: End) -> None:
+        """It was answered, and not with what was meant for another."""
         if b"\r\n\r\nprobed!" not in prober.came or not prober.came.startswith(b"HTTP/1.1 200 "):
             raise Disagreement(f"the next client was answered {prober.came!r}")
 
-    def _clear(self, case: Case) -> None:
+    def _clear(self) -> None:
         self.logged.texts.clear()
         self.runtime.closes.counts.clear()
         self.attempts.clear()
         self.records.clear()
         self.clients.clear()
         self.origins.clear()
-        self._replies = list(case.replies)
 
-    async def _settle(self, client: End) -> None:
+    async def settle(self, client: End) -> None:
         """Let the gateway act and the origins answer until nothing moves."""
         moved = True
         while moved:
@@ -227,12 +249,12 @@ class Stage:
                     moved = True
                     await self._answer(origin)
 
-    async def _pass_time(self, client: End) -> None:
+    async def pass_time(self, client: End) -> None:
         for _ in range(3):
             if client.ended:
                 return
             self.clock.jump(PUSH)
-            await self._settle(client)
+            await self.settle(client)
 
     async def _answer(self, origin: End) -> None:
         """One reply for each request that has come whole."""
@@ -253,7 +275,7 @@ class Stage:
                 origin.switched = origin.switched or any(b" 101 " in one[:16] for one in begun)
                 origin.say(piece)
 
-    async def _end(self) -> None:
+    async def end(self) -> None:
         """Every end goes, time passes; whoever still serves then hangs."""
         for _ in range(MOST_PUSHES):
             for end in (*self.clients, *self.origins):
@@ -287,6 +309,16 @@ class Leak(AssertionError):
 @asynccontextmanager
 async def stage() -> AsyncIterator[Stage]:
     """A gateway; run it under `MockClock()`."""
+    async with set_up(Stage, SETTINGS) as made:
+        yield made
+
+
+S = TypeVar("S", bound=Stage)
+
+
+@asynccontextmanager
+async def set_up(kind: type[S], settings: Settings) -> AsyncIterator[S]:
+    """A gateway with these settings."""
     clock = trio.lowlevel.current_clock()
     assert isinstance(clock, MockClock)
     clock.jump(1)  # at 0 nothing has happened yet, as records see it
@@ -294,7 +326,7 @@ async def stage() -> AsyncIterator[Stage]:
     async with trio.open_nursery() as nursery:
         watch = Watch()
         nursery.start_soon(watch.run)
-        made = Stage(nursery, Runtime(SETTINGS, watch), clock, logged)
+        made = kind(nursery, Runtime(settings, watch), clock, logged)
         with made.in_place(), logged.in_place():
             try:
                 yield made

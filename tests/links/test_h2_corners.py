@@ -14,6 +14,7 @@ from hopproxy.link.h2_output import QUEUED
 from hopproxy.link.h2_upstream import H2UpstreamLink
 from hopproxy.record import CloseReason, Hop
 from hopproxy.wire.h2_output import PIECES
+from hopproxy.settings.route import Route
 from tests.h2_origin import H2Peer as H2Origin
 from tests.h2_peer import (
     ACK,
@@ -29,6 +30,7 @@ from tests.h2_peer import (
     POST,
     PRIORITY,
     REFUSED_STREAM,
+    PROTOCOL_ERROR,
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
@@ -339,3 +341,66 @@ async def test_uploads_that_are_cut_cost_no_more_dials_than_max_streams(
         await hops.quiet()
         assert dials in (4, 5), "the places are free again"
         nursery.cancel_scope.cancel()
+
+
+async def test_a_refused_head_request_is_answered_without_a_body(hops: Hops) -> None:
+    """RFC 9110 section 9.3.2: a client that asked with HEAD takes DATA for an error."""
+    await hops.start()
+    h2 = H2Peer(await hops.client())
+    await h2.start()
+    answer = await h2.ask([(b":method", b"HEAD"), *GET[1:], (b"Bad", b"name")])
+    assert (answer.status, answer.body, answer.ended) == (400, b"", True)
+    assert answer.values(b"content-length") != [b"0"]
+    assert hops.records.kept[0].sent == 0
+
+
+async def test_a_table_that_shrinks_with_what_ends_a_request_is_emptied(hops: Hops) -> None:
+    """The answer to a flaw is written before the link has heard of the new settings."""
+    await hops.start()
+    h2 = H2Peer(await hops.client())
+    await h2.start()
+    stream = await h2.request([*POST, (b"content-length", b"9")], end=False)
+    await hops.origins[0].accept()
+    await hops.quiet()
+    await h2.send(
+        frame(DATA, END_STREAM, stream, b"short"),
+        frame(SETTINGS, 0, 0, setting(1, 0)),
+        frame(SETTINGS, 0, 0, setting(1, 4096)),
+    )
+    assert (await h2.answer(stream)).status == 400
+    [head] = [f for f in h2.frames if f.kind == HEADERS]
+    assert head.payload[0] == 0x20
+
+
+FLAWS: dict[str, Callable[[H2Peer, int], bytes]] = {
+    "malformed_trailers": lambda h2, s: h2.head([(b":path", b"/")], stream=s),
+    "less_than_the_length": lambda _, s: frame(DATA, END_STREAM, s, b"x"),
+}
+
+
+@pytest.mark.parametrize("flaw", FLAWS.values(), ids=FLAWS)
+@pytest.mark.parametrize("status", [400, 404])
+async def test_a_flaw_behind_an_answer_that_waits_for_its_window_is_no_fault_of_ours(
+    hops: Hops,
+    flaw: Callable[[H2Peer, int], bytes],
+    status: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await hops.start(routes=(Route(upstream="app", path="/a"),))
+    h2 = H2Peer(await hops.client())
+    await h2.start((4, 0))
+    more = [(b"content-length", b"9"), *([(b"Bad", b"name")] if status == 400 else [])]
+    stream = await h2.request([*POST, *more], end=False)
+    while stream not in h2.answers:
+        await h2.read()
+    assert h2.answers[stream].statuses == [status]
+    await h2.send(flaw(h2, stream))
+    await hops.quiet()
+    await h2.send(frame(WINDOW_UPDATE, 0, stream, number(9999)))
+    answer = await h2.answer(stream)
+    assert answer.ended or answer.reset == PROTOCOL_ERROR
+    assert [record.status for record in hops.records.kept] == [status]
+    assert not caplog.records
+    await h2.send(frame(SETTINGS, 0, 0, setting(4, 65535)))
+    assert (await h2.ask()).status == 404
+    assert not hops.closes(Hop.CLIENT)

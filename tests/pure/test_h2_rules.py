@@ -220,6 +220,7 @@ def test_settings_of_the_peer_are_kept_and_acknowledged() -> None:
     payload = b"".join(setting(key, value) for key, value in pairs.items())
     ((what, stream, peer, ended),) = machine.receive(raw(SETTINGS, 0, 0, payload), 1.0)
     assert (what, stream, peer, ended) == (PEER_SETTINGS, None, machine.peer, False)
+    assert machine.shrinks
     assert (peer.table_size, peer.push, peer.max_streams) == (100, False, 7)
     assert (peer.window, peer.frame_size, peer.max_head_size, peer.connect) == (
         1000,
