@@ -3,6 +3,7 @@
 --target HOST:PORT --origin-port PORT   a proxy that runs, and forwards to that port of 127.0.0.1
 --assume GROUP                          the target runs with that group's settings too (repeatable)
 --peers [NAME ...]                      start hopproxy, nginx and haproxy, run all, write RESULTS.md
+--http2 --peers [NAME ...]              the rules of HTTP/2, with Caddy too; writes RESULTS-H2.md
 --only TEXT                             cases whose name contains it, or whose rule it is
 """
 
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.conformance import proxies, report
+from tests.conformance import h2_peers, proxies, report
 from tests.conformance.case import Case, Outcome, run
 from tests.conformance.groups import GROUPS, Group
 from tests.conformance.origin import Origin
@@ -27,6 +28,9 @@ PEERS = ("hopproxy", "nginx", "haproxy")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; exit code 1 when a case failed."""
     asked = _parser().parse_args(arguments)
+    if asked.http2:
+        path = Path(__file__).with_name("RESULTS-H2.md")
+        return h2_peers.main(asked.peers or h2_peers.PEERS, asked.only, path)
     if asked.peers is not None:
         names = asked.peers or list(PEERS)
         results = {name: list(against_peer(name, asked.only)) for name in names}
@@ -80,6 +84,8 @@ def start(name: str, group: Group, batch: Sequence[Case], directory: Path) -> Pr
     """Start that proxy with the group's settings."""
     if name == "hopproxy":
         return proxies.hopproxy(batch, directory)
+    if name == "caddy":
+        raise SystemExit("Caddy runs the rules of HTTP/2 only: --http2")
     return (proxies.nginx if name == "nginx" else proxies.haproxy)(group, directory)
 
 
@@ -89,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--target", default="127.0.0.1:8080")
     parser.add_argument("--origin-port", type=int, default=3000)
     parser.add_argument("--assume", action="append", default=[], choices=sorted(GROUPS))
-    parser.add_argument("--peers", nargs="*", choices=PEERS)
+    parser.add_argument("--peers", nargs="*", choices=h2_peers.PEERS)
+    parser.add_argument("--http2", action="store_true")
     parser.add_argument("--only", default="")
     parser.add_argument("--verbose", action="store_true", help="print both wires of failures")
     return parser

@@ -228,8 +228,9 @@ def version(name: str) -> str:
     if name == "hopproxy":
         return f"hopproxy {importlib.metadata.version('hopproxy')}"
     path = shutil.which(name) or f"/usr/sbin/{name}"
-    done = subprocess.run([path, "-v"], capture_output=True, text=True, check=True)
-    number = re.search(r"[/ ](\d+\.\d+\.\d+)", done.stdout + done.stderr)
+    asked = "version" if name == "caddy" else "-v"
+    done = subprocess.run([path, asked], capture_output=True, text=True, check=True)
+    number = re.search(r"(?:^|[/ v])(\d+\.\d+\.\d+)", done.stdout + done.stderr)
     return f"{name} {number[1] if number else ''}".strip()
 
 

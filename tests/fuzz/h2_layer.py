@@ -28,7 +28,7 @@ from hopproxy.wire.h2 import (
     H2Server,
 )
 from hopproxy.wire.h2_frames import PREFACE
-from tests.conformance import test_h2_client
+from tests.conformance import h2_rows
 from tests.fuzz import h2_meant
 from tests.fuzz.edges import Edges
 from tests.fuzz.h2_reader import ASKED, Event, Trouble, library_events, settings_frame
@@ -66,7 +66,7 @@ class Read(NamedTuple):
 def seeds() -> list[Input]:
     """What the table of wire cases sends, and responses as origins send them."""
     found = []
-    for row in test_h2_client.TABLE.values():
+    for row in h2_rows.TABLE.values():
         sent = row.send(H2Peer(cast("Any", None)))
         if len(sent) <= LONGEST:
             found.append((True, settings_frame() + sent))
