@@ -13,8 +13,8 @@ from hopproxy.link.h2_origin_wire import LINK_WINDOW
 from hopproxy.link.h2_output import QUEUED
 from hopproxy.link.h2_upstream import H2UpstreamLink
 from hopproxy.record import CloseReason, Hop
-from hopproxy.wire.h2_output import PIECES
 from hopproxy.settings.route import Route
+from hopproxy.wire.h2_output import PIECES
 from tests.h2_origin import H2Peer as H2Origin
 from tests.h2_peer import (
     ACK,
@@ -29,8 +29,8 @@ from tests.h2_peer import (
     PING,
     POST,
     PRIORITY,
-    REFUSED_STREAM,
     PROTOCOL_ERROR,
+    REFUSED_STREAM,
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
