@@ -31,6 +31,8 @@ log = logging.getLogger("hopproxy")
 
 #: Seconds between two looks at the files, with `watch: on`.
 INTERVAL = 0.5
+#: Seconds that each worker leaves a change to the one before it.
+IN_TURN = 2.0
 #: Settings that a process cannot change while it runs.
 _AT_START = ("workers",)
 
@@ -60,6 +62,7 @@ class Reloader:
         self._files = WatchedFiles(file)
         self._read_by_others: deque[Message] = deque()
         self._asked = False
+        self._heard = 0  # reloads of other workers
         self._woken = trio.Event()
         self._changed = trio.Event()
         worker.has_read(file.settings)
@@ -86,6 +89,9 @@ class Reloader:
 
     def note_reload(self, *, done: bool, at: float) -> None:
         """Another worker has read the settings anew, with or without success."""
+        self._heard += 1
+        if not done:
+            self._files.accept()  # it need not be told twice that they are bad
         self._worker.reloads.note(done=done, at=at, counted=False)
 
     def recall_reload(self, last_at: float, in_use_since: float, *, failed: bool) -> None:
@@ -167,15 +173,17 @@ class Reloader:
     async def _watch(self) -> None:
         """With `watch: on`, reload when the content of a file has changed.
 
-        Of several workers the first one watches.
+        Of several workers the first one does; if it is stopped, the next one.
         """
-        if self._siblings is not None and self._siblings.place:
-            return
+        place = 0 if self._siblings is None else self._siblings.place
         while True:
             if self.file.settings.watch:
                 await trio.sleep(INTERVAL)
-                if self._files.have_changed():
-                    self.reload()
+                files, heard = self._files, self._heard
+                if files.have_changed():
+                    await trio.sleep(place * IN_TURN)
+                    if self._files is files and self._heard == heard:
+                        self.reload()
             else:
                 self._changed = trio.Event()
                 await self._changed.wait()

@@ -11,6 +11,7 @@ import stat
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -24,6 +25,7 @@ from hopproxy.record import CloseReason, Hop
 from hopproxy.server import reload
 from hopproxy.server.listener import CannotBind, open_listener
 from hopproxy.server.reload import Reloader
+from hopproxy.server.siblings import Siblings
 from hopproxy.server.sockets import Sockets, rebound
 from hopproxy.server.worker import Worker
 from hopproxy.settings.schema import Settings
@@ -54,7 +56,7 @@ class Live(Hops):
         new.write_text(text.replace("@", str(self.folder)))
         new.rename(self.file)
 
-    async def serve(self, text: str) -> None:
+    async def serve(self, text: str, siblings: object = None) -> None:
         """Serve with these settings, in front of two origins."""
         self.add_origin()
         self.add_origin()
@@ -64,7 +66,8 @@ class Live(Hops):
         sockets = rebound(nothing, Sockets([], None), file.settings)
         self.target = sockets.clients[0].getsockname()
         self.worker = Worker(file.settings, sockets, self.records)
-        self.reloader = Reloader(self.worker, file, sockets, _as_it_is)
+        others = cast("Siblings | None", siblings)
+        self.reloader = Reloader(self.worker, file, sockets, _as_it_is, others)
         self.runtime = await self.nursery.start(self._serve)
 
     async def _serve(self, task_status: trio.TaskStatus[object]) -> None:
@@ -552,6 +555,34 @@ async def test_a_bad_file_is_complained_of_once(
     assert live.runtime.reloads.failed == 1
     live.write(f"{WATCHED}via: off\n")
     assert await settled(live) == 1
+
+
+class Second:
+    """What the second of two workers knows of the first."""
+
+    place = 1
+
+    def publish(self, *_: object) -> None: ...
+
+    def tell_reload(self, **_: object) -> None: ...
+
+
+async def test_the_second_worker_watches_only_while_the_first_does_nothing(live: Live) -> None:
+    await live.serve(WATCHED, Second())
+    live.write("bad")
+    live.reloader.note_reload(done=False, at=1.0)
+    assert await settled(live) == 0
+    assert await settled(live) == 0
+    live.write(WATCHED + "# changed\n")
+    await trio.sleep(1.5)
+    live.reloader.note_reload(done=True, at=2.0)
+    assert await settled(live) == 0
+    assert live.runtime.reloads.failed == 0
+    live.write(f"{WATCHED}via: off\n")
+    await trio.sleep(1.5)
+    assert live.runtime.settings.via == "both"
+    assert await settled(live) == 1
+    assert live.runtime.settings.via == "off"
 
 
 async def test_watching_is_turned_off_and_on(live: Live) -> None:
