@@ -23,6 +23,9 @@ from hopproxy.settings.reader import SettingsErrors, places, read
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.shares import most_workers
 
+#: Bytes of a settings file at most.
+LARGEST = 16 * 1024 * 1024
+
 
 class SettingsFile(NamedTuple):
     """A settings file that was read."""
@@ -45,7 +48,11 @@ def read_file(*named: str | None) -> SettingsFile:
             BAD_CONFIGURATION,
         )
     try:
-        text = Path(files[0]).read_bytes().decode()
+        with open(files[0], "rb") as opened:  # it may be a FIFO, as a shell's <(...) makes one
+            data = opened.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise Failure(f"{files[0]}: is no settings file: too long", BAD_CONFIGURATION)
+        text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise Failure(f"{files[0]}: cannot be read: {reason}", BAD_CONFIGURATION) from error

@@ -80,6 +80,11 @@ def test_a_file_that_is_no_text_ends_with_1(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (1, f"{file}: cannot be read: not UTF-8\n")
 
 
+def test_a_device_without_end_ends_with_1() -> None:
+    ended = finished("check", "/dev/zero")
+    assert (ended.returncode, ended.stderr) == (1, "/dev/zero: is no settings file: too long\n")
+
+
 def test_without_config_the_file_of_this_folder_is_taken(tmp_path: Path) -> None:
     write_settings(tmp_path, 3000)
     assert finished("check", cwd=tmp_path).stdout.endswith(" with these settings\nvalid\n")
