@@ -5,6 +5,7 @@ A plan is made when the settings are read.  A route that changes nothing has non
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from hopproxy.errors import Denied
@@ -21,8 +22,11 @@ from hopproxy.rules.edits import (
 from hopproxy.rules.hop import Underscores
 from hopproxy.rules.location import Origins, authority_names
 from hopproxy.rules.request_id import Identity, identify
+from hopproxy.rules.target import plain_path, written_path
 from hopproxy.rules.template import Asked, Template
 from hopproxy.settings.route import TIMEOUTS, FieldEdits, Route
+
+_DOT_SEGMENT = re.compile(rb"/(?:\.|%2[Ee]){1,2}(?:/|$)")
 
 Own = tuple[ResponseHead, bytes]
 
@@ -126,10 +130,14 @@ class Plan:
     def stripped(self, target: bytes) -> bytes:
         """The target without the part that the route takes off."""
         strip = self._strip
-        if not strip or not target.startswith(strip):
+        path, mark, query = target.partition(b"?")
+        if not strip:
             return target
-        rest = target[len(strip) :]
-        return rest if rest.startswith(b"/") else b"/" + rest
+        if not _is_below(path, strip) or _DOT_SEGMENT.search(path):
+            path, strip = written_path(plain_path(path)), written_path(plain_path(strip))
+            if not _is_below(path, strip):
+                return target
+        return (path[len(strip) :] or b"/") + mark + query
 
     # -- the response ------------------------------------------------------------------------
 
@@ -191,6 +199,10 @@ class Plan:
     def failure(self, own: Own, asked: Asked) -> Own:
         """One of our own error messages, with what the route's rules say about any response."""
         return _with_fields(own, self._own, asked)
+
+
+def _is_below(path: bytes, prefix: bytes) -> bool:
+    return path == prefix or path.startswith(prefix + b"/")
 
 
 def _with_fields(own: Own, rules: FieldRules, asked: Asked) -> Own:

@@ -1,11 +1,14 @@
 """Which route a request takes: by host, then by path prefix; the first match wins.
 
 The cost does not grow with the number of routes: hosts are looked up in a dict, and so are the
-prefixes of the path.
+prefixes of the path.  A path is compared as most applications understand it, since they would serve
+`/%61dmin` or `//admin` as `/admin`.
 """
 
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
+
+from hopproxy.rules.target import plain_path
 
 #: Hosts whose routes are cached.
 MEMO_HOSTS = 1024
@@ -64,7 +67,7 @@ class _Paths(Generic[T]):
 
     def add(self, order: int, rule: Rule, goal: T) -> None:
         if rule.exact and rule.path:
-            self._exact.setdefault(rule.path.encode(), (order, goal))
+            self._exact.setdefault(plain_path(rule.path.encode()), (order, goal))
         else:
             self._prefixes.setdefault(_prefix(rule), (order, goal))
 
@@ -73,7 +76,7 @@ class _Paths(Generic[T]):
         best = self._prefixes.get(b"")
         if len(self._prefixes) == (best is not None) and not self._exact:
             return best[1] if best else None
-        path = target.partition(b"?")[0]
+        path = plain_path(target.partition(b"?")[0])
         exact = self._exact.get(path)
         if exact is not None and (best is None or exact[0] < best[0]):
             best = exact
@@ -93,7 +96,7 @@ def _takes_all(rule: Rule) -> bool:
 
 def _prefix(rule: Rule) -> bytes:
     """A route's prefix.  `/` matches everything, `*` too."""
-    path = (rule.path or "").encode()
+    path = plain_path((rule.path or "").encode())
     return b"" if path == b"/" else path
 
 

@@ -23,6 +23,41 @@ _ABSOLUTE_PART = re.compile(
     rb"|\[[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._~-]*)?(?:\](?::[0-9]{0,5})?)?)?"
 )
 
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
+#: What stands in no path as it is.
+_ESCAPED = re.compile(rb"[^!-\"$->@-~]")
+
+
+def plain_path(path: bytes) -> bytes:
+    """A path as most applications understand it, to compare it with others.
+
+    Escapes are decoded, except those of `/` and `%`; `.` and `..` are resolved (RFC 3986 section
+    6.2.2), and slashes in a row are one.
+    """
+    if not (b"%" in path or b"//" in path or b"/." in path):
+        return path
+    found: list[bytes] = []
+    segments = _ESCAPE.sub(_decoded, path).split(b"/")
+    for segment in segments:
+        if segment == b"..":
+            del found[-1:]
+        elif segment not in (b"", b"."):
+            found.append(segment)
+    ends = b"/" if found and segments[-1] in (b"", b".", b"..") else b""
+    return b"/" + b"/".join(found) + ends
+
+
+def written_path(path: bytes) -> bytes:
+    """A plain path as it stands in a request."""
+    return _ESCAPED.sub(lambda one: b"%%%02X" % ord(one[0]), path)
+
+
+def _decoded(match: re.Match[bytes]) -> bytes:
+    if match[1] is None:
+        return b"%25"  # it is no escape
+    byte = bytes([int(match[1], 16)])
+    return match[0].upper() if byte in b"/%" else byte
+
 
 def is_authority(value: bytes) -> bool:
     """Whether `value` is uri-host [ ":" port ] (RFC 9110 section 7.2)."""

@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from hopproxy.errors import BadRequest, HopError
 from hopproxy.message import Field, Kind, RequestHead
-from hopproxy.rules.target import is_authority, settle_target
+from hopproxy.rules.target import (
+    is_authority,
+    is_served,
+    plain_path,
+    settle_target,
+    written_path,
+)
 from tests.pure.search import get, request, search
 
 
@@ -158,3 +164,20 @@ def test_whatever_the_target_it_leaves_in_a_form_of_ours(target: bytes, method: 
             assert head.target.startswith(b"/") or (head.target, method) == (b"*", b"OPTIONS")
             assert not any(byte <= 32 or byte >= 127 for byte in head.target)
             assert head.host.lower() == b"a"
+
+
+@pytest.mark.parametrize(
+    ("path", "plain"),
+    [
+        (b"/", b"/"), (b"*", b"*"), (b"/a.b/..c/.d/", b"/a.b/..c/.d/"),
+        (b"/a/./b", b"/a/b"), (b"/a/../b", b"/b"), (b"/../../a", b"/a"), (b"/a/..", b"/"),
+        (b"/a/.", b"/a/"), (b"/a/b/..", b"/a/"), (b"//a///b//", b"/a/b/"), (b"//", b"/"),
+        (b"/%61/%2e%2E/%62", b"/b"), (b"/a%2fb", b"/a%2Fb"), (b"/%252f%zz%", b"/%252f%25zz%25"),
+        (b"/%2%65", b"/%252e"),
+        (b"/%00%20%3f%23%e9", b"/\x00 ?#\xe9"),
+    ],
+)  # fmt: skip
+def test_a_path_as_applications_understand_it(path: bytes, plain: bytes) -> None:
+    assert plain_path(path) == plain
+    assert plain_path(written_path(plain)) == plain
+    assert is_served(b"OPTIONS", written_path(plain))
