@@ -24,6 +24,8 @@ _ABSOLUTE_PART = re.compile(
 )
 
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
+#: Paths without any of these are plain.
+_ODD = re.compile(rb"%|/[/.]")
 #: What stands in no path as it is.
 _ESCAPED = re.compile(rb"[^!-\"$->@-~]")
 
@@ -34,7 +36,7 @@ def plain_path(path: bytes) -> bytes:
     Escapes are decoded, except those of `/` and `%`; `.` and `..` are resolved (RFC 3986 section
     6.2.2), and slashes in a row are one.
     """
-    if not (b"%" in path or b"//" in path or b"/." in path):
+    if _ODD.search(path) is None:
         return path
     found: list[bytes] = []
     segments = _ESCAPE.sub(_decoded, path).split(b"/")
