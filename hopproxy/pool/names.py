@@ -136,11 +136,11 @@ class Name:
 
     def _of_rows(self, rows: list[tuple[object, ...]]) -> list[OriginAddress]:
         """The addresses in an answer of `getaddrinfo`, each once."""
-        hosts = [row[4][0] for row in rows if isinstance(row[4], tuple)]
-        return [
-            replace(self.entry, host=host, name=self.entry.host)
-            for host in _routable(list(dict.fromkeys(str(host) for host in hosts)))[:MOST]
-        ]
+        hosts = {str(row[4][0]): None for row in rows if isinstance(row[4], tuple)}
+        used = {address.host for address in self.addresses}
+        # Answers come in any order.  Of too many addresses those that are used stay.
+        found = sorted(_routable(list(hosts)), key=lambda host: host not in used)[:MOST]
+        return [replace(self.entry, host=host, name=self.entry.host) for host in found]
 
     def _of_records(self, answer: Records) -> list[OriginAddress]:
         routable = set(_routable([record.address for record in answer.records]))

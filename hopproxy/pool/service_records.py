@@ -11,6 +11,7 @@ import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:  # it is only loaded if a settings file has srv://
+    from dns.name import Name
     from dns.resolver import Resolver
 
 #: Seconds that one look-up may take.
@@ -50,11 +51,12 @@ def look_up(name: str) -> Records:
         raise OSError(str(error) or type(error).__name__) from error
     found: list[Record] = []
     ttl = float(answer.rrset.ttl) if answer.rrset is not None else 0.0
-    for row in sorted(answer, key=lambda row: (row.priority, -row.weight))[:MOST]:
+    # The same records in whatever order they come: of too many the same ones are used.
+    for row in sorted(answer, key=lambda row: (row.priority, -row.weight, row))[:MOST]:
         target = row.target.to_text(omit_final_dot=True)
         if target in ("", "."):  # the service is not offered
             continue
-        addresses, holds = _addresses(resolver, target)
+        addresses, holds = _addresses(resolver, row.target)
         ttl = min(ttl, holds)
         weight = max(1, row.weight)
         found += [Record(one, row.port, row.priority, weight, target) for one in addresses]
@@ -67,20 +69,24 @@ def _resolver() -> Resolver:
     return dns.resolver.Resolver()
 
 
-def _addresses(resolver: Resolver, target: str) -> tuple[list[str], float]:
-    """The addresses of a target, and how many seconds they hold; /etc/hosts is asked too."""
+def _addresses(resolver: Resolver, target: Name) -> tuple[list[str], float]:
+    """The addresses of a target, and how many seconds they hold; /etc/hosts is asked too.
+
+    A target is a whole name: no search domain is added to it (RFC 2782).
+    """
     import dns.exception
 
     found: list[str] = []
     ttl = float("inf")
     for kind in ("A", "AAAA"):
         with contextlib.suppress(dns.exception.DNSException):
-            answer = resolver.resolve(target, kind, search=True, lifetime=LIFETIME)
+            answer = resolver.resolve(target, kind, lifetime=LIFETIME)
             found += [row.address for row in answer]
             if answer.rrset is not None:
                 ttl = min(ttl, float(answer.rrset.ttl))
     if not found:
         with contextlib.suppress(OSError):
-            rows = socket.getaddrinfo(target, None, type=socket.SOCK_STREAM)
+            name = target.to_text(omit_final_dot=True)
+            rows = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
             found = list(dict.fromkeys(str(row[4][0]) for row in rows))
-    return found[:MOST], ttl
+    return sorted(found)[:MOST], ttl

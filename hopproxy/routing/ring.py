@@ -6,9 +6,10 @@ and a quarter, passes further ones on to the next along the ring.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from math import ceil
+from struct import unpack
 from typing import Protocol, TypeVar
 
 from hopproxy.routing.balancer import Balancer, Member
@@ -36,13 +37,16 @@ class Ring(Balancer[M]):
         super().__init__(members)
 
     def changed(self) -> None:
-        """Place the points anew."""
+        """Have the points placed anew: once for all members that have come and gone meanwhile."""
+        self._at = []
+
+    def _place(self) -> None:
         every = sum(member.share for member in self.members)
         each = min(POINTS, MOST_POINTS / every)
         points = sorted(
-            (hash_of(b"%b#%d" % (member.label.encode(), number)), at)
+            (place, at)
             for at, member in enumerate(self.members)
-            for number in range(max(1, round(each * member.share)))
+            for place in _points(member.label.encode(), max(1, round(each * member.share)))
         )
         self._at = [place for place, _ in points]
         self._owners = [self.members[at] for _, at in points]
@@ -51,6 +55,8 @@ class Ring(Balancer[M]):
         """The first along the ring that may get this request and has not too many."""
         if not key:
             return super().choose(members, key)
+        if not self._at:
+            self._place()
         every = sum(member.share for member in members)
         under_way = 1 + sum(member.under_way + len(member.waiters) for member in members)
         at = bisect_right(self._at, key)
@@ -61,6 +67,13 @@ class Ring(Balancer[M]):
                 most = max(FEW, ceil(FACTOR * under_way * owner.share / every))
                 if owner.under_way + len(owner.waiters) < most:
                     return owner
+
+
+def _points(label: bytes, count: int) -> Iterator[int]:
+    """The places of one member, eight from each hash."""
+    for number in range(ceil(count / 8)):
+        digest = blake2b(b"%b#%d" % (label, number), digest_size=64).digest()
+        yield from unpack("8Q", digest)[: count - 8 * number]
 
 
 def hash_of(value: bytes) -> int:

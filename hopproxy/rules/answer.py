@@ -55,7 +55,7 @@ def plain_answer(
 
 def fixed_answer(status: int, body: bytes, media_type: bytes) -> tuple[ResponseHead, bytes]:
     """(head, body) of a response that a route's settings give."""
-    lines = [] if status in (204, 205, 304) else [b"Content-Length: %d" % len(body)]
+    lines = [] if status in (204, 304) else [b"Content-Length: %d" % len(body)]
     if body:
         lines.insert(0, b"Content-Type: " + media_type)
     head = ResponseHead(status, reason_phrase(status), 1, lines, [])

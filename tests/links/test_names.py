@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from hopproxy.pool.names import KEPT
+from hopproxy.pool.names import KEPT, MOST
 from hopproxy.pool.origin import Origin as Member
 from hopproxy.pool.service_records import Record, Records
 from hopproxy.proxy.upstream import Upstream
@@ -143,6 +143,22 @@ async def test_a_change_is_followed_within_the_interval(stage: Stage) -> None:
     stage.asked.clear()
     assert await stage.ask(8) == [200] * 8
     assert stage.asked == {TWO: 4, THREE: 4}
+
+
+async def test_of_too_many_addresses_those_in_use_stay(stage: Stage) -> None:
+    every = [f"127.1.{n // 250}.{n % 250 + 1}" for n in range(2 * MOST)]
+    stage.names.addresses = every
+    await stage.start()
+    used = stage.hosts
+    assert len(used) == MOST
+    stage.names.addresses = every[::-1]
+    await trio.sleep(10.1)
+    assert stage.hosts == used
+    gone = used[0]
+    stage.names.addresses = [host for host in every if host != gone]
+    await trio.sleep(10.1)
+    assert len(stage.hosts) == MOST
+    assert set(used) - set(stage.hosts) == {gone}
 
 
 async def test_a_request_on_an_address_that_vanishes_is_served_to_its_end(stage: Stage) -> None:

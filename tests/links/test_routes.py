@@ -265,6 +265,20 @@ async def test_a_fixed_response_takes_the_body_that_has_come(hops: Hops) -> None
     assert [record.cause for record in hops.records.kept] == [""] * 4
 
 
+@pytest.mark.parametrize(
+    ("status", "lengths"), [(204, []), (205, [b"0"]), (304, []), (404, [b"0"])]
+)
+async def test_a_fixed_response_without_a_body_has_an_end(
+    hops: Hops, status: int, lengths: list[bytes]
+) -> None:
+    await start(hops, Route(respond=Respond(status=status)))
+    client = await hops.client()
+    for _ in range(2):
+        await client.send(GET)
+        answer = await client.message()
+        assert (answer.status, answer.values(b"content-length")) == (status, lengths)
+
+
 async def test_an_exact_path_and_several_hosts(hops: Hops) -> None:
     await start(
         hops,

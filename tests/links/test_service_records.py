@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import dns.name
 import dns.rcode
 import pytest
 
@@ -64,3 +65,25 @@ def test_a_server_that_is_silent_is_an_error(server: DnsServer) -> None:
     server.silent.add(NAME)
     with pytest.raises(OSError, match="lifetime"):
         look_up(NAME)
+
+
+def test_a_target_is_a_whole_name(server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.zone = {
+        (NAME, "SRV"): ["0 1 80 a.b.test."],
+        ("a.b.test", "A"): ["10.0.0.1"],
+        ("a.b.test.search.test", "A"): ["10.0.0.2"],
+    }
+    resolver = server.resolver()
+    resolver.search = [dns.name.from_text("search.test")]
+    resolver.ndots = 5
+    monkeypatch.setattr(service_records, "_resolver", lambda: resolver)
+    assert [record.address for record in look_up(NAME).records] == ["10.0.0.1"]
+
+
+def test_records_come_in_the_same_order_whatever_the_answer(server: DnsServer) -> None:
+    rows = [f"0 1 {port} a.test." for port in (80, 81, 82)]
+    found = []
+    for zone in (rows, rows[::-1]):
+        server.zone = {(NAME, "SRV"): zone, ("a.test", "A"): ["10.0.0.1", "10.0.0.2"]}
+        found.append(look_up(NAME).records)
+    assert found[0] == found[1]

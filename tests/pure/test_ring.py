@@ -105,3 +105,20 @@ def test_the_ring_of_many_or_heavy_origins_stays_small() -> None:
     ring = Ring([*named(40), Named("heavy", weight=65535)])
     assert len(ring._owners) < 70000
     assert Counter(owners(ring))["heavy"] > 3900
+
+
+def test_points_are_placed_once_for_all_members_that_come_together() -> None:
+    placed = []
+
+    class Counting(Ring[Named]):
+        def _place(self) -> None:
+            placed.append(len(self.members))
+            super()._place()
+
+    ring = Counting(named(100))
+    ring.pick(0.0, KEYS[0])
+    ring.pick(0.0, KEYS[1])
+    ring.remove(ring.members[0])
+    ring.remove(ring.members[0])
+    ring.pick(0.0, KEYS[0])
+    assert placed == [100, 98]
