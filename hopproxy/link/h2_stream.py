@@ -60,8 +60,9 @@ class H2Stream(Inbound):
     # -- the response ------------------------------------------------------------------------
 
     async def send_interim(self, head: ResponseHead) -> None:
-        """Send an interim response."""
-        self._h2.send_head(self.wire, encoded(head, b""), ended=False)
+        """Send an interim response, unless the client reads nothing: no window bounds them."""
+        if not self._h2.output.crowded:
+            self._h2.send_head(self.wire, encoded(head, b""), ended=False)
 
     def respond(self, head: ResponseHead, added: bytes, content: bytes) -> None:
         """Queue a complete response, with the field lines `added` by the gateway."""

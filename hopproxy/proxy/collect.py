@@ -3,6 +3,7 @@
 import math
 
 from hopproxy.proxy.attempt import Attempt
+from hopproxy.proxy.upload import KEPT_PIECES
 from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.edits import with_length
 from hopproxy.rules.framing import check_size
@@ -22,6 +23,7 @@ async def collect(attempt: Attempt, size: int) -> None:
         await client.send_interim(CONTINUE)
     upload = attempt.new_upload()
     pieces: list[bytes] = []
+    fresh = 0  # the last ones: in memory, two bytes take forty
     while record.received <= size:
         data = await upload.read_first(math.inf)
         if not data:
@@ -29,6 +31,10 @@ async def collect(attempt: Attempt, size: int) -> None:
             attempt.request = with_length(request, record.received)
             return
         pieces.append(data)
+        fresh += 1
+        if fresh == KEPT_PIECES:
+            pieces[-fresh:] = [b"".join(pieces[-fresh:])]
+            fresh = 0
         record.received += len(data)
         check_size(record.received, limit)
     attempt.upload = upload

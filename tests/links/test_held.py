@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 
 import pytest
 import trio
@@ -152,6 +153,22 @@ async def test_a_chunked_body_gets_a_length(hops: Hops, pieces: int) -> None:
     assert (hops.records.kept[0].received, hops.records.kept[0].sent) == (6, 2)
     await client.send(GET)  # the connection persists
     assert (await peer.message()).start == b"GET / HTTP/1.1"
+
+
+async def test_a_body_in_tiny_pieces_costs_what_it_weighs(hops: Hops) -> None:
+    await hops.start(upstream={"buffer_request": 10_000})
+    client = await hops.client()
+    await client.send(HEAD + b"\r\n")
+    await hops.quiet()
+    before = sys.getallocatedblocks()
+    for number in range(1500):
+        await client.send(b"2\r\n%02d\r\n" % (number % 100))
+        await hops.quiet()
+    assert sys.getallocatedblocks() < before + 1000
+    await client.send(b"0\r\n\r\n")
+    peer, head = await seen(hops)
+    assert b"\r\nContent-Length: 3000\r\n" in head
+    assert await peer.exactly(3000) == b"".join(b"%02d" % n for n in range(100)) * 15
 
 
 async def test_an_empty_chunked_body_has_length_0(hops: Hops) -> None:
