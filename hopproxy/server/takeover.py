@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 import time
-from typing import NamedTuple
 
 from hopproxy.server.channel import Channel
 from hopproxy.server.place import Place
@@ -20,7 +19,7 @@ VARIABLE = "HOPPROXY_TAKEOVER"
 OLD = 10_000
 
 
-class Inheritance(NamedTuple):
+class Inheritance:
     """What goes from one supervisor to the next: descriptors by name, and the old workers.
 
     `held` are the listening sockets, `passed` those that this process was started with, `workers`
@@ -29,13 +28,25 @@ class Inheritance(NamedTuple):
     `board` that of what workers share, `grace` how long a drain takes.
     """
 
-    held: dict[str, int]
-    passed: dict[str, int]
-    workers: list[tuple[int, int, int, bool]]
-    files: dict[str, tuple[int, int]]
-    past: int
-    board: int
-    grace: float
+    def __init__(
+        self,
+        held: dict[str, int],
+        passed: dict[str, int],
+        workers: list[tuple[int, int, int, bool]],
+        files: dict[str, tuple[int, int]],
+        past: int,
+        board: int,
+        grace: float,
+    ) -> None:
+        self.held, self.passed, self.workers, self.files = held, passed, workers, files
+        self.past, self.board, self.grace = past, board, grace
+
+    def written(self) -> str:
+        """As text; `inheritance` reads it."""
+        import json  # here: most supervisors never need it
+
+        of_files = self.held, self.passed, self.workers, self.files
+        return json.dumps([*of_files, self.past, self.board, self.grace])
 
     def descriptors(self) -> set[int]:
         """All of them."""
@@ -93,14 +104,12 @@ def replace(state: Inheritance, environ: dict[str, str]) -> None:
 
     Signals wait until the new program hears them.
     """
-    import json  # as below: most supervisors never need it
-
     command = [sys.executable, *sys.orig_argv[1:]]
     mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     try:
         for fd in state.descriptors():
             os.set_inheritable(fd, True)
-        os.execve(sys.executable, command, {**os.environ, **environ, VARIABLE: json.dumps(state)})
+        os.execve(sys.executable, command, {**os.environ, **environ, VARIABLE: state.written()})
     finally:
         for fd in state.descriptors():
             os.set_inheritable(fd, False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -119,7 +118,7 @@ def test_a_program_that_takes_over_goes_on_with_the_keys(monkeypatch: pytest.Mon
     crews = [CrewOfSupervisor(None), CrewOfSupervisor(None)]
     keys = [Board(one.board, 0, 1).ticket_keys for one in crews]
     assert keys[0] != keys[1]
-    monkeypatch.setenv(takeover.VARIABLE, json.dumps(crews[0].estate()))
+    monkeypatch.setenv(takeover.VARIABLE, crews[0].estate().written())
     crews[0] = CrewOfSupervisor(takeover.inheritance())
     assert Board(crews[0].board, 0, 1).ticket_keys == keys[0]
     close_all(one.board for one in crews)
