@@ -149,7 +149,7 @@ def _check(options: argparse.Namespace) -> int:
     for warning in warnings(file, found):
         print(warning)
     most = most_memory(file.settings, count_of(file.settings))
-    print(f"at most {told(most)} with these settings")
+    print(f"at most {told(most)} with these settings, without the kernel's buffers of sockets")
     print("valid")
     return DONE
 

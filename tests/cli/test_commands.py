@@ -87,7 +87,8 @@ def test_a_device_without_end_ends_with_1() -> None:
 
 def test_without_config_the_file_of_this_folder_is_taken(tmp_path: Path) -> None:
     write_settings(tmp_path, 3000)
-    assert finished("check", cwd=tmp_path).stdout.endswith(" with these settings\nvalid\n")
+    ended = finished("check", cwd=tmp_path)
+    assert re.search(r" with these settings, .*\nvalid\n$", ended.stdout)
 
 
 def test_run_with_wrong_settings_ends_with_1_before_it_listens(tmp_path: Path) -> None:
@@ -149,7 +150,7 @@ def test_check_warns_of_settings_that_do_nothing_or_run_in_a_circle(tmp_path: Pa
     ended = finished("check", str(file))
     assert ended.returncode == 0
     *lines, memory, valid = ended.stdout.splitlines()
-    assert re.fullmatch(r"at most [\d.]+ [MG]iB with these settings", memory)
+    assert re.fullmatch(r"at most [\d.]+ [MG]iB with these settings, without the .*", memory)
     assert [*lines, valid] == [
         f"{file}:3:19: warning: upstreams.app.origins[0]: `http://localhost:8080` is this proxy "
         "itself: listeners[0], `:8080` (write the address of the application, or listen elsewhere)",
