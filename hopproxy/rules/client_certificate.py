@@ -30,7 +30,7 @@ def certificate_lines(found: Mapping[str, Any], der: bytes, fields: Iterable[str
         "issuer": distinguished_name(found.get("issuer", ())),
         "serial": str(found.get("serialNumber", "")),
         "names": ", ".join(
-            f"{_KINDS.get(kind, kind)}:{_escaped(value, ',')}"
+            f"{_KINDS.get(kind, kind)}:{_escaped(_text(value), ',')}"
             for kind, value in found.get("subjectAltName", ())
         ),
         "fingerprint": sha256(der).hexdigest(),
@@ -50,6 +50,11 @@ def distinguished_name(name: Name) -> str:
         for one in name
     ]
     return ",".join(reversed(sets))
+
+
+def _text(value: str | Name) -> str:
+    """A name in a certificate: nearly always a string, else the name of a directory's entry."""
+    return value if isinstance(value, str) else distinguished_name(value)
 
 
 #: What RFC 4514 section 2.4 escapes.

@@ -37,6 +37,14 @@ def test_each_word_is_a_field() -> None:
     ]
 
 
+def test_the_name_of_an_entry_in_a_directory_is_one_name_too() -> None:
+    entry = ((("commonName", "Al, B"),), (("organizationName", "A"),))
+    found = {"subjectAltName": (("DirName", entry), ("othername", "<unsupported>"))}
+    lines = certificate_lines(found, b"der", ["names"])
+    told = rb"DirName:O=A\,CN=Al\\\, B, othername:<unsupported>"
+    assert lines == b"X-Client-Cert-Names: " + told + b"\r\n"
+
+
 def test_what_was_not_asked_for_or_is_not_there_is_not_told() -> None:
     assert certificate_lines(FOUND, b"der", ()) == b""
     assert certificate_lines(FOUND, b"der", ["serial"]) == b"X-Client-Cert-Serial: 0A1B\r\n"
