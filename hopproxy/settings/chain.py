@@ -77,7 +77,7 @@ def examine_authorities(source: Source, now: float) -> tuple[list[Facts], list[F
         if until <= now:
             message = f"{source.file}: the authority `{name}` ended on {_date(until)}"
             found.append(Finding("expired", message, "ask it for its new certificate"))
-        elif _signs_nobody(one):
+        elif _signs_nobody(one) and not _signs_itself(one):
             message = f"{source.file}: `{name}` is not an authority: it trusts this one alone"
             hint = "write the certificate of the authority that has signed it"
             found.append(Finding("no_authority", message, hint))

@@ -291,5 +291,6 @@ def test_authorities() -> None:
         "certificate of the authority that has signed it)"
     ]
     assert told(issue(common="Version 1", authority=None)) == []
+    assert told(issue("a.example")) == []  # self-signed: there is no authority to trust instead
     assert [one.kind for one in examine_authorities(Source("A", b""), NOW)[1]] == ["empty"]
     assert told(ROOT.issue(common="Bare", authority=None))[0].startswith("no_authority")
