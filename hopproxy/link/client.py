@@ -78,6 +78,11 @@ class ClientLink(Link):
         self.tunnelling = False
         transport.owner = self
 
+    @property
+    def fd(self) -> int:
+        """As `ClientStream.fd`."""
+        return self.transport.fd
+
     def name_by(self, request: RequestHead) -> str:
         """Return and remember the client that a trusted proxy names in this request, "" if none."""
         self.named = self.sender.client(request)[:NAME_SIZE]

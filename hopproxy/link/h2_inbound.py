@@ -16,6 +16,7 @@ from hopproxy.link.h2_output import H2Output
 from hopproxy.link.h2_tunnel import StreamEnd, new_key
 from hopproxy.link.link import Link
 from hopproxy.link.stepper import Stepper, Waker, wait
+from hopproxy.link.transport import Transport
 from hopproxy.link.watch import Watch
 from hopproxy.message import CHUNKED, Head, RequestHead
 from hopproxy.record import CloseReason, Hop
@@ -67,6 +68,7 @@ class Carrier(Protocol):
     peer: str
     sender: Sender
     limits: LinkSettings
+    transport: Transport
     watch: Watch
     wire: H2Server
     output: H2Output
@@ -145,6 +147,11 @@ class Inbound(Stepper, ABC):
     def link(self) -> Link | None:
         """Its connection carries other streams too: nothing is spliced."""
         return None
+
+    @property
+    def fd(self) -> int:
+        """As `ClientStream.fd`."""
+        return self._h2.transport.fd
 
     def name_by(self, request: RequestHead) -> str:
         """As `ClientLink.name_by`."""

@@ -87,6 +87,8 @@ class ClientStream(Stream, Protocol):
 
     `body_by` is when `read_body` gives up (BODY_RATE), however little has arrived since.
 
+    `fd` is the descriptor of its connection, -1 once that is closed.
+
     `partner` is the upstream link that this exchange uses now, None if none.  `bound` is an
     upstream link kept for this client from an earlier exchange (NTLM).
     """
@@ -106,6 +108,8 @@ class ClientStream(Stream, Protocol):
 
     @property
     def driver(self) -> Stepper | None: ...
+    @property
+    def fd(self) -> int: ...
 
     def gone_error(self) -> LinkError:
         """The error for a client that has left during its exchange."""

@@ -15,11 +15,15 @@ from hopproxy.pool.pool import Pool
 from hopproxy.pool.wait import Wait
 from hopproxy.record import CloseReason, Unused
 from hopproxy.settings.units import address_and_port
-from hopproxy.wire.proxy_protocol import write_header
+from hopproxy.wire.proxy_protocol import own_header, write_header
 
 
-async def acquire(pool: Pool, origin: Origin, client: ClientStream, *, fresh: bool) -> UpstreamLink:
+async def acquire(
+    pool: Pool, origin: Origin, client: ClientStream | None, *, fresh: bool
+) -> UpstreamLink:
     """Check out the idle link of this client, or dial one; always dial if `fresh`.
+
+    `client` is None for a request of our own, such as a check.
 
     Waits.  There is no queue: a link that another client gives back is of no use here.  Raises
     PoolExhausted if all links that the origin may have are in use, and ConnectFailed.
@@ -27,7 +31,7 @@ async def acquire(pool: Pool, origin: Origin, client: ClientStream, *, fresh: bo
     header = _header(origin.settings.proxy_protocol, client)
     if not fresh and (link := _idle_of(pool, origin, header)) is not None:
         return link
-    why = Unused.RETRY if fresh else origin.why_unused()
+    why = None if client is None else Unused.RETRY if fresh else origin.why_unused()
     due, evicted = pool.ledger.start_fresh(origin)
     pool.make_room(evicted)
     if not due:
@@ -77,11 +81,11 @@ def _dialled(pool: Pool, waiting: Wait, origin: Origin, opened: Opened) -> None:
         waiting.fail(opened)
 
 
-def _header(version: str, client: ClientStream) -> bytes:
+def _header(version: str, client: ClientStream | None) -> bytes:
     """The header that names this client, and where it has connected."""
-    link = client.link
-    here = ("", 0) if link is None else _local(link.transport.fd)
-    return _written(version, address_and_port(client.peer), here)
+    if client is None:
+        return own_header(version)
+    return _written(version, address_and_port(client.peer), _local(client.fd))
 
 
 @lru_cache(1024)
@@ -90,7 +94,9 @@ def _written(version: str, client: tuple[str, int], here: tuple[str, int]) -> by
 
 
 def _local(fd: int) -> tuple[str, int]:
-    """Our address and port on this connection; "" for a Unix socket."""
+    """Our address and port on this connection; "" for a Unix socket, or once it is closed."""
+    if fd < 0:
+        return "", 0
     with socket.socket(fileno=os.dup(fd)) as sock:
         name = sock.getsockname()
     return (name[0], name[1]) if isinstance(name, tuple) else ("", 0)

@@ -13,9 +13,11 @@ from hopproxy.errors import HopError, LinkError
 from hopproxy.link.faults import report
 from hopproxy.link.stepper import Stepper
 from hopproxy.link.watch import Watch
+from hopproxy.pool import announced
 from hopproxy.pool.checked import Checked, State, Turns
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
+from hopproxy.pool.shared import Lent
 from hopproxy.record import CloseReason
 from hopproxy.rules.hop import Underscores
 from hopproxy.settings.client import ClientSettings
@@ -110,7 +112,11 @@ class _Check(Stepper):
     async def _ask(self) -> int:
         """The status of the response.  Raises HopError."""
         pool, origin = self._checks.pool, self._origin
-        lent = await pool.acquire_fresh(origin, None)
+        lent: Lent
+        if origin.settings.proxy_protocol != "off":
+            lent = await announced.acquire(pool, origin, None, fresh=True)
+        else:
+            lent = await pool.acquire_fresh(origin, None)
         try:
             head = http1.read_request(self._raw, _LIMITS)
             lent.write_request(head, (b"", b"", Underscores.KEEP, b""), b"")

@@ -9,6 +9,8 @@ import struct
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
+from hopproxy.settings.units import unmapped
+
 #: The longest header of version 1, and the longest of version 2 that is read: 4 KiB of TLVs.
 MOST_V1, MOST_V2 = 107, 16 + 4096
 
@@ -140,10 +142,15 @@ def _table() -> tuple[int, ...]:
 _TABLE = _table()
 
 
+def own_header(version: str) -> bytes:
+    """The header, `v1` or `v2`, for a connection of our own, which serves no client."""
+    return b"PROXY UNKNOWN\r\n" if version == "v1" else V2 + bytes((_LOCAL, 0, 0, 0))
+
+
 def write_header(version: str, client: tuple[str, int], here: tuple[str, int]) -> bytes:
     """The header, `v1` or `v2`, for a client and for where it has connected: addresses and ports.
 
-    A client without an IP address is told as unknown; so is what begins without a client (`""`).
+    A client without an IP address is told as unknown.
     """
     try:
         source = ip_address(client[0].partition("%")[0])
@@ -151,10 +158,10 @@ def write_header(version: str, client: tuple[str, int], here: tuple[str, int]) -
         return b"PROXY UNKNOWN\r\n" if version == "v1" else V2 + bytes((_PROXY, 0, 0, 0))
     four = isinstance(source, IPv4Address)
     try:
-        destination = ip_address(here[0].partition("%")[0])
+        destination = ip_address(unmapped(here[0]).partition("%")[0])
     except ValueError:
         destination = ip_address("0.0.0.0" if four else "::")
-    if source.version != destination.version:  # a socket for both families
+    if source.version != destination.version:  # a client that another header has named
         source, destination = _as_ipv6(source), _as_ipv6(destination)
     if version == "v1":
         family = f"TCP{source.version}"

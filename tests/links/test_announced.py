@@ -10,7 +10,9 @@ import trio
 
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.certificate import OriginTls
+from hopproxy.settings.upstream import Check, Health
 from hopproxy.wire.proxy_protocol import Header, read_header
+from tests.h2_peer import H2Peer
 from tests.raw_peers import GET, OK, Peer
 from tests.tls_peers import NAME, TlsHops, TlsPeer, ca_file
 from tests.wire_pair import Hops, nothing_left
@@ -53,6 +55,46 @@ async def test_version_1_says_where_the_client_has_connected(tcp_hops: Hops) -> 
     line = await upstream.until(b"\r\n")
     gateway: Any = tcp_hops.target
     assert line == b"PROXY TCP4 127.0.0.1 127.0.0.1 %d %d\r\n" % (port_of(client), gateway[1])
+
+
+async def test_an_http2_client_is_told_with_where_it_has_connected(tcp_hops: Hops) -> None:
+    hops = tcp_hops
+    origin = await hops.start(upstream={"proxy_protocol": "v1"})
+    peer = await hops.client()
+    client = H2Peer(peer)
+    await client.start()
+    gateway: Any = hops.target
+    expected = b"PROXY TCP4 127.0.0.1 127.0.0.1 %d %d\r\n" % (port_of(peer), gateway[1])
+    first, second = await client.request(), await client.request()
+    for stream in (first, second):
+        upstream = await origin.accept()
+        assert await upstream.until(b"\r\n") == expected
+        await upstream.message()
+        await upstream.send(OK)
+        assert (await client.answer(stream)).status == 200
+    third = await client.request()  # on the link that was used last
+    await upstream.message()
+    await upstream.send(OK)
+    assert (await client.answer(third)).status == 200
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_a_check_names_no_client(tcp_hops: Hops, version: str) -> None:
+    hops = tcp_hops
+    health = Health(check=Check(path="/healthz"))
+    origin = await hops.start(upstream={"proxy_protocol": version, "health": health})
+    checking = await origin.accept()
+    assert (await header_on(checking)).address == ""
+    assert (await checking.message()).start == b"GET /healthz HTTP/1.1"
+    await checking.send(OK)
+    assert await checking.rest() == b""
+    client = await hops.client()
+    await client.send(GET)
+    upstream = await origin.accept()
+    assert (await header_on(upstream)).port == port_of(client)
+    await upstream.message()
+    await upstream.send(OK)
+    assert (await client.message()).status == 200
 
 
 async def test_clients_share_no_connection(tcp_hops: Hops) -> None:

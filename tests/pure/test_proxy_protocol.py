@@ -17,6 +17,7 @@ from hopproxy.wire.proxy_protocol import (
     BadHeader,
     Header,
     crc32c,
+    own_header,
     read_header,
     write_header,
 )
@@ -187,6 +188,7 @@ def test_a_header_that_we_write_is_one_that_we_read(
         ("192.0.2.1", "192.0.2.9", b"PROXY TCP4 192.0.2.1 192.0.2.9 1000 80\r\n"),
         ("2001:db8::1", "::1", b"PROXY TCP6 2001:db8::1 ::1 1000 80\r\n"),
         ("192.0.2.1", "", b"PROXY TCP4 192.0.2.1 0.0.0.0 1000 80\r\n"),
+        ("192.0.2.1", "::ffff:192.0.2.9", b"PROXY TCP4 192.0.2.1 192.0.2.9 1000 80\r\n"),
         ("192.0.2.1", "::1", b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1000 80\r\n"),
         ("fe80::1%eth0", "fe80::2", b"PROXY TCP6 fe80::1 fe80::2 1000 80\r\n"),
         ("unix", "", b"PROXY UNKNOWN\r\n"),
@@ -195,6 +197,14 @@ def test_a_header_that_we_write_is_one_that_we_read(
 def test_version_1_as_it_is_written(client: str, here: str, line: bytes) -> None:
     written = write_header("v1", (client, 1000), (here, 80))
     assert written.replace(b"::ffff:c000:201", b"::ffff:192.0.2.1") == line
+
+
+@pytest.mark.parametrize(
+    ("version", "header"), [("v1", b"PROXY UNKNOWN\r\n"), ("v2", V2 + b"\x20\x00\x00\x00")]
+)
+def test_a_connection_of_our_own_names_nobody(version: str, header: bytes) -> None:
+    assert own_header(version) == header
+    assert read_header(header) == Header(len(header))
 
 
 def test_version_2_of_a_client_without_an_address() -> None:
