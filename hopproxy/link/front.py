@@ -165,5 +165,7 @@ def _context(demand: Demand) -> ssl.SSLContext:
     context.set_alpn_protocols(list(demand.protocols))
     context.verify_mode = _VERIFY[demand.client_cert]
     if demand.client_ca is not None:
+        # Whatever is in this file is trusted, also what another authority has signed.
+        context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
         context.load_verify_locations(demand.client_ca)
     return context

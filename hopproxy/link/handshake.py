@@ -151,6 +151,11 @@ class TlsTransport(Transport):
         self.endpoint = self._channel = tls
         return tls
 
+    def end_tls(self, below: Plain) -> None:
+        """The handshake has failed, and the peer was told: what still comes is not looked at."""
+        self.tls = None
+        self.endpoint, self._channel = below, below.channel
+
     def receive_now(self, size: int = RECEIVE_SIZE) -> bytes | None:
         """As in `Transport`, which it does not call: it is called for each message."""
         try:

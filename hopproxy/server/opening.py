@@ -190,12 +190,19 @@ class Opening(Stepper):
         client, listener, handshakes = self.client, self.entrance.listener, self.owner.handshakes
         transport = client.transport
         assert isinstance(transport, TlsTransport)
+        below = transport.endpoint
+        assert isinstance(below, Plain)
         end = transport.begin_tls(context)
         try:
             await transport.shake(handshakes, deadline, _LATE, has_turn=True)
         except OSError as error:
             no_protocol = isinstance(end.tls, Asked) and end.tls.shares_no_protocol
-            raise handshake_error(error, no_protocol=no_protocol) from error
+            failure = handshake_error(error, no_protocol=no_protocol)
+            if failure.reason is CloseReason.CLIENT_CERTIFICATE:
+                # In TLS 1.3 its request has been sent by now: a reset would destroy the alert.
+                transport.end_tls(below)
+                await client.linger(client.limits.linger_timeout, client.limits.linger_size)
+            raise failure from error
         tls = end.tls
         assert tls is not None
         assert listener.tls is not None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+import trustme
 
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.certificate import Certificate
@@ -232,9 +233,42 @@ async def test_a_client_without_a_certificate_is_refused_where_one_is_required(
         return
     with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
         await client.shake()
+    client.close()
     await hops.quiet()
     assert hops.closes(Hop.CLIENT) == [CloseReason.CLIENT_CERTIFICATE]
     assert hops.runtime.closes.last[-1].detail == "the client has shown no certificate"
+
+
+async def test_a_refused_client_that_has_sent_its_request_is_told_why(
+    tcp_hops: Hops, directory: Path
+) -> None:
+    hops = tcp_hops
+    await start(hops, directory, tls={"client_ca": True, "client_cert": "required"})
+    client = await tls_client(hops, client_context(V13))
+    await client.shake()  # its own part of the handshake
+    await client.send(GET)
+    await hops.quiet()
+    await client.send(GET)
+    with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
+        await client.message()
+    client.close()
+    await hops.quiet()
+    assert hops.closes(Hop.CLIENT) == [CloseReason.CLIENT_CERTIFICATE]
+
+
+async def test_an_authority_below_another_one_is_enough_for_client_certificates(
+    hops: Hops, directory: Path
+) -> None:
+    root = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    middle = root.create_child_ca(key_type=trustme.KeyType.ECDSA)
+    listener = listener_tls(directory, client_ca=True, client_cert="required")
+    (directory / "ca.crt").write_bytes(middle.cert_pem.bytes())
+    origin = await hops.start(listeners=(Listener(tls=listener),))
+    context = client_context(V12)
+    middle.issue_cert("al@site.test", key_type=trustme.KeyType.ECDSA).configure_cert(context)
+    client = await tls_client(hops, context)
+    await client.shake()
+    await ask(client, origin)
 
 
 async def test_the_origin_is_told_of_the_client_certificate_that_was_verified(
@@ -267,14 +301,13 @@ async def test_the_origin_is_told_of_the_client_certificate_that_was_verified(
 async def test_a_client_certificate_of_another_authority_is_refused(
     hops: Hops, directory: Path
 ) -> None:
-    import trustme
-
     await start(hops, directory, tls={"client_ca": True, "client_cert": "optional"})
     context = client_context(V12)
     trustme.CA().issue_cert("eve@site.test").configure_cert(context)
     client = await tls_client(hops, context)
     with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
         await client.shake()
+    client.close()
     await hops.quiet()
     assert hops.closes(Hop.CLIENT) == [CloseReason.CLIENT_CERTIFICATE]
 
