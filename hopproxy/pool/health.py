@@ -7,7 +7,7 @@ from hopproxy.errors import Passed
 from hopproxy.link.h2_upstream import H2UpstreamLink
 from hopproxy.link.pooled import PooledLink
 from hopproxy.pool.idle_timeout import Sign
-from hopproxy.pool.origin import Origin
+from hopproxy.pool.origin import ERRORS, Origin
 from hopproxy.record import CloseReason
 
 log = logging.getLogger("hopproxy")
@@ -48,6 +48,7 @@ def request_ended(pool: Links, origin: Origin, reason: CloseReason, now: float) 
 
 def failed(pool: Links, origin: Origin, kind: str, now: float) -> None:
     """A request has failed on an origin; `kind` says how, as one noun or as `status 503`."""
+    origin.latency.failed += 1
     peers = origin.peers
     if peers is None or origin.removed:
         return
@@ -61,11 +62,13 @@ def failed(pool: Links, origin: Origin, kind: str, now: float) -> None:
 
 
 def judge(pool: Links, origin: Origin, status: int, now: float, *, movable: bool) -> None:
-    """A response has begun whose status is listed, or on an origin that had failures or is out.
+    """A response has begun that is an error, or on an origin that had failures or is out.
 
     Raises Passed if it is a failure, and another origin may answer the request.
     """
     reach = origin.reach
+    if status >= ERRORS and status not in origin.settings.health.statuses:
+        origin.latency.failed += 1
     if status not in origin.settings.health.statuses:
         since = reach.out_since
         if reach.answered(now):

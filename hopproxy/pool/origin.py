@@ -11,11 +11,15 @@ from hopproxy.pool.idle_timeout import SAFE, SOON, Sign, usable
 from hopproxy.pool.known import Known
 from hopproxy.pool.ledger import Share
 from hopproxy.pool.peers import Peers
-from hopproxy.pool.reach import NO_STATUS, Reach
+from hopproxy.pool.reach import Reach
 from hopproxy.record import UNUSED_AFTER, CloseReason, Hop, Limit, Source, Unused, setting_behind
+from hopproxy.routing.latency import Latency
 from hopproxy.settings.units import OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings
 from hopproxy.wire.h2 import ASSUMED_STREAMS
+
+#: Statuses from here on are errors of an origin.
+ERRORS = 500
 
 
 class Origin(Share[PooledLink]):
@@ -30,17 +34,17 @@ class Origin(Share[PooledLink]):
     requests or age, or are not pooled.  The results of `learned` are kept in attributes, since
     every request needs them: `limit` and its value `idle_timeout`, `young`, `proven`, and `counted`
     (requests after which the origin closes).  `weight`, `priority`, `share`, `turn` and `credit`
-    are for the balancer (`routing.balancer`).  `peers` are the origins of its upstream, `heard_at`
-    is when a link that has ended had its last response.
+    are for the balancer (`routing.balancer`), and `latency` is too.  `peers` are the origins of its
+    upstream, `heard_at` is when a link that has ended had its last response.
     `as_set` if nothing was known when the results were set.
     """
 
     __slots__ = (
         "address", "as_set", "authority", "bound", "connects", "counted", "credit", "delayed_ack",
-        "expectation", "heard_at", "idle_timeout", "known", "label", "last_end", "learned",
-        "limit", "limited", "opened", "peers", "priority", "protocol", "proven", "reach", "removed",
-        "reused", "secured", "settings", "share", "streamed", "turn", "unheard", "unused",
-        "weight", "young",
+        "expectation", "heard_at", "idle_timeout", "known", "label", "last_end", "latency",
+        "learned", "limit", "limited", "opened", "peers", "priority", "protocol", "proven", "reach",
+        "removed", "reused", "secured", "settings", "share", "streamed", "turn", "unheard",
+        "unused", "weight", "young",
     )  # fmt: skip
 
     def __init__(self, address: OriginAddress, settings: UpstreamSettings, known: Known) -> None:
@@ -57,13 +61,14 @@ class Origin(Share[PooledLink]):
         self.secured: Secured | None = None
         self.weight, self.priority = address.weight, address.priority
         self.share, self.turn, self.credit = 1.0, 0.0, 0.0
+        self.latency = Latency()
         self.peers: Peers | None = None
         health = settings.health
         self.reach = Reach(
             random.random,
             most=health.failures,
             slow_start=health.slow_start,
-            fails_from=min(health.statuses, default=NO_STATUS),
+            fails_from=min((*health.statuses, ERRORS)),
         )
         self.heard_at = -math.inf
         self.removed = self.streamed = False

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hopproxy.pool.reach import Reach
+from hopproxy.routing.latency import Latencies, Timed
 from hopproxy.rules.retry import Budget
 
 
-class Peer(Protocol):
+class Peer(Timed, Protocol):
     """One of the origins."""
 
     @property
@@ -18,16 +19,17 @@ class Peers:
     """The `members` of one upstream, and the budget of requests that get another chance.
 
     `requests` counts the requests of the upstream, those under way included.  `slowest` is the
-    longest wait for a response that was seen lately, in seconds.
+    longest wait for a response that was seen lately, in seconds; `latencies` are the means.
     """
 
-    __slots__ = ("budget", "members", "requests", "slowest")
+    __slots__ = ("budget", "latencies", "members", "requests", "slowest")
 
     def __init__(self, members: Sequence[Peer], requests: Callable[[], int]) -> None:
         self.members = members
         self.requests = requests
         self.budget = Budget()
         self.slowest = 0.0
+        self.latencies = Latencies(members)
 
     def has_another(self, origin: Peer, now: float) -> bool:
         """Whether another origin takes requests."""

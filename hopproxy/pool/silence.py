@@ -92,6 +92,7 @@ class Silence:
                     last = now
             heard[origin] = max(heard.get(origin, origin.heard_at), last)
         self._learn(now)
+        self._peers.latencies.look(now, TICK)
         self._waiting, self._received, self._begun = waiting, received, begun
         patience = max(SILENCE, TIMES * self._peers.slowest)
         for origin, since in oldest.items():

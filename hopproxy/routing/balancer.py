@@ -4,6 +4,9 @@ Of several origins the one with the fewest requests is taken, or each in turn, o
 hash of a key leads to (`routing.ring`).  An origin of a higher priority number is a backup: it is
 used while none of a lower number may get requests.
 
+*Slow ones.*  One that takes much longer than the others counts some requests more than it has
+(`routing.latency`).
+
 *Turns.*  Each pick moves an origin's turn on by one over its weight, and the lowest turn is next.
 One that had no requests for a while catches up by a few turns only.
 """
@@ -13,6 +16,7 @@ from collections.abc import Sequence, Sized
 from typing import Generic, Protocol, TypeVar
 
 from hopproxy.pool.reach import Reach
+from hopproxy.routing.latency import Latency
 
 #: Most turns by which an origin may be behind the others, and catch up.
 BEHIND = 4.0
@@ -24,11 +28,12 @@ class Member(Protocol):
     """An origin, as far as the choice needs it.
 
     It has so many requests `under_way`, and `waiters` that wait.  `weight` is its share of the
-    requests, `priority` its rank.  `turn` and `credit` belong to the balancer; `share` is its
-    weight divided by the lowest of all.
+    requests, `priority` its rank, `latency` how long it takes.  `turn` and `credit` belong to the
+    balancer; `share` is its weight divided by the lowest of all.
     """
 
     reach: Reach
+    latency: Latency
     weight: int
     priority: int
     share: float
@@ -151,14 +156,18 @@ class Balancer(Generic[M]):
         at, best, lowest, earliest = self._turn, members[0], math.inf, math.inf
         counts = not self.ignores_load
         for member in members:
-            load = counts and (member.under_way + len(member.waiters)) // member.share
-            if load > lowest:
-                continue
+            load = 0.0
+            if counts:
+                load = (member.under_way + len(member.waiters)) // member.share
+                load += member.latency.behind
+                if load > lowest:
+                    continue
             turn = member.turn
             if turn < at:
                 turn = at
             if load < lowest or turn < earliest:
                 best, lowest, earliest = member, load, turn
+        best.latency.picked += 1
         best.turn = earliest + 1.0 / best.share
         if best.turn - BEHIND > at:
             self._turn = best.turn - BEHIND

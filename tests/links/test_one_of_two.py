@@ -199,6 +199,22 @@ async def test_one_of_two_that_serves_badly_costs_little_after_five_seconds(
     stage.stop()
 
 
+async def test_one_slow_of_two_costs_little_of_the_rate_of_the_other(hops: Hops) -> None:
+    """And it has its share again once it is as fast."""
+    stage = await Stage.start(hops, Load(4, 0.1))
+    began = trio.current_time()
+    await stage.load.run(hops, 20.0)
+    before = stage.load.count(began)
+    stage.bad.answer = slow
+    began = trio.current_time()
+    await stage.load.run(hops, 20.0)
+    assert stage.load.count(began) > 0.9 * before
+    assert [at for at, _ in stage.bad.seen if at > began + 10.0], "it is tried now and then"
+    stage.bad.answer = well
+    await stage.recover()
+    stage.stop()
+
+
 @pytest.mark.parametrize("answers", [False, True], ids=["unanswered", "refused"])
 async def test_one_of_two_that_accepts_no_connection_costs_little(
     hops: Hops, answers: bool, monkeypatch: pytest.MonkeyPatch

@@ -10,6 +10,7 @@ import pytest
 
 from hopproxy.pool.reach import LEAST_SHARE, PATIENCE, Reach
 from hopproxy.routing.balancer import Balancer, Search
+from hopproxy.routing.latency import Latency
 
 
 class Member:
@@ -29,6 +30,7 @@ class Member:
         self.under_way = load
         self.waiters = range(waiting)
         self.share, self.turn, self.credit = 1.0, 0.0, 0.0
+        self.latency = Latency()
         if failed_at is not None:
             self.reach.failed(self.reach.begin(failed_at), failed_at)
 
