@@ -1,10 +1,11 @@
 """One of two origins goes bad: what clients notice with hopproxy, HAProxy and Caddy.
 
-Run: python -m benchmarks.bad_origins [ROW...].  Each row takes 20 seconds, for all proxies at the
-same time.  HAProxy and Caddy have health checks every two seconds; hopproxy has its defaults, and
-500 in `statuses`.  Half of the requests are POST.  Counted are requests begun more than five
-seconds after the origin went bad: those that failed, those that took longer than a second, and
-POSTs that the origins saw twice.
+Run: python -m benchmarks.bad_origins [--recovery] [ROW...].  Each row takes 20 seconds, for all
+proxies at the same time; with --recovery a minute: then the origin is well again, and the seconds
+are told until it has nine tenths of its share.  HAProxy and Caddy have health checks every two
+seconds; hopproxy has its defaults, and 500 in `statuses`.  Half of the requests are POST.  Counted
+are requests begun more than five seconds after the origin went bad: those that failed, those that
+took longer than a second, and POSTs that the origins saw twice.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from pathlib import Path
 
 #: Seconds before and after the origin goes bad, and how many of these do not count.
 BEFORE, AFTER, GRACE = 3.0, 15.0, 5.0
+#: Seconds in which an origin that is well again should have its share.
+RECOVERY = 40.0
 #: Clients of each proxy, and the pause between two requests of one.
 CLIENTS, PAUSE = 12, 0.1
-#: Linux: attach a packet filter to a socket; `ret 0` drops everything.
-SO_ATTACH_FILTER = 26
+#: Linux: attach a packet filter to a socket (`ret 0` drops everything), and take it off.
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
 
 ROWS = ("hang", "vanish", "syn", "close", "status", "slow", "refuse")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -93,6 +96,8 @@ class Origin:
     def __init__(self) -> None:
         self.mode = "well"
         self.posts: Counter[bytes] = Counter()
+        self.times: list[float] = []
+        self._well = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._fillers: list[socket.socket] = []
 
@@ -107,12 +112,14 @@ class Origin:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
+                if b" /healthz " not in head:
+                    self.times.append(time.monotonic())
                 if head.startswith(b"POST"):
                     self.posts[head.split(b" ")[1]] += 1
                     await reader.readexactly(2)
                 if self.mode == "hang":
-                    await asyncio.sleep(3600)
-                elif self.mode == "close":
+                    await self._well.wait()
+                if self.mode == "close":
                     break
                 elif self.mode == "slow":
                     await asyncio.sleep(0.5)
@@ -142,6 +149,27 @@ class Origin:
                 filler.setblocking(False)
                 filler.connect_ex(("127.0.0.1", self.port))
                 self._fillers.append(filler)
+
+    async def get_well(self) -> None:
+        mode, self.mode = self.mode, "well"
+        self._well.set()
+        if mode == "vanish":
+            with contextlib.suppress(OSError):
+                self._server.sockets[0].setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+        elif mode in ("refuse", "syn"):
+            for one in self._fillers:
+                one.close()
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+
+def share_after(bad: Origin, good: Origin, back: float) -> str:
+    """Seconds until the first of two seconds in which an origin had 0.9 of its share."""
+    for second in range(int(RECOVERY)):
+        span = back + second, back + second + 2
+        counts = [sum(span[0] <= at < span[1] for at in one.times) for one in (bad, good)]
+        if sum(counts) and counts[0] >= 0.45 * sum(counts):
+            return f"{second} s"
+    return "never"
 
 
 def drop_all(fd: int) -> None:
@@ -220,19 +248,28 @@ def running(name: str, folder: Path, ports: dict[str, int]) -> Iterator[None]:
         process.wait()
 
 
-async def measure(row: str, name: str, folder: Path) -> str:
+async def measure(row: str, name: str, folder: Path, recovery: float) -> str:
     """What one proxy made of one row, as a line of the table."""
     bad, good = Origin(), Origin()
     ports = {"port": free_port(), "one": await bad.start(), "two": await good.start()}
     with running(name, folder, ports):
         load = Load(ports["port"])
-        task = asyncio.create_task(load.run(BEFORE + AFTER))
+        task = asyncio.create_task(load.run(BEFORE + AFTER + recovery))
         await asyncio.sleep(BEFORE)
         bad.go_bad(row)
         late = time.monotonic() + GRACE
+        if recovery:
+            await asyncio.sleep(AFTER)
+            await bad.get_well()
+        back = time.monotonic()
         await task
     twice = sum(count > 1 for count in (bad.posts + good.posts).values())
-    return f"| {row} | {name} | " + " | ".join(_poor(load, late)) + f" | {twice} |"
+    return (
+        f"| {row} | {name} | "
+        + " | ".join(_poor(load, late))
+        + f" | {twice} |"
+        + (f" {share_after(bad, good, back)} |" if recovery else "")
+    )
 
 
 def _poor(load: Load, late: float) -> Iterator[str]:
@@ -248,11 +285,17 @@ def _poor(load: Load, late: float) -> Iterator[str]:
 
 
 async def main(rows: list[str]) -> None:
+    recovery = RECOVERY if "--recovery" in rows else 0.0
+    rows = [row for row in rows if row != "--recovery"]
     names = [name for name, (_, _, argv) in PROXIES.items() if shutil.which(argv[0])]
-    print("| one of two origins | proxy | GET | POST | POSTs twice |\n|---|---|---|---|---|")
+    more = (" its share after |", "---|") if recovery else ("", "")
+    print(f"| one of two origins | proxy | GET | POST | POSTs twice |{more[0]}")
+    print(f"|---|---|---|---|---|{more[1]}")
     for row in rows or ROWS:
         with tempfile.TemporaryDirectory() as folder:
-            work: list[Awaitable[str]] = [measure(row, name, Path(folder)) for name in names]
+            work: list[Awaitable[str]] = [
+                measure(row, name, Path(folder), recovery) for name in names
+            ]
             for line in await asyncio.gather(*work):
                 print(line, flush=True)
 

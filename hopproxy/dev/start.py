@@ -127,7 +127,7 @@ def url(bind: Bind, host: str = "", *, https: bool = False) -> str:
     if bind.kind == "unix":
         return str(bind)
     known = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
-    host = host or known.get(bind.host, bind.host)
+    host = host.strip("[]") or known.get(bind.host, bind.host)
     return str(OriginAddress("tcp", host, bind.port, scheme="https" if https else "http"))
 
 

@@ -130,10 +130,11 @@ class _Table:
 
         Replacing the context of a handshake takes a moment.
         """
-        first = identities[0]
+        first, kinds = identities[0], set[str]()
         for other in identities:
-            if frozenset(other.names) == frozenset(first.names):
+            if frozenset(other.names) == frozenset(first.names) and other.kind not in kinds:
                 context.load_cert_chain(other.cert, other.key)
+                kinds.add(other.kind)
         self._spared = self._first
 
     def choose(self, tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:

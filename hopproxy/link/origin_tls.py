@@ -72,7 +72,7 @@ class Secured:
 
     def __init__(self, address: OriginAddress, trust: Trust, handshakes: Handshakes) -> None:
         self.label = str(address)
-        self.name = trust.settings.server_name or address.name or address.host or "localhost"
+        self.name = trust.settings.server_name or address.server_name
         self.trust = trust
         self.handshakes = handshakes
         self.full = self.resumed = 0

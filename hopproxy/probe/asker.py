@@ -46,7 +46,7 @@ class Target:
         self.limits = UpstreamSettings(
             origins=(address,), body_timeout=PATIENCE, write_timeout=PATIENCE
         )
-        self.host = str(address).partition("://")[2] if address.host else "localhost"
+        self.host = address.authority
 
     def request(self, method: str = "GET", *fields: str, minor: int = 1) -> bytes:
         """A request's head."""

@@ -68,7 +68,7 @@ def _service(text: str) -> OriginAddress | None:
             f"`{text}` has more than a name", f"the records have the port: write srv://{bare}"
         )
     host = parse_host_name(name.removesuffix("."), "srv://_http._tcp.app.internal")
-    return OriginAddress("srv", host, scheme=scheme)
+    return OriginAddress("srv", f"{host}." if name.endswith(".") else host, scheme=scheme)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class OriginAddress:
     `https` means TLS, `h2c` HTTP/2 without TLS, `http` HTTP/1.1 (or HTTP/2, by the settings).
     `srv` is a name whose SRV records say where its origins are.  `weight` is its share of the
     requests; a lower `priority` is used first.  `name` is the name that this address was found by.
-    These three make no other address.
+    These three make no other address.  A name that ends with a dot is looked up as it stands.
     """
 
     kind: Literal["tcp", "unix", "srv"]
@@ -84,7 +84,12 @@ class OriginAddress:
         if self.kind == "unix":
             return "localhost"
         default = ":443" if self.scheme == "https" else ":80"
-        return authority(self.name or self.host, self.port).removesuffix(default)
+        return authority(self.server_name, self.port).removesuffix(default)
+
+    @property
+    def server_name(self) -> str:
+        """The host as Host and TLS name it: without a dot at the end (RFC 6066 section 3)."""
+        return (self.name or self.host).removesuffix(".") or "localhost"
 
     @property
     def place(self) -> str:
@@ -222,12 +227,20 @@ def parse_origin(text: str) -> OriginAddress:
         )
     if "@" in place:
         raise Misread("an origin takes no user or password", f"write {scheme}://host:port")
+    place, dot = _without_dot(place)
     host, port = _host_and_port(place, f"{scheme}://host:port")
+    host = host if host == "localhost" or not dot else f"{host}."
     if port is None and not mark:
         raise Misread(f"`{text}` has no port", f"write {place}:3000, or http://{place} for port 80")
     if port == 0:
         raise Misread("no origin answers on port 0", "write a port from 1 to 65535")
     return OriginAddress("tcp", host, PORTS[scheme] if port is None else port, scheme=scheme)
+
+
+def _without_dot(place: str) -> tuple[str, bool]:
+    """`app.internal:3000` and True from `app.internal.:3000`: its name is complete."""
+    found = re.fullmatch(r"([^:\[\]]*[^0-9.:\[\]][^:\[\]]*)\.((?::.*)?)", place)
+    return (found[1] + found[2], True) if found is not None else (place, False)
 
 
 def _misspelt_origin(text: str) -> str | None:

@@ -17,6 +17,7 @@ from hopproxy.settings.agreement import contradictions
 from hopproxy.settings.amounts import Misread
 from hopproxy.settings.reader import read
 from hopproxy.settings.units import Bind, OriginAddress
+from hopproxy.settings.words import parse_host
 
 ORIGIN = OriginAddress("tcp", "localhost", 1)
 
@@ -146,6 +147,12 @@ def test_the_origins_own_unix_socket_is_not_taken(taken: Bind) -> None:
 )
 def test_the_address_to_open_is_one_that_a_browser_can_reach(bind: Bind, address: str) -> None:
     assert url(bind) == address
+
+
+def test_the_url_of_a_site_that_is_an_ipv6_address() -> None:
+    bind = Bind("tcp", "::1", 8080)
+    assert url(bind, parse_host("[::1]")) == url(bind) == "http://[::1]:8080"
+    assert url(bind, "app.localhost") == "http://app.localhost:8080"
 
 
 def _free_port() -> int:

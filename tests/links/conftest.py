@@ -27,11 +27,15 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def hops(directory: Path) -> AsyncIterator[Hops]:
-    """Both hops on Unix sockets; time is virtual and jumps when nothing moves."""
+async def hops(directory: Path, request: pytest.FixtureRequest) -> AsyncIterator[Hops]:
+    """Both hops on Unix sockets; time is virtual and jumps when nothing moves.
+
+    A file of tests may have a kind of its own, as `HOPS`.
+    """
+    kind: type[Hops] = getattr(request.module, "HOPS", Hops)
     with nothing_left():
         async with trio.open_nursery() as nursery:
-            made = Hops(nursery, directory)
+            made = kind(nursery, directory)
             yield made
             await made.end()
 

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
-import trio
 
 from hopproxy.link.h2_upstream import H2UpstreamLink
 from tests.authority import certificate
 from tests.h2_origin import H2Peer
 from tests.raw_peers import GET, OK
 from tests.tls_peers import NAME, TlsHops, TlsPeer
-from tests.wire_pair import nothing_left
 
 H2, HTTP = ["h2", "http/1.1"], ["http/1.1"]
 
 
-@pytest.fixture
-async def hops(directory: Path) -> AsyncIterator[TlsHops]:
-    """Both hops on Unix sockets, TLS towards the origins."""
-    with nothing_left():
-        async with trio.open_nursery() as nursery:
-            made = TlsHops(nursery, directory)
-            yield made
-            await made.end()
+#: TLS towards the origins.
+HOPS = TlsHops
 
 
 def speaking(protocols: list[str]) -> ssl.SSLContext:

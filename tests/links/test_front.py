@@ -69,6 +69,22 @@ def test_a_name_in_two_certificates_is_the_first_ones(tmp_path: Path) -> None:
     assert a == other != b
 
 
+def test_the_first_of_two_for_the_same_names_is_shown_before_and_after_a_change(
+    tmp_path: Path,
+) -> None:
+    """With the same kind of key; a client that takes RSA alone gets the third one."""
+    both = [identity(tmp_path, "a.test", serial=one) for one in "12"]
+    both.append(identity(tmp_path, "a.test", kind="RSA"))
+    (first,) = serials(Front(both[:1], PLAIN), ["a.test"])
+    front = Front(both, PLAIN)
+    old = client_context(V12)
+    old.set_ciphers("ECDHE+aRSA")
+    for _ in range(2):
+        assert serials(front, ["a.test", "other.test"]) == [first, first]
+        assert Met(front, old).serial != first
+        front.swap(both, PLAIN)
+
+
 def test_an_exact_name_goes_before_a_wildcard(tmp_path: Path) -> None:
     wild, exact = identity(tmp_path, "*.a.test"), identity(tmp_path, "x.a.test")
     front = Front([wild, exact], PLAIN)

@@ -25,8 +25,8 @@ POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
 BAD = b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno"
 #: Clients, and the seconds between two requests of one.
 CLIENTS, PAUSE = 4, 0.2
-#: Linux has no name for it in Python: attach a packet filter to a socket.
-SO_ATTACH_FILTER = 26
+#: Linux has no names for them in Python: attach a packet filter to a socket, and take it off.
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
 
 Answer = Callable[["Serving", Peer], Awaitable[None]]
 
@@ -240,7 +240,7 @@ async def test_a_host_that_vanishes_with_its_idle_links_costs_little(tcp_hops: H
     hops = tcp_hops
     clock = trio.lowlevel.current_clock()
     assert isinstance(clock, MockClock)
-    clock.autojump_threshold = 0.02
+    clock.autojump_threshold = 0.005
     stage = await Stage.start(hops, Load(3, 0.3))
     sockets = [hops.origins[0].raw, *(peer.sock for peer in hops.origins[0].peers)]
     idle = list(member(hops, 0).idle)
@@ -254,6 +254,11 @@ async def test_a_host_that_vanishes_with_its_idle_links_costs_little(tcp_hops: H
     assert not set(idle) & set(member(hops, 0).idle)
     listed = [one for one in stage.load.seen if one[3] > 5.0]
     assert all(b"POST" in one[1] for one in listed), "a GET that waited has gone elsewhere"
+    for one in sockets:
+        if one.fileno() >= 0:
+            one.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+    stage.load = Load(1, 0.5)
+    await stage.recover()
     stage.stop()
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -16,17 +14,9 @@ from hopproxy.record import CloseReason, Hop
 from tests.authority import certificate
 from tests.raw_peers import GET, OK
 from tests.tls_peers import NAME, TlsHops, TlsPeer
-from tests.wire_pair import nothing_left
 
-
-@pytest.fixture
-async def hops(directory: Path) -> AsyncIterator[TlsHops]:
-    """Both hops on Unix sockets, TLS towards the origins."""
-    with nothing_left():
-        async with trio.open_nursery() as nursery:
-            made = TlsHops(nursery, directory)
-            yield made
-            await made.end()
+#: TLS towards the origins.
+HOPS = TlsHops
 
 
 def secured(hops: TlsHops) -> Secured:

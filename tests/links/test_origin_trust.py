@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
 
@@ -23,17 +22,9 @@ from tests.issued import Issued, issue
 from tests.issued import authority as other_authority
 from tests.raw_peers import GET, OK, Message, get
 from tests.tls_peers import NAME, TlsHops, TlsPeer, ca_file, context_for_origin
-from tests.wire_pair import nothing_left
 
-
-@pytest.fixture
-async def hops(directory: Path) -> AsyncIterator[TlsHops]:
-    """Both hops on Unix sockets, TLS towards the origins."""
-    with nothing_left():
-        async with trio.open_nursery() as nursery:
-            made = TlsHops(nursery, directory)
-            yield made
-            await made.end()
+#: TLS towards the origins.
+HOPS = TlsHops
 
 
 def server(folder: Path, one: Issued, *above: Issued) -> ssl.SSLContext:

@@ -25,7 +25,7 @@ from hopproxy.settings.upstream import UpstreamSettings
         ("unix:/run/app.sock weight=65535", "unix:/run/app.sock", 65535, 0),
         ("3000", "http://localhost:3000", 1, 0),
         ("srv://_http._tcp.App.internal", "srv://_http._tcp.app.internal", 1, 0),
-        ("srv://app.internal.", "srv://app.internal", 1, 0),
+        ("srv://App.internal.", "srv://app.internal.", 1, 0),
         ("SRV+HTTPS://app.internal weight=2", "srv+https://app.internal", 2, 0),
     ],
 )

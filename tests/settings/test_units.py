@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -171,6 +172,9 @@ def test_unix_bind_comes_back_from_its_own_text(path: str) -> None:
         ("localhost:3000/", OriginAddress("tcp", "localhost", 3000)),
         ("[::1]:3000", OriginAddress("tcp", "::1", 3000)),
         ("unix:/run/app.sock", OriginAddress("unix", path="/run/app.sock")),
+        ("http://app.internal.:3000", OriginAddress("tcp", "app.internal.", 3000)),
+        ("https://App.Internal.", OriginAddress("tcp", "app.internal.", 443, scheme="https")),
+        ("localhost.:3000", OriginAddress("tcp", "localhost", 3000)),
     ],
 )
 def test_origin_is_read(text: str, origin: OriginAddress) -> None:
@@ -188,6 +192,23 @@ def test_origin_is_read(text: str, origin: OriginAddress) -> None:
 )
 def test_tcp_origin_comes_back_from_its_own_text(origin: OriginAddress) -> None:
     assert parse_origin(str(origin)) == origin
+
+
+@pytest.mark.parametrize("text", ["http://a.internal.:3000", "https://a.", "h2c://a.internal.:80"])
+def test_a_complete_name_is_looked_up_with_its_dot_and_told_without(text: str) -> None:
+    origin = parse_origin(text)
+    assert parse_origin(str(origin)) == origin
+    assert origin.host.endswith(".")
+    assert origin.authority == parse_origin(text.replace(".:", ":").rstrip(".")).authority
+    assert origin.server_name == origin.host.rstrip(".")
+    found = replace(origin, host="10.0.0.1", name=origin.host)
+    assert (found.authority, found.server_name) == (origin.authority, origin.server_name)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1.:80", "a..:80", ".:80", "[::1].:80", "-.:80"])
+def test_what_ends_with_a_dot_and_is_no_name_is_misread(text: str) -> None:
+    with pytest.raises(Misread):
+        parse_origin(text)
 
 
 def test_unix_origin_is_written_as_it_is_read() -> None:
