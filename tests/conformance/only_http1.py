@@ -5,7 +5,6 @@ from __future__ import annotations
 CONNECTION = "a request of HTTP/2 has no Connection, Keep-Alive or Upgrade (RFC 9113 8.2.2)"
 TE = "TE says only trailers in HTTP/2, and needs no Connection (RFC 9113 8.2.2)"
 VERSION = "a client of HTTP/2 has no other version: no HTTP/1.0, no version in a request line"
-PIPELINE = "requests of HTTP/2 are streams, answered in any order (RFC 9113 5)"
 CHUNKS = "DATA frames take the place of the chunked coding (RFC 9113 8.1)"
 FRAMING = "what follows a request in HTTP/2 is a frame: no length tells where it begins"
 HALF_A_HEAD = "a head of HTTP/2 is a field block; tests/links/test_h2_heads.py sends half of one"

@@ -34,9 +34,9 @@ if drivers.HTTP2 == "clients":
 
 
 def test_each_case_is_played_in_http2_or_says_why_it_has_no_meaning_there() -> None:
-    assert len(IN_HTTP2) == 270
+    assert len(IN_HTTP2) == 273
     others = [case for case in cases() if case.only_http1]
-    assert len(others) == len(cases()) - 270
+    assert len(others) == len(cases()) - 273
     assert {case.only_http1 for case in others} == only_http1.REASONS
 
 

@@ -77,6 +77,8 @@ class H2End:
         self._read = 0
         self._rest = b""
         self._greeted = False
+        self.broken = False  # it has said what its library would not say
+        self.deaf = False  # so the library has given up
         self._unanswered = 1  # SETTINGS that are not acknowledged
 
     # -- out ---------------------------------------------------------------------------------
@@ -86,7 +88,8 @@ class H2End:
 
         What a connection does not allow in its state ends it in the library: so it is not tried.
         """
-        if act.what == "begin" or (act.what != "other" and not self._may(act, stream)):
+        anyhow = act.what in ("other", "raw")
+        if act.what == "begin" or not (anyhow or self._may(act, stream)):
             return False
         try:
             self._perform(act, stream)
@@ -137,8 +140,9 @@ class H2End:
             self._unanswered += 1
         elif act.what == "window":
             self.h2.increment_flow_control_window(act.number)
-        elif act.what == "other":
+        elif act.what in ("other", "raw"):
             self._out += act.data
+            self.broken = self.broken or act.what == "raw"
         elif act.what == "leave":
             self._out += frame(GOAWAY, 0, 0, number(max(0, stream - act.number)) + number(0))
         if act.what in ("head", "data", "trailers", "reset"):
@@ -158,6 +162,8 @@ class H2End:
 
     def give_room(self) -> bool:
         """Let the gateway send on where a window keeps it from that; False if none does."""
+        if self.deaf:
+            return False
         given = False
         for stream in self.said if self.client else self.heard:
             heard = self.heard.get(stream)
@@ -182,6 +188,8 @@ class H2End:
 
     def hear(self) -> None:
         """Read what has come.  Raises Disagreement where the library refuses it."""
+        if self.deaf:
+            return
         data = self._rest + self.end.came[self._read :]
         self._read = len(self.end.came)
         if not self.client and not self._greeted and len(data) >= len(PREFACE):
@@ -195,6 +203,9 @@ class H2End:
             try:
                 events = self.h2.receive_data(one)
             except h2.exceptions.ProtocolError as error:
+                if self.broken:  # it does not know what it is answered to
+                    self.deaf = True
+                    return
                 raise Disagreement(
                     f"h2 refuses what we sent: {type(error).__name__}: {error}: {one[:300]!r}"
                 ) from error

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tests.fuzz.corpus import CHUNKED, FIN, OK, ORIGIN
 from tests.fuzz.h2_strokes import PAIRS
-from tests.h2_peer import Fields, frame
+from tests.h2_peer import Fields, frame, number
 
 #: What a request is known by on both hops.
 MARK = b"x-mark"
@@ -78,6 +78,8 @@ _TRAILERS: Fields = [
     (b"transfer-encoding", b"chunked"), (b":path", b"/t"), (b"x", b"a\r\nb: c"), (b"X-Up", b"1"),
     (b"authorization", b"x"), (b"trailer", b"x-sum"), (b"x-empty", b""),
 ]  # fmt: skip
+#: Sizes of payloads that some frame must have, and others.
+_SIZES = (0, 1, 4, 4, 5, 6, 8, 10)
 #: Frames without a meaning for any request.
 _OTHER = (
     frame(0xBE, 0xFF, 0, b"x"),
@@ -92,6 +94,7 @@ def made(chance: random.Random, h2_origin: bool) -> Script:
     count = chance.choice((1, 1, 2, 3, MOST_STREAMS))
     streams = [_request(chance, mark) for mark in range(count)]
     acts = [Act("begin", number=chance.choice((0, 1, 30)))] if chance.random() < 0.15 else []
+    breaks = 0.3 if chance.random() < 0.25 else 0.0
     while streams:
         stream = chance.choice(streams)
         acts.append(stream.pop(0))
@@ -99,6 +102,8 @@ def made(chance: random.Random, h2_origin: bool) -> Script:
             streams.remove(stream)
         if chance.random() < 0.4:
             acts.append(_aside(chance))
+        if chance.random() < breaks:
+            acts += [Act("wait"), _raw(chance)]
     make = _response if h2_origin else _reply
     return Script(h2_origin, tuple(acts), tuple(make(chance, mark) for mark in range(count)))
 
@@ -176,6 +181,26 @@ def _aside(chance: random.Random) -> Act:
             Act("window", number=chance.choice((1, 1000, 100000))),
         )
     )
+
+
+def _raw(chance: random.Random) -> Act:
+    """A frame that the library would not send, or not now."""
+    stream = chance.choice((0, 1, 1, 1, 3, 3, 5, 7, 9, 11))
+    kind = chance.choice((0, 1, 1, 3, 8, chance.randrange(11)))
+    flags = chance.choice((0, 1, 4, 5, 5, chance.randrange(256)))
+    payload = chance.randbytes(chance.choice(_SIZES))
+    if kind in (1, 9) and chance.random() < 0.8:
+        pairs = chance.choices([pair for pair in PAIRS if len(pair[1]) < 127], k=2)
+        payload = b"".join(literal(*pair) for pair in pairs)
+    elif kind in (3, 8) and chance.random() < 0.8:
+        payload = number(chance.choice((0, 1, 8, 0x7FFFFFFF)))
+    made = frame(kind, flags, stream, payload)
+    return Act("raw", data=made[: chance.randrange(len(made))] if chance.random() < 0.05 else made)
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """A field line of HPACK that no table has a part in."""
+    return bytes((0, len(name))) + name + bytes((len(value),)) + value
 
 
 # -- what the origin does ----------------------------------------------------------------------

@@ -49,6 +49,8 @@ def judge(stage: H2Stage) -> None:
     sent = {mark: half for mark, half in asked.items() if half is not None and half.heads}
     records = {record.stream: record for record in stage.records if record.stream}
     _judge_attempts(stage, sent)
+    if stage.client.broken:
+        return  # whom it would be told that all is well
     for mark, half in sent.items():
         number = stage.streams[mark]
         heard = stage.client.heard.get(number) or Half()
@@ -71,6 +73,10 @@ def _judge_attempts(stage: H2Stage, sent: dict[int, Half]) -> None:
     """Every request that an origin has read, whole or in part."""
     times: dict[int, int] = {}
     for mark, seen in [*_seen_in_http1(stage), *_seen_in_http2(stage)]:
+        if stage.client.broken:
+            if mark in sent:
+                _judge_head(sent[mark], seen)
+            continue
         if mark not in sent:
             raise Disagreement(f"a request of nobody: {seen!r}")
         _judge_request(sent[mark], seen)
@@ -104,11 +110,11 @@ def _seen_in_http1(stage: H2Stage) -> list[tuple[int, Seen]]:
             reading = judges.requests(request)
             if len(reading.messages) != 1 or reading.rest:
                 raise Disagreement(f"one request, a reader sees {reading!r}")
-            found.append((_mark(reading.messages[0]), reading.messages[0]))
+            found.append((_mark(stage, reading.messages[0]), reading.messages[0]))
         rest = came[end.answered :]
         if rest.count(b"\r\n\r\n") and not end.switched:
             reading = judges.requests(rest)
-            found += [(_mark(seen), seen) for seen in reading.messages]
+            found += [(_mark(stage, seen), seen) for seen in reading.messages]
     return found
 
 
@@ -118,12 +124,14 @@ def _seen_in_http2(stage: H2Stage) -> list[tuple[int, Seen]]:
         for half in server.heard.values():
             if half.heads and dict(half.heads[0]).get(b":path") != b"/probe":
                 seen = _as_seen(half)
-                found.append((_mark(seen), seen))
+                found.append((_mark(stage, seen), seen))
     return found
 
 
-def _mark(seen: Seen) -> int:
+def _mark(stage: H2Stage, seen: Seen) -> int:
     marks = [value for name, value in seen.fields if name == MARK]
+    if stage.client.broken and not marks:
+        return -1
     if len(marks) != 1:
         raise Disagreement(f"a request of nobody: {seen!r}")
     return int(marks[0])
@@ -156,27 +164,39 @@ def refusal(half: Half, *, from_client: bool, head_alone: bool = False) -> str:
         if not bare:
             ends = half.trailers is None and half.ended
             frames.append((DATA, int(ends), half.content))
-        if half.trailers is not None:
-            frames.append((HEADERS, END_HEADERS | END_STREAM, encoder.encode(half.trailers)))
+        if half.trailers is not None:  # a length there is none, and left out
+            trailers = [pair for pair in half.trailers if pair[0] != b"content-length"]
+            frames.append((HEADERS, END_HEADERS | END_STREAM, encoder.encode(trailers)))
     try:
         for kind, flags, payload in frames:
             receiver.receive_data(frame(kind, flags, 1, payload))
     except h2.exceptions.ProtocolError as error:
-        return f"{type(error).__name__}: {error}"
+        same = "mismatched :authority" in str(error) and _same_authority(half.heads[0])
+        return "" if same else f"{type(error).__name__}: {error}"
     return ""
 
 
 def _judge_request(half: Half, seen: Seen) -> None:
     """What an origin has read of a request, against what its client meant."""
+    if b":protocol" in dict(half.heads[0]):
+        return  # a tunnel
+    _judge_head(half, seen)
+    _judge_content(half, seen)
+
+
+def _judge_head(half: Half, seen: Seen) -> None:
     fields = half.heads[0]
     if b":protocol" in dict(fields):
         return  # a tunnel
     why = refusal(half, from_client=True, head_alone=True)
-    if why and not ("mismatched :authority" in why and _same_authority(fields)):
+    if why:
         raise Disagreement(f"a malformed request reaches the origin: {why}: {half!r} as {seen!r}")
     sized = any(name == b"content-length" for name, _ in fields)
     wanted = h2_meant.request_meant(fields, ended=not sized and not _is_chunked(seen))
     meant.check_request(wanted, seen)
+
+
+def _judge_content(half: Half, seen: Seen) -> None:
     if not half.content.startswith(seen.body):
         raise Disagreement(f"of the body {half.content!r} arrived {seen.body!r}")
     trailers = _lower(half.trailers)
@@ -188,7 +208,7 @@ def _judge_request(half: Half, seen: Seen) -> None:
         return
     if (b"content-length", b"%d" % len(seen.body)) in seen.fields:
         return  # that ends it in HTTP/1.1, whatever may follow in HTTP/2
-    if not half.ended or seen.body != half.content or (not why and refusal(half, from_client=True)):
+    if not half.ended or seen.body != half.content or refusal(half, from_client=True):
         raise Disagreement(f"looks whole: {seen!r}, meant was {half!r}")
     lost = [pair for pair in trailers if pair[0] not in NEVER_TRAILS and pair not in seen.trailers]
     if lost:
@@ -280,10 +300,10 @@ def _judge_answer(
     seen = _response_seen(heard, reason)
     verdict.judge_answer(record, found, seen)
     if record.first_byte:
-        _judge_content(found[-1], seen, heard)
+        _judge_end(found[-1], seen, heard)
 
 
-def _judge_content(final: Meant[ResponseHead], seen: Seen, heard: Half) -> None:
+def _judge_end(final: Meant[ResponseHead], seen: Seen, heard: Half) -> None:
     """An answer that ends in HTTP/2 is whole: nothing else tells."""
     if seen.whole and (not final.whole or seen.body != final.body):
         raise Disagreement(f"the response {final!r} looks whole: {seen!r}")
@@ -343,8 +363,9 @@ def _judge_h2_answer(
     if heard.trailers and [pair for pair in heard.trailers if pair not in trailers]:
         raise Disagreement(f"trailers from nowhere: {heard!r}")
     bodiless = dict(half.heads[0])[b":method"] == b"HEAD" or final[0][1] in (b"204", b"304")
-    complete = said.ended or (b"content-length", b"%d" % len(said.content)) in answer
-    if heard.ended and not bodiless and (not complete or heard.content != said.content):
+    whole = said.ended and heard.content == said.content
+    sized = (b"content-length", b"%d" % len(heard.content)) in answer  # whatever may follow
+    if heard.ended and not (bodiless or whole or sized):
         raise Disagreement(f"looks whole: {heard!r}, meant was {said!r}")
     if not heard.ended and heard.reset is None:
         raise Disagreement(f"neither ended nor reset: {heard!r}")

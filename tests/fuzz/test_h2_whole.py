@@ -76,7 +76,13 @@ def _say_more(stream: H2Stream, head: object, added: bytes) -> None:
     _respond(stream, head, added + b"X-Who: knows\r\n")  # type: ignore[arg-type]
 
 
+def _fail(*_: object, **__: object) -> None:
+    raise KeyError("what nobody has thought of")
+
+
 CLIENTS: list[tuple[object, str, object]] = [
+    (Inbound, "_refuse_body", _fail),
+    (H2Stream, "on_reset", _fail),
     (h2_request, "_agree", _any_host),
     (h2_fields, "_OF_CONNECTIONS", frozenset()),
     (Inbound, "feed_trailers", _no_trailers),
