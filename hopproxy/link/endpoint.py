@@ -12,8 +12,8 @@ from fcntl import ioctl
 from termios import TIOCOUTQ
 from typing import Protocol
 
-#: Bytes asked of one receive.
-RECEIVE_SIZE = 65536
+#: Bytes asked of one receive; and of a body of which so many are still to come, to relay it.
+RECEIVE_SIZE, LONG = 65536, 262144
 #: None on systems without this option.
 QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 

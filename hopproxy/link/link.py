@@ -7,6 +7,7 @@ import math
 from itertools import count
 
 from hopproxy.errors import BadRequest, BadResponse, LinkError
+from hopproxy.link.endpoint import RECEIVE_SIZE
 from hopproxy.link.stepper import Waker
 from hopproxy.link.transport import Transport
 from hopproxy.message import CHUNKED, NO_BODY, SIZED, UNTIL_CLOSE, Head
@@ -157,8 +158,8 @@ class Link:
         self.buffer = b""
         return self._body_of(data)
 
-    async def read_body(self) -> bytes:
-        """The next bytes of the body, b"" at its end.
+    async def read_body(self, size: int = RECEIVE_SIZE) -> bytes:
+        """The next bytes of the body, b"" at its end; up to `size` if so many are to come.
 
         Raises LinkError: BODY_TIMEOUT between two reads, BODY_RATE after `body_by`, INCOMPLETE at a
         FIN before the end;
@@ -169,7 +170,8 @@ class Link:
             if data:
                 self.buffer = b""
             else:
-                data = await self._receive(*self.body_deadline())
+                most = RECEIVE_SIZE if self.left < size else size
+                data = await self._receive(*self.body_deadline(), most)
                 if not data:
                     self._end_of_stream()
                     return b""
@@ -178,9 +180,9 @@ class Link:
                 return data
         return b""
 
-    async def _receive(self, deadline: float, late: CloseReason) -> bytes:
+    async def _receive(self, deadline: float, late: CloseReason, size: int = RECEIVE_SIZE) -> bytes:
         """The next bytes of a message, as `Transport.receive`."""
-        return await self.transport.receive(deadline, late)
+        return await self.transport.receive(deadline, late, size)
 
     def body_deadline(self) -> tuple[float, CloseReason]:
         """Until when to wait for the next bytes of a body, and why no longer."""

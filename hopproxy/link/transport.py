@@ -140,7 +140,12 @@ class Transport:
             await self.until_readable(deadline, late)
             data = self.receive_now(size)
             if data is not None:
+                self.weigh(data)
                 return data
+
+    def weigh(self, data: bytes) -> None:
+        """Something was received: the longer it is, the sooner others get a turn."""
+        self._streak += len(data) // RECEIVE_SIZE
 
     async def until_readable(self, deadline: float, late: CloseReason) -> None:
         """Wait until there may be something to read.  Raises as `receive`.

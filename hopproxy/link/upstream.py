@@ -142,15 +142,16 @@ class UpstreamLink(PooledLink):
         else:
             self.transport.readable = False
 
-    async def _receive(self, deadline: float, late: CloseReason) -> bytes:
+    async def _receive(self, deadline: float, late: CloseReason, size: int = RECEIVE_SIZE) -> bytes:
         """As `Transport.receive`; sends an ACK first if the origin may wait for one."""
         transport, delayed = self.transport, self.delayed_ack
         if delayed is None or not self.answered:
-            return await transport.receive(deadline, late)
+            return await transport.receive(deadline, late, size)
         if transport.readable:
             await transport.until_readable(deadline, late)  # gives others a turn
-            at_hand = transport.receive_now()
+            at_hand = transport.receive_now(size)
             if at_hand is not None:
+                transport.weigh(at_hand)
                 return at_hand
         first = self.paused_in != self.served
         self.paused_in = self.served
@@ -160,10 +161,10 @@ class UpstreamLink(PooledLink):
         if at_once:
             transport.endpoint.acknowledge()
         if not judged:
-            return await transport.receive(deadline, late)
+            return await transport.receive(deadline, late, size)
         began = transport.now()
         try:
-            data = await transport.receive(deadline, late)
+            data = await transport.receive(deadline, late, size)
         except BaseException:
             if not at_once:
                 delayed.gave_up()

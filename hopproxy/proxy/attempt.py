@@ -19,6 +19,7 @@ from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.pool.shared import Lent
 from hopproxy.proxy.choice import Choice
+from hopproxy.proxy.relay import relay
 from hopproxy.proxy.route import RouteTerms
 from hopproxy.proxy.terms import Terms
 from hopproxy.proxy.upload import Upload
@@ -249,26 +250,11 @@ class Attempt:
             await self._tunnel(head)
             return
         client, stream, record = self.client, self.stream, self.record
-        pipe, whole, source, sink = self.terms.pipe, head.body is SIZED, stream.link, client.link
         data = stream.take_at_hand()  # before the head: if it raises, we can still answer
         client.begin_response(*self._for_client(head))
         record.status = head.status
         record.first_byte = client.now()
-        while True:
-            if data:
-                record.sent += len(data)
-                client.write_content(data)
-            if not stream.at_hand:
-                await client.flush()
-            if client.gone:
-                raise client.gone_error()
-            if whole and source is not None and sink is not None and pipe.suits(source, sink):
-                record.sent += await pipe.carry(source, sink)
-                data = b""
-                continue
-            data = await stream.read_body()
-            if not data:
-                break
+        await relay(stream, client, record, data, self.terms.pipe if head.body is SIZED else None)
         trailers = end_to_end_trailers(stream.trailers, head.options)
         client.end_content(trailers if self.plan is None else self.plan.trailers(trailers))
         self._release(head, client.now())
