@@ -85,6 +85,8 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
                 _take_body(attempt)
                 if attempt.body is None:
                     await _wait_for_body(attempt, upstream)
+                if route.guard is not None:
+                    route.guard.begin(attempt)
         if client.gone:
             raise client.gone_error()
         while True:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from math import ceil
+from math import ceil, inf
 
 from hopproxy.errors import Overloaded, RateLimited
-from hopproxy.message import name_of
+from hopproxy.message import NO_BODY, name_of
 from hopproxy.proxy.attempt import Attempt
 from hopproxy.proxy.upstream import Upstream
 from hopproxy.routing.rates import Rates, network_of
@@ -34,11 +34,26 @@ class Guard:
             wait = self._rates.take(key, now, 1 / limits.rate, burst_of(limits))
             if wait:
                 raise RateLimited(ceil(wait))
+        if attempt.request.body is NO_BODY:
+            self.begin(attempt)
+        elif self._upstream is not None:
+            under_way = self._upstream.tally.under_way
+            if under_way is not None and under_way.is_full:
+                raise Overloaded(self._upstream.name, under_way.most)
+
+    def begin(self, attempt: Attempt) -> None:
+        """The request is under way: its client has sent what must be there.  Raises Overloaded.
+
+        Clients that send their bodies slowly use up nothing, and their pace is not taken for that
+        of the origin.
+        """
         upstream = self._upstream
-        if upstream is not None:
-            under_way = upstream.tally.under_way
-            if under_way is not None and not under_way.begin():
-                raise Overloaded(upstream.name, under_way.most)
+        under_way = upstream.tally.under_way if upstream is not None else None
+        if upstream is None or under_way is None:
+            return
+        now = attempt.client.now() if attempt.upload is None else inf
+        if not under_way.begin(attempt.record, now):
+            raise Overloaded(upstream.name, under_way.most)
 
 
 def guard_of(route: Route, upstream: Upstream | None, rates: Rates) -> Guard | None:

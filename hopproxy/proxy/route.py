@@ -18,6 +18,9 @@ class Admission(Protocol):
     def admit(self, attempt: Any) -> None:  # noqa: ANN401
         """Let a request pass, or raise HopError."""
 
+    def begin(self, attempt: Any) -> None:  # noqa: ANN401
+        """What must be there of its body has arrived.  Raises HopError."""
+
 
 class RouteTerms:
     """What holds for every exchange of one route.

@@ -76,13 +76,14 @@ class Tally:
 
     def limit(self, most: int | Literal["auto"]) -> None:
         """Allow so many requests under way; 0: any number."""
-        self.under_way = UnderWay(None if most == "auto" else most) if most else None
+        auto = None if most == "auto" else most
+        self.under_way = UnderWay(auto, self.under_way) if most else None
 
     def add(self, record: ExchangeRecord) -> None:
         """Count one exchange that has ended."""
-        if self.under_way is not None and record.cause not in _REFUSED:
+        if self.under_way is not None:
             failed = record.cause or not record.first_byte
-            self.under_way.end(None if failed else record.first_byte - record.started)
+            self.under_way.end(record, None if failed else record.first_byte)
         try:
             self.statuses[record.status] += 1
         except KeyError:

@@ -194,9 +194,14 @@ class Upstream:
         return any(reach.reached and not reach.checked_down for reach in reaches)
 
     def has_room_for_upload(self) -> bool:
-        """Whether a body that arrives slowly may have a link: half of all are left to others."""
-        links = sum(origin.max_connections for origin in self.balancer.members)
-        return self.slow_uploads < links / 2
+        """Whether a body that arrives slowly may have a link: half of all are left to others.
+
+        So is half of what may be under way.
+        """
+        most = sum(origin.max_connections for origin in self.balancer.members)
+        if self.tally.under_way is not None:
+            most = min(most, self.tally.under_way.most)
+        return self.slow_uploads < most / 2
 
     def is_full(self) -> bool:
         """Whether more requests wait for their bodies than could wait for a link."""

@@ -7,7 +7,9 @@ while few requests are under way, as Envoy's adaptive concurrency filter does: a
 of them would take a queue for usual.
 """
 
-from math import sqrt
+from __future__ import annotations
+
+from math import inf, sqrt
 
 #: Requests over which the latency now and the usual one are averaged.
 SHORT, LONG = 20, 300
@@ -46,27 +48,47 @@ class Gradient:
 
 
 class UnderWay:
-    """The requests of one upstream that are under way.  `most` is their limit, None for `auto`."""
+    """The requests of one upstream that are under way.  `most` is their limit, None for `auto`.
 
-    def __init__(self, most: int | None) -> None:
-        self.count = 0
+    It goes on with those under way `before` the settings changed.
+    """
+
+    def __init__(self, most: int | None, before: UnderWay | None = None) -> None:
         self.gradient = Gradient() if most is None else None
         self._most = most or 0
+        self._began: dict[object, float] = {}
+        if before is not None:
+            self._began = before._began
+            self.gradient = self.gradient and (before.gradient or self.gradient)
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._began)
 
     @property
     def most(self) -> int:
         """The limit now."""
         return self._most if self.gradient is None else int(self.gradient.value)
 
-    def begin(self) -> bool:
-        """A request begins; False if there are too many."""
-        if self.count >= self.most:
+    @property
+    def is_full(self) -> bool:
+        """Whether another one would be too many."""
+        return len(self._began) >= self.most
+
+    def begin(self, request: object, now: float) -> bool:
+        """A request begins; False if there are too many.
+
+        `now` is infinite if its latency says nothing, since its client is waited for too.
+        """
+        if self.is_full:
             return False
-        self.count += 1
+        self._began[request] = now
         return True
 
-    def end(self, seconds: float | None) -> None:
-        """A request has ended; its response began after `seconds`, None if it failed."""
-        if self.gradient is not None and seconds is not None:
-            self.gradient.add(seconds, self.count)
-        self.count = max(0, self.count - 1)
+    def end(self, request: object, answered_at: float | None) -> None:
+        """A request has ended, if it had begun.  `answered_at` is None if it failed."""
+        count = len(self._began)
+        began = self._began.pop(request, inf)
+        if self.gradient is not None and answered_at is not None and began < inf:
+            self.gradient.add(answered_at - began, count)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from hopproxy.observe.metrics import Metrics
 from hopproxy.settings.networks import parse_network
@@ -123,6 +124,51 @@ async def test_requests_beyond_those_in_flight_get_503_at_once(hops: Hops) -> No
     assert 'hopproxy_requests_in_flight_limit{upstream="app"} 2.0' in exposed
 
 
+@pytest.mark.parametrize("most", [4, "auto"])
+async def test_slow_bodies_leave_room_for_others(hops: Hops, most: Literal["auto"] | int) -> None:
+    origin = await hops.start(upstream={"max_requests_in_flight": most})
+    slow = [await hops.client() for _ in range(30)]
+    for client in slow:
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1")
+    await trio.sleep(1.5)
+    honest = await hops.client()
+    await honest.send(GET)
+    for number in range(most // 2 if isinstance(most, int) else 10):
+        upstream = await origin.accept()
+        assert (await upstream.until(b"\r\n\r\n")).startswith(b"POST"), number
+    await origin.accept_and_answer()
+    assert (await honest.message()).status == 200
+    for client in slow:
+        client.close()
+    await hops.quiet()
+    under_way = hops.runtime.upstreams["app"].tally.under_way
+    assert under_way is not None
+    assert under_way.count == 0
+
+
+async def test_requests_with_a_body_are_refused_before_it_arrives(hops: Hops) -> None:
+    origin = await hops.start(upstream={"max_requests_in_flight": 1})
+    busy = await hops.client()
+    await busy.send(GET)
+    await origin.accept()
+    late = await hops.client()
+    began = trio.current_time()
+    await late.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1")
+    assert (await late.message()).status == 503
+    assert trio.current_time() == began
+
+
+async def test_a_change_of_settings_forgets_no_request_in_flight(hops: Hops) -> None:
+    origin = await hops.start(upstream={"max_requests_in_flight": 2})
+    busy = await hops.client()
+    await busy.send(GET)
+    await origin.accept()
+    settings = hops.runtime.settings
+    upstream = replace(settings.upstreams["app"], max_requests_in_flight=1)
+    hops.worker.apply(replace(settings, upstreams={"app": upstream}))
+    assert (await asked(await hops.client())).status == 503
+
+
 async def test_failed_requests_are_no_longer_in_flight(hops: Hops) -> None:
     origin = await hops.start(upstream={"max_requests_in_flight": 1, "response_timeout": 1.0})
     client = await hops.client()
@@ -164,8 +210,13 @@ async def test_auto_follows_the_latency(hops: Hops) -> None:
             assert (await asked(client)).status == 200
         calm = under_way.most
         took = 0.1
+        others: list[object] = []
         for _ in range(60):
-            under_way.count = under_way.most - 1  # as if many others were under way
+            while under_way.count >= under_way.most:
+                under_way.end(others.pop(), None)
+            while under_way.count < under_way.most - 1:  # as if many others were under way
+                others.append(object())
+                under_way.begin(others[-1], trio.current_time())
             assert (await asked(client)).status == 200
         assert under_way.most < calm
         serving.cancel_scope.cancel()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from hopproxy.routing.concurrency import FIRST, LEAST, MOST, Gradient, UnderWay
 
 
@@ -61,21 +63,45 @@ def test_a_limit_that_limits_nothing_does_not_move() -> None:
 
 def test_requests_beyond_a_fixed_limit_do_not_begin() -> None:
     under_way = UnderWay(2)
-    assert [under_way.begin() for _ in range(3)] == [True, True, False]
-    under_way.end(0.1)
-    assert under_way.begin()
-    for _ in range(4):
-        under_way.end(None)
-    assert under_way.count == 0, "requests from before the limit are not counted"
+    assert [under_way.begin(number, 0.0) for number in range(3)] == [True, True, False]
+    under_way.end(2, 0.1)
+    assert under_way.is_full, "it had not begun"
+    under_way.end(0, 0.1)
+    assert under_way.begin(3, 0.0)
+    under_way.end(1, None)
+    under_way.end(3, None)
+    assert under_way.count == 0
 
 
 def test_auto_begins_with_a_few() -> None:
     under_way = UnderWay(None)
-    begun = sum(under_way.begin() for _ in range(100))
+    begun = sum(under_way.begin(number, 0.0) for number in range(100))
     assert begun == int(FIRST) == under_way.most
-    under_way.end(None)
-    under_way.end(0.01)
+    under_way.end(0, None)
+    under_way.end(1, 0.01)
     assert under_way.most >= int(FIRST)
+
+
+def test_the_pace_of_clients_is_no_latency() -> None:
+    under_way = UnderWay(None)
+    for seconds in [0.1] * 40 + [60.0] * 40:
+        for number in range(under_way.most):
+            under_way.begin(number, 0.0 if seconds < 1 else inf)
+        for number in range(under_way.count):
+            under_way.end(number, seconds)
+    assert under_way.most > FIRST
+
+
+def test_new_settings_go_on_with_what_is_under_way() -> None:
+    before = UnderWay(None)
+    before.begin(1, 0.0)
+    before.begin(2, 0.0)
+    auto = UnderWay(None, before)
+    assert auto.gradient is before.gradient
+    fixed = UnderWay(2, auto)
+    assert fixed.is_full
+    assert fixed.gradient is None
+    assert UnderWay(None, fixed).count == 2
 
 
 def test_a_latency_below_the_usual_becomes_the_usual() -> None:
