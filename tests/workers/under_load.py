@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cli.command import PATIENCE, STEP, Command, children_of, free_port, hopproxy
+from tests.workers.test_workers import is_serving
 
 #: Seconds after a kill within which its connections have ended.
 SOON = 1.0
@@ -116,9 +117,11 @@ class Life:
         )
 
     def workers(self) -> list[int]:
-        """Both, once there are two."""
+        """Both, once both serve."""
         limit = time.monotonic() + PATIENCE
-        while len(found := children_of(self.command.process.pid)) != 2:
+        while len(found := children_of(self.command.process.pid)) != 2 or not all(
+            map(is_serving, found)
+        ):
             assert time.monotonic() < limit, self.command.said
             time.sleep(STEP)
         return found
