@@ -79,7 +79,7 @@ class Front:
         self._asked: object = None
         self._table = _Table(identities, demand)
         self._renew(demand)
-        self._table.spare(self.context, identities)
+        self._table.spare(self.context)
 
     def swap(self, identities: Sequence[Identity], demand: Demand) -> None:
         """Use these from the next handshake on.  Links stay, and clients still resume.
@@ -87,18 +87,18 @@ class Front:
         Raises as the constructor; then nothing has changed.
         """
         table = _Table(identities, demand)
-        self._table.take(table)
         self._renew(demand)
+        self._table.take(table)
 
     def _renew(self, demand: Demand) -> None:
         """Keep the lasting context, unless its tickets would let in whom we ask no more."""
         authorities = Path(demand.client_ca).read_bytes() if demand.client_ca else b""
         asked = demand.client_cert, authorities
         if asked != self._asked:
-            self._asked = asked
-            self.context = _context(demand)
-            share_keys(self.context, repr(asked).encode())
-            self.context.sni_callback = self._table.choose
+            context = _context(demand)
+            share_keys(context, repr(asked).encode())
+            context.sni_callback = self._table.choose
+            self._asked, self.context = asked, context
         self.context.minimum_version = _OLDEST[demand.min_version]
 
 
@@ -108,16 +108,20 @@ class _Table:
     def __init__(self, identities: Sequence[Identity], demand: Demand) -> None:
         self._protocols = tuple(name.encode() for name in demand.protocols)
         self._by_name: dict[str, ssl.SSLContext] = {}
-        together: dict[frozenset[str], dict[str, ssl.SSLContext]] = {}
+        together: dict[object, dict[str, Identity]] = {}
         for identity in identities:
-            kinds = together.setdefault(frozenset(identity.names), {})
-            context = next(iter(kinds.values()), None) or _context(demand)
-            if identity.kind not in kinds:
+            kinds = together.setdefault(frozenset(identity.names) or identity.cert, {})
+            kinds.setdefault(identity.kind, identity)
+        contexts = []
+        for kinds in together.values():
+            context = _context(demand)
+            contexts.append(context)
+            for identity in kinds.values():
                 context.load_cert_chain(identity.cert, identity.key)
-                kinds[identity.kind] = context
-            for name in identity.names:
-                self._by_name.setdefault(name, context)
-        self._first = next(iter(next(iter(together.values())).values()))
+                for name in identity.names:
+                    self._by_name.setdefault(name, context)
+        self._first = contexts[0]
+        self._first_ones = list(next(iter(together.values())).values())
         self._spared: ssl.SSLContext | None = None
 
     def take(self, other: _Table) -> None:
@@ -125,16 +129,13 @@ class _Table:
         self._protocols, self._by_name = other._protocols, other._by_name
         self._first, self._spared = other._first, None
 
-    def spare(self, context: ssl.SSLContext, identities: Sequence[Identity]) -> None:
+    def spare(self, context: ssl.SSLContext) -> None:
         """Let the lasting context have the first certificate itself, until there are new ones.
 
         Replacing the context of a handshake takes a moment.
         """
-        first, kinds = identities[0], set[str]()
-        for other in identities:
-            if frozenset(other.names) == frozenset(first.names) and other.kind not in kinds:
-                context.load_cert_chain(other.cert, other.key)
-                kinds.add(other.kind)
+        for one in self._first_ones:
+            context.load_cert_chain(one.cert, one.key)
         self._spared = self._first
 
     def choose(self, tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:

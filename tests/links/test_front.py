@@ -24,6 +24,13 @@ def identity(folder: Path, *names: str, kind: str = "ECDSA", serial: str = "") -
     return Identity(str(cert), str(key), names, kind)
 
 
+def rsa_client() -> ssl.SSLContext:
+    """A client that accepts only certificates with an RSA key."""
+    client = client_context(V12)
+    client.set_ciphers("aRSA")
+    return client
+
+
 class Met:
     """What a client has seen of a handshake with a front.  Raises ssl.SSLError if it fails."""
 
@@ -83,6 +90,13 @@ def test_the_first_of_two_for_the_same_names_is_shown_before_and_after_a_change(
         assert serials(front, ["a.test", "other.test"]) == [first, first]
         assert Met(front, old).serial != first
         front.swap(both, PLAIN)
+
+
+def test_certificates_without_names_have_nothing_in_common(tmp_path: Path) -> None:
+    nameless = [identity(tmp_path, "a.test")._replace(names=())]
+    nameless.append(identity(tmp_path, "b.test", kind="RSA")._replace(names=()))
+    with pytest.raises(ssl.SSLError):
+        Met(Front(nameless, PLAIN), rsa_client())
 
 
 def test_an_exact_name_goes_before_a_wildcard(tmp_path: Path) -> None:
