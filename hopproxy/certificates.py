@@ -6,6 +6,7 @@ What is wrong is decided in `settings/chain.py`, which is loaded only if there a
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import stat
 from collections.abc import Iterator
@@ -218,8 +219,9 @@ def _note(examined: Examined, path: str, one: Finding) -> None:
 def _refused(path: str, file: str, error: OSError) -> Risk:
     """What OpenSSL says of a file that looked well to us."""
     reason = getattr(error, "reason", None) or error.strerror or str(error)
-    said = reason.replace("_", " ").lower()
-    return Risk(path, f"{file}: OpenSSL refuses it: {said}", "have it issued anew")
+    said = re.sub(r"\[\w+\] | \(_ssl\.c:\d+\)", "", reason).replace("_", " ").lower()
+    hint = "copy the file again, or have it issued anew"
+    return Risk(path, f"{file}: OpenSSL refuses it: {said}", hint)
 
 
 def machine_trusts(file: str) -> bool:

@@ -13,6 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s.*?-----END \1-----", re.DOTALL)
+#: OpenSSL sees only lines that begin with BEGIN or END, and have nothing else.
+_MARK = re.compile(rb"-----(?:BEGIN|END) [A-Z0-9 ]+-----")
+_MARK_LINE = re.compile(rb"^" + _MARK.pattern + rb"[ \t\r]*$", re.MULTILINE)
+_BYTE_ORDER = b"\xef\xbb\xbf"
 _CERTIFICATES = ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
 _REQUESTS = ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 #: PKCS#12 is a sequence that begins with version 3, and a certificate one that begins with another.
@@ -112,12 +116,16 @@ def private_key(source: Source) -> PrivateKeyTypes:
 
 def _blocks(source: Source, *, of_key: bool) -> list[tuple[str, bytes]]:
     """The blocks of PEM in a file, with their labels.  Raises Unusable if there is none."""
-    file, data = source.file, source.data
+    file, data = source.file, source.data.removeprefix(_BYTE_ORDER)
     if source.error:
         kind = "missing" if source.error == MISSING else "unreadable"
         raise Unusable(kind, f"{file}: {source.error}", source.hint, of_key=of_key)
     found = [(match[1].decode(), match[0]) for match in _BLOCK.finditer(data)]
-    if found:
+    marks = len(_MARK.findall(data))
+    if marks != len(_MARK_LINE.findall(data)):
+        message = f"{file}: a BEGIN or END of PEM does not have a line of its own"
+        raise Unusable("damaged", message, _LINES, of_key=of_key)
+    if found and marks == 2 * len(found):
         return found
     what = "pkey" if of_key else "x509"
     if not data.strip():
@@ -138,6 +146,7 @@ def _blocks(source: Source, *, of_key: bool) -> list[tuple[str, bytes]]:
     raise Unusable("format", f"{file} {message}", f"convert it: {hint}", of_key=of_key)
 
 
+_LINES = "was a file without a line end before the next one? Break the line there"
 #: The error of a `Source` whose file does not exist.
 MISSING = "no such file"
 _EMPTY = "has whatever writes it run?"
@@ -175,4 +184,7 @@ def _as_plain(block: bytes) -> bytes:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].partition(" - ")[0].rstrip(".") or type(error).__name__
+    return (
+        str(error).partition("\n")[0].partition(" - ")[0].partition(": ParseError")[0].rstrip(".")
+        or type(error).__name__
+    )

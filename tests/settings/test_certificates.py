@@ -236,7 +236,13 @@ def test_openssl_has_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("hopproxy.settings.chain.examine", lambda *_, **__: (None, []))
     (tmp_path / "me.key").write_bytes(ROOT.key)
     assert told(tmp_path, text) == [
-        CERT + "me.crt: OpenSSL refuses it: key values mismatch (have it issued anew)"
+        CERT + "me.crt: OpenSSL refuses it: key values mismatch (copy the file again, or have it "
+        "issued anew)"
+    ]
+    broken = b"-----BEGIN DH PARAMETERS-----\nMEYCQQD\n-----END DH PARAMETERS-----\n"
+    (tmp_path / "me.crt").write_bytes(broken + ME.cert)
+    assert told(tmp_path, text) == [
+        CERT + "me.crt: OpenSSL refuses it: pem lib (copy the file again, or have it issued anew)"
     ]
     monkeypatch.setattr("hopproxy.settings.chain.examine_authorities", lambda *_: ([], []))
     (tmp_path / "ca.crt").write_bytes(b"")

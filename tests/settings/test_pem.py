@@ -34,6 +34,12 @@ def test_certificates_come_in_the_order_of_the_file() -> None:
     assert found == [SITE.certificate, ROOT.certificate]
 
 
+def test_lines_may_end_in_other_ways() -> None:
+    both = b"\xef\xbb\xbf" + SITE.cert + ROOT.cert.rstrip()
+    for data in (both, both.replace(b"\n", b"\r\n"), both.replace(b"-----\n", b"----- \n")):
+        assert certificates(Source("F", data)) == [SITE.certificate, ROOT.certificate]
+
+
 @pytest.mark.parametrize("label", [b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"])
 def test_a_certificate_with_another_label_is_read(label: bytes) -> None:
     data = SITE.cert.replace(b" CERTIFICATE", b" " + label)
@@ -91,6 +97,25 @@ PARAMETERS = b"-----BEGIN EC PARAMETERS-----\nAA==\n-----END EC PARAMETERS-----\
             SITE.cert[:100],
             "damaged: F is cut off, or damaged (copy the file again, whole)",
             id="cut off",  # its bytes are other ones in each run
+        ),
+        pytest.param(
+            SITE.cert + ROOT.cert[:100],
+            "damaged: F is cut off, or damaged (copy the file again, whole)",
+            id="the second one cut off",
+        ),
+        *(
+            pytest.param(
+                data,
+                "damaged: F: a BEGIN or END of PEM does not have a line of its own (was a file "
+                "without a line end before the next one? Break the line there)",
+                id=what,
+            )
+            for what, data in {
+                "two files joined": SITE.cert.rstrip() + ROOT.cert,
+                "indented below": SITE.cert + b"  " + ROOT.cert,
+                "ends of lines of old": SITE.cert.replace(b"\n", b"\r"),
+                "in one line": SITE.cert.replace(b"\n", b""),
+            }.items()
         ),
         (
             SITE.key,
