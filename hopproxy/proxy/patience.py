@@ -16,7 +16,8 @@ async def waits(attempt: Attempt, upstream: Upstream, error: ConnectFailed) -> b
     if terms.page is not None and terms.page(attempt.request, error) is not None:
         return False
     began = attempt.client.now()
+    left = hold - record.queued - record.connecting  # a body that came slowly has used up none
     try:
-        return await upstream.hold.turn(record.started + hold, upstream.is_reached)
+        return await upstream.hold.turn(began + left, upstream.is_reached)
     finally:
         record.note_wait(began, attempt.client.now(), None)

@@ -101,7 +101,8 @@ def parse_balance(text: str) -> Balance:
         return Balance("hash", "client")
     if source in ("header", "cookie") and _FIELD.fullmatch(name):
         return Balance("hash", "header" if source == "header" else "cookie", name)
-    raise Misread(f"`{by}` cannot be hashed", f"write hash: {_HASHES}")
+    wrong = f"`{by}` cannot be hashed" if by else f"`{text}` does not say what is hashed"
+    raise Misread(wrong, f"write hash: {_HASHES}")
 
 
 def _instead(policy: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from hopproxy.message import Kind, kind_of
+from hopproxy.rules.target import plain_path
 from hopproxy.settings.route import TIMEOUTS, FieldEdits, Route
 from hopproxy.settings.suggest import nearest
 
@@ -67,6 +68,9 @@ def _ends_of(route: Route) -> list[str]:
 def _paths(path: str, route: Route) -> Iterator[Contradiction]:
     if route.exact and route.path is None:
         yield Contradiction(f"{path}.exact", "has no effect without `path`", "write a path")
+    if route.host == ():
+        hint = "leave it out: the route then takes every host"
+        yield Contradiction(f"{path}.host", "names no host", hint)
     strip, below = (route.strip or "").rstrip("/") + "/", (route.path or "") + "/"
     if route.strip and route.upstream is not None and not below.startswith(strip):
         message = f"`{route.strip}` is not the beginning of every path of this route"
@@ -108,7 +112,7 @@ def takes_all_of(wide: Route, narrow: Route) -> bool:
     """Whether every request that matches `narrow` also matches `wide`."""
     if not _ends_of(narrow) or (wide.redirect == "https" != narrow.redirect):
         return False  # `https` leaves the requests that came by https
-    if wide.exact and not (narrow.exact and narrow.path == wide.path):
+    if wide.exact and not (narrow.exact and _plain(narrow) == _plain(wide)):
         return False
     return _hosts_within(narrow.host, wide.host) and _path_within(narrow, wide)
 
@@ -124,8 +128,14 @@ def _within(narrow: str, wide: str) -> bool:
 
 
 def _path_within(narrow: Route, wide: Route) -> bool:
-    if wide.path is None or narrow.path == wide.path:
+    inner, outer = _plain(narrow), _plain(wide)
+    if inner == outer or not outer:
         return True
-    if wide.path == "/":
+    if outer == b"/":
         return not wide.exact
-    return narrow.path is not None and narrow.path.startswith(wide.path.rstrip("/") + "/")
+    return inner.startswith(outer.rstrip(b"/") + b"/")
+
+
+def _plain(route: Route) -> bytes:
+    """The path of a route as it is compared, empty if it takes every path."""
+    return plain_path((route.path or "").encode())

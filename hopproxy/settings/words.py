@@ -6,6 +6,7 @@
 import posixpath
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
@@ -114,8 +115,22 @@ def parse_host(text: str) -> str:
     if slash and NAME.fullmatch(name):
         raise Misread(f"`{text}` has a path", f"write host: {name}, and the path as `path`")
     if not NAME.fullmatch(host.removeprefix("*.")):
-        raise Misread(f"`{text}` is not a host", "write example.org or *.example.org")
+        hint = _instead_of_host(host) or "write example.org or *.example.org"
+        raise Misread(f"`{text}` is not a host", hint)
     return host
+
+
+def _instead_of_host(host: str) -> str:
+    """How to write an IPv6 address or an international name; "" for anything else."""
+    if ":" in host:
+        with suppress(Misread):
+            return f"write [{parse_ipv6(host)}]"
+    elif not host.isascii():
+        name = host.removeprefix("*.")
+        with suppress(UnicodeError):
+            written = name.encode("idna").decode()
+            return f"write {host.removesuffix(name)}{written}" if NAME.fullmatch(written) else ""
+    return ""
 
 
 def parse_prefix(text: str) -> str:

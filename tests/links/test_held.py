@@ -71,6 +71,20 @@ async def test_a_wait_ends_with_the_error_that_began_it(hops: Hops) -> None:
     assert hops.records.kept[0].cause == "connection_refused"
 
 
+async def test_a_body_that_came_slowly_uses_up_no_patience(hops: Hops) -> None:
+    await hops.start(upstream={"hold": 5.0, "buffer_request": 1024})
+    hops.origins[0].close()
+    client = await hops.client()
+    await client.send(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"
+    )
+    await trio.sleep(4.9)
+    await client.send(b"0\r\n\r\n")
+    await trio.sleep(3.0)
+    hops.nursery.start_soon(answer_all, restart(hops))
+    assert (await client.message()).status == 200
+
+
 async def test_all_that_wait_together_dial_once_at_a_time(
     hops: Hops, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,12 @@ def test_everything_about_a_route() -> None:
         ("{upstream: app, redirect: https}",
          "routes[0]: has `upstream` and `redirect` (keep one of them)"),
         ("{upstream: ap}", "routes[0].upstream: no upstream is named `ap` (did you mean `app`?)"),
+        ("{upstream: app, host: []}", "routes[0].host: names no host "
+         "(leave it out: the route then takes every host)"),
+        ("{redirect: 'https://a:65536/'}", "routes[0].redirect: `https://a:65536/` has no valid "
+         "host (write a host, maybe with a port up to 65535)"),
+        ("{redirect: 'https://{host}@evil/'}", "routes[0].redirect: `https://{host}@evil/` has no "
+         "valid host (write a host, maybe with a port up to 65535)"),
         ("{redirect: foo}", "routes[0].redirect: `foo` is not a redirect "
          "(write https, https://example.org{path}, or a path like /login)"),
         ("{redirect: //a}", "routes[0].redirect: `//a` is not a redirect "
@@ -160,6 +166,9 @@ def test_an_unknown_variable_is_told_with_all_that_exist() -> None:
         ("path: /, exact: on", "path: /x", False),
         ("path: /", "path: /x", True),
         ("path: /x", "path: /xy", False),
+        ("path: /x", "path: //%78/y", True),
+        ("path: //x, exact: on", "path: /%78, exact: on", True),
+        ("path: /x, exact: on", "path: /x/y, exact: on", False),
     ],
 )
 def test_a_route_behind_one_that_takes_all_of_it(first: str, second: str, hidden: bool) -> None:

@@ -153,6 +153,15 @@ def test_word_is_read_and_passes_the_editors_pattern(unit: Unit, text: str, valu
             "`a.org/x` has a path (write host: a.org, and the path as `path`)",
         ),
         (words.parse_host, "a.*", "`a.*` is not a host (write example.org or *.example.org)"),
+        (words.parse_host, "fd00::0001", "`fd00::0001` is not a host (write [fd00::1])"),
+        (words.parse_host, "a:b", "`a:b` is not a host (write example.org or *.example.org)"),
+        (
+            words.parse_host,
+            "*.bücher.example",
+            "`*.bücher.example` is not a host (write *.xn--bcher-kva.example)",
+        ),
+        (words.parse_host, "ü..a", "`ü..a` is not a host (write example.org or *.example.org)"),
+        (words.parse_host, "a。*b", "`a。*b` is not a host (write example.org or *.example.org)"),
         (words.parse_path, "api", "`api` does not begin with / (write /api)"),
         (
             words.parse_path,
