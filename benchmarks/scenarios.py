@@ -30,6 +30,8 @@ RATE_COLUMNS = (
 ROUND_TRIPS = (Column("rate", "round trips/s"), *RATE_COLUMNS[1:])
 MANY_LINKS = 10_000
 MEMORY_LINKS = 5_000
+#: Seconds after which links count as idle: proxies may give memory back then.
+SETTLED = 4
 GROWTH_SAMPLES = 6
 BURST = 250
 IDLE_UPSTREAM = re.compile(r'(?m)^hopproxy_upstream_links\{[^}]*state="idle"[^}]*\} (\S+)$')
@@ -95,7 +97,7 @@ def idle_memory(tls: str = "", *, h2: bool = False) -> Trial:
             rest(1)
             at_rest = proxy.process.pss()
             with held_links(stage, proxy.port, MEMORY_LINKS, tls=proxy.tls, h2=h2) as links:
-                rest(1)
+                rest(SETTLED)
                 grown = proxy.process.pss() - at_rest
                 lost = links.lost()
         return {"rest": at_rest / 2**20, "link": grown / MEMORY_LINKS / 1024, "lost": lost}

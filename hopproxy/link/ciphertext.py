@@ -9,9 +9,11 @@ import socket
 import ssl
 from typing import Any
 
+from hopproxy.link.openssl import shrinking
+
 #: Plaintext of one record.
 PLAIN = 16384
-#: The largest record on the wire.  A memory BIO never shrinks, so it gets no more than this.
+#: The largest record on the wire.  A memory BIO only grows, so it gets no more than this.
 RECORD = 5 + 16384 + 256
 #: Most ciphertext that may be owed, such as answers to KeyUpdates that nobody reads.
 MOST_OWED = 128 * 1024
@@ -33,6 +35,13 @@ class Ciphertext:
     def _bios(self) -> tuple[ssl.MemoryBIO, ssl.MemoryBIO]:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         return self._in, self._out
+
+    def shed(self) -> None:
+        """As in `Endpoint`: the BIOs have grown to what was in them at a time."""
+        buffers = shrinking()
+        if buffers is not None and self._inner is not None:
+            buffers.shrink(self._in)
+            buffers.shrink(self._out)
 
     @property
     def owes(self) -> bool:

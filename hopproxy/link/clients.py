@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 from hopproxy.link.link import Link
 from hopproxy.link.stepper import Stepper
@@ -55,7 +55,9 @@ class AnyClientLink(Protocol):
 
 
 class Clients:
-    """The client links of one worker: all of them, and the idle ones, longest idle first.
+    """The client links of one worker: all of them, each with what serves it, and the idle ones.
+
+    Those that have been idle longest come first.
 
     `openings` are those that are not open yet, the one without progress for longest first.
     `draining` once each must close after its current response.  `goodbye` is how many seconds an
@@ -64,7 +66,7 @@ class Clients:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.links: dict[AnyClientLink, None] = {}
+        self.links: dict[AnyClientLink, Any] = {}
         self.idle: dict[AnyClientLink, None] = {}
         self.openings: dict[AnyClientLink, None] = {}
         self.accepted = 0

@@ -60,6 +60,9 @@ class Endpoint(Protocol):
     def acknowledge(self) -> None:
         """Send pending ACKs now instead of delaying them (TCP only; one system call)."""
 
+    def shed(self) -> None:
+        """Nothing has moved for a while: give back memory that will be asked for again."""
+
     def shut_down(self) -> None:
         """End our side of the stream (FIN); receiving goes on."""
 
@@ -105,6 +108,9 @@ class Plain:
             return not any(ioctl(self.fd, TIOCOUTQ, bytes(4)))
         except OSError:  # not supported by this kernel
             return False
+
+    def shed(self) -> None:
+        """It has none."""
 
     def shut_down(self) -> None:
         with contextlib.suppress(OSError):  # already closed by the peer

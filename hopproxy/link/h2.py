@@ -13,7 +13,8 @@ import math
 from hopproxy.errors import LinkError
 from hopproxy.link.client import ClientLink
 from hopproxy.link.faults import report
-from hopproxy.link.h2_ending import LEAVING_PING, H2Ending, H2Owner, HalfHead, violation
+from hopproxy.link.h2_ending import LEAVING_PING, H2Ending, H2Owner, violation
+from hopproxy.link.h2_half_head import HalfHead
 from hopproxy.link.h2_stream import H2Stream
 from hopproxy.link.transport import TURN
 from hopproxy.link.watch import Turn, Watch

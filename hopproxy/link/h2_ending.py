@@ -16,16 +16,17 @@ from hopproxy.errors import HopError, LinkError
 from hopproxy.link.client import NAME_SIZE, ClientLink
 from hopproxy.link.clients import Bound
 from hopproxy.link.faults import report
+from hopproxy.link.h2_half_head import HalfHead
 from hopproxy.link.h2_output import H2Output
 from hopproxy.link.h2_stream import H2Stream
-from hopproxy.link.h2_wire import new_wire
+from hopproxy.link.h2_wire import Kept, keep, kept_wire, new_wire
 from hopproxy.link.link import Link
 from hopproxy.link.stepper import Stepper
 from hopproxy.link.watch import Turn, Watch
 from hopproxy.message import RequestHead
 from hopproxy.record import CloseReason, Hop
 from hopproxy.record import Owner as Ender
-from hopproxy.wire.h2 import Code, H2Error
+from hopproxy.wire.h2 import Code, H2Error, H2Server
 
 #: Seconds between the two GOAWAYs, unless the client has answered a PING before.
 LEAVING = 1.0
@@ -50,41 +51,6 @@ class H2Owner(Protocol):
         """The connection must be closed."""
 
 
-class HalfHead:
-    """When a field block that has begun to arrive must be whole.
-
-    Until then the client can send nothing else, so the connection is of no use.
-    """
-
-    __slots__ = ("_deadline", "_link", "_served", "timer_at")
-
-    def __init__(self, link: H2Ending) -> None:
-        self._link = link
-        self._deadline = math.inf
-        self._served = 0
-        self.timer_at = math.inf
-
-    def follow(self) -> None:
-        """More has arrived: the rest of the head, or the beginning of another one."""
-        link = self._link
-        if not link.wire.in_head:
-            self._deadline = math.inf
-        elif self._deadline == math.inf or self._served != link.served:
-            self._served = link.served
-            self._deadline = link.now() + link.limits.head_timeout
-            link.watch.wake_at(self, self._deadline)
-
-    def on_time(self, now: float) -> float:
-        if now < self._deadline:
-            return self._deadline
-        self._deadline = math.inf
-        self._link.finish(CloseReason.HEAD_TIMEOUT)
-        return math.inf
-
-    def on_fault(self, error: Exception) -> None:
-        self._link.on_fault(error)
-
-
 class H2Ending(ABC):
     """One connection of one client.
 
@@ -95,9 +61,9 @@ class H2Ending(ABC):
 
     protocol = "h2"
     __slots__ = (
-        "_broken", "_half", "_left", "_lingers", "_owner", "clients", "close_reason", "closing",
-        "gone", "limits", "named", "now", "number", "opened", "output", "parked", "peer", "sender",
-        "served", "since", "streams", "timer_at", "transport", "watch", "wire",
+        "_broken", "_half", "_kept", "_left", "_lingers", "_owner", "clients", "close_reason",
+        "closing", "gone", "limits", "named", "now", "number", "opened", "output", "parked",
+        "peer", "sender", "served", "since", "streams", "timer_at", "transport", "watch", "wire",
     )  # fmt: skip
 
     hop = Hop.CLIENT
@@ -127,9 +93,8 @@ class H2Ending(ABC):
         self.streams = NONE
         self.parked = NONE_PARKED
         self.watch = watch
-        self.wire = new_wire(limits)
-        self.output = H2Output(self.wire, transport, watch, limits.write_timeout)
-        self.output.owner = self
+        self._kept: Kept | None = None  # instead of `wire` and `output`, while nothing moves
+        self._speak(new_wire(limits))
         self.timer_at = math.inf
         self._owner: H2Owner | None = None
         self._broken: LinkError | None = None
@@ -154,6 +119,7 @@ class H2Ending(ABC):
         transport = self.transport
         if self._owner is None or transport.closed:
             return
+        self._unpack()
         transport.waker = self
         if self._broken is not None:
             self.end(self._broken)
@@ -172,6 +138,7 @@ class H2Ending(ABC):
             self.parked = NONE_PARKED
         self.wire.rest()
         self.output.rest()
+        self.watch.quiet.note(self.transport)
         self.since = self.now()
         self.clients.idle[self] = None
         limit = self.limits.idle_timeout if self.served else self.limits.head_timeout
@@ -189,6 +156,7 @@ class H2Ending(ABC):
         What the client sends in between is still served, so no request is lost (section 6.8).
         """
         if self.closing is None:
+            self._unpack()
             self.closing = reason
             self.wire.announce_end()
             self.wire.ping(LEAVING_PING)
@@ -208,6 +176,7 @@ class H2Ending(ABC):
 
     def finish(self, reason: CloseReason) -> None:
         """Take no more requests from now on, and close once those under way have ended."""
+        self._unpack()
         self.closing = self.closing or reason
         self._leave()
 
@@ -284,7 +253,9 @@ class H2Ending(ABC):
         """Close the socket.  The first reason given is kept."""
         if self.close_reason is None:
             self.close_reason = reason
-        self._owner = self.output.owner = None  # breaks reference cycles
+        self._owner = None  # breaks reference cycles
+        if self._kept is None:
+            self.output.owner = None
         self.watch.forget_deadline(self)
         if self._half is not None:
             self.watch.forget_deadline(self._half)
@@ -298,6 +269,28 @@ class H2Ending(ABC):
         """Nothing more can be sent: close, but not in the middle of an exchange's step."""
         self._broken = error
         Turn(self.watch).waker = self
+
+    def on_quiet(self) -> None:
+        """Nothing has moved for a while: an idle connection gives back what is easily made anew."""
+        if self._owner is None or self._kept is not None or not self.output.rests:
+            return
+        if self.streams or self.parked or self.closing or self._half or self._broken:
+            return
+        self._kept = keep(self.wire, self.now())
+        if self._kept is not None:
+            del self.wire, self.output
+
+    def _unpack(self) -> None:
+        """Something happens: have all of it again."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            self._speak(kept_wire(self.limits, kept))
+            self.watch.quiet.note(self.transport)
+
+    def _speak(self, wire: H2Server) -> None:
+        self.wire = wire
+        self.output = H2Output(wire, self.transport, self.watch, self.limits.write_timeout)
+        self.output.owner = self
 
     def on_unawaited(self, hung_up: bool) -> None:
         """An event while nobody waits.  Not used, since a connection always waits."""

@@ -81,6 +81,11 @@ class H2Output:
         return bool(self._unsent)
 
     @property
+    def rests(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return not (self._unsent or self._stirred or self._ready or self._starved)
+
+    @property
     def crowded(self) -> bool:
         """Whether so much waits for the client to read that no request should add to it."""
         return bool(self._unsent) and self.wire.waiting > QUEUED

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from hopproxy.settings.client import LinkSettings
-from hopproxy.wire.h2 import Code, H2Error, H2Server, Settings
+from hopproxy.wire.h2 import Code, H2Error, H2Server, Packed, Settings
 from hopproxy.wire.h2_request import Section
 from hopproxy.wire.hpack import (
     OVERHEAD,
@@ -12,6 +12,7 @@ from hopproxy.wire.hpack import (
     Decoder,
     FieldSectionTooLarge,
     Meanings,
+    Table,
 )
 
 #: Bytes of its body that a request may send ahead of what the origin takes.  The window of the
@@ -35,14 +36,37 @@ KEPT = 8
 
 def new_wire(limits: LinkSettings) -> H2Server:
     """Our side of a new connection."""
+    ours, meanings, window, most = _terms_for(limits)
+    return H2Server(_Reader(meanings), ours, link_window=window, max_block=most)
+
+
+#: What is kept of a connection on which nothing moves.
+Kept = tuple[Packed, Table[Section]]
+
+
+def keep(wire: H2Server, now: float) -> Kept | None:
+    """Keep a connection in little memory; None if more would have to be kept."""
+    packed, reader = wire.packed(now), wire.decode
+    return None if packed is None or not isinstance(reader, _Reader) else (packed, reader.table)
+
+
+def kept_wire(limits: LinkSettings, kept: Kept) -> H2Server:
+    """Our side of a connection that was kept."""
+    ours, meanings, window, most = _terms_for(limits)
+    reader = _Reader(meanings, kept[1])
+    wire = H2Server(reader, ours, link_window=window, max_block=most)
+    wire.restore(kept[0])
+    return wire
+
+
+def _terms_for(limits: LinkSettings) -> _Terms:
     key = limits.max_streams, limits.max_head_size, limits.max_fields
     terms = _terms.get(key)
     if terms is None:
         if len(_terms) >= KEPT:
             _terms.clear()
         terms = _terms[key] = _terms_of(limits)
-    ours, meanings, window, most = terms
-    return H2Server(_Reader(meanings), ours, link_window=window, max_block=most)
+    return terms
 
 
 def _terms_of(limits: LinkSettings) -> _Terms:

@@ -175,6 +175,16 @@ class TlsTransport(Transport):
         self.received += count
         return data
 
+    def wait_until(self, deadline: float, late: CloseReason) -> None:
+        """As in `Transport`."""
+        super().wait_until(deadline, late)
+        self._watch.quiet.note(self)
+
+    def rest_until(self, deadline: float) -> None:
+        """As in `Transport`."""
+        super().rest_until(deadline)
+        self._watch.quiet.note(self)
+
     async def shake(
         self,
         handshakes: Handshakes,

@@ -303,6 +303,9 @@ class Link:
                 return
             size -= len(data)
 
+    def on_quiet(self) -> None:
+        """Nothing has moved for a while.  It has nothing to give back."""
+
     def on_fault(self, error: Exception) -> None:
         """A callback of this link raised an unexpected exception."""
         raise error

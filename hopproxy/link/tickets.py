@@ -7,13 +7,12 @@ one shake hands completely.
 
 from __future__ import annotations
 
-import re
 import ssl
-import sys
 from functools import cache
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from hopproxy.link.openssl import library, pointer_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,33 +51,16 @@ def share_keys(context: ssl.SSLContext, demand: bytes) -> bool:
 @cache
 def _control() -> Callable[[ssl.SSLContext, int, int, bytes], int] | None:
     """SSL_CTX_ctrl of OpenSSL, None where it cannot be called for certain."""
-    if sys.implementation.name != "cpython" or sys.version_info >= (3, 14):
-        return None  # the layout of the object is known up to 3.13
-    library = _library()
-    if library is None:
+    openssl = library()
+    if openssl is None:
         return None
-    import ctypes  # only where it is needed: it takes memory
+    import ctypes
 
-    control = ctypes.CDLL(library).SSL_CTX_ctrl
+    control = openssl.SSL_CTX_ctrl
     control.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p]
     control.restype = ctypes.c_long
 
     def call(context: ssl.SSLContext, command: int, number: int, data: bytes) -> int:
-        # The object begins with the pointer to the context of OpenSSL.
-        address = id(context) + object.__basicsize__
-        pointer = ctypes.c_void_p.from_address(address).value
-        return int(control(pointer, command, number, data))
+        return int(control(pointer_in(context), command, number, data))
 
     return call
-
-
-def _library() -> str | None:
-    """The OpenSSL that this process has loaded as a library, None if it is part of Python."""
-    try:
-        maps = Path("/proc/self/maps").read_text()
-    except OSError:
-        return None
-    found = {
-        line.split(None, 5)[5] for line in maps.splitlines() if re.search(r"/libssl\S*$", line)
-    }
-    return found.pop() if len(found) == 1 else None

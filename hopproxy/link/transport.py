@@ -41,6 +41,9 @@ class Owner(Protocol):
     def on_lapsed(self) -> None:
         """The deadline of a resting (idle) transport has passed."""
 
+    def on_quiet(self) -> None:
+        """Nothing has moved for a while: give back memory that will be asked for again."""
+
     def on_fault(self, error: Exception) -> None:
         """An unexpected exception, and no coroutine waits to receive it: end the link."""
 
@@ -277,6 +280,12 @@ class Transport:
         self.read_by = deadline
         if deadline < self.timer_at:
             self._watch.wake_at(self, deadline)
+
+    def shed(self) -> None:
+        """Nothing has moved for a while: give back memory that will be asked for again."""
+        self.endpoint.shed()
+        if self.owner is not None:
+            self.owner.on_quiet()
 
     # -- ending ------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from typing import Protocol
 import trio
 
 from hopproxy.link.faults import contain
+from hopproxy.link.quiet import Quiet
 from hopproxy.link.readiness import Epoll, Polled, Ready
 from hopproxy.link.stepper import Waker
 
@@ -52,6 +53,7 @@ class Watch:
         self._dead = 0
         self._alarm = trio.CancelScope()
         self.brief = Brief(self)
+        self.quiet = Quiet(self)
 
     def gather(self) -> None:
         """From now on, send at the end of each batch, also of one event: it may be for many."""
@@ -83,6 +85,7 @@ class Watch:
         """Forget a transport.  Call this before its socket is closed."""
         self._readiness.remove(transport)
         self.forget_deadline(transport)
+        self.quiet.forget(transport)
 
     def forget_deadline(self, transport: Timed) -> None:
         """Drop a deadline."""

@@ -38,7 +38,7 @@ class Gateway:
         self.handshakes = runtime.handshakes
         self._runtime = runtime
         self._nursery = nursery
-        self._connections: dict[AnyClientLink, Served] = {}
+        self._connections: dict[AnyClientLink, Served] = runtime.clients.links
         self._addresses = Addresses(runtime.board)
         #: What was counted for a connection, by `max_connections_per_address`.
         self._networks: dict[AnyClientLink, str] = {}
@@ -77,7 +77,6 @@ class Gateway:
             return
         clients, connections = runtime.clients, self._connections
         client = ClientLink(transport, sender, entrance.limits, clients, port)
-        clients.links[client] = None
         clients.accepted += 1
         connection: Connection | Opening
         if direct:
@@ -151,13 +150,11 @@ class Gateway:
         self._serve_h2(connection.client, data, in_task=connection.in_task)
 
     def _serve_h2(self, client: ClientLink, data: bytes, *, in_task: bool) -> None:
-        clients = self._runtime.clients
-        del self._connections[client], clients.links[client]
+        del self._connections[client]
         client.driver = None
         link = H2Link(client, self._runtime.watch)
         if (network := self._networks.pop(client, "")) != "":
             self._networks[link] = network
-        clients.links[link] = None
         connection = self._connections[link] = H2Connection(link, self)
         if in_task:
             self.give_task(connection)
@@ -179,7 +176,6 @@ class Gateway:
         runtime, clients = self._runtime, client.clients
         if runtime.board is not None:
             runtime.board.count(len(connections))
-        del clients.links[client]
         was_idle = clients.idle.pop(client, True) is None
         if client.bound is not None:
             client.bound.end()

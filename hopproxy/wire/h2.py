@@ -76,6 +76,11 @@ MAX_BLOCK = 65536
 ASSUMED_STREAMS = 100
 
 
+#: The peer's settings, the two windows of the connection and what is owed to the peer's, the
+#: highest stream that has come and the highest that was accepted.
+Packed = tuple[Settings, int, int, int, int, int]
+
+
 class H2Server(Control):
     """Our side of a client link.  The first bytes to receive are the client's preface.
 
@@ -128,6 +133,28 @@ class H2Server(Control):
             self.streams = {}
         stream = self.streams[number] = Stream(number, self.peer.window, self._stream_window)
         return stream
+
+    def packed(self, now: float) -> Packed | None:
+        """What a connection on which nothing moves must keep: `restore` makes it anew of that.
+
+        None if there is more to keep than usual.
+        """
+        settled = self.acknowledged and self._expected < 0 and not self._missing
+        busy = self.streams or self._out or self.blocked or self.shrinks or self._cut is not None
+        if busy or not settled or self.failed or self.said_last is not None or self.owes(now):
+            return None
+        windows = self.send_window, self.receive_window, self._owed
+        return self.peer, *windows, self._highest, self._accepted
+
+    def restore(self, packed: Packed) -> None:
+        """Go on from `packed`: both sides have said their preface and SETTINGS."""
+        self._out.clear()
+        self._preface = b""
+        self._expected = -1
+        self.acknowledged = True
+        self._stream_window = self.ours.window
+        self.peer, self.send_window, self.receive_window, self._owed, *numbers = packed
+        self._highest, self._accepted = numbers
 
     def rest(self) -> None:
         """No stream is open, maybe for long: keep no memory for them."""

@@ -50,6 +50,10 @@ class Budget:
         if self.level > CAPACITY:
             raise H2Error(Code.ENHANCE_YOUR_CALM, "10.5", f"too many frames to no purpose: {what}")
 
+    def owes(self, now: float) -> bool:
+        """Whether the level is above 0."""
+        return self.level > (now - self._spent_at) * PER_SECOND
+
     def earn(self, amount: float) -> None:
         """Useful work was done."""
         self.level = max(0.0, self.level - amount)

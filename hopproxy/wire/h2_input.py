@@ -53,8 +53,8 @@ class Input(Output, ABC):
     """
 
     __slots__ = (
-        "_block", "_decode", "_events", "_expected", "_missing", "_now", "_parts",
-        "_preface", "acknowledged", "max_block", "ours", "shrinks",
+        "_block", "_events", "_expected", "_missing", "_now", "_parts",
+        "_preface", "acknowledged", "decode", "max_block", "ours", "shrinks",
     )  # fmt: skip
 
     def __init__(self, decode: Decode, ours: Settings, *, link_window: int, max_block: int) -> None:
@@ -62,7 +62,7 @@ class Input(Output, ABC):
         self.ours = ours
         self.max_block = max_block
         self.acknowledged = self.shrinks = False
-        self._decode = decode
+        self.decode = decode
         self._events = NO_EVENTS
         self._now = 0.0
         self._preface = b""  # what is still to come of the peer's
@@ -196,7 +196,7 @@ class Input(Output, ABC):
             self._field_block(number, b"".join(parts), bool(first & END_STREAM))
 
     def _field_block(self, number: int, block: bytes, ended: bool) -> None:
-        found = self._decode(block)
+        found = self.decode(block)
         stream = self.streams.get(number)
         if stream is None:
             stream = self._opened(number)

@@ -255,11 +255,12 @@ class Meanings(Generic[M]):
 class Decoder(Generic[M]):
     """The decoder of one connection."""
 
-    __slots__ = ("_meanings", "_table")
+    __slots__ = ("_meanings", "table")
 
-    def __init__(self, meanings: Meanings[M]) -> None:
+    def __init__(self, meanings: Meanings[M], table: Table[M] | None = None) -> None:
+        """`table` is the state to go on from."""
         self._meanings = meanings
-        self._table = meanings.empty
+        self.table = table or meanings.empty
 
     def decode(self, block: bytes) -> M:
         """What a complete field block means.
@@ -267,19 +268,19 @@ class Decoder(Generic[M]):
         Raises CompressionError, FieldSectionTooLarge, and what `Meanings.read` raises.  After the
         latter two the connection may go on.
         """
-        known = self._table.known
+        known = self.table.known
         found = known.get(block) if known is not None else None
         if found is None:
             return self._decode_anew(block)
-        self._table = found[1]
+        self.table = found[1]
         return found[0]
 
     def _decode_anew(self, block: bytes) -> M:
-        table, meanings = self._table, self._meanings
-        lines, size, self._table = decode(table, block, meanings.limit)
+        table, meanings = self.table, self._meanings
+        lines, size, self.table = decode(table, block, meanings.limit)
         if size > meanings.limit:
             raise FieldSectionTooLarge
         meaning = meanings.read(lines)
         if len(block) <= MEMO_BLOCK_SIZE and size <= MEMO_SECTION_SIZE:
-            meanings.remember(table, block, (meaning, self._table), size)
+            meanings.remember(table, block, (meaning, self.table), size)
         return meaning

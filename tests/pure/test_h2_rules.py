@@ -345,8 +345,8 @@ def test_more_streams_than_allowed_are_refused_and_yet_decoded() -> None:
     machine = server(max_streams=2)
     events = machine.receive(head(1) + head(3) + head(5, ended=False, block=b"third"), 1.0)
     assert len(events) == 2
-    assert isinstance(machine._decode, Blocks)
-    assert machine._decode.read[-1] == b"third"
+    assert isinstance(machine.decode, Blocks)
+    assert machine.decode.read[-1] == b"third"
     assert told(machine.take()) == [("RstStream", 5, REFUSED)]
     assert machine.receive(data(5, b"late", ended=True), 1.0) == []
     machine.send_head(stream_of(events), b"response", ended=True)

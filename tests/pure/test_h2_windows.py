@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hopproxy.wire.h2 import BROKEN, ROOM, H2Client, Settings
+from hopproxy.wire.h2 import BROKEN, ROOM, H2Client, H2Server, Settings
 from hopproxy.wire.h2_frames import PREFACE
 from tests.pure.h2_peer import (
     ACK,
@@ -243,3 +243,46 @@ def test_a_connection_at_rest_keeps_its_open_streams_and_goes_on_without_any() -
     assert machine.streams == {}
     assert stream_of(machine.receive(head(3), 1.0)).number == 3
     assert list(machine.streams) == [3]
+
+
+def test_a_connection_that_was_packed_goes_on_where_it_was() -> None:
+    machine = server()
+    machine.receive(raw(SETTINGS, 0, 0, setting(4, 7)), 1.0)
+    stream = stream_of(machine.receive(head(1, ended=False) + data(1, b"abc", ended=True), 1.0))
+    machine.credit(stream, 3)
+    machine.send_head(stream, b"head", ended=False)
+    machine.send_data(stream, b"12345", ended=True)
+    assert machine.packed(9.0) is None, "there is output"
+    machine.take()
+    machine.receive(raw(0xFA), 1.0)
+    assert machine.packed(1.0) is None, "a useless frame has its price"
+    packed = machine.packed(9.0)
+    assert packed is not None
+    again = H2Server(Blocks(), machine.ours, link_window=machine._link_window)
+    again.restore(packed)
+    assert not again.has_output
+    assert (again.send_window, again.receive_window) == (65535 - 5, 65535 - 3)
+    assert again.peer.window == 7
+    assert again.packed(9.0) == packed
+    assert again.receive(head(1), 9.0)[-1][2].section == "5.1"
+    fresh = H2Server(Blocks(), machine.ours)
+    fresh.restore(packed)
+    assert stream_of(fresh.receive(head(3), 9.0)).send_window == 7
+    assert fresh.packed(9.0) is None, "a stream is open"
+
+
+def test_what_is_more_than_usual_is_not_packed() -> None:
+    new = H2Server(Blocks(), Settings())
+    new.receive(PREFACE + raw(SETTINGS), 1.0)
+    new.take()
+    assert new.packed(9.0) is None, "our SETTINGS are not acknowledged"
+    half, left, cut = server(), server(), server()
+    for machine in (half, left, cut):
+        machine.take()
+        assert machine.packed(9.0) is not None
+    half.receive(head(1)[:5], 1.0)
+    left.announce_end()
+    cut.reset(stream_of(cut.receive(head(1), 1.0)), 8)
+    for machine in (half, left, cut):
+        machine.take()
+        assert machine.packed(9.0) is None
