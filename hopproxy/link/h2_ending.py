@@ -119,7 +119,8 @@ class H2Ending(ABC):
         transport = self.transport
         if self._owner is None or transport.closed:
             return
-        self._unpack()
+        if self._kept is not None:
+            self._unpack()
         transport.waker = self
         if self._broken is not None:
             self.end(self._broken)

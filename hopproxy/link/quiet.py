@@ -56,9 +56,10 @@ class Quiet:
 
     def forget(self, ended: object) -> None:
         """A connection has ended."""
-        transport = cast("Sheds", ended)
-        self._moved.pop(transport, None)
-        self._due.pop(transport, None)
+        if self._moved or self._due:
+            transport = cast("Sheds", ended)
+            self._moved.pop(transport, None)
+            self._due.pop(transport, None)
 
     def on_time(self, now: float) -> float:
         """Look at all of them every TICK; those that are quiet are not looked at again."""
