@@ -75,10 +75,14 @@ def free_port() -> int:
 
 
 class Process:
-    """A child in its own process group, pinned to one core, its output in a file."""
+    """A child in its own process group, pinned to one core, its output in a file.
 
-    def __init__(self, launch: Launch, core: int, output: Path) -> None:
+    With `core` None it may use every core.
+    """
+
+    def __init__(self, launch: Launch, core: int | None, output: Path) -> None:
         self._output = output
+        cores = os.sched_getaffinity(0) if core is None else {core}
         with output.open("wb") as sink:
             self._child = subprocess.Popen(
                 launch.argv,
@@ -87,7 +91,7 @@ class Process:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+                preexec_fn=lambda: os.sched_setaffinity(0, cores),
             )
 
     def ended(self) -> bool:

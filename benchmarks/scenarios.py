@@ -116,12 +116,12 @@ def startup(stage: Stage, peer: Peer) -> Reading:
         proxy.process.stop()
 
 
-def beside(wish: Wish, without: Wish = DEFAULT) -> Trial:
-    """hopproxy with a wish beside itself without."""
+def beside(wish: Wish, without: Wish = DEFAULT, what: load.Load = load.PLAIN) -> Trial:
+    """A proxy with a wish beside itself without."""
 
     def trial(stage: Stage, peer: Peer) -> Reading:
-        off = stage.measured(stage.running(peer, without), load.PLAIN)
-        return _kept(stage.measured(stage.running(peer, wish), load.PLAIN), off)
+        off = stage.measured(stage.running(peer, without), what)
+        return _kept(stage.measured(stage.running(peer, wish), what), off)
 
     return trial
 
@@ -278,6 +278,12 @@ SCENARIOS = (
         startup,
         (Column("ms", "ms"), Column("cpu_ms", "CPU ms")),
         "ms",
+    ),
+    Scenario(
+        "workers",
+        "100 connections to two workers on two cores, beside one on one core",
+        beside(Wish(workers=2), what=load.HUNDRED),
+        _BESIDE,
     ),
     Scenario(
         "log",

@@ -44,11 +44,12 @@ class Running:
 class Wish:
     """What a scenario asks beside the defaults: as in `Setup`, and the origin that echoes.
 
-    `tls` is "clients" for TLS on that hop, "both" for both hops.  With `h2` clients speak HTTP/2,
-    with `h2_origin` so does the origin.
+    With several `workers` the proxy may use every core.  `tls` is "clients" for TLS on that hop,
+    "both" for both hops.  With `h2` clients speak HTTP/2, with `h2_origin` so does the origin.
     """
 
     links: int = 4096
+    workers: int = 1
     log: bool = False
     echo: bool = False
     routes: int = 1
@@ -88,6 +89,7 @@ class Stage:
             free_port(),
             origin,
             wish.links,
+            wish.workers,
             wish.log,
             wish.routes,
             wish.idle,
@@ -101,7 +103,8 @@ class Stage:
         """Start the proxy on its own core, not yet answering."""
         setup = self.setup(wish)
         output = Path("/dev/null") if wish.log else self.folder / f"{setup.port}-{peer.name}.out"
-        process = Process(peer.launch(setup), self.cores.proxy, output)
+        core = self.cores.proxy if wish.workers == 1 else None
+        process = Process(peer.launch(setup), core, output)
         return Running(process, setup.port, setup.admin_port, tls=setup.tls)
 
     @contextmanager

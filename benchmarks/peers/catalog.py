@@ -1,8 +1,8 @@
 """The proxies that are compared, and the settings each one runs with.
 
-All have one worker, keep upstream connections alive, and write no access log; none is limited in
-the number of requests on a connection.  hopproxy runs with its defaults, so its limits, counters
-and admin listener are on.
+All have one worker unless a scenario asks for more, keep upstream connections alive, and write no
+access log; none is limited in the number of requests on a connection.  hopproxy runs with its
+defaults, so its limits, counters and admin listener are on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ HOPPROXY = "hopproxy"
 class Setup:
     """Where a proxy listens, whom it asks, and what a scenario wants of it.
 
-    `links` is the number of client connections it must allow.  The rest is for hopproxy alone:
+    `links` is the number of client connections it must allow, `workers` how many processes or
+    threads serve.  The next three are for hopproxy alone:
     `log` turns its access log on, `routes` is how many it has, and all but the last match nothing;
     `idle` is how many upstream links it keeps.  `tls` on the clients' hop, `secure_origin` on the
     other: then `origin_port` is one with TLS.  The certificate is in `folder`.  With `h2` clients
@@ -38,6 +39,7 @@ class Setup:
     admin_port: int
     origin_port: int
     links: int = 4096
+    workers: int = 1
     log: bool = False
     routes: int = 1
     idle: int = 64
@@ -109,6 +111,7 @@ def _hopproxy_launch(setup: Setup) -> Launch:
 admin:
   bind: 127.0.0.1:{setup.admin_port}
 access_log: {"json" if setup.log else "off"}
+workers: {setup.workers}
 """,
     )
     return Launch([sys.executable, "-m", "hopproxy.cli", "run", "--config", settings])
@@ -116,7 +119,7 @@ access_log: {"json" if setup.log else "off"}
 
 _NGINX = """
 daemon off;
-worker_processes 1;
+worker_processes {workers};
 worker_rlimit_nofile {files};
 pid {folder}/{port}-nginx.pid;
 error_log {folder}/{port}-nginx.log crit;
@@ -165,6 +168,7 @@ def _nginx_launch(setup: Setup) -> Launch:
         port=setup.port,
         origin_port=setup.origin_port,
         files=setup.links + 1024,
+        workers=setup.workers,
         scheme=setup.scheme,
         ssl=" ssl" * setup.tls,
         http2=" http2" * setup.h2,
@@ -175,7 +179,7 @@ def _nginx_launch(setup: Setup) -> Launch:
 
 _HAPROXY = """
 global
-  nbthread 1
+  nbthread {workers}
   maxconn {links}
   no strict-limits
   # Past a share of the file limit it stops pooling: ten thousand idle clients would end its pool.
@@ -210,6 +214,7 @@ def _haproxy_launch(setup: Setup) -> Launch:
         port=setup.port,
         origin_port=setup.h2_origin_port or setup.origin_port,
         links=setup.links + 512,
+        workers=setup.workers,
         proto=" proto h2" if setup.h2_origin_port else "",
         ssl=f" ssl crt {folder}/site.pem alpn {'h2' if setup.h2 else 'http/1.1'}" * setup.tls,
         ssl_server=verified * setup.secure_origin,
@@ -248,8 +253,9 @@ def _caddy_launch(setup: Setup) -> Launch:
         origin_tls=trust * setup.secure_origin,
     )
     path = setup.write("Caddyfile", settings)
-    home = {"GOMAXPROCS": "1", "XDG_DATA_HOME": str(setup.folder), "HOME": str(setup.folder)}
-    return Launch(["caddy", "run", "--config", path, "--adapter", "caddyfile"], home)
+    own = str(setup.folder)
+    env = {"GOMAXPROCS": str(setup.workers), "XDG_DATA_HOME": own, "HOME": own}
+    return Launch(["caddy", "run", "--config", path, "--adapter", "caddyfile"], env)
 
 
 def _aiohttp_program() -> str | None:
@@ -259,6 +265,8 @@ def _aiohttp_program() -> str | None:
 def _aiohttp_launch(setup: Setup) -> Launch:
     if setup.h2:
         raise NotReady("aiohttp does not speak HTTP/2")
+    if setup.workers > 1:
+        raise NotReady("the proxy written with aiohttp has one worker")
     ports = [str(setup.port), str(setup.origin_port)]
     return Launch([sys.executable, "-m", "benchmarks.peers.aiohttp_proxy", *ports])
 
