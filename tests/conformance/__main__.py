@@ -3,7 +3,8 @@
 --target HOST:PORT --origin-port PORT   a proxy that runs, and forwards to that port of 127.0.0.1
 --assume GROUP                          the target runs with that group's settings too (repeatable)
 --peers [NAME ...]                      start hopproxy, nginx and haproxy, run all, write RESULTS.md
---http2 --peers [NAME ...]              the rules of HTTP/2, with Caddy too; writes RESULTS-H2.md
+--http2                                 the rules of HTTP/2 instead, without TLS, against the target
+--http2 --peers [NAME ...]              or against the peers, Caddy too; writes RESULTS-H2.md
 --only TEXT                             cases whose name contains it, or whose rule it is
 """
 
@@ -28,6 +29,9 @@ PEERS = ("hopproxy", "nginx", "haproxy")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; exit code 1 when a case failed."""
     asked = _parser().parse_args(arguments)
+    host, _, port = asked.target.rpartition(":")
+    if asked.http2 and asked.peers is None:
+        return h2_peers.against_target((host, int(port)), asked.origin_port, asked.only)
     if asked.http2:
         path = Path(__file__).with_name("RESULTS-H2.md")
         return h2_peers.main(asked.peers or h2_peers.PEERS, asked.only, path)
@@ -38,7 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             report.write_results(Path(__file__).with_name("RESULTS.md"), results)
         print(report.summary(results))
         return 0
-    host, _, port = asked.target.rpartition(":")
     outcomes = list(against_target((host, int(port)), asked.origin_port, asked))
     print(report.summary({asked.target: outcomes}))
     return int(any(outcome.verdict == "fail" for outcome in outcomes))

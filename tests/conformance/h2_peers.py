@@ -118,8 +118,8 @@ def _flaw_of_peer(row: Row, seen: Seen) -> str:
 class Stage:
     """An origin that answers everything, and keeps what it has read."""
 
-    def __init__(self) -> None:
-        self.sock = listen(0)
+    def __init__(self, port: int = 0) -> None:
+        self.sock = listen(port)
         self.sock.setblocking(False)
         self.port: int = self.sock.getsockname()[1]
         self.requests: list[Message] = []
@@ -143,7 +143,7 @@ class Stage:
                 self.malformed = f", {broken}"
         peer.close()
 
-    async def play(self, row: Row, port: int) -> Seen:
+    async def play(self, row: Row, address: tuple[str, int]) -> Seen:
         """Send a row on a connection of its own; see what comes of it."""
         self.requests.clear()
         self.malformed = ""
@@ -151,7 +151,7 @@ class Stage:
         h2 = H2Peer(Peer(sock))
         alive = ended = False
         try:
-            await sock.connect(("127.0.0.1", port))
+            await sock.connect(address)
             await h2.start()
             with suppress(OSError):  # it may end the connection before it has read all
                 await h2.send(row.send(h2))
@@ -183,7 +183,9 @@ class Stage:
         return answer is not None and (answer.ended or answer.reset is not None)
 
 
-async def _play_all(stage: Stage, rows: Mapping[str, Row], name: str, port: int) -> list[Verdict]:
+async def _play_all(
+    stage: Stage, rows: Mapping[str, Row], name: str, address: tuple[str, int]
+) -> list[Verdict]:
     found = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stage.serve)
@@ -191,7 +193,7 @@ async def _play_all(stage: Stage, rows: Mapping[str, Row], name: str, port: int)
             if name != "hopproxy" and row.choice == LIMIT:
                 found.append(Verdict("n/a", "hopproxy's own limit"))
                 continue
-            seen = await stage.play(row, port)
+            seen = await stage.play(row, address)
             if row.setting and seen.h2.settings.get(row.setting[0], 0) > row.setting[1]:
                 found.append(Verdict("n/a", f"its SETTINGS: {seen.h2.settings}"))
                 continue
@@ -288,14 +290,35 @@ def against(name: str, only: str = "") -> dict[str, Verdict]:
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as directory:
         proxy = start(name, stage.port, Path(directory))
         try:
-            found = trio.run(_play_all, stage, rows, name, proxy.port)
+            found = trio.run(_play_all, stage, rows, name, ("127.0.0.1", proxy.port))
         finally:
             proxy.stop()
             stage.sock.close()
     return dict(zip(rows, found, strict=True))
 
 
+def against_target(address: tuple[str, int], origin_port: int, only: str = "") -> int:
+    """Play them against a proxy that somebody else has started, and that speaks HTTP/2.
+
+    Returns 1 when a row failed.
+    """
+    rows = {title: row for title, row in TABLE.items() if only in title}
+    stage = Stage(origin_port)
+    found = trio.run(_play_all, stage, rows, "", address)
+    stage.sock.close()
+    results = dict(zip(rows, found, strict=True))
+    show(results)
+    print("\n".join(summary({f"{address[0]}:{address[1]}": results})))
+    return int(any(verdict.mark == "fail" for verdict in found))
+
+
 # -- what was found ----------------------------------------------------------------------------
+
+
+def show(results: Mapping[str, Verdict]) -> None:
+    """Print a line for each row."""
+    for title, verdict in results.items():
+        print(f"{verdict.mark:5} {title:60} {verdict.seen}", flush=True)
 
 
 def summary(results: Mapping[str, Mapping[str, Verdict]]) -> list[str]:
@@ -343,8 +366,7 @@ def main(names: Sequence[str], only: str, path: Path) -> int:
     for name in names:
         print(f"== {name}", flush=True)
         results[name] = against(name, only)
-        for title, verdict in results[name].items():
-            print(f"{verdict.mark:5} {title:60} {verdict.seen}", flush=True)
+        show(results[name])
     if not only and tuple(names) == PEERS:
         versions = [proxies.version(name) for name in names]
         path.write_text("\n".join(table(results, versions)) + "\n")
