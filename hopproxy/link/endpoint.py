@@ -66,6 +66,9 @@ class Endpoint(Protocol):
     def shut_down(self) -> None:
         """End our side of the stream (FIN); receiving goes on."""
 
+    def cut_short(self) -> None:
+        """What was sent is incomplete: do not say that it is whole (no close_notify of TLS)."""
+
     def close(self, *, reset: bool) -> None:
         """Close the socket.  `reset` sends RST, so that a cut body does not look complete."""
 
@@ -115,6 +118,9 @@ class Plain:
     def shut_down(self) -> None:
         with contextlib.suppress(OSError):  # already closed by the peer
             self.channel.shutdown(socket.SHUT_WR)
+
+    def cut_short(self) -> None:
+        """Nothing: without TLS the end of a stream says nothing about it."""
 
     def close(self, *, reset: bool) -> None:
         if reset:

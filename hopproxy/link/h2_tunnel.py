@@ -63,6 +63,8 @@ class StreamEnd:
     `failed` is why the stream has ended, None if it has not, or in order.
     """
 
+    cut = False
+
     def __init__(self, stream: Carrying, hop: Hop) -> None:
         self._stream = stream
         self._hop = hop
@@ -113,6 +115,9 @@ class StreamEnd:
     def shut_down(self) -> None:
         """End our side of the stream."""
         self._stream.send_end()
+
+    def cut_short(self) -> None:
+        """Nothing: if the other side breaks, the stream is reset."""
 
     def wait_until(self, deadline: float, late: CloseReason) -> None:
         """Wake with an error at this time."""

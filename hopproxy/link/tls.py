@@ -59,7 +59,7 @@ class Tls(Ciphertext):
         self._plain = b""  # decrypted to look at it
         self._fate: OSError | None = None  # raised once, after all that came before it
         self._owed = 0  # the plaintext behind it
-        self._told = False  # we have sent close_notify
+        self._told = False  # we have sent close_notify, or never will
 
     @property
     def channel(self) -> Self:
@@ -316,6 +316,10 @@ class Tls(Ciphertext):
         """Send close_notify and FIN."""
         self._say_goodbye()
         self._socket.shut_down()
+
+    def cut_short(self) -> None:
+        """Never send close_notify."""
+        self._told = True
 
     def close(self, *, reset: bool) -> None:
         """Close the socket: after close_notify, or with RST and without it."""

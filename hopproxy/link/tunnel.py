@@ -18,8 +18,13 @@ _LATE = CloseReason.TUNNEL_TIMEOUT
 class TunnelSocket(Protocol):
     """What a tunnel needs of an endpoint."""
 
+    @property
+    def cut(self) -> bool: ...
     def shut_down(self) -> None:
         """End our side."""
+
+    def cut_short(self) -> None:
+        """What was sent is incomplete."""
 
 
 class TunnelTransport(Protocol):
@@ -80,6 +85,8 @@ class Flow:
                 return False
             if not data:
                 self.done = True
+                if source.endpoint.cut:
+                    sink.endpoint.cut_short()
                 sink.endpoint.shut_down()
                 return False
             self.carried += len(data)
@@ -199,6 +206,8 @@ class Tunnel:
         self.reason, self._ended_by = reason, at
         for transport in self._transports:
             transport.waker = None
+            if reason.owner is Owner.RESET:
+                transport.endpoint.cut_short()
         waker, self.waker = self.waker, None
         if waker is not None:
             waker.wake()
