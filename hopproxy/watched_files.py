@@ -5,6 +5,8 @@ comes: written in place, renamed over the old file as editors do, by a symbolic 
 its target as in a ConfigMap of Kubernetes, or on a file system that reports nothing.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import stat
@@ -23,12 +25,17 @@ class WatchedFiles:
     def __init__(self, file: SettingsFile) -> None:
         self._names = [file.name, *files_of(file.settings)]
         self._contents = [_digest(file.text.encode()), *map(_content, self._names[1:])]
+        self._read = dict(zip(self._names[1:], self._contents[1:], strict=True))
         self._judged: list[Stamp] | None = None
         self._seen: list[Stamp] = []
 
     def accept(self) -> None:
         """What they contain now is being read."""
         self._contents = [_content(name) for name in self._names]
+
+    def renewed_since(self, before: WatchedFiles) -> list[str]:
+        """The files that both name, and that had another content when `before` was made."""
+        return [name for name, one in self._read.items() if before._read.get(name, one) != one]
 
     def have_changed(self) -> bool:
         """Whether there is a new content, and the files have been at rest since the last call.

@@ -125,6 +125,7 @@ class Reloader:
                 return False
             sockets = rebound(self.file.settings, self.sockets, read.settings)
             before = self.file.settings, self.sockets
+            renewed = files.renewed_since(self._files)
             with closed_on_error(sockets, self.sockets):
                 self._apply(read, files, sockets)
         except (Failure, CannotBind, OSError) as failure:
@@ -134,7 +135,9 @@ class Reloader:
             self._note(done=False)
             return False
         _tell(*before, read, sockets)
-        count = len(changes(before[0], read.settings))
+        for file in renewed:
+            log.info("%s: a new content", file)
+        count = len(changes(before[0], read.settings)) + len(renewed)
         if self._siblings is not None:
             self._siblings.publish(read[:2], read.settings, sockets)
         self._note(done=True)

@@ -598,7 +598,10 @@ async def test_watching_is_turned_off_and_on(live: Live) -> None:
     assert await settled(live) == 3
 
 
-async def test_a_certificate_that_is_renewed_is_read(live: Live) -> None:
+async def test_a_certificate_that_is_renewed_is_read(
+    live: Live, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     await live.serve(WATCHED)
     ca = live.folder / "ca.crt"
     ca.write_bytes(authority("old", now=time.time()).cert)
@@ -606,6 +609,8 @@ async def test_a_certificate_that_is_renewed_is_read(live: Live) -> None:
     assert await live.reload(tls)
     ca.write_bytes(authority("new", now=time.time()).cert)
     assert await settled(live) == 2
+    assert caplog.messages[-2] == f"{ca}: a new content"
+    assert caplog.messages[-1].endswith(", 1 change")
     ca.write_text("half of a certifi")
     assert await settled(live) == 2
     assert live.runtime.reloads.failed == 1
