@@ -79,7 +79,7 @@ def parse_redirect(text: str) -> str:
             f"`{text}` is not a redirect",
             "write https, https://example.org{path}, or a path like /login",
         )
-    host = re.match(r"[a-z{}]+://([^/?#]*)", text)
+    host = re.match(r"[a-z{}]+://([^/?#]*)", re.sub(r"\{(?:path|query)\}", "/", text))
     if host is not None and not is_authority(re.sub(r"\{[a-z_]+\}", "x", host[1]).encode()):
         raise Misread(f"`{text}` has no valid host", "write a host, maybe with a port up to 65535")
     if _TWO_SLASHES.match(text):

@@ -180,6 +180,17 @@ def test_a_route_behind_one_that_takes_all_of_it(first: str, second: str, hidden
     assert problem.startswith("routes[1]: can never match: routes[0] takes all of it first")
 
 
+@pytest.mark.parametrize(
+    "to",
+    [
+        "https://a.example:8443{path}", "{scheme}://{host}:8443{path}{query}", "https://[::1]:1{path}",
+        "https://{authority}", "https://www.{host}?a={path}", "https://a{query}", "/a:b@c",
+    ],
+)  # fmt: skip
+def test_a_redirect_with_a_valid_host(to: str) -> None:
+    assert routes(f"[{{redirect: '{to}'}}]")[0].redirect == to
+
+
 def test_a_redirect_to_https_hides_nothing_but_itself() -> None:
     assert len(routes("[{redirect: https}, {upstream: app}]")) == 2
     assert problems(f"{APP}routes: [{{redirect: https}}, {{redirect: https}}]")
