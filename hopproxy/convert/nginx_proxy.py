@@ -22,6 +22,12 @@ from hopproxy.settings.upstream import UpstreamSettings
 
 #: Headers of proxy_set_header that mean what happens here anyway.
 _ANYWAY = OWN_FORWARDING | {"connection", "upgrade", "via", "keep-alive", "te", "expect"}
+#: Values that mean what hopproxy writes there.
+_FORWARDED = {
+    "x-forwarded-for": ("$proxy_add_x_forwarded_for", "$remote_addr"),
+    "x-forwarded-proto": ("$scheme",),
+    "x-forwarded-host": ("$host", "$http_host", "$host:$server_port"),
+}
 #: Values of Host that pass the client's.
 _PASSED = {
     "$host", "$http_host", "$host:$server_port", "$http_host:$server_port", "$host:$proxy_port",
@@ -180,6 +186,9 @@ class Proxied:
         for one in self._scope.inherited.get("proxy_set_header", ()):
             name, value = (*one.args, "", "")[:2]
             low = name.lower()
+            if low in OWN_FORWARDING and value not in _FORWARDED.get(low, ()):
+                why = "hopproxy writes it: trusted_proxies says whose own is believed"
+                self._draft.note(one.line, one.text, why)
             if low == "host" or low in _ANYWAY or low in ("content-length", "transfer-encoding"):
                 continue
             if value == "$request_id" and low == "x-request-id":
@@ -236,6 +245,9 @@ class Proxied:
     def _locations(self, strip: str) -> Values:
         """What proxy_redirect and proxy_cookie_path ask for."""
         redirect, cookie = self._scope.last("proxy_redirect"), self._scope.last("proxy_cookie_path")
+        for name in ("proxy_redirect", "proxy_cookie_path"):
+            for one in self._scope.inherited.get(name, ())[:-1]:
+                self._draft.note(one.line, one.text, "the last one counts here")
         whole = ("/", strip + "/")
         if cookie is not None and strip and cookie.args in (whole, ("/", strip)):
             return {"locations": "all"}
