@@ -210,7 +210,9 @@ class _Conversion:
         elif one.name == "timeouts":
             for below in one.block or ():
                 name = _TIMEOUTS.get(below.name)
-                if name is not None and (time := time_of(draft, below)) is not None:
+                if name is None:
+                    draft.note(below.line, below.text, UNKNOWN)
+                elif (time := time_of(draft, below)) is not None:
                     draft.client[name] = time
         elif one.name == "max_header_size" and one.args:
             draft.client["max_head_size"] = one.args[0]

@@ -32,6 +32,13 @@ _COUNTS = {"keepalive_idle_conns": "max_idle", "keepalive_idle_conns_per_host": 
 #: Values of Host that name the origin itself.
 _OWN_HOST = frozenset({"{upstream_hostport}", "{http.reverse_proxy.upstream.hostport}",
                        "{http.reverse_proxy.upstream.host}"})  # fmt: skip
+#: Values that mean what hopproxy writes there.
+_FORWARDED = {
+    "x-forwarded-for": (("{remote_host}",), ("{client_ip}",), ("{http.request.remote.host}",)),
+    "x-forwarded-proto": (("{scheme}",), ("{http.request.scheme}",)),
+    "x-forwarded-host": (("{host}",), ("{hostport}",), ("{http.request.host}",),
+                         ("{http.request.hostport}",)),
+}  # fmt: skip
 #: What happens anyway, or has no meaning here.
 _NEEDLESS = frozenset({"flush_interval", "trusted_proxies", "stream_timeout",
                        "stream_close_delay"})  # fmt: skip
@@ -108,6 +115,8 @@ class Proxy:
         elif name == "lb_policy" and (balance := _balance(args)):
             if has(UpstreamSettings, "balance"):
                 self._upstream["balance"] = balance
+                if args[0] == "cookie":
+                    self._note(one, "hopproxy sets no cookie: it takes one of the application's")
             else:
                 self._note(one, "the origins are taken in turn")
         elif name == "lb_try_duration":
@@ -164,6 +173,8 @@ class Proxy:
             elif value not in ("{host}", "{http.request.host}", "{hostport}"):
                 self._upstream["host"] = environment(value)
             return
+        if up and low in OWN_FORWARDING and tuple(rest) not in _FORWARDED.get(low, ()):
+            self._note(one, "hopproxy writes it: trusted_proxies says whose own is believed")
         if up and low in OWN_FORWARDING | {"connection", "upgrade"}:
             return
         edit_field(self._draft, one, self._request if up else self._response)

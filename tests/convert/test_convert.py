@@ -417,6 +417,10 @@ def test_a_directive_of_caddy(body: str, keys: dict[str, Any]) -> None:
         ("redir https://{labels.0}", ["2: redir https://{labels.0}"]),
         ("redir /{path}", ["2: redir /{path}"]),
         ("abort", ["2: abort"]),
+        ("reverse_proxy a:1 {\n header_up X-Forwarded-Proto https\n header_up -X-Forwarded-For\n"
+         " header_up X-Forwarded-Host {host}\n}",
+         ["3: header_up X-Forwarded-Proto https", "4: header_up -X-Forwarded-For"]),
+        ("reverse_proxy a:1 b:1 {\n lb_policy cookie sid\n}", ["3: lb_policy cookie sid"]),
         ("tls a b {\n client_auth {\n mode require\n}\n protocols tls1.3\n dns x\n}\nrespond 1",
          ["3: client_auth", "6: protocols tls1.3", "7: dns x"]),
         ("respond /x* 200\nheader /y/* A b\nheader ?A b",
