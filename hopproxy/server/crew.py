@@ -1,5 +1,6 @@
 """The workers that there are, and what goes from one to the next: sockets, settings, counts."""
 
+import math
 import os
 import select
 import socket
@@ -19,8 +20,8 @@ class Crew:
     new ones do.
 
     `held` are the listening sockets by address, `settings` is the descriptor of the settings, -1
-    until a worker has read them, and `grace` how long a drain may take.  The channels of all
-    workers are in `poll`.
+    until a worker has read them, and `grace` how long a drain may take, `grace_before` one of those
+    that retire.  The channels of all workers are in `poll`.
     """
 
     def __init__(self, left: Inheritance | None) -> None:
@@ -28,7 +29,7 @@ class Crew:
         self.retiring: list[Place] = []
         self.held: dict[str, int] = {}
         self.settings = -1
-        self.grace = 0.0
+        self.grace = self.grace_before = 0.0
         self.board = new_board() if left is None else new_board(left.board)
         self.past = Past()
         self.files = SocketFiles()
@@ -39,7 +40,8 @@ class Crew:
 
     def _follow(self, left: Inheritance) -> None:
         """Go on with what the program before this one has left."""
-        PASSED.held, self.held, self.grace = left.passed, left.held, left.grace
+        PASSED.held, self.held = left.passed, left.held
+        self.grace = self.grace_before = left.grace
         self.files = SocketFiles(left.files)
         self.past.take_over(left.past)
         close_all([left.past, left.board])
@@ -99,6 +101,7 @@ class Crew:
             self.poll.unregister(place.channel)
             place.channel.close()
         place.channel, place.pid, place.serving_since = None, 0, None
+        place.kill_at = math.inf
         if place.report >= 0:
             self.past.add(place.report)
             place.take_report(-1)

@@ -1,5 +1,6 @@
 """The place of one worker: the process that serves there now, and when the next one starts."""
 
+import math
 import os
 import signal
 import socket
@@ -26,6 +27,8 @@ class Place:
         self.back_off = BackOff()
         #: Whether it was told that others have taken its place.
         self.retired = False
+        #: When it is killed if it has not ended by itself.
+        self.kill_at = math.inf
 
     def start(self) -> Channel:
         """Start a worker: this program once more, with one end of a channel.

@@ -32,6 +32,8 @@ DONE, FAULT = 0, 70
 #: Seconds beyond the time that workers have to drain, and after a second stop, until they are
 #: killed.
 LATE, AT_ONCE = 5.0, 1.0
+#: Seconds that a worker serves on once others have taken its place (`server/worker.py`).
+RETIRING = 2.0
 #: Seconds between two tries to start a worker that cannot serve, while others do.
 RETRY = 10.0
 
@@ -58,7 +60,6 @@ class Supervisor:
         self._check = 0  # the process that checks whether another program can take over
         self._reading = Reading(self._crew, self._notifier)
         self._drained: list[tuple[int, int, int]] = []  # what workers that stopped have told
-        self._kill_at = math.inf
         self._code: int | None = None  # once all is over
 
     # -- the loop ----------------------------------------------------------------------------
@@ -84,7 +85,8 @@ class Supervisor:
         now = time.monotonic()
         self._crew.start_due(now)
         starts = [place.start_at for place in self._crew.places if not place.pid]
-        wait = min(self._kill_at, self._sign_at, self._reading.late_at, *starts) - now
+        ends = [place.kill_at for place in self._crew.every if place.pid]
+        wait = min(self._sign_at, self._reading.late_at, *starts, *ends) - now
         ready = self._crew.poll.poll(None if wait == math.inf else max(0.0, wait) * 1000 + 1)
         with contextlib.suppress(BlockingIOError):
             os.read(self._bell, 4096)
@@ -101,9 +103,7 @@ class Supervisor:
                 self._notifier.alive()
         if time.monotonic() >= self._reading.late_at:
             self._reading.pass_over()
-        if time.monotonic() >= self._kill_at:
-            self._kill_at = math.inf
-            self._kill_late()
+        self._kill_late(time.monotonic())
 
     # -- signals -----------------------------------------------------------------------------
 
@@ -149,8 +149,8 @@ class Supervisor:
         """Have the workers drain; the second time, have them stop at once."""
         now = time.monotonic()
         late = AT_ONCE if self.stopping else self._crew.grace + LATE
-        self._kill_at = min(self._kill_at, now + late)
         for place in self._crew.every:
+            place.kill_at = min(place.kill_at, now + late)
             if place.channel is not None and (self.stopping or not place.retired):
                 place.channel.send("stop")
             place.start_at = math.inf
@@ -159,9 +159,10 @@ class Supervisor:
         self._crew.give_up_sockets()
         self._end_if_empty(DONE)
 
-    def _kill_late(self) -> None:
+    def _kill_late(self, now: float) -> None:
         for place in self._crew.every:
-            if place.pid:
+            if place.pid and place.kill_at <= now:
+                place.kill_at = math.inf
                 say(f"{self._crew.name(place)} does not end: killing it")
                 place.kill()
 
@@ -311,7 +312,9 @@ class Supervisor:
         if not self._is_ready:
             self._is_ready = True
             self._notifier.ready()
+        late = time.monotonic() + RETIRING + self._crew.grace_before + LATE
         for place in self._crew.retiring:
+            place.kill_at = min(place.kill_at, late)
             if place.channel is not None and not place.retired:
                 place.retired = True
                 place.channel.send("retire")

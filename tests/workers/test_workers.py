@@ -8,6 +8,7 @@ import re
 import resource
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -17,9 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from hopproxy.server.channel import pair
+from hopproxy.server.channel import close_all, pair
 from hopproxy.server.crew import Crew as CrewOfSupervisor
 from hopproxy.server.place import Place
+from hopproxy.server.supervisor import Supervisor
+from hopproxy.server.takeover import OLD
 from tests.cli.command import (
     PATIENCE,
     STEP,
@@ -324,6 +327,26 @@ def test_a_stopped_worker_does_not_hold_the_end_for_ever(tmp_path: Path) -> None
         assert two.command.stop() == 0
         assert time.monotonic() - begun < 10
         assert "does not end: killing it" in two.command.said
+
+
+def test_an_old_worker_that_does_not_end_is_killed(capfd: pytest.CaptureFixture[str]) -> None:
+    """It is stopped, perhaps, and would keep its listening sockets."""
+    supervisor, old = Supervisor(), Place(OLD)
+    crew = supervisor._crew
+    old.channel, there = pair()
+    crew.places, crew.retiring, crew.grace_before = [], [old], 3.0
+    with subprocess.Popen(["sleep", "60"]) as process, there:
+        old.pid = process.pid
+        supervisor._all_serve()
+        assert there.recv(100)
+        assert 9 < old.kill_at - time.monotonic() <= 10
+        supervisor._kill_late(old.kill_at - 0.1)
+        assert process.poll() is None
+        supervisor._kill_late(old.kill_at)
+        assert process.wait(PATIENCE) == -signal.SIGKILL
+    assert f"the old worker (pid {old.pid}) does not end" in capfd.readouterr().err
+    old.channel.close()
+    close_all([crew.board, supervisor._bell, supervisor._rope])
 
 
 def test_workers_end_if_their_supervisor_is_killed(tmp_path: Path) -> None:
