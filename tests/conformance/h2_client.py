@@ -261,6 +261,8 @@ class H2Client(Client):
     def _take_frame(self, frame: bytes) -> None:
         if frame[3] == GOAWAY:  # after which the library would read no more
             self.leaving = True
+            if code := int.from_bytes(frame[13:17], "big"):
+                raise Unexpected(f"{self.name}: GOAWAY {code} to a client that keeps the rules")
             return
         try:
             events = self.h2.receive_data(frame)
