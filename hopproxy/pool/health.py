@@ -12,7 +12,8 @@ from hopproxy.record import CloseReason
 
 log = logging.getLogger("hopproxy")
 
-#: Ends of a link under a request without a response that count as failures of its origin.
+#: Ends of a link under a request, before its response has begun, that count as failures of its
+#: origin.
 FAILURES = {
     CloseReason.PEER_CLOSED: "close",
     CloseReason.PEER_RESET: "reset",
@@ -41,7 +42,7 @@ def ended(
 
 
 def request_ended(pool: Links, origin: Origin, reason: CloseReason, now: float) -> None:
-    """A request has ended without a byte of its response."""
+    """A request has ended without a response; there may be a part of its head."""
     if reason in FAILURES:
         failed(pool, origin, FAILURES[reason], now)
 

@@ -149,11 +149,12 @@ class Attempt:
             reason = error.reason if upstream_failed else CloseReason.CLIENT_GONE
         elif error is not None:
             reason = CloseReason.INTERNAL_ERROR
-        self.record.upstream_close = reason
-        self.record.upstream_stream = self.link.stream_id
+        self.record.upstream_close, self.record.upstream_stream = reason, self.link.stream_id
         ended = self.pool.give_up(self.origin, self.link, reason)
         if upstream_failed:
             self.record.suffered = ended
+            if self.link.answered and not self.record.status:
+                health.request_ended(self.pool, self.origin, reason, self.client.now())
 
     # -- towards the origin ------------------------------------------------------------------
 

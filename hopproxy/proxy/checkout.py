@@ -5,10 +5,11 @@ With a single origin there is no choice, and nothing of it is paid for.
 
 from __future__ import annotations
 
-from hopproxy.errors import ConnectFailed, HopError, LinkError, Passed, Unanswered
+from hopproxy.errors import BadResponse, ConnectFailed, HopError, LinkError, Passed, Unanswered
 from hopproxy.link.stream import ClientStream
 from hopproxy.pool import announced
 from hopproxy.pool.bound import BoundLink
+from hopproxy.pool.health import FAILURES
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.shared import Lent
 from hopproxy.proxy.attempt import Attempt
@@ -139,7 +140,11 @@ _ENDS = (CloseReason.PEER_CLOSED, CloseReason.PEER_RESET, CloseReason.STREAM_REF
 def goes_again(attempt: Attempt, error: HopError) -> bool:
     """Whether a second attempt may follow the failed one."""
     record, link = attempt.record, attempt.link
-    if not isinstance(error, LinkError) or error.at is not Hop.UPSTREAM or record.status:
+    if (
+        not isinstance(error, LinkError | BadResponse)
+        or error.at is not Hop.UPSTREAM
+        or record.status
+    ):
         return False
     trace = Trace(
         attempt=record.attempts,
@@ -150,10 +155,9 @@ def goes_again(attempt: Attempt, error: HopError) -> bool:
     )
     trace.ended = error.reason in _ENDS
     choice = attempt.choice
-    late = (
-        choice is not None and choice.patience > 0 and error.reason is CloseReason.RESPONSE_TIMEOUT
-    )
-    trace.refused = late or isinstance(error, Passed)
+    # A GET that has tried an origin which fails: nobody need notice that it still does.
+    tried = choice is not None and choice.patience > 0 and error.reason in FAILURES
+    trace.refused = tried or isinstance(error, Passed)
     trace.replayable = attempt.body is not None or (
         attempt.upload is not None and attempt.upload.kept is not None
     )

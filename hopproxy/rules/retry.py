@@ -7,7 +7,8 @@ if no byte of a response has arrived, and
 - on any origin after a failure on a reused link, if the request is idempotent or none of it was
   sent: the link was dead before, which says nothing about the origin;
 - on another origin for GET and HEAD, also after a failure on a fresh link, after a response with
-  one of the statuses that count as failures, and if the origin that was tried left it waiting.
+  one of the statuses that count as failures, and if it has tried an origin that had failed and
+  still does.
 
 A refused dial is no attempt: nothing was sent, and any request goes on to another origin.
 
@@ -43,7 +44,7 @@ class Trace:
 
     It `ended` if the origin has closed or reset the link, and was `refused` if the origin did not
     serve the request although the link may live: it answered with a status that counts as a
-    failure, or left the request waiting while it was being tried.  `unprocessed` if the origin has
+    failure, or failed once more while it was being tried.  `unprocessed` if the origin has
     said that it did nothing with the request.
     """
 

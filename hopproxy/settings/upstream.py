@@ -72,8 +72,8 @@ class Health(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     failures: Annotated[
         CountOrOff,
         about(
-            "Failures in a row (no response, or a status listed below) after which an origin is "
-            "out for 5 s, at most 30 s if it goes on; 0: never."
+            "Failures in a row (no valid response, or a status listed below) after which an origin "
+            "is out for 5 s, at most 30 s if it goes on; 0: never."
         ),
     ] = 3
     statuses: Annotated[

@@ -47,6 +47,20 @@ async def fails(_: Serving, peer: Peer) -> None:
     await peer.send(BAD)
 
 
+async def breaks_off(_: Serving, peer: Peer) -> None:
+    await peer.send(b"HTTP/1.1 200 OK\r\nConte")
+    raise EOFError
+
+
+async def speaks_no_http(_: Serving, peer: Peer) -> None:
+    await peer.send(b"\x15\x03\x01\x00\x02\x02\x0a\r\n\r\n")
+    raise EOFError
+
+
+async def contradicts(_: Serving, peer: Peer) -> None:
+    await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nok")
+
+
 async def slow(_: Serving, peer: Peer) -> None:
     await trio.sleep(0.5)
     await peer.send(OK)
@@ -180,6 +194,9 @@ class Stage:
     [
         pytest.param(hangs, "3 timeouts", id="hang"),
         pytest.param(closes, "3 closes", id="accept and close"),
+        pytest.param(breaks_off, "3 closes", id="half a head"),
+        pytest.param(speaks_no_http, "3 malformed responses", id="no HTTP"),
+        pytest.param(contradicts, "3 malformed responses", id="two lengths"),
         pytest.param(fails, "3 times status 500", id="always 500"),
         pytest.param(slow, None, id="slow"),
     ],
