@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import io
+import logging
 import re
 import signal
 import socket
@@ -10,11 +12,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from hopproxy.begin import serves
+from hopproxy.cli import _obey, main
 from tests import drivers
 
 #: Seconds until a process must have said or done what is waited for.
@@ -102,6 +106,27 @@ def finished(*arguments: str, **run: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*HOPPROXY, *arguments], capture_output=True, text=True, timeout=PATIENCE, **run
     )
+
+
+def told(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """As `finished`, in this process, which has imported all already.
+
+    For commands that serve nothing, or fail before they do.
+    """
+    out, said = io.StringIO(), io.StringIO()
+    handlers, logging.root.handlers = logging.root.handlers, []
+    with ExitStack() as stack:
+        stack.callback(setattr, logging.root, "handlers", handlers)
+        stack.callback(logging.root.setLevel, logging.root.level)
+        stack.enter_context(redirect_stdout(out))
+        stack.enter_context(redirect_stderr(said))
+        if cwd is not None:
+            stack.enter_context(chdir(cwd))
+        try:
+            code = (_obey if serves(arguments) else main)(arguments)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), said.getvalue())
 
 
 def free_port(host: str = "127.0.0.1") -> int:

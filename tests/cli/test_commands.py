@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import hopproxy
-from tests.cli.command import finished, free_port, write_settings
+from tests.cli.command import finished, free_port, told, write_settings
 
 
 def test_the_version_is_told() -> None:
@@ -19,7 +19,7 @@ def test_the_version_is_told() -> None:
 
 
 def test_the_commands_are_listed_by_help() -> None:
-    ended = finished("--help")
+    ended = told("--help")
     assert ended.returncode == 0
     for command in ("run", "dev", "check", "schema"):
         assert f"\n    {command} " in ended.stdout
@@ -38,7 +38,7 @@ def test_the_commands_are_listed_by_help() -> None:
     ids=" ".join,
 )
 def test_bad_usage_ends_with_2_and_says_why(arguments: list[str]) -> None:
-    ended = finished(*arguments)
+    ended = told(*arguments)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr
     assert "Traceback" not in ended.stderr
@@ -59,16 +59,16 @@ def test_check_ends_with_0_when_all_is_well(tmp_path: Path) -> None:
 def test_check_ends_with_1_and_tells_every_problem_at_its_place(tmp_path: Path) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text("upstreams:\n  app:\n    orgins: []\n    connect_timeout: soon\n")
-    ended = finished("check", "--config", str(file))
+    ended = told("check", "--config", str(file))
     assert ended.returncode == 1
-    told = ended.stderr.splitlines()
-    assert [line.split(": ")[0] for line in told] == [f"{file}:3:5", f"{file}:3:5", f"{file}:4:22"]
+    lines = ended.stderr.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [f"{file}:3:5", f"{file}:3:5", f"{file}:4:22"]
     assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("command", ["check", "run"])
 def test_a_file_that_is_not_there_ends_with_1(tmp_path: Path, command: str) -> None:
-    ended = finished(command, "--config", str(tmp_path / "none.yaml"))
+    ended = told(command, "--config", str(tmp_path / "none.yaml"))
     assert ended.returncode == 1
     assert "none.yaml: cannot be read: No such file or directory" in ended.stderr
 
@@ -76,18 +76,18 @@ def test_a_file_that_is_not_there_ends_with_1(tmp_path: Path, command: str) -> N
 def test_a_file_that_is_no_text_ends_with_1(tmp_path: Path) -> None:
     file = tmp_path / "binary.yaml"
     file.write_bytes(b"\xff\xfe")
-    ended = finished("check", "--config", str(file))
+    ended = told("check", "--config", str(file))
     assert (ended.returncode, ended.stderr) == (1, f"{file}: cannot be read: not UTF-8\n")
 
 
 def test_a_device_without_end_ends_with_1() -> None:
-    ended = finished("check", "/dev/zero")
+    ended = told("check", "/dev/zero")
     assert (ended.returncode, ended.stderr) == (1, "/dev/zero: is no settings file: too long\n")
 
 
 def test_without_config_the_file_of_this_folder_is_taken(tmp_path: Path) -> None:
     write_settings(tmp_path, 3000)
-    ended = finished("check", cwd=tmp_path)
+    ended = told("check", cwd=tmp_path)
     assert re.search(r" with these settings, .*\nvalid\n$", ended.stdout)
 
 
@@ -99,7 +99,7 @@ def test_run_with_wrong_settings_ends_with_1_before_it_listens(tmp_path: Path) -
 
 
 def test_schema_is_a_json_schema_that_knows_every_section() -> None:
-    ended = finished("schema")
+    ended = told("schema")
     assert ended.returncode == 0
     schema = json.loads(ended.stdout)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
@@ -126,14 +126,14 @@ def test_dev_ends_with_3_where_it_was_told_to_listen_and_cannot(option: str) -> 
 
 def test_the_file_may_be_named_without_an_option(tmp_path: Path) -> None:
     file, _ = write_settings(tmp_path, 3000)
-    ended = finished("check", str(file))
+    ended = told("check", str(file))
     assert (ended.returncode, ended.stdout.splitlines()[1:]) == (0, ["valid"])
-    assert finished("check", str(file), "--config", str(file)).returncode == 0
-    assert finished("run", str(tmp_path / "none.yaml")).returncode == 1
+    assert told("check", str(file), "--config", str(file)).returncode == 0
+    assert told("run", str(tmp_path / "none.yaml")).returncode == 1
 
 
 def test_two_files_are_one_too_many() -> None:
-    ended = finished("check", "a.yaml", "--config", "b.yaml")
+    ended = told("check", "a.yaml", "--config", "b.yaml")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "hopproxy: two settings files are named: a.yaml and b.yaml\n"
 
@@ -147,7 +147,7 @@ def test_check_warns_of_settings_that_do_nothing_or_run_in_a_circle(tmp_path: Pa
         "  old: {origins: [3000]}\n"
         "routes: [{upstream: app}]\n"
     )
-    ended = finished("check", str(file))
+    ended = told("check", str(file))
     assert ended.returncode == 0
     *lines, memory, valid = ended.stdout.splitlines()
     assert re.fullmatch(r"at most [\d.]+ [MG]iB with these settings, without the .*", memory)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import finished
+from tests.cli.command import finished, told
 from tests.learn.servers import Running, nginx, origin
 from tests.peers.servers import free_port, running
 
@@ -42,7 +42,7 @@ def test_its_settings_pass_check_without_a_warning_even_when_it_asks_again(
 ) -> None:
     file = tmp_path / "probed.yaml"
     file.write_text(probed.stdout[probed.stdout.index("upstreams:") :])
-    ended = finished("check", "--config", str(file), "--probe")
+    ended = told("check", "--config", str(file), "--probe")
     assert (ended.returncode, ended.stdout.splitlines()[-1:], ended.stderr) == (0, ["valid"], "")
 
 
@@ -54,7 +54,7 @@ def test_check_warns_at_the_place_and_is_content_all_the_same(
         f"upstreams:\n  app:\n    origins: [http://127.0.0.1:{short.port}]\n"
         "    server: gunicorn\n    pool:\n      idle_timeout: 3s\n      learn: off\n"
     )
-    ended = finished("check", "--config", str(file), "--probe")
+    ended = told("check", "--config", str(file), "--probe")
     assert ended.returncode == 0
     via, by_table, by_probe, _, valid = ended.stdout.splitlines()
     for line in (by_table, by_probe):
@@ -71,7 +71,7 @@ def test_python_s_own_server_serves_one_connection_at_a_time(tmp_path: Path) -> 
     port = free_port()
     command = [sys.executable, "-m", "tests.peers.one_at_a_time", str(port)]
     with running(command, port, tmp_path / "out"):
-        ended = finished("probe", str(port), "--max", "3s")
+        ended = told("probe", str(port), "--max", "1s")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "at a time     1 connection: others wait until one ends" in ended.stdout
     assert "max_connections: 1 " in ended.stdout
@@ -80,14 +80,14 @@ def test_python_s_own_server_serves_one_connection_at_a_time(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("word", ["--requests=0", "--requests=-5", "--requests=x", "--max=0"])
 def test_a_number_that_measures_nothing_is_refused_before_anything_is_asked(word: str) -> None:
-    ended = finished("probe", "127.0.0.1:1", word)
+    ended = told("probe", "127.0.0.1:1", word)
     assert ended.returncode == 2
     assert ended.stderr.startswith("hopproxy probe: ")
     assert "cannot be reached" not in ended.stderr
 
 
 def test_an_origin_that_is_not_there() -> None:
-    ended = finished("probe", str(free_port()))
+    ended = told("probe", str(free_port()))
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "cannot be reached" in ended.stderr
 
@@ -96,6 +96,6 @@ def test_an_origin_that_is_not_there() -> None:
     "arguments", [["ftp://a"], ["3000", "--max", "5"], ["3000", "--path", "x"]], ids=" ".join
 )
 def test_bad_usage(arguments: list[str]) -> None:
-    ended = finished("probe", *arguments)
+    ended = told("probe", *arguments)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("hopproxy probe: ")
