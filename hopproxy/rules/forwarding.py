@@ -177,7 +177,8 @@ class Sender:
         form = self._forms.get((count, rest))
         if form is not None:
             return form
-        if sum(map(len, rest)) > MEMO_SIZE or any(_MARK in one for one in rest):
+        told = (*rest, self.address, self._certificate)
+        if sum(map(len, rest)) > MEMO_SIZE or any(_MARK in one for one in told):
             return None
         marks = [b"%b%d" % (_MARK, 100 + n) for n in range(count)]
         chain = Field(b"", b"x-forwarded-for", b", ".join(marks), Kind.FORWARDING)

@@ -429,6 +429,17 @@ def test_chains_are_remembered_within_bounds() -> None:
     assert sender.block(long) is not sender.block(long)
 
 
+@pytest.mark.parametrize(
+    "line", [b"X-Client-Cert-Names: IP:255.255.255.100", b"X-Client-Cert-Subject: CN=%b 100%"]
+)
+def test_whatever_a_certificate_says_the_chain_is_told_the_same(line: bytes) -> None:
+    sender = Sender("10.0.0.2", b"https", TRUSTED, FAMILIES, line + b"\r\n")
+    for chain in (b"1.1.1.1, 2.2.2.2", b"3.3.3.3, 4.4.4.4"):
+        lines = block(sender, get(X_FOR + chain))
+        assert X_FOR + chain + b", 10.0.0.2" in lines
+        assert line in lines
+
+
 @pytest.mark.parametrize("families", [FAMILIES, FAMILIES[::-1], FAMILIES[:1], FAMILIES[1:], ()])
 @pytest.mark.parametrize(
     "rest",
