@@ -45,8 +45,9 @@ def data_folder() -> Path:
     """Where this user's programs keep their data."""
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "hopproxy"
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "hopproxy"
+    base = Path(os.environ.get("XDG_DATA_HOME", ""))
+    # A relative one counts as absent (XDG Base Directory Specification).
+    return (base if base.is_absolute() else Path.home() / ".local" / "share") / "hopproxy"
 
 
 def certificate_for(hosts: Iterable[str], folder: Path, now: datetime | None = None) -> Made:

@@ -211,8 +211,11 @@ class Link:
         return data
 
     def _end_of_stream(self) -> None:
-        if self.body is not UNTIL_CLOSE or self.transport.endpoint.cut:
+        if self.body is not UNTIL_CLOSE:
             raise LinkError(self.hop, CloseReason.INCOMPLETE, "the connection ended inside a body")
+        if self.transport.endpoint.cut:
+            detail = "the body may be cut off: only the close ended it, without close_notify"
+            raise LinkError(self.hop, CloseReason.INCOMPLETE, detail)
         self.body = NO_BODY
 
     # -- out ---------------------------------------------------------------------------------

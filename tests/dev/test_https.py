@@ -112,8 +112,10 @@ def test_nobody_else_may_read_the_keys(tmp_path: Path) -> None:
 def test_the_folder_is_that_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert data_folder() == tmp_path / "hopproxy"
-    monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", "data")
+    assert data_folder() == tmp_path / ".local/share/hopproxy"
+    monkeypatch.delenv("XDG_DATA_HOME")
     assert data_folder() == tmp_path / ".local/share/hopproxy"
     monkeypatch.setattr("sys.platform", "darwin")
     assert data_folder() == tmp_path / "Library/Application Support/hopproxy"

@@ -202,6 +202,11 @@ async def test_what_only_the_close_delimits_needs_close_notify(
     (close,) = [one for one in hops.runtime.closes.last if one.hop is Hop.UPSTREAM]
     expected = CloseReason.CLOSE_DELIMITED if notified else CloseReason.INCOMPLETE
     assert close.reason is expected
+    await hops.quiet()
+    told = (
+        "" if notified else "the body may be cut off: only the close ended it, without close_notify"
+    )
+    assert hops.records.kept[-1].detail == told
 
 
 async def test_a_fin_without_close_notify_ends_an_idle_link(hops: TlsHops) -> None:
