@@ -25,7 +25,7 @@ from hopproxy.rules.client_certificate import certificate_lines
 from hopproxy.server.entrance import H2, HTTP1, Entrance
 from hopproxy.settings.units import authority
 from hopproxy.wire.h2_frames import PREFACE
-from hopproxy.wire.proxy_protocol import MOST_V2, BadHeader, read_header
+from hopproxy.wire.proxy_protocol import MOST_V2, V1, V2, BadHeader, read_header
 
 _LATE = CloseReason.HANDSHAKE_TIMEOUT
 
@@ -114,8 +114,11 @@ class Opening(Stepper):
             await client.transport.until_readable(deadline, _LATE)
             self._has_moved()
             await self.owner.handshakes.turn()
-            first = await self._look(b"", 1, deadline)
-            if first.isupper():  # no record begins with a letter, and every method does
+            first = await self._look(b"", len(V2), deadline)
+            if first.startswith((V1, V2)):
+                detail = "a PROXY header on a listener without proxy_protocol"
+                return await self._refuse(CloseReason.NOT_TLS, detail)
+            if first[:1].isupper():  # no record begins with a letter, and every method does
                 detail = "this port speaks TLS: use https://"
                 return await self._refuse(CloseReason.NOT_TLS, detail)
             return await self._shake(entrance.front.context, deadline)

@@ -295,6 +295,8 @@ def _no_request(head: bytes, line: bytes, detail: str) -> BadRequest:
         return BadRequest("a TLS handshake on a listener without TLS: use http:// here")
     if protocol == "HTTP/2":
         return BadRequest("HTTP/2 is not served here: use HTTP/1.1", 505)
+    if protocol == "the PROXY protocol":
+        return BadRequest("a PROXY header on a listener without proxy_protocol")
     if protocol:
         return BadRequest(f"this is {protocol}, not HTTP/1.1")
     return BadRequest(_BARE_CR if b"\r" in line else detail)

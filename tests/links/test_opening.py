@@ -14,6 +14,7 @@ from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.certificate import Certificate
 from hopproxy.settings.client import Listener
 from hopproxy.settings.units import UNIX
+from hopproxy.wire.proxy_protocol import V2
 from tests.authority import (
     TlsPeer,
     authority,
@@ -159,6 +160,20 @@ async def test_a_client_that_shares_no_protocol_is_refused_by_an_alert(
         await client.shake()
     await hops.quiet()
     assert hops.closes(Hop.CLIENT) == [CloseReason.NO_PROTOCOL]
+
+
+@pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", V2 + b"\x20\x00\x00\x00"])
+@pytest.mark.parametrize("secure", [True, False])
+async def test_a_proxy_header_where_none_is_expected_is_named(
+    hops: Hops, directory: Path, header: bytes, secure: bool
+) -> None:
+    listener = Listener(tls=listener_tls(directory) if secure else None)
+    await hops.start(listeners=(listener,))
+    client = await hops.client()
+    await client.send(header + (b"\x16\x03\x01\x02\x00" if secure else GET))
+    answer = await client.message()
+    assert answer.status == 400
+    assert b"a PROXY header on a listener without proxy_protocol" in answer.body
 
 
 async def test_plain_http_on_a_port_with_tls_is_answered_in_plain_text(
