@@ -108,7 +108,9 @@ class Location:
         if status in (301, 302, 303, 307, 308) and rest:
             return self._redirect(one, rest[0], status)
         if status == 444 or not 200 <= status <= 599:
-            self._draft.note(one.line, one.text, "a connection is not closed without an answer")
+            closed = "a connection is not closed without an answer"
+            why = closed if status == 444 else "it is not the status of a final response"
+            self._draft.note(one.line, one.text, why)
             return None
         body = rest[0] if rest else ""
         if "$" in body:

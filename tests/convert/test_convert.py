@@ -243,6 +243,14 @@ def test_times_of_nginx(written: str, time: str | None) -> None:
     assert made.client.get("body_timeout") == time
 
 
+@pytest.mark.parametrize(
+    ("code", "why"), [(444, "is not closed"), (600, "final response"), (100, "final response")]
+)
+def test_why_a_code_is_not_converted(code: int, why: str) -> None:
+    made = server(f"location / {{ return {code}; }}")
+    assert any(why in note.why for note in made.notes if note.text == f"return {code}")
+
+
 def test_a_word_may_hold_a_closing_brace() -> None:
     (route,) = server(r"location / { return 200 a}\tb\.c; }").routes
     assert route["respond"]["body"] == "a}\tb\\.c"
