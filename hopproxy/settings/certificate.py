@@ -57,8 +57,8 @@ class OriginTls(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     verify: Annotated[
         bool,
         about(
-            "Whether an origin must have a certificate for its name from an authority that we "
-            "trust; `off`: anybody on the way can read and change everything."
+            "Whether an origin needs a certificate for its name from a trusted authority; `off`: "
+            "anybody on the network path can read and change everything."
         ),
     ] = True
     ca: Annotated[

@@ -120,7 +120,7 @@ class Listener(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Positive, about("Most connections that wait in the kernel to be accepted.")
     ] = 1024
     mode: Annotated[
-        ModeWord, about("Permissions of a Unix socket's file; whoever may write to it may connect.")
+        ModeWord, about("Permissions of a Unix socket's file; who may write to it may connect.")
     ] = 0o666
     tls: Annotated[ListenerTls | None, about("TLS; absent: plain HTTP.")] = None
     protocols: Annotated[

@@ -63,7 +63,7 @@ class RouteLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     by: Annotated[
         ByWord,
         about(
-            "What has the rate for itself: each `client` (an IPv6 network of 64 bits is one), each "
+            "Who has a rate of its own: each `client` (an IPv6 network of 64 bits is one), each "
             "value of a `header:NAME`, or `all` requests together."
         ),
     ] = "client"
@@ -100,7 +100,7 @@ class Route(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     exact: Annotated[bool, about("Only this very path, nothing below it.")] = False
     strip: Annotated[
         PathWord | None,
-        about("Taken off the beginning of the path towards the origin: `/api/x` becomes `/x`."),
+        about("Prefix to remove from the path that the origin gets: `/api/x` becomes `/x`."),
     ] = None
     request_fields: Annotated[
         FieldEdits, about("Changes of the request's fields on the way to the origin.")
@@ -111,9 +111,9 @@ class Route(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     locations: Annotated[
         Literal["origin", "all", "off"],
         about(
-            "What a route with `strip`, or whose upstream changes `host`, turns back in Location, "
-            "Content-Location and Refresh: `origin` URLs that name the origin itself, `all` also "
-            "paths, and the Path of cookies, `off` nothing."
+            "What is rewritten for the client in Location, Content-Location and Refresh, with "
+            "`strip` or if the upstream changes `host`. `origin`: URLs that name the origin "
+            "itself; `all`: also paths, and the Path of cookies; `off`: nothing."
         ),
     ] = "origin"
     limits: Annotated[RouteLimits | None, about("How many requests pass; absent: all.")] = None

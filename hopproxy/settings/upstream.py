@@ -59,7 +59,7 @@ class Pool(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Check(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A request that is sent to each origin now and then."""
 
-    path: Annotated[PathWord, about("What is asked for (GET); a status below 400 passes.")]
+    path: Annotated[PathWord, about("Path to GET; a status below 400 passes.")]
     interval: Annotated[Interval, about("How often each origin is checked.")] = 5.0
     timeout: Annotated[Interval, about("Longest time to the head of the response.")] = 2.0
     fall: Annotated[Positive, about("Failures in a row after which an origin is out.")] = 3
@@ -108,7 +108,7 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     protocol: Annotated[
         Protocol,
         about(
-            "What is spoken to the origins.  `auto`: with `https://` HTTP/2 if the origin chooses "
+            "The protocol towards origins.  `auto`: with `https://` HTTP/2 if the origin chooses "
             "it (ALPN), else HTTP/1.1; `h2c://` is always HTTP/2."
         ),
     ] = "auto"
