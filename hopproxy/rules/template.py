@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from operator import attrgetter
-from typing import Protocol
 
 from hopproxy.message import RequestHead
+from hopproxy.rules.forwarding import Sender
 
 #: What each variable stands for.
 VARIABLES = {
@@ -41,39 +41,12 @@ class UnknownVariable(ValueError):
         self.name = name
 
 
-class Asker(Protocol):
-    """Who sends a request: `rules.forwarding.Sender`."""
-
-    address: bytes
-    proto: bytes
-    trusted: bool
-
-    def client(self, head: RequestHead) -> str:
-        """The client that a trusted chain names, "" if none."""
-
-    def scheme(self, head: RequestHead) -> bytes:
-        """http or https."""
-
-
-class _Nobody:
-    """The sender of no request."""
-
-    address = proto = b""
-    trusted = False
-
-    def client(self, head: RequestHead) -> str:
-        return ""
-
-    def scheme(self, head: RequestHead) -> bytes:
-        return b""
-
-
 class Asked:
     """What variables stand for: one request, its sender, its id (empty if there is none)."""
 
     __slots__ = ("head", "request_id", "sender")
 
-    def __init__(self, head: RequestHead, sender: Asker, request_id: bytes = b"") -> None:
+    def __init__(self, head: RequestHead, sender: Sender, request_id: bytes = b"") -> None:
         self.head = head
         self.sender = sender
         self.request_id = request_id
@@ -130,7 +103,7 @@ _VALUES: dict[str, Value] = {
 
 
 #: For templates without variables, which ask for nothing.
-NOTHING_ASKED = Asked(RequestHead(b"", b"", 1, [], []), _Nobody())
+NOTHING_ASKED = Asked(RequestHead(b"", b"", 1, [], []), Sender("", b"", ()))
 
 
 class Template:

@@ -231,6 +231,14 @@ def test_values_of_a_response_may_vary() -> None:
         assert incoming(plan, head, asked) == [b"A: 1", b"X-Host: " + name]
 
 
+def test_urls_of_a_response_that_comes_again_are_those_of_its_client() -> None:
+    plan = made(Route(upstream="app", strip="/p"))
+    head = answer(b"Location: http://app:3000/x")
+    first = incoming(plan, head)
+    assert first == incoming(plan, head) == [b"Location: /p/x"]
+    assert made(Route(upstream="app"), "b.example").stripped(b"/p/x") == b"/p/x"
+
+
 def test_our_own_errors_keep_their_content() -> None:
     rules = FieldEdits(set={"Cache-Control": "max-age=9", "X-A": "1"}, remove=("Content-Type", "B"))
     plan = made(Route(upstream="app", response_fields=rules))
