@@ -1,8 +1,8 @@
 """Keys of TLS session tickets that all workers share, so that clients resume at any of them.
 
 Python's `ssl` has no function for it, so OpenSSL's own is called on the library that `ssl` uses.
-Where that cannot be done for certain, each worker has keys of its own: clients that come to another
-one shake hands completely.
+Where that cannot be done for certain, each worker has keys of its own: clients that connect to
+another worker do a full handshake.
 """
 
 from __future__ import annotations
