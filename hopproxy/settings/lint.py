@@ -207,9 +207,7 @@ def _origin_tls(settings: Settings) -> Iterator[Risk]:
                 hint = "write https:// in front of the origins, or leave `tls` out"
                 yield Risk(f"{path}.tls", "has no effect: no origin of it is https://", hint)
         elif not tls.verify:
-            message = (
-                "any server is trusted: anybody on the network path can read and change everything"
-            )
+            message = "any server is trusted, and can read and change everything"
             hint = "write verify: on, and ca: with the authority's certificate or the origin's own"
             yield Risk(f"{path}.tls.verify", message, hint)
             if tls.ca is not None:

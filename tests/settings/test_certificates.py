@@ -263,20 +263,12 @@ def advice(app: str) -> list[Risk]:
         ("origins: [https://a]", []),
         (
             "origins: [https://a], tls: {verify: off}",
-            [
-                (
-                    "tls.verify",
-                    "any server is trusted: anybody on the network path can read and change everything",
-                )
-            ],
+            [("tls.verify", "any server is trusted, and can read and change everything")],
         ),
         (
             "origins: [https://a], tls: {verify: off, ca: ca.crt}",
             [
-                (
-                    "tls.verify",
-                    "any server is trusted: anybody on the network path can read and change everything",
-                ),
+                ("tls.verify", "any server is trusted, and can read and change everything"),
                 ("tls.ca", "has no effect with verify: off"),
             ],
         ),
