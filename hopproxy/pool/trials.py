@@ -8,6 +8,7 @@ from hopproxy.link.watch import Watch
 from hopproxy.pool.connector import Opened
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
+from hopproxy.wire.proxy_protocol import own_header
 
 
 class Trials:
@@ -65,7 +66,8 @@ class Trials:
         due, evicted = (False, None) if pool.closing else pool.ledger.start_trial(origin)
         pool.make_room(evicted)
         if due:
-            pool.connector.begin(origin, self._ended, trial=True)
+            header = own_header(origin.settings.proxy_protocol)
+            pool.connector.begin(origin, self._ended, trial=True, header=header)
         else:
             pool.connector.untold(origin)
 

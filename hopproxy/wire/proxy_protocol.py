@@ -143,7 +143,12 @@ _TABLE = _table()
 
 
 def own_header(version: str) -> bytes:
-    """The header, `v1` or `v2`, for a connection of our own, which serves no client."""
+    """The header, `v1` or `v2`, for a connection of our own, which serves no client.
+
+    None if it is `off`: b"".
+    """
+    if version == "off":
+        return b""
     return b"PROXY UNKNOWN\r\n" if version == "v1" else V2 + bytes((_LOCAL, 0, 0, 0))
 
 

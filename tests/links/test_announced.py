@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import trio
 
+from hopproxy.observe.snapshot import unready
 from hopproxy.record import CloseReason, Hop
 from hopproxy.settings.certificate import OriginTls
+from hopproxy.settings.schema import Admin
+from hopproxy.settings.units import Bind
 from hopproxy.settings.upstream import Check, Health
 from hopproxy.wire.proxy_protocol import Header, read_header
 from tests.h2_peer import H2Peer
@@ -219,6 +222,26 @@ async def test_the_header_comes_before_tls(directory: Path) -> None:
             await upstream.send(OK)
             assert (await client.message()).status == 200
             assert (await hops.again(client, upstream)).status == 200
+            await hops.end()
+
+
+async def test_a_trial_without_a_request_has_a_header_too(directory: Path) -> None:
+    """Otherwise the origin refuses its handshake, and is never ready."""
+    clock: Any = trio.lowlevel.current_clock()
+    clock.autojump_threshold = 0.03
+    with nothing_left():
+        async with trio.open_nursery() as nursery:
+            hops = TlsHops(nursery, directory)
+            hops.tcp = True
+            admin = Admin(bind=Bind("tcp", host="127.0.0.1", port=0))
+            origin = await hops.start(
+                admin=admin, upstream={"proxy_protocol": "v1", **_tls(directory)}
+            )
+            trial = await origin.accept_raw()
+            assert await trial.sock.recv(15) == b"PROXY UNKNOWN\r\n"
+            await trial.shake()
+            await hops.quiet()
+            assert unready(hops.runtime) == ""
             await hops.end()
 
 

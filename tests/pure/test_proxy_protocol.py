@@ -207,6 +207,10 @@ def test_a_connection_of_our_own_names_nobody(version: str, header: bytes) -> No
     assert read_header(header) == Header(len(header))
 
 
+def test_where_no_header_is_wanted_our_own_connections_have_none_either() -> None:
+    assert own_header("off") == b""
+
+
 def test_version_2_of_a_client_without_an_address() -> None:
     header = write_header("v2", ("", 0), ("", 0))
     assert header == V2 + b"\x21\x00\x00\x00"
