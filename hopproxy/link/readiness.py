@@ -189,6 +189,10 @@ class Epoll(Batches, trio.abc.Instrument):
         """Watch for room to write as well."""
         self._epoll.modify(ready.fd, self._READ | self._OUT | self._EDGE)
 
+    def look_again(self, ready: Ready) -> None:
+        """Report the socket once more if it is still readable."""
+        self._epoll.modify(ready.fd, self._READ | self._EDGE)
+
     def remove(self, ready: Ready) -> None:
         """Forget a socket that is about to be closed or to get another owner."""
         # Closing the descriptor removes it from the epoll without a system call.
@@ -292,6 +296,9 @@ class Polled(Batches):
 
     def add_writing(self, ready: Ready) -> None:
         self._poll.modify(ready.fd, self._READ | select.POLLOUT)
+
+    def look_again(self, ready: Ready) -> None:
+        """Nothing to do: `poll` reports a socket as long as it is readable."""
 
     def remove(self, ready: Ready) -> None:
         if self._sockets.pop(ready.fd, None) is not None:

@@ -81,6 +81,10 @@ class Watch:
         """Also call back when the socket is writable; used once a send was incomplete."""
         self._readiness.add_writing(transport)
 
+    def look_again(self, ready: Ready) -> None:
+        """With the next events call back again, if the socket is still readable."""
+        self._readiness.look_again(ready)
+
     def remove(self, transport: Watched) -> None:
         """Forget a transport.  Call this before its socket is closed."""
         self._readiness.remove(transport)

@@ -26,8 +26,8 @@ from hopproxy.server.runtime import Runtime
 from hopproxy.settings.client import LinkSettings
 from hopproxy.settings.units import Bind
 
-#: Connections accepted in a row (3 ms of work), and the seconds until the next ones.
-BATCH, TURN = 32, 0.0001
+#: Connections accepted in a row (3 ms of work); the next ones come with the next events.
+BATCH, TURN = 32, 0.0
 #: Seconds that a worker leaves connections to another one that has fewer.  If that does not take
 #: them, because it is busy or stopped, it steps back again after 1 more, then after 3, 7, ...
 STEP_BACK, MOST_KEPT = 0.001, 31
@@ -245,12 +245,13 @@ class Intake:
     def on_time(self, now: float) -> float:
         """A pause is over."""
         self._paused = False
-        pause = self._accept()
-        self._paused = pause is not None
-        return math.inf if pause is None else now + pause
+        self._pause_for(self._accept())
+        return math.inf
 
     def _pause_for(self, seconds: float | None) -> None:
-        if seconds is not None:
+        if seconds == TURN:
+            self._runtime.watch.look_again(self)
+        elif seconds is not None:
             self._paused = True
             self._runtime.watch.wake_at(self, self._runtime.watch.now() + seconds)
 

@@ -1,4 +1,4 @@
-"""Accepting without a file descriptor left: neither an end nor a spin, in a process of its own."""
+"""Accepting: many at once; and without a file descriptor left, in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import socket
 import subprocess
 import sys
 
-from hopproxy.server.listener import open_listener
+import trio
+import trio.testing
+
+from hopproxy.server.listener import BATCH, open_listener
 from hopproxy.settings.client import ClientSettings
 from hopproxy.settings.units import Bind
+from tests.wire_pair import Hops
 
 SCRIPT = """
 import errno, resource, socket, time
@@ -97,3 +101,17 @@ def test_who_connects_before_anybody_accepts_has_the_settings_of_tcp_too() -> No
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
                 assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
                 assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 45
+
+
+async def test_a_crowd_is_accepted_in_turns_that_take_no_time(hops: Hops) -> None:
+    await hops.start()
+    began = trio.current_time()
+    crowd = []
+    for _ in range(3 * BATCH):  # without a checkpoint: nothing is accepted meanwhile
+        crowd.append(socket.socket(socket.AF_UNIX))
+        crowd[-1].connect(hops.target)
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(hops.runtime.clients.links) == len(crowd)
+    assert trio.current_time() == began
+    for client in crowd:
+        client.close()
