@@ -106,13 +106,13 @@ def origin(name: str, directory: Path) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def sidecar(origin_port: int, directory: Path) -> Iterator[Server]:
+def sidecar(origin_port: int, directory: Path, *, admin: bool = True) -> Iterator[Server]:
     """Run hopproxy with config/sidecar.yaml before that port."""
     port = free_port()
     environ = {
         "HOPPROXY_PORT": str(port),
         "HOPPROXY_ORIGIN": f"http://127.0.0.1:{origin_port}",
-        "HOPPROXY_ADMIN": f"127.0.0.1:{free_port()}",
+        "HOPPROXY_ADMIN": f"127.0.0.1:{free_port()}" if admin else "off",
     }
     command = hopproxy_command(ROOT / "config" / "sidecar.yaml")
     with running(command, port, directory / "hopproxy.out", environ) as server:

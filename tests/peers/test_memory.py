@@ -61,12 +61,12 @@ def upload(proxy: Server, size: int) -> None:
 
 
 def test_slow_reader_of_two_gib_costs_no_memory(tmp_path: Path) -> None:
-    with serving(serve_either) as port, sidecar(port, tmp_path) as proxy:
+    with serving(serve_either) as port, sidecar(port, tmp_path, admin=False) as proxy:
         download(proxy, WARM_UP)
         assert peak_growth(proxy.pids(), lambda: download(proxy, 2 * GIB)) < ALLOWED
 
 
 def test_slow_origin_under_two_gib_of_upload_costs_no_memory(tmp_path: Path) -> None:
-    with serving(serve_either) as port, sidecar(port, tmp_path) as proxy:
+    with serving(serve_either) as port, sidecar(port, tmp_path, admin=False) as proxy:
         upload(proxy, WARM_UP)
         assert peak_growth(proxy.pids(), lambda: upload(proxy, 2 * GIB)) < ALLOWED

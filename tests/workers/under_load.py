@@ -196,7 +196,8 @@ class Outcome:
         ]
         if len(self.failures) - len(found) > self.in_flight:
             found.append("more requests failed at the kill than were in flight on its connections")
-        if self.broken != life.lost:
+        # The worker also counts a connection that its client is closing or opening at that moment.
+        if not self.broken <= life.lost <= self.broken + 2:
             found.append(f"{self.broken} connections broke at the kill, {life.lost} in the log")
         if self.unanswered:
             found.append(f"{self.unanswered} requests have no answer")
