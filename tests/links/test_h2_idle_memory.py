@@ -6,11 +6,13 @@ import gc
 import tracemalloc
 from pathlib import Path
 
+import pytest
 import trio
 
 import hopproxy
 from hopproxy.link.h2 import H2Link
 from hopproxy.record import CloseReason, Hop
+from tests import drivers
 from tests.h2_peer import GET, NO_ERROR, PING, PROTOCOL_ERROR, H2Peer, frame
 from tests.raw_peers import OK
 from tests.wire_pair import Hops
@@ -40,6 +42,7 @@ def taken() -> int:
     )
 
 
+@pytest.mark.skipif(drivers.DRIVER != "events", reason="a task takes memory of its own")
 async def test_an_idle_connection_takes_little_memory(hops: Hops) -> None:
     await hops.start()
     async with trio.open_nursery() as nursery:
