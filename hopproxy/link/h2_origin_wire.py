@@ -1,11 +1,10 @@
 """The frames and fields of a connection to an HTTP/2 origin, with what the settings allow."""
 
-from functools import partial
-
+from hopproxy.link.h2_reader import Reader
 from hopproxy.settings.upstream import UpstreamSettings
-from hopproxy.wire.h2 import Code, H2Client, H2Error, Settings
+from hopproxy.wire.h2 import H2Client, Settings
 from hopproxy.wire.h2_response import ResponseSection
-from hopproxy.wire.hpack import Bomb, CompressionError, Decoder, FieldSectionTooLarge, Meanings
+from hopproxy.wire.hpack import Meanings
 
 #: Bytes of a response that its origin may send ahead of what the client takes.
 STREAM_WINDOW = 131072
@@ -23,10 +22,8 @@ def new_wire(limits: UpstreamSettings) -> H2Client:
     ours.table_size = 0  # the same response is the same block then, and is decoded once
     ours.max_head_size = limits.max_head_size
     ours.window = STREAM_WINDOW
-    decoder = Decoder(_meanings_up_to(limits.max_head_size))
-    return H2Client(
-        partial(_decode, decoder), ours, link_window=LINK_WINDOW, max_block=limits.max_head_size
-    )
+    reader = _Reader(_meanings_up_to(limits.max_head_size))
+    return H2Client(reader, ours, link_window=LINK_WINDOW, max_block=limits.max_head_size)
 
 
 def _meanings_up_to(limit: int) -> Meanings[ResponseSection]:
@@ -38,12 +35,10 @@ def _meanings_up_to(limit: int) -> Meanings[ResponseSection]:
     return found
 
 
-def _decode(decoder: Decoder[ResponseSection], block: bytes) -> ResponseSection:
-    try:
-        return decoder.decode(block)
-    except FieldSectionTooLarge:
+class _Reader(Reader[ResponseSection]):
+    """Of the blocks of an origin."""
+
+    __slots__ = ()
+
+    def too_large(self) -> ResponseSection:
         return ResponseSection([], too_large=True)
-    except Bomb as error:
-        raise H2Error(Code.ENHANCE_YOUR_CALM, error.section, error.detail) from error
-    except CompressionError as error:
-        raise H2Error(Code.COMPRESSION_ERROR, error.section, error.detail) from error

@@ -2,18 +2,11 @@
 
 from typing import NamedTuple
 
+from hopproxy.link.h2_reader import Reader
 from hopproxy.settings.client import LinkSettings
-from hopproxy.wire.h2 import Code, H2Error, H2Server, Packed, Settings
+from hopproxy.wire.h2 import H2Server, Packed, Settings
 from hopproxy.wire.h2_request import Section
-from hopproxy.wire.hpack import (
-    OVERHEAD,
-    Bomb,
-    CompressionError,
-    Decoder,
-    FieldSectionTooLarge,
-    Meanings,
-    Table,
-)
+from hopproxy.wire.hpack import OVERHEAD, Meanings, Table
 
 #: Bytes of its body that a request may send ahead of what the origin takes.  The window of the
 #: connection is that of all streams together: one that stalls takes nothing from the others.
@@ -79,17 +72,10 @@ def _terms_of(limits: LinkSettings) -> _Terms:
     return _Terms(ours, Meanings(Section, most), STREAM_WINDOW * limits.max_streams, most)
 
 
-class _Reader(Decoder[Section]):
-    """Reads the field blocks of one connection, for `wire.h2_input`."""
+class _Reader(Reader[Section]):
+    """Of the blocks of a client."""
 
     __slots__ = ()
 
-    def __call__(self, block: bytes) -> Section:
-        try:
-            return self.decode(block)
-        except FieldSectionTooLarge:
-            return Section([], too_large=True)
-        except Bomb as error:
-            raise H2Error(Code.ENHANCE_YOUR_CALM, error.section, error.detail) from error
-        except CompressionError as error:
-            raise H2Error(Code.COMPRESSION_ERROR, error.section, error.detail) from error
+    def too_large(self) -> Section:
+        return Section([], too_large=True)

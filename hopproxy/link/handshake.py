@@ -176,11 +176,8 @@ class TlsTransport(Transport):
         return data
 
     def wait_until(self, deadline: float, late: CloseReason) -> None:
-        """As in `Transport`, which it does not call either."""
-        self.late = late
-        self.read_by = deadline
-        if deadline < self.timer_at:
-            self._watch.wake_at(self, deadline)
+        """As in `Transport`."""
+        super().wait_until(deadline, late)
         self._watch.quiet.note(self)
 
     def rest_until(self, deadline: float) -> None:

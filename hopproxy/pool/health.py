@@ -68,9 +68,9 @@ def judge(pool: Links, origin: Origin, status: int, now: float, *, movable: bool
     Raises Passed if it is a failure, and another origin may answer the request.
     """
     reach = origin.reach
-    if status >= ERRORS and status not in origin.settings.health.statuses:
-        origin.latency.failed += 1
     if status not in origin.settings.health.statuses:
+        if status >= ERRORS:
+            origin.latency.failed += 1
         since = reach.out_since
         if reach.answered(now):
             log.info("origin %s is back after %.1f s", origin.label, now - since)

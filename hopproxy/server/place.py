@@ -9,6 +9,9 @@ import sys
 from hopproxy.server.backoff import BackOff
 from hopproxy.server.channel import VARIABLE, Channel, pair
 
+#: Seconds that a worker serves on, as before, once others have taken its place.
+RETIRING = 2.0
+
 
 class Place:
     """Has one worker at a time, unless it waits for the time to start one.

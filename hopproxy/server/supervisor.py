@@ -21,7 +21,7 @@ from hopproxy.server.board import connections_of
 from hopproxy.server.channel import Channel, Ended, Message
 from hopproxy.server.crew import Crew, connected
 from hopproxy.server.notify import Notifier
-from hopproxy.server.place import Place
+from hopproxy.server.place import RETIRING, Place
 from hopproxy.server.reading import Reading
 from hopproxy.server.say import say
 from hopproxy.server.takeover import inheritance, replace, start_check
@@ -32,8 +32,6 @@ DONE, FAULT = 0, 70
 #: Seconds beyond the time that workers have to drain, and after a second stop, until they are
 #: killed.
 LATE, AT_ONCE = 5.0, 1.0
-#: Seconds that a worker serves on once others have taken its place (`server/worker.py`).
-RETIRING = 2.0
 #: Seconds between two tries to start a worker that cannot serve, while others do.
 RETRY = 10.0
 

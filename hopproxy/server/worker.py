@@ -19,6 +19,7 @@ from hopproxy.server.drain import Drain, Report
 from hopproxy.server.entrance import Entrance
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.listener import Intake, close_listener
+from hopproxy.server.place import RETIRING
 from hopproxy.server.runtime import Reloads, Runtime
 from hopproxy.server.siblings import Siblings
 from hopproxy.server.sockets import Sockets, adjust
@@ -27,9 +28,6 @@ from hopproxy.settings.schema import Settings
 from hopproxy.signals import SIGNALS, STOP
 
 log = logging.getLogger("hopproxy")
-
-#: Seconds that a worker whose place others have taken still serves its connections as before.
-RETIRING = 2.0
 
 
 class Worker:

@@ -1,0 +1,29 @@
+"""Reads the field blocks of one HTTP/2 connection; what is wrong with one is told by its code."""
+
+from abc import ABC, abstractmethod
+from typing import TypeVar
+
+from hopproxy.wire.h2 import Code, H2Error
+from hopproxy.wire.hpack import Bomb, CompressionError, Decoder, FieldSectionTooLarge
+
+M = TypeVar("M")
+
+
+class Reader(Decoder[M], ABC):
+    """For `wire.h2_input`: called with each complete block.  Raises H2Error."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def too_large(self) -> M:
+        """What stands for a section above the limit."""
+
+    def __call__(self, block: bytes) -> M:
+        try:
+            return self.decode(block)
+        except FieldSectionTooLarge:
+            return self.too_large()
+        except Bomb as error:
+            raise H2Error(Code.ENHANCE_YOUR_CALM, error.section, error.detail) from error
+        except CompressionError as error:
+            raise H2Error(Code.COMPRESSION_ERROR, error.section, error.detail) from error
