@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import PATIENCE, STEP, answering, children_of, free_port, get
+from tests.cli.command import PATIENCE, STEP, answering, children_of, get
 from tests.conftest import needs
 from tests.dockerfile import Image, instructions
 from tests.peers.servers import listens
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "Dockerfile").read_text()

@@ -20,6 +20,7 @@ from typing import Any
 from hopproxy.begin import serves
 from hopproxy.cli import _obey, main
 from tests import drivers
+from tests.ports import free_port
 
 #: Seconds until a process must have said or done what is waited for.
 PATIENCE = 20.0
@@ -127,14 +128,6 @@ def told(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProces
         except SystemExit as ended:
             code = int(ended.code or 0)
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), said.getvalue())
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port on which nobody listens."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 class Server(ThreadingHTTPServer):

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import hopproxy
-from tests.cli.command import finished, free_port, told, write_settings
+from tests.cli.command import finished, told, write_settings
+from tests.ports import free_port
 
 
 def test_the_version_is_told() -> None:

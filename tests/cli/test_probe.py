@@ -12,7 +12,8 @@ import pytest
 
 from tests.cli.command import finished, told
 from tests.learn.servers import Running, nginx, origin
-from tests.peers.servers import free_port, running
+from tests.peers.servers import running
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import (
-    PATIENCE,
-    STEP,
-    Command,
-    answering,
-    children_of,
-    free_port,
-    get,
-    hopproxy,
-)
+from tests.cli.command import PATIENCE, STEP, Command, answering, children_of, get, hopproxy
+from tests.ports import free_port
 
 
 class Site:

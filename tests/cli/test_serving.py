@@ -13,15 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import (
-    PATIENCE,
-    Server,
-    answering,
-    free_port,
-    get,
-    hopproxy,
-    write_settings,
-)
+from tests.cli.command import PATIENCE, Server, answering, get, hopproxy, write_settings
+from tests.ports import free_port
 
 LISTENING = "listening on"
 ANYWHERE = ("--bind", "127.0.0.1:0", "--admin", "127.0.0.1:0")

@@ -26,13 +26,13 @@ from tests.cli.command import (
     STEP,
     answering,
     children_of,
-    free_port,
     get,
     hopproxy,
     write_settings,
 )
 from tests.cli.test_serving import LISTENING, Slow
 from tests.peers.servers import listens
+from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import HOPPROXY, PATIENCE, STEP, answering, free_port, get, write_settings
+from tests.cli.command import HOPPROXY, PATIENCE, STEP, answering, get, write_settings
 from tests.peers.servers import listens
+from tests.ports import free_port
 
 CLOSED = {
     "input": "<&-",

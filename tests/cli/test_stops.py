@@ -8,7 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-from tests.cli.command import PATIENCE, answering, free_port, hopproxy
+from tests.cli.command import PATIENCE, answering, hopproxy
+from tests.ports import free_port
 
 
 class Posting(threading.Thread):

@@ -26,10 +26,10 @@ from tests.cli.command import (
     Command,
     answering,
     children_of,
-    free_port,
     get,
     hopproxy,
 )
+from tests.ports import free_port
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import pytest
 
 from hopproxy.server.listener import CannotBind, close_listener, open_listener
 from hopproxy.settings.units import Bind
-from tests.cli.command import answering, finished, free_port, hopproxy
+from tests.cli.command import answering, finished, hopproxy
+from tests.ports import free_port
 
 
 @pytest.fixture

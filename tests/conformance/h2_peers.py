@@ -24,10 +24,11 @@ from tests import drivers
 from tests.conformance import proxies
 from tests.conformance.h2_rows import LIMIT, MAY_KEEP, MAY_SERVE, TABLE, Row
 from tests.conformance.origin import listen
-from tests.conformance.proxies import Proxy, free_port, started
+from tests.conformance.proxies import Proxy, started
 from tests.conformance.report import MARKS
 from tests.conformance.strict import Malformed
 from tests.h2_peer import PING, H2Peer, frame
+from tests.ports import free_port
 from tests.raw_peers import OK, Message, Origin, Peer
 
 PEERS = ("hopproxy", "nginx", "haproxy", "caddy")

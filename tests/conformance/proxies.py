@@ -22,6 +22,7 @@ from tests.conformance import wire
 from tests.conformance.case import Case, Stage
 from tests.conformance.groups import GROUPS, Group
 from tests.conformance.origin import Origin
+from tests.ports import free_port
 
 START_WITHIN = 20.0
 DRAIN_SIGNALS = {"nginx": signal.SIGQUIT, "haproxy": signal.SIGUSR1}
@@ -232,13 +233,6 @@ def version(name: str) -> str:
     done = subprocess.run([path, asked], capture_output=True, text=True, check=True)
     number = re.search(r"(?:^|[/ v])(\d+\.\d+\.\d+)", done.stdout + done.stderr)
     return f"{name} {number[1] if number else ''}".strip()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _listens(port: int) -> bool:

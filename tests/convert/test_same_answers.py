@@ -27,9 +27,9 @@ from hopproxy.server.listener import open_listener
 from hopproxy.server.sockets import Sockets
 from hopproxy.server.worker import Worker
 from hopproxy.settings.reader import read
-from tests.cli.command import free_port
 from tests.conftest import needs
 from tests.convert.sites import CADDY, NGINX, Site
+from tests.ports import free_port
 from tests.wire_pair import Records
 
 ORIGINS = ("APP", "API", "ADMIN")

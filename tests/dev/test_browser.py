@@ -10,8 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.cli.command import Command, answering, free_port, hopproxy
+from tests.cli.command import Command, answering, hopproxy
 from tests.dev.browser import Browser
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,8 @@ from hopproxy.dev.settings import ADMIN, HTTPS, dev_settings
 from hopproxy.dev.site import site_of
 from hopproxy.settings.chain import examine, facts
 from hopproxy.settings.pem import Source
-from tests.cli.command import finished, free_port, hopproxy
+from tests.cli.command import finished, hopproxy
+from tests.ports import free_port
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.cli.command import answering, free_port, get, hopproxy
+from tests.cli.command import answering, get, hopproxy
+from tests.ports import free_port
 
 
 def test_dev_waits_for_a_server_that_starts_and_has_routes_to_others() -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Command, answering, finished, free_port, get, hopproxy, write_settings
+from tests.cli.command import Command, answering, finished, get, hopproxy, write_settings
 from tests.peers.servers import origin
+from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

@@ -17,19 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import (
-    HOPPROXY,
-    PATIENCE,
-    STEP,
-    Server,
-    answering,
-    free_port,
-    get,
-    write_settings,
-)
+from tests.cli.command import HOPPROXY, PATIENCE, STEP, Server, answering, get, write_settings
 from tests.cli.test_serving import Slow
 from tests.peers.load import load
 from tests.peers.servers import listens
+from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pipes and terminals of Linux")
 

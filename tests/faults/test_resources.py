@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests import drivers
-from tests.cli.command import Command, answering, free_port, get, hopproxy, write_settings
+from tests.cli.command import Command, answering, get, hopproxy, write_settings
+from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import answering, free_port, get, hopproxy, write_settings
+from tests.cli.command import answering, get, hopproxy, write_settings
+from tests.ports import free_port
 
 #: The numbers of `splice` and `pipe2`, by machine.
 CALLS = {"x86_64": (275, 293), "aarch64": (76, 59)}

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from hopproxy.record import ExchangeRecord
 from tests.fuzz.corpus import FIN
+from tests.fuzz.h11_reader import strict_end
+
+PROBED = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 7\r\n\r\nprobed!"
 
 
 class End:
@@ -37,6 +40,20 @@ class End:
             self.came += data
             self.ended = not data
         return (len(self.came), self.ended) != before
+
+    def next_request(self) -> bytes:
+        """The next request that has come whole and has had no reply; b"" if there is none.
+
+        A probe gets its reply here.
+        """
+        while not self.switched:
+            size = strict_end(self.came[self.answered :])
+            request = self.came[self.answered :][:size]
+            self.answered += size
+            if not request.startswith(b"GET /probe "):
+                return request
+            self.say(PROBED)
+        return b""
 
     def say(self, data: bytes) -> None:
         """Send, or FIN; a gateway that has gone hears nothing."""

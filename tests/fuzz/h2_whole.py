@@ -31,9 +31,9 @@ from tests.fuzz.edges import Edges
 from tests.fuzz.ends import End
 from tests.fuzz.h2_ends import H2End
 from tests.fuzz.h2_script import MARK, Act, Script, made, mutated
-from tests.fuzz.h11_reader import Disagreement, strict_end
+from tests.fuzz.h11_reader import Disagreement
 from tests.fuzz.search import TRACED, Result
-from tests.fuzz.whole_path import PROBED, SETTINGS, Logged, Stage, set_up
+from tests.fuzz.whole_path import SETTINGS, Logged, Stage, set_up
 
 #: Whether the origin of a run speaks HTTP/2: so often.
 ORIGINS = (False, False, False, True, True)
@@ -186,15 +186,7 @@ class H2Stage(Stage):
 
     async def _answer_http1(self, origin: End) -> None:
         """One reply for each request that has come whole."""
-        while not origin.switched:
-            size = strict_end(origin.came[origin.answered :])
-            if not size:
-                return
-            request = origin.came[origin.answered :][:size]
-            origin.answered += size
-            if request.startswith(b"GET /probe "):
-                origin.say(PROBED)
-                continue
+        while request := origin.next_request():
             found = _MARK.findall(request)
             if self.client.broken and not found:
                 origin.say(OK)

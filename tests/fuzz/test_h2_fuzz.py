@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -15,13 +14,8 @@ from hopproxy.link import h2_origin_wire, h2_wire
 from hopproxy.wire import h2_asking, h2_fields, h2_input, h2_request, hpack
 from hopproxy.wire.h2_fields import Checked
 from hopproxy.wire.hpack import FieldLine
-from tests.fuzz import h2_layer, search
+from tests.fuzz import h2_layer
 from tests.fuzz.h11_reader import Disagreement
-
-
-@pytest.fixture(autouse=True)
-def _findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "FINDINGS", tmp_path / "findings")
 
 
 def test_a_short_search_finds_nothing_and_reaches_new_edges() -> None:

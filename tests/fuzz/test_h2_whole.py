@@ -19,16 +19,11 @@ from hopproxy.link.h2_upstream_stream import H2UpstreamStream
 from hopproxy.wire import h2_asking, h2_fields, h2_request
 from hopproxy.wire.h2 import Stream
 from hopproxy.wire.h2_request import Section
-from tests.fuzz import h2_whole, search
+from tests.fuzz import h2_whole
 from tests.fuzz.h2_script import Script, made, mutated
 from tests.fuzz.search import Result
 
 MENDED = sorted(Path(__file__).parent.glob("findings/h2-whole-*.json"))
-
-
-@pytest.fixture(autouse=True)
-def _findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "FINDINGS", tmp_path / "findings")
 
 
 def test_a_short_search_finds_nothing_and_reaches_new_edges() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from hopproxy.link.client import ClientLink
@@ -42,11 +40,6 @@ def plant(patch: pytest.MonkeyPatch, place: object, name: str) -> None:
         return sound(*args, **more)
 
     patch.setattr(place, name, planted)
-
-
-@pytest.fixture(autouse=True)
-def _findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "FINDINGS", tmp_path / "findings")
 
 
 def found_once(result: Result, said: str) -> None:

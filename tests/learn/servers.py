@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import needs
-from tests.peers.servers import free_port, hopproxy_command, needs_module, running
+from tests.peers.servers import hopproxy_command, needs_module, running
+from tests.ports import free_port
 
 HERE = Path(__file__).parent
 

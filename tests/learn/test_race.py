@@ -11,7 +11,8 @@ import trio
 from tests.learn.race import Race, doubles, race
 from tests.learn.servers import nginx, node_h2, origin, proxy
 from tests.peers import tls_servers
-from tests.peers.servers import free_port, running
+from tests.peers.servers import running
+from tests.ports import free_port
 
 LIMIT = 1.5
 

@@ -16,6 +16,7 @@ from hopproxy.record import CloseReason
 from hopproxy.server.listener import open_listener
 from hopproxy.settings.units import Bind, OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings
+from tests.ports import free_port
 from tests.raw_peers import GET, Origin
 from tests.wire_pair import Hops
 
@@ -33,8 +34,8 @@ class Stage:
 
     def listen(self, host: str, backlog: int = 16) -> Origin:
         """Answer at this address."""
+        self.port = self.port or free_port(host, "127.0.0.1", SILENT, ALIVE)
         sock = open_listener(Bind("tcp", host=host, port=self.port), backlog)
-        self.port = sock.getsockname()[1]
         self.hops.origins.append(Origin(sock, OriginAddress("tcp", host=host, port=self.port)))
         return self.hops.origins[-1]
 

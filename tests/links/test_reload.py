@@ -31,8 +31,8 @@ from hopproxy.server.worker import Worker
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import Bind
 from hopproxy.settings_file import SettingsFile, read_file
-from tests.cli.command import free_port
 from tests.issued import authority
+from tests.ports import free_port
 from tests.raw_peers import GET, OK, Peer
 from tests.wire_pair import Hops, nothing_left, open_files
 

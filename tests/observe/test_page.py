@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import answering, free_port, get, hopproxy, write_settings
+from tests.cli.command import answering, get, hopproxy, write_settings
 from tests.dev.browser import Browser
+from tests.ports import free_port
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import free_port, hopproxy, write_settings
+from tests.cli.command import hopproxy, write_settings
 from tests.dev.browser import Browser
 from tests.observe import busy
+from tests.ports import free_port
 
 WIDTHS = (360, 400, 540, 720, 800, 1024, 1081, 1100, 1180, 1280, 1440, 1920)
 

@@ -17,6 +17,7 @@ import pytest
 
 from tests import drivers
 from tests.conftest import needs
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 APPS = "tests.peers.apps"
@@ -168,10 +169,3 @@ def listens(port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from tests.peers.load import Answer, load
-from tests.peers.servers import Server, free_port, hopproxy_command, origin, running
+from tests.peers.servers import Server, hopproxy_command, origin, running
+from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pipes and limits of Linux")
 

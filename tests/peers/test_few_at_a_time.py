@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import needs
-from tests.peers.servers import configured, free_port, nginx, running
+from tests.peers.servers import configured, nginx, running
+from tests.ports import free_port
 
 SETTINGS = """
 listeners: [{{bind: 127.0.0.1:{port}}}]

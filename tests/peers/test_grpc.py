@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.peers.servers import configured, free_port, needs_module
+from tests.peers.servers import configured, needs_module
+from tests.ports import free_port
 
 grpc = pytest.importorskip("grpc", reason="needs grpcio (pip install grpcio)")
 

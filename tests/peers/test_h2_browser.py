@@ -18,7 +18,8 @@ from cryptography.x509 import load_pem_x509_certificate
 from tests.authority import certificate, files_of
 from tests.conftest import needs
 from tests.dev.browser import Browser
-from tests.peers.servers import configured, free_port
+from tests.peers.servers import configured
+from tests.ports import free_port
 
 IMAGES = 100
 IMAGE = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")

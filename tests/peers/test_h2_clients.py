@@ -14,7 +14,8 @@ import pytest
 
 from tests.authority import authority, certificate, client_context, files_of
 from tests.conftest import needs
-from tests.peers.servers import configured, free_port, origin
+from tests.peers.servers import configured, origin
+from tests.ports import free_port
 
 pytest.importorskip("h2", reason="needs h2 (pip install h2)")
 

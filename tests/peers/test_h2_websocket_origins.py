@@ -11,7 +11,8 @@ from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Requ
 from wsproto.extensions import PerMessageDeflate
 
 from tests.authority import authority, certificate, files_of
-from tests.peers.servers import APPS, configured, free_port, needs_module, running
+from tests.peers.servers import APPS, configured, needs_module, running
+from tests.ports import free_port
 
 
 class Visitor:

@@ -6,7 +6,8 @@ from bisect import bisect
 from pathlib import Path
 
 from tests.peers.load import load
-from tests.peers.servers import configured, free_port, origin
+from tests.peers.servers import configured, origin
+from tests.ports import free_port
 
 SETTINGS = """
 listeners: [{{bind: 127.0.0.1:{port}}}]

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.peers.load import Answer, load, paced
-from tests.peers.servers import Server, free_port, origin, running
+from tests.peers.servers import Server, origin, running
+from tests.ports import free_port
 
 ROUNDS = 3
 #: Milliseconds are the machine's own noise; a fault costs hundreds of them.

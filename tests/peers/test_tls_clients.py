@@ -16,8 +16,9 @@ from typing import NamedTuple
 import pytest
 
 from tests.authority import authority, certificate, client_context, files_of
-from tests.cli.command import PATIENCE, answering, free_port, get, hopproxy
+from tests.cli.command import PATIENCE, answering, get, hopproxy
 from tests.conftest import needs
+from tests.ports import free_port
 
 PAGE = b"over TLS"
 

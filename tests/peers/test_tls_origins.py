@@ -11,8 +11,8 @@ import pytest
 
 from tests.cli.command import finished
 from tests.peers.load import load
-from tests.peers.servers import free_port
 from tests.peers.tls_servers import front, nginx, origin, s_server
+from tests.ports import free_port
 
 
 @pytest.mark.parametrize("name", ["nginx", "node", "uvicorn"])

@@ -16,8 +16,9 @@ from tests.cli.command import finished
 from tests.conftest import needs
 from tests.learn.servers import nginx as nginx_origin
 from tests.learn.servers import nginx_proxy
-from tests.peers.servers import configured, free_port, needs_module, running
+from tests.peers.servers import configured, needs_module, running
 from tests.peers.two_pieces import BODY, SERVERS
+from tests.ports import free_port
 
 SETTINGS = """
 listeners: [{{bind: 127.0.0.1:{port}}}]

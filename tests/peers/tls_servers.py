@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.authority import authority, certificate, files_of
 from tests.conftest import needs
-from tests.peers.servers import Server, configured, free_port, needs_module, running
+from tests.peers.servers import Server, configured, needs_module, running
+from tests.ports import free_port
 
 NGINX = """
 daemon off; pid {directory}/pid; error_log {directory}/error; worker_processes 1; {user}

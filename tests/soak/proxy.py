@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from hopproxy.record import CloseReason
 from tests.authority import authority, certificate, files_of
-from tests.cli.command import Command, free_port, hopproxy
+from tests.cli.command import Command, hopproxy
+from tests.ports import free_port
 from tests.soak.secure import NAME
 
 SETTINGS = """\

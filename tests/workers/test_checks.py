@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import PATIENCE, STEP, free_port, get, hopproxy
+from tests.cli.command import PATIENCE, STEP, get, hopproxy
 from tests.cli.test_serving import LISTENING
+from tests.ports import free_port
 from tests.workers.test_workers import Crew, stopped
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -22,7 +22,7 @@ from hopproxy.settings import memory
 from hopproxy.settings.memory import most_memory
 from hopproxy.settings.reader import read
 from tests.authority import certificate, client_context, files_of
-from tests.cli.command import PATIENCE, free_port, hopproxy
+from tests.cli.command import PATIENCE, hopproxy
 from tests.h2_peer import (
     CONTINUATION,
     DATA,
@@ -37,6 +37,7 @@ from tests.h2_peer import (
     number,
     setting,
 )
+from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

@@ -20,8 +20,9 @@ from hopproxy.server.board import Board
 from hopproxy.server.channel import close_all
 from hopproxy.server.crew import Crew as CrewOfSupervisor
 from tests.authority import certificate, client_context, files_of
-from tests.cli.command import PATIENCE, answering, free_port, hopproxy
+from tests.cli.command import PATIENCE, answering, hopproxy
 from tests.cli.test_takeover import wait_until
+from tests.ports import free_port
 from tests.workers.test_workers import Crew, stopped
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

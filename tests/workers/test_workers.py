@@ -31,12 +31,12 @@ from tests.cli.command import (
     answering,
     children_of,
     finished,
-    free_port,
     get,
     hopproxy,
     write_settings,
 )
 from tests.cli.test_serving import LISTENING
+from tests.ports import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

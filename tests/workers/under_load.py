@@ -23,7 +23,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.cli.command import PATIENCE, STEP, Command, children_of, free_port, hopproxy
+from tests.cli.command import PATIENCE, STEP, Command, children_of, hopproxy
+from tests.ports import free_port
 from tests.workers.test_workers import is_serving
 
 #: Seconds after a kill within which its connections have ended.
