@@ -197,7 +197,9 @@ class Origin:
         if await self._hears_more(peer, 0.005):
             return True
         await peer.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
-        if await self._hears_more(peer, 0.02):  # it crossed a request, and is its answer now
+        # A request that the 408 crossed has it for its answer.  Otherwise the gateway ends the
+        # connection at once, so that waiting for long costs nothing.
+        if await self._hears_more(peer, 1.0):
             self.crossed += 1
         return False
 
