@@ -195,7 +195,10 @@ async def test_it_stops_when_the_origin_no_longer_waits(
         script.nodelay = True
     else:
         script.pieces = (HEAD + BODY,)
-    await asked(client, FIRST_TRIAL + UNNEEDED + WHOLE)
+    for _ in range(5):  # a pause of a busy machine looks like a wait, and begins the count anew
+        await asked(client, FIRST_TRIAL + UNNEEDED + WHOLE)
+        if not known(hops):
+            break
     assert not known(hops)
     before = acknowledged.total()
     await asked(client, 20)
