@@ -17,7 +17,8 @@ from pathlib import Path
 import trio
 
 from hopproxy.link.watch import Watch
-from hopproxy.record import CloseReason, ExchangeRecord
+from hopproxy.reasons import CloseReason
+from hopproxy.record import ExchangeRecord
 from hopproxy.server.entrance import Entrance
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.runtime import Runtime

@@ -42,7 +42,7 @@ def is_supervised() -> bool:
 
 
 def obey_no_signals() -> None:
-    """Workers are told by their supervisor what to do (see `server/supervisor.py`)."""
+    """Ignore signals: a worker obeys its supervisor (see `server/supervisor.py`)."""
     for number in (*STOP, *HARMLESS, signal.SIGTTOU):
         signal.signal(number, signal.SIG_IGN)
     # They were blocked when this process was started; those that came meanwhile are gone now.

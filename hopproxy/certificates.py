@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hopproxy.settings.chain import Facts
     from hopproxy.settings.pem import Finding, Source
 
-#: A longer file is no certificate.
+#: A longer file is not a certificate.
 MAX_SIZE = 1024 * 1024
 _NO_FILE = "write the path of a file: a FIFO or a device cannot be read again on a reload"
 #: Where systems keep their authorities in one file, besides where OpenSSL looks.
@@ -35,7 +35,7 @@ _BUNDLES = (
 
 
 class Pair(NamedTuple):
-    """A certificate and its key at one place of the settings.  `server`: clients verify it."""
+    """A certificate and its key, as the settings name them.  `server` if clients verify it."""
 
     path: str
     cert: str
@@ -51,7 +51,7 @@ class Held(NamedTuple):
 
 
 class Examined(NamedTuple):
-    """What all certificates say, and what is wrong: `fatal` if they cannot be used at all."""
+    """What all certificates say, and what is wrong; `fatal` if they cannot be used."""
 
     held: list[Held]
     fatal: list[Risk]
@@ -91,7 +91,7 @@ def examine(settings: Settings, now: float) -> Examined:
 
 
 def _unnamed_hosts(settings: Settings, held: list[Held]) -> Iterator[Risk]:
-    """Hosts of routes that no certificate of a listener is for."""
+    """Hosts of routes for which no listener has a certificate."""
     names = tuple(
         name for path, facts in held if path.startswith("listeners") for name in facts.names
     )
@@ -103,7 +103,7 @@ def _unnamed_hosts(settings: Settings, held: list[Held]) -> Iterator[Risk]:
         for host in route.host or ():
             covered = host in names if host.startswith("*") else covers(names, host)
             if not covered:
-                message = f"no certificate of a listener is for `{host}`: browsers refuse it"
+                message = f"no listener has a certificate for `{host}`: browsers refuse it"
                 hint = f"the certificates are for {', '.join(names[:4])}"
                 yield Risk(f"routes[{n}].host", message, hint)
 
@@ -111,7 +111,7 @@ def _unnamed_hosts(settings: Settings, held: list[Held]) -> Iterator[Risk]:
 def refuse_unusable(settings: Settings, now: float, text: str, file: str) -> None:
     """Raise SettingsErrors for certificates that cannot be used, with their places in `text`.
 
-    What else is wrong with certificates is told along with it.
+    Other problems with certificates are reported too.
     """
     examined = examine(settings, now)
     if not examined.fatal:
@@ -135,7 +135,7 @@ def source_of(file: str) -> Source:
         with open(file, "rb", opener=open_at_once) as opened:
             mode = os.fstat(opened.fileno()).st_mode
             if not stat.S_ISREG(mode):
-                return Source(file, error="is no regular file", hint=_NO_FILE)
+                return Source(file, error="is not a regular file", hint=_NO_FILE)
             data = opened.read(MAX_SIZE + 1)
     except FileNotFoundError:
         hint = "write the path of an existing file"
@@ -155,7 +155,7 @@ def source_of(file: str) -> Source:
 
 
 def open_at_once(name: str, flags: int) -> int:
-    """An opener for `open` that waits for nobody, as a FIFO does for a writer."""
+    """An opener for `open` that never waits: opening a FIFO would wait for a writer."""
     return os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
@@ -217,7 +217,7 @@ def _note(examined: Examined, path: str, one: Finding) -> None:
 
 
 def _refused(path: str, file: str, error: OSError) -> Risk:
-    """What OpenSSL says of a file that looked well to us."""
+    """OpenSSL's error for a file in which we have found nothing wrong."""
     reason = getattr(error, "reason", None) or error.strerror or str(error)
     said = re.sub(r"\[\w+\] | \(_ssl\.c:\d+\)", "", reason).replace("_", " ").lower()
     hint = "copy the file again, or have it issued anew"

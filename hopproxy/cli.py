@@ -85,7 +85,7 @@ def _serving(words: Sequence[str]) -> int:
     try:
         return _obey(words, error_log)
     except Exception:
-        log.exception("ended through a fault in hopproxy")
+        log.exception("ended because of a fault in hopproxy")
         return FAULT
     finally:
         SIGNALS.ignore()
@@ -149,7 +149,7 @@ def _check(options: argparse.Namespace) -> int:
     for warning in warnings(file, found):
         print(warning)
     most = most_memory(file.settings, count_of(file.settings))
-    print(f"at most {told(most)} with these settings, without the kernel's buffers of sockets")
+    print(f"at most {told(most)} with these settings, not counting the kernel's socket buffers")
     print("valid")
     return DONE
 
@@ -171,7 +171,7 @@ def _probe(options: argparse.Namespace) -> int:
         most = parse_duration(options.max)
         requests = parse_count(options.requests)
         if most <= 0 or requests < 1:
-            raise Misread("--max and --requests have to be more than 0", "or leave them out")
+            raise Misread("--max and --requests must be more than 0", "or leave them out")
     except Misread as misread:
         raise Failure(f"hopproxy probe: {misread}", BAD_USAGE) from misread
     except OSError as error:

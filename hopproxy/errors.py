@@ -1,12 +1,13 @@
 """Errors, each with the status to answer with and whose fault it is.
 
-They are about bytes that cannot be accepted (`BadRequest`, `BadResponse`), about requests that are
-not served (`Denied`, `PoolExhausted`, `ConnectFailed`), or about a link that ended too early
+There are three kinds: bytes that cannot be accepted (`BadRequest`, `BadResponse`), requests that
+are not served (`Denied`, `PoolExhausted`, `ConnectFailed`), and links that ended too early
 (`LinkError`).  Each carries the RFC 9209 error type for the client and the close reason for the
 link's record.
 """
 
-from hopproxy.record import CloseReason, ExchangeRecord, Hop, Owner
+from hopproxy.reasons import CloseReason, Hop, Owner
+from hopproxy.record import ExchangeRecord
 
 #: The status in the log if the client has left and gets no response (as in nginx).
 LOG_ONLY = 499
@@ -15,8 +16,8 @@ LOG_ONLY = 499
 class HopError(Exception):
     """Why an exchange fails, and what to answer if no response has begun.
 
-    `status` is for the client.  `cause` is an error type of RFC 9209 section 2.3 or a word of our
-    own; then `error_type` is the one of RFC 9209.  `detail` is one sentence for people.  `at` is
+    `status` is for the client.  `cause` is an error type of RFC 9209 section 2.3 or one of our own;
+    then `error_type` is the nearest one of RFC 9209.  `detail` is one sentence for people.  `at` is
     the hop at fault, None if it is the gateway.  `limit` names the setting that was exceeded.
     `read` is what was read of a refused request's head.  A class has defaults for status and cause.
     """
@@ -97,7 +98,7 @@ class QueueTimeout(PoolExhausted):
 
 
 class Overloaded(HopError):
-    """So many requests are under way in this upstream that no other is let in."""
+    """The upstream has as many requests under way as `max_requests_in_flight` allows."""
 
     status = 503
     cause = "overloaded"
@@ -133,7 +134,7 @@ class ConnectFailed(HopError):
 
 
 class TlsFailed(ConnectFailed):
-    """The origin accepted a connection, but not TLS as we want it, or we do not trust it."""
+    """The origin accepted a connection, but TLS failed, or we do not trust its certificate."""
 
     cause = "tls_protocol_error"
 
@@ -238,7 +239,7 @@ def note_failure(
 
 
 def _left(record: ExchangeRecord, reason: CloseReason) -> str:
-    """How and when a client has left."""
+    """How a client has left, and when."""
     how = "reset" if reason is CloseReason.PEER_RESET else "closed"
     when = "before the response had ended" if record.status else "before the response"
     if reason is CloseReason.INCOMPLETE:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 
 
 class Kind(Enum):

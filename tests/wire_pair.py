@@ -19,7 +19,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from hopproxy.observe.access_log import AccessLog
-from hopproxy.record import CloseReason, ExchangeRecord, Hop
+from hopproxy.reasons import CloseReason, Hop
+from hopproxy.record import ExchangeRecord
 from hopproxy.server.listener import open_listener
 from hopproxy.server.runtime import Runtime
 from hopproxy.server.sockets import Sockets

@@ -1,4 +1,4 @@
-"""A Caddyfile as settings: its sites, in the order in which they are chosen here."""
+"""A Caddyfile as settings: its sites, in an order in which the same one matches first."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hopproxy.convert.caddy_proxy import time_of
-from hopproxy.convert.caddy_site import UNKNOWN, Block
+from hopproxy.convert.caddy_site import NO_FILE, UNKNOWN, Block
 from hopproxy.convert.caddy_words import Line, environment, lines_of, snippets_of, with_imports
-from hopproxy.convert.draft import Draft, Values, has
+from hopproxy.convert.draft import Draft, Values
 from hopproxy.settings.amounts import Misread
-from hopproxy.settings.client import Listener
 from hopproxy.settings.networks import parse_network
-from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import parse_bind
 from hopproxy.settings.words import parse_host
 
@@ -35,8 +33,7 @@ _TLS = {
     "ciphers": "the standard library's choice is used",
     "curves": "the standard library's choice is used",
 }
-_NO_FILE = "there is no such snippet or file"
-_NO_ACME = "hopproxy gets no certificates by itself: write listeners[].tls with files"
+_NO_ACME = "hopproxy does not request certificates: write listeners[].tls with files"
 
 
 class Address(NamedTuple):
@@ -48,7 +45,7 @@ class Address(NamedTuple):
 
 
 def caddy(text: str, folder: Path) -> Draft:
-    """The settings for this Caddyfile; `folder` is where imported files are looked for.
+    """The settings for this Caddyfile; imported files are looked for in `folder`.
 
     Raises Unreadable.
     """
@@ -78,7 +75,7 @@ class _Conversion:
         for number, site in enumerate(sites):
             if site.block is None or site.name.startswith("&("):
                 named = "named routes are not read" if site.block is not None else UNKNOWN
-                self._draft.note(site.line, site.text, _NO_FILE if site.name == "import" else named)
+                self._draft.note(site.line, site.text, NO_FILE if site.name == "import" else named)
                 continue
             lines = site.block
             hosts = self._addresses(site, lines)
@@ -102,9 +99,9 @@ class _Conversion:
     # -- addresses ---------------------------------------------------------------------------
 
     def _addresses(self, site: Line, lines: tuple[Line, ...]) -> tuple[str, ...] | None:
-        """Listen at the addresses of a site; its hosts, none for every one.
+        """Add listeners for the addresses of a site, and return its hosts, none for all.
 
-        None if no address can be said here.
+        None if no address can be converted.
         """
         files = next((one.args for one in lines if one.name == "tls" and len(one.args) == 2), None)
         binds = [word for one in lines if one.name == "bind" for word in one.args] or self._binds
@@ -131,7 +128,7 @@ class _Conversion:
         return () if any(not one.host for one in found) else hosts
 
     def _secure_only(self, lines: tuple[Line, ...]) -> None:
-        """Tell what the block of a `tls` says: its files are all that is converted."""
+        """Note the block of a `tls`: only its files are converted."""
         for below in [below for one in lines if one.name == "tls" for below in one.block or ()]:
             why = _NO_ACME if below.name in _ACME_BELOW else _TLS.get(below.name, UNKNOWN)
             self._draft.note(below.line, below.text, why)
@@ -167,7 +164,7 @@ class _Conversion:
                 self._draft.note(site.line, bind, f"{misread.wrong}: {misread.hint}")
                 return
         listener = self._draft.listen(bind)
-        if files is not None and has(Listener, "tls"):
+        if files is not None:
             tls = listener.setdefault("tls", {"certificates": []})
             pair = {"cert": environment(files[0]), "key": environment(files[1])}
             if pair not in tls["certificates"]:
@@ -188,13 +185,12 @@ class _Conversion:
         elif one.name == "grace_period" and (time := time_of(draft, one)) is not None:
             draft.top["drain_timeout"] = time
         elif one.name == "shutdown_delay" and (time := time_of(draft, one)) is not None:
-            if has(Settings, "drain_delay"):
-                draft.top["drain_delay"] = time
+            draft.top["drain_delay"] = time
         elif one.name == "servers":
             for below in one.block or ():
                 self._server(below)
         elif one.name == "admin" and first != "off":
-            draft.note(one.line, one.text, "the admin listener only shows: write admin.bind")
+            draft.note(one.line, one.text, "it only shows the state: write admin.bind")
         elif one.name in _ACME:
             draft.note(one.line, one.text, _NO_ACME)
         elif one.name not in _NEEDLESS | {"admin"}:
@@ -217,7 +213,7 @@ class _Conversion:
         elif one.name == "max_header_size" and one.args:
             draft.client["max_head_size"] = one.args[0]
         elif one.name == "client_ip_headers" and "x-forwarded-for" not in one.text.lower():
-            draft.note(one.line, one.text, "the client is read from X-Forwarded-For or Forwarded")
+            draft.note(one.line, one.text, "the client is taken from X-Forwarded-For or Forwarded")
         elif one.name not in ("protocols", "metrics", "log_credentials", "client_ip_headers"):
             draft.note(one.line, one.text, UNKNOWN)
 

@@ -20,11 +20,11 @@ def limit_rates(draft: Draft, block: Line, routes: Sequence[Values]) -> None:
     found: list[tuple[float, Line, Values]] = []
     for one in block.block or ():
         if one.name != "zone":
-            draft.note(one.line, one.text, "there is nothing like it here")
+            draft.note(one.line, one.text, "hopproxy has nothing like it")
         elif (values := _zone(draft, one)) is not None:
             found.append((parse_rate(values["rate"]), one, values))
     if block.args:
-        draft.note(block.line, block.text, "it holds for every route here")
+        draft.note(block.line, block.text, "it applies to every route here")
     found.sort(key=lambda pair: pair[0])
     for _, one, _ in found[1:]:
         draft.note(one.line, one.text, "a route has one rate: the lowest is taken")
@@ -37,7 +37,7 @@ def limit_rates(draft: Draft, block: Line, routes: Sequence[Values]) -> None:
 
 
 def _zone(draft: Draft, zone: Line) -> Values | None:
-    """One zone: `events` in a `window` for each `key`; None if it cannot be said."""
+    """One zone: `events` in a `window` for each `key`; None if it cannot be converted."""
     words = {one.name: one for one in zone.block or ()}
     key, events, window = (" ".join(words[name].args) if name in words else ""
                            for name in ("key", "events", "window"))  # fmt: skip
@@ -48,7 +48,7 @@ def _zone(draft: Draft, zone: Line) -> Values | None:
         draft.note(zone.line, zone.text, "requests are counted by client, by field, or all")
         return None
     for name in words.keys() - {"key", "events", "window"}:
-        draft.note(words[name].line, words[name].text, "there is nothing like it here")
+        draft.note(words[name].line, words[name].text, "hopproxy has nothing like it")
     for unit, length in (("s", 1), ("m", 60), ("h", 3600)):
         rate = count * length / seconds if seconds else 0
         if rate >= 1 and rate == int(rate):
@@ -59,7 +59,7 @@ def _zone(draft: Draft, zone: Line) -> Values | None:
 
 
 def _by(key: str) -> str:
-    """What a key counts apart.  Raises Misread."""
+    """What is counted for this key, as in `limits.by`.  Raises Misread."""
     if key in _CLIENT:
         return "client"
     if "{" not in key:

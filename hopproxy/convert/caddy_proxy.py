@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 
 from hopproxy.convert.caddy_words import Line, environment, value_of
-from hopproxy.convert.draft import Draft, Values, filled, fitted, has
+from hopproxy.convert.draft import Draft, Values, filled, fitted
 from hopproxy.settings.amounts import Misread, parse_duration
 from hopproxy.settings.fields import OWN_FORWARDING, parse_field_name, parse_field_value
 from hopproxy.settings.units import parse_origin
-from hopproxy.settings.upstream import UpstreamSettings
 
 _BALANCE = {
     "round_robin": "round_robin",
@@ -17,7 +16,7 @@ _BALANCE = {
     "ip_hash": "hash: client",
     "client_ip_hash": "hash: client",
 }
-#: Where a setting of `transport http` goes: "" for the upstream, "pool", or "route".
+#: Where a setting of `transport http` belongs: "" is the upstream, "pool" or "route".
 _TRANSPORT = {
     "dial_timeout": ("", "connect_timeout"),
     "response_header_timeout": ("route", "response_timeout"),
@@ -25,27 +24,27 @@ _TRANSPORT = {
     "write_timeout": ("route", "write_timeout"),
     "keepalive": ("pool", "idle_timeout"),
 }
-#: Rows of checks that change something.
+#: Numbers of passes and failures in a row, by Caddy's names.
 _ROWS = {"health_passes": "rise", "health_fails": "fall"}
 _COUNTS = {"keepalive_idle_conns": "max_idle", "keepalive_idle_conns_per_host": "max_idle",
            "max_conns_per_host": "max_connections"}  # fmt: skip
 #: Values of Host that name the origin itself.
 _OWN_HOST = frozenset({"{upstream_hostport}", "{http.reverse_proxy.upstream.hostport}",
                        "{http.reverse_proxy.upstream.host}"})  # fmt: skip
-#: Values that mean what hopproxy writes there.
+#: Values that mean the same as what hopproxy writes in this field.
 _FORWARDED = {
     "x-forwarded-for": (("{remote_host}",), ("{client_ip}",), ("{http.request.remote.host}",)),
     "x-forwarded-proto": (("{scheme}",), ("{http.request.scheme}",)),
     "x-forwarded-host": (("{host}",), ("{hostport}",), ("{http.request.host}",),
                          ("{http.request.hostport}",)),
 }  # fmt: skip
-#: What happens anyway, or has no meaning here.
+#: What hopproxy does anyway, or what has no meaning here.
 _NEEDLESS = frozenset({"flush_interval", "trusted_proxies", "stream_timeout",
                        "stream_close_delay"})  # fmt: skip
 
 
 def origin_of(word: str) -> str:
-    """An upstream's address as it is written here."""
+    """An upstream's address as hopproxy writes it."""
     word = environment(word)
     if word.startswith("unix/"):
         return "unix:" + word.removeprefix("unix/")
@@ -75,7 +74,7 @@ class Proxy:
         self._response: Values = {}
 
     def route(self) -> Values | None:
-        """The route's settings; None if there is no origin that can be said here."""
+        """The route's settings; None if there is no origin that hopproxy can use."""
         for one in self._line.block or ():
             self._setting(one)
         origins = [origin for word in self._to for origin in self._origin(word)]
@@ -85,7 +84,7 @@ class Proxy:
             self._health["check"] = self._check
         if self._health:
             self._upstream["health"] = self._health
-        if len(origins) > 1 and has(UpstreamSettings, "balance"):
+        if len(origins) > 1:
             self._upstream.setdefault("balance", "round_robin")
         upstream = {"origins": origins} | self._upstream | filled({"pool": fitted(self._pool)})
         first = re.sub(r"^\w+://|^unix:", "", origins[0])
@@ -113,12 +112,9 @@ class Proxy:
         elif name in ("header_up", "header_down"):
             self._field(one, up=name == "header_up")
         elif name == "lb_policy" and (balance := _balance(args)):
-            if has(UpstreamSettings, "balance"):
-                self._upstream["balance"] = balance
-                if args[0] == "cookie":
-                    self._note(one, "hopproxy sets no cookie: it takes one of the application's")
-            else:
-                self._note(one, "the origins are taken in turn")
+            self._upstream["balance"] = balance
+            if args[0] == "cookie":
+                self._note(one, "hopproxy sets no cookie: it uses one of the application's")
         elif name == "lb_try_duration":
             self._upstream |= filled({"hold": self._time(one)})
         elif name in ("health_uri", "health_path") and args:
@@ -136,11 +132,11 @@ class Proxy:
         elif name == "transport":
             self._transport(one)
         elif name not in _NEEDLESS:
-            self._note(one, _REASONS.get(name, "there is nothing like it here"))
+            self._note(one, _REASONS.get(name, "hopproxy has nothing like it"))
 
     def _transport(self, block: Line) -> None:
         if block.args[:1] != ("http",):
-            self._note(block, "origins speak HTTP")
+            self._note(block, "origins must speak HTTP")
             return
         for one in block.block or ():
             if one.name in _TRANSPORT and one.args == ("off",):
@@ -160,7 +156,7 @@ class Proxy:
             elif one.name in ("tls_trusted_ca_certs", "tls_trust_pool") and one.args:
                 self._upstream.setdefault("tls", {})["ca"] = one.args[-1]
             else:
-                self._note(one, "there is nothing like it here")
+                self._note(one, "hopproxy has nothing like it")
 
     def _field(self, one: Line, *, up: bool) -> None:
         """header_up and header_down."""
@@ -174,7 +170,8 @@ class Proxy:
                 self._upstream["host"] = environment(value)
             return
         if up and low in OWN_FORWARDING and tuple(rest) not in _FORWARDED.get(low, ()):
-            self._note(one, "hopproxy writes it: trusted_proxies says whose own is believed")
+            why = "hopproxy writes this field; trusted_proxies says which peers may send it"
+            self._note(one, why)
         if up and low in OWN_FORWARDING | {"connection", "upgrade"}:
             return
         edit_field(self._draft, one, self._request if up else self._response)
@@ -207,20 +204,20 @@ def _balance(args: tuple[str, ...]) -> str:
 
 
 _REASONS = {
-    "lb_policy": "there is no such choice of an origin",
-    "lb_retries": "a request is sent again once, where that is safe",
-    "lb_retry_match": "a request is sent again once, where that is safe",
+    "lb_policy": "hopproxy cannot choose origins like this",
+    "lb_retries": "a request is sent again once, if that is safe",
+    "lb_retry_match": "a request is sent again once, if that is safe",
     "lb_try_interval": "it is 200ms",
     "unhealthy_request_count": "write max_requests_in_flight",
     "unhealthy_latency": "a slow origin gets fewer requests",
     "handle_response": "an origin's response is passed on as it is",
     "replace_status": "an origin's response is passed on as it is",
-    "rewrite": "hopproxy only takes the beginning off a path (strip)",
-    "method": "methods are passed on as they come",
-    "dynamic": "write the name as an origin: it is resolved again and again",
+    "rewrite": "hopproxy can only remove a prefix from a path (strip)",
+    "method": "methods are passed on unchanged",
+    "dynamic": "write the name as an origin: it is looked up every dns_interval",
     "buffer_requests": "write buffer_request for chunked uploads",
     "request_buffers": "write buffer_request for chunked uploads",
-    "response_buffers": "bodies are passed on as they come",
+    "response_buffers": "bodies are passed on as they arrive",
     "health_status": "any response below 400 counts",
     "health_body": "any response below 400 counts",
     "health_headers": "a health check sends no fields of its own",
@@ -235,7 +232,7 @@ def edit_field(draft: Draft, one: Line, edits: Values) -> None:
     try:
         parse_field_name(bare)
         if "*" in bare:
-            raise Misread("a name has no patterns", "write each of them")
+            raise Misread("patterns for names are not supported", "write each of them")
         value = value_of(rest[0]) if len(rest) == 1 else None
         parse_field_value(value or "")
     except Misread as misread:
@@ -245,7 +242,7 @@ def edit_field(draft: Draft, one: Line, edits: Values) -> None:
         edits.setdefault("remove", []).append(bare)
         return
     if value is None:
-        why = "it replaces parts of a value" if len(rest) == 2 else "it has no equal here"
+        why = "it replaces parts of a value" if len(rest) == 2 else "hopproxy has no equivalent"
         draft.note(one.line, one.text, why)
         return
     if mark == "?":
@@ -260,7 +257,7 @@ def joined(first: str | list[str], second: str | list[str]) -> list[str]:
 
 
 def time_of(draft: Draft, one: Line) -> str | None:
-    """The time of a line; None if it is none."""
+    """The time on this line; None if it is not a time."""
     text = one.args[0] if one.args else ""
     try:
         parse_duration(text)

@@ -15,8 +15,8 @@ from hopproxy.settings.amounts import Misread, parse_size
 from hopproxy.settings.fields import parse_redirect
 from hopproxy.settings.words import parse_prefix
 
-#: Directives that end a request, in the order in which Caddy sorts them; those of one group are
-#: sorted by their path, the longest first.
+#: Directives that answer a request, in Caddy's order; those of one group are sorted by path, the
+#: longest first.
 _ORDER = (("redir",), ("handle", "handle_path"), ("route",), ("abort",), ("error",), ("respond",),
           ("reverse_proxy",))  # fmt: skip
 _ENDS = frozenset(name for group in _ORDER for name in group)
@@ -28,24 +28,25 @@ REASONS = {
     **dict.fromkeys(("file_server", "root", "try_files", "php_fastcgi", "templates"), _FILES),
     **dict.fromkeys(("basicauth", "basic_auth", "forward_auth", "jwt"), _SECURITY),
     "encode": "hopproxy does not compress: let the application do it",
-    "rewrite": "hopproxy only takes the beginning off a path (strip), or redirects",
+    "rewrite": "hopproxy can only remove a prefix (strip), or redirect",
     "handle_errors": "an origin's own error pages are passed on",
     "vars": "hopproxy computes no variables",
     "map": "hopproxy computes no variables",
-    "method": "methods are passed on as they come",
-    "push": "nothing is pushed",
+    "method": "methods are passed on unchanged",
+    "push": "hopproxy does not push",
     "tracing": "request_id can make and pass traceparent",
     "acme_server": "hopproxy issues no certificates",
     "request_header": "write request_fields in the route",
     "metrics": "the admin listener has metrics: write admin.bind",
     "invoke": "named routes are not read",
 }
-UNKNOWN = "there is nothing like it here"
+NO_FILE = "no such snippet or file"
+UNKNOWN = "hopproxy has nothing like it"
 _CODES = {"permanent": 301, "temporary": 302}
 
 
 class Block:
-    """The directives of a site, or of a handle within it; `within` is what they match already."""
+    """The directives of a site, or of a handle in it; `within` is what the handle matches."""
 
     def __init__(self, draft: Draft, lines: tuple[Line, ...], within: Values, strip: str) -> None:
         self._draft = draft
@@ -66,7 +67,7 @@ class Block:
             ):
                 self._draft.note(one.line, one.text, REASONS.get(one.name, UNKNOWN))
             elif one.name == "import":
-                self._draft.note(one.line, one.text, "there is no such snippet or file")
+                self._draft.note(one.line, one.text, NO_FILE)
         found: list[Values] = []
         groups = (tuple(_ENDS),) if in_order else _ORDER
         for names in groups:
@@ -77,7 +78,7 @@ class Block:
         return found
 
     def _finish(self, routes: list[Values]) -> None:
-        """Directives that change what the routes do; the last header of a name wins."""
+        """Apply directives that change routes; the last header of a name wins."""
         for one in self._lines:
             if one.name == "rate_limit":
                 limit_rates(self._draft, one, routes)
@@ -108,7 +109,7 @@ class Block:
                 edit_field(self._draft, line, edits)
         hit = [one for one in routes if any(_covers(match, one) for match in matches or ())]
         if routes and not hit and matches is not None:
-            self._draft.note(one.line, one.text, "it needs a route of its own, with this path")
+            self._draft.note(one.line, one.text, "write a route of its own for this path")
         for route in hit:
             fields = route.setdefault("response_fields", {})
             for how, values in edits.items():
@@ -124,7 +125,7 @@ class Block:
     # -- matchers ----------------------------------------------------------------------------
 
     def _matched(self, one: Line) -> tuple[tuple[str, ...], list[Values] | None]:
-        """(the words behind the matcher, what it matches); None if that cannot be said."""
+        """(the words after the matcher, what it matches); None if that cannot be converted."""
         first = one.args[0] if one.args else ""
         if not first.startswith(("/", "@")) and first != "*":
             return one.args, [dict(self._within)]
@@ -213,7 +214,7 @@ class Block:
         status = _CODES.get(code) or (int(code) if re.fullmatch(r"30[12378]", code) else 0)
         url = value_of(to)
         if url is None or not status:
-            self._draft.note(one.line, one.text, "it has no equal here")
+            self._draft.note(one.line, one.text, "hopproxy has no equivalent")
             return None
         if url.endswith("{path}{query}"):
             url = url.removesuffix("{query}")
@@ -251,7 +252,7 @@ class Block:
         return {"respond": {"status": int(status)}}
 
     def _abort(self, one: Line, args: tuple[str, ...]) -> Values | None:
-        why = "a connection is not closed without an answer: it answers 404"
+        why = "hopproxy answers before it closes a connection: here with 404"
         self._draft.note(one.line, one.text, why)
         return {"respond": {"status": 404}}
 
@@ -263,7 +264,7 @@ class Block:
 
 
 def _joined(tests: list[Line]) -> list[Line]:
-    """The lines of a matcher, those of the same kind as one: any of their words may match."""
+    """The lines of a matcher, joined by kind: any of the words may match."""
     found: dict[str, Line] = {}
     for one in tests:
         before = found.get(one.name, Line((one.name,), None, one.line))
@@ -272,7 +273,7 @@ def _joined(tests: list[Line]) -> list[Line]:
 
 
 def _where_it_strips(match: Values, end: Values) -> Iterator[Values]:
-    """The routes for one match: Caddy takes a prefix off the paths that have it, and no others."""
+    """The routes for one match: Caddy removes a prefix only from paths that have it."""
     strip, path = end.get("strip"), match.get("path", "/")
     if strip is None or _is_below(path, strip):
         yield match | end
@@ -306,7 +307,7 @@ def _same(route: Values, match: Values) -> bool:
 
 
 def _covers(match: Values, route: Values) -> bool:
-    """Whether a header with this matcher holds for all of a route."""
+    """Whether a header with this matcher applies to all of a route."""
     if "host" in match and match["host"] != route.get("host"):
         return False
     path, own = match.get("path"), str(route.get("path", "/"))

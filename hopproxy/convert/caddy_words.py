@@ -38,7 +38,7 @@ PLACEHOLDERS = {
 }
 _ENVIRONMENT = re.compile(r"\{\$(\w+)(?::([^{}]*))?\}|\{env\.(\w+)\}")
 _PLACEHOLDER = re.compile(r"\{((?!env\.)[a-z?%][^\s{}\",]*)\}")
-#: How many imports may lead to one another.
+#: Most nested imports.
 _DEEPEST = 20
 
 
@@ -109,7 +109,7 @@ def _lines(text: str) -> Iterator[tuple[list[str], int]]:
 
 
 def _word(match: re.Match[str]) -> str:
-    """A word without its quotes.  A backslash only counts before a quote."""
+    """A word without its quotes.  A backslash escapes only a quote."""
     found = match[0]
     if match.lastgroup == "heredoc":
         lines = match["inside"].removesuffix("\n").replace("\r", "").split("\n")
@@ -165,7 +165,7 @@ def _tree(
 def with_imports(
     lines: tuple[Line, ...], snippets: dict[str, Line], folder: Path, depth: int = 0
 ) -> tuple[Line, ...]:
-    """The lines with those of imported snippets and files in their place, arguments filled in.
+    """The lines, with imported snippets and files in place and arguments filled in.
 
     Snippets in these files are added.  Raises Unreadable.
     """
@@ -185,7 +185,7 @@ def with_imports(
 
 
 def _imported(one: Line, snippets: dict[str, Line], folder: Path) -> tuple[Line, ...] | None:
-    """What an import stands for; None if there is no such snippet or file."""
+    """The imported lines; None if there is no such snippet or file."""
     name, *args = one.args
     if name in snippets:
         return _filled(snippets[name].block or (), tuple(args), one.block or ())
@@ -206,7 +206,7 @@ def snippets_of(lines: tuple[Line, ...]) -> dict[str, Line]:
 
 
 def _at(lines: tuple[Line, ...], number: int) -> tuple[Line, ...]:
-    """The lines of an imported file, told at the line that imports it."""
+    """The lines of an imported file, with the number of the line that imports it."""
     return tuple(
         replace(one, line=number, block=None if one.block is None else _at(one.block, number))
         for one in lines
@@ -216,7 +216,7 @@ def _at(lines: tuple[Line, ...], number: int) -> tuple[Line, ...]:
 def _filled(
     lines: tuple[Line, ...], args: tuple[str, ...], block: tuple[Line, ...]
 ) -> tuple[Line, ...]:
-    """Lines with the arguments and the block of an import in their place."""
+    """Lines with the arguments and the block of an import filled in."""
 
     def put(match: re.Match[str]) -> str:
         number = int(match[1])
@@ -252,7 +252,7 @@ def environment(text: str) -> str:
 
 
 def value_of(text: str) -> str | None:
-    """A value with our variables in place of Caddy's placeholders; None if one has no equal."""
+    """A value with hopproxy's variables for Caddy's placeholders; None if one has no equivalent."""
     parts: list[str] = []
     at = 0
     for match in _PLACEHOLDER.finditer(text):

@@ -1,4 +1,4 @@
-"""`hopproxy convert`: the settings for another proxy's configuration, and what cannot be said."""
+"""`hopproxy convert`: settings made from another proxy's configuration."""
 
 import argparse
 import re
@@ -11,12 +11,12 @@ from hopproxy.convert.nginx import nginx
 from hopproxy.convert.nginx_words import Unreadable
 from hopproxy.exits import BAD_CONFIGURATION, DONE, Failure
 
-#: How a line of nginx's language begins that no Caddyfile has.
+#: How a line of an nginx configuration begins, but none of a Caddyfile.
 _NGINX = r"^\s*(?:(?:server|http|events|upstream\s+\S+)\s*\{|(?:listen|location|proxy_pass)\s)"
 
 
 def convert(options: argparse.Namespace) -> int:
-    """Print the settings; what cannot be said goes to standard error.  Raises Failure."""
+    """Print the settings, and on standard error what was not converted.  Raises Failure."""
     name = options.file
     try:
         text = Path(name).read_text()

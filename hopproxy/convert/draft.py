@@ -1,4 +1,4 @@
-"""Settings that are being made from another proxy's, and the lines that cannot be said."""
+"""Settings made from another proxy's, and the lines that cannot be converted."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-from msgspec import Struct
 
 from hopproxy.settings.route import Route
 from hopproxy.settings.route_agreement import takes_all_of
-from hopproxy.settings.shape import Section, settings_of
 from hopproxy.settings.upstream import Pool
 
 Values = dict[str, Any]
@@ -37,15 +35,15 @@ class Draft:
     notes: list[Note] = field(default_factory=list)
 
     def note(self, line: int, text: str, why: str) -> None:
-        """A line cannot be said, or means something slightly different here."""
+        """Note a line that is not converted, or means something slightly different here."""
         note = Note(line, text, why)
         if note not in self.notes:
             self.notes.append(note)
 
     def listen(self, bind: str) -> Values:
-        """The listener at this address, made if there is none.
+        """The listener at this address, which is added if there is none.
 
-        One on every address takes the place of those on the same port.
+        A listener on every address replaces those on the same port.
         """
         port = bind.rpartition(":")[2]
         if not bind.startswith("unix:") and (whole := self.listeners.get(f":{port}")) is not None:
@@ -57,7 +55,7 @@ class Draft:
         return self.listeners.setdefault(bind, made)
 
     def upstream(self, base: str, values: Values) -> str:
-        """The name of an upstream with these values: one that is there already, or a new one."""
+        """The name of the upstream with these values, which is added if there is none."""
         base = re.sub(r"[^A-Za-z0-9_.-]+", "-", base).strip("-") or "app"
         name, number = base, 1
         while self.upstreams.setdefault(name, values) != values:
@@ -66,7 +64,7 @@ class Draft:
         return name
 
     def add(self, values: Values, line: int, text: str) -> None:
-        """One more route, unless those before take all of it: then it is a note at this line."""
+        """Add a route.  If earlier routes match all of its requests, note that instead."""
         route = _matching(values)
         for earlier in self.routes:
             if takes_all_of(_matching(earlier), route):
@@ -103,7 +101,7 @@ class Draft:
             yield "routes", self.routes
 
 
-#: Answers for what a server leaves over.
+#: Answers to requests that no route of a server matches.
 _REST = ({"status": 404}, {"status": 200})
 
 
@@ -145,7 +143,7 @@ def _yaml(values: Values) -> str:
 
 
 def fitted(pool: Values) -> Values:
-    """The settings of a pool that keeps no more idle links than it may have."""
+    """The settings of a pool, with `max_idle` at most `max_connections`."""
     most = pool.get("max_connections", Pool().max_connections)
     if pool.get("max_idle", 0) <= most:
         return pool
@@ -153,24 +151,16 @@ def fitted(pool: Values) -> Values:
     return pool | {name: most if name == "max_idle" else pool["max_idle"]}
 
 
-def has(struct: type[Struct], name: str, below: str = "") -> bool:
-    """Whether a section has a setting of this name, and this one `below` it."""
-    found = [setting.shape for setting in settings_of(struct) if setting.name == name]
-    if not below or not found:
-        return bool(found)
-    return isinstance(found[0], Section) and has(found[0].struct, below)
-
-
 def plain(text: str) -> str:
-    """Text as the settings file wants it, where `$` would begin a variable."""
+    """Text for a settings file, in which `$` would begin a variable."""
     return text.replace("$", "$$")
 
 
 def braces(text: str) -> str:
-    """Text in a value with variables, where a word in braces would be one."""
+    """Text for a value in which a word in braces would be a variable."""
     return re.sub(r"\{([a-z_]+)\}", r"{{\1}}", text)
 
 
 def filled(values: Mapping[str, Any]) -> Values:
-    """The values that are set to something."""
+    """The values without those that are not set."""
     return {key: value for key, value in values.items() if value not in (None, {}, [], "")}

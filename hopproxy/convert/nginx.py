@@ -1,7 +1,7 @@
-"""A configuration of nginx as settings: its servers, in the order in which they are chosen here.
+"""An nginx configuration as settings: servers, in an order in which the same one matches first.
 
-nginx chooses a server by its name (exact, then wildcards), and a location by the longest prefix;
-here the first route that matches is taken.  So routes are written from the narrowest to the widest.
+nginx chooses a server by its name (exact, then wildcards), and a location by the longest prefix.
+hopproxy takes the first route that matches, so narrow routes are written before wide ones.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hopproxy.convert.draft import Draft, Values, filled, fitted, has
+from hopproxy.convert.draft import Draft, Values, filled, fitted
 from hopproxy.convert.nginx_limits import INHERITED as LIMITS
 from hopproxy.convert.nginx_limits import connections, shared, zones
 from hopproxy.convert.nginx_proxy import Scope
@@ -20,7 +20,6 @@ from hopproxy.convert.nginx_words import Directive, directives, duration, includ
 from hopproxy.settings.amounts import KiB, MiB, Misread
 from hopproxy.settings.networks import parse_network
 from hopproxy.settings.origins import parse_origin_line
-from hopproxy.settings.upstream import UpstreamSettings
 
 #: Settings of the client's hop, by the directives of nginx.
 _CLIENT_TIMES = {
@@ -46,7 +45,7 @@ _HERE = frozenset(
 
 
 def nginx(text: str, folder: Path) -> Draft:
-    """The settings for this configuration; `folder` is where included files are looked for.
+    """The settings for this configuration; included files are looked for in `folder`.
 
     Raises Unreadable.
     """
@@ -89,7 +88,7 @@ class _Conversion:
         chosen = _chosen(servers)
         for server in servers:
             if server.is_nameless and all(server is not one for _, one in chosen):
-                why = "none of its names can be said here: it is left out"
+                why = "none of its names can be converted: it is left out"
                 draft.note(server.line, f"server on {server.address}", why)
         for hosts, server in chosen:
             for route in server.routes:
@@ -150,7 +149,7 @@ class _Conversion:
             elif one.name == "set_real_ip_from":
                 self._trusted(one, first)
             elif one.name == "real_ip_header" and first.lower() not in _CLIENT_NAMED:
-                why = "the client is read from X-Forwarded-For or Forwarded"
+                why = "the client is taken from X-Forwarded-For or Forwarded"
                 draft.note(one.line, one.text, why)
 
     def _trusted(self, one: Directive, network: str) -> None:
@@ -187,15 +186,14 @@ class _Conversion:
                 pool["max_age"] = duration(first)
             elif one.name == "keepalive_requests" and first.isdecimal():
                 pool["max_requests"] = int(first)
-            elif (balance := _balance(one)) and has(UpstreamSettings, "balance"):
+            elif balance := _balance(one):
                 values["balance"] = balance
             elif one.name not in NEEDLESS:
-                why = "the origins are taken in turn" if _balance(one) else reason(one.name)
-                self._draft.note(one.line, one.text, why)
+                self._draft.note(one.line, one.text, reason(one.name))
         if not any(_balance(one) for one in block.block or ()) and len(origins) > 1:
-            values |= {"balance": "round_robin"} if has(UpstreamSettings, "balance") else {}
+            values["balance"] = "round_robin"
         if not origins:
-            self._draft.note(block.line, block.text, "it has no origin that can be said here")
+            self._draft.note(block.line, block.text, "it has no origin that hopproxy can use")
             origins.append("127.0.0.1:9")
         lines = [one for one in block.block or () if one.name == "server"]
         lines = [one for one in lines if not {"down", "backup"} & set(one.args)]
@@ -218,7 +216,7 @@ class _Conversion:
                 origin = f"{origin} {word}"
             elif name not in ("max_conns", "max_fails", "fail_timeout", "resolve"):
                 # Names are resolved again anyway, and an origin is out for 5 s, then for longer.
-                self._draft.note(one.line, one.text, f"`{name}` has no equal here")
+                self._draft.note(one.line, one.text, f"hopproxy has no equivalent for `{name}`")
         if not _is_origin(origin):
             self._draft.note(one.line, one.text, "it is not the address of an origin")
             return

@@ -11,14 +11,14 @@ from hopproxy.convert.nginx_words import Directive
 from hopproxy.settings.amounts import Misread
 from hopproxy.settings.rates import parse_by, parse_rate
 
-#: Directives of this file that hold below where they stand.
+#: Directives of this file that blocks below inherit.
 INHERITED = frozenset(
     {
         "limit_conn", "limit_conn_status", "limit_req", "limit_req_dry_run", "limit_req_status",
         "proxy_next_upstream", "proxy_next_upstream_timeout", "proxy_next_upstream_tries",
     }
 )  # fmt: skip
-#: Keys that are one client, and keys that are the same for all requests of a server.
+#: Keys that name the client, and keys that are the same for all requests of a server.
 _CLIENT = frozenset({"$binary_remote_addr", "$remote_addr", "$proxy_add_x_forwarded_for"})
 _SERVER = frozenset({"$server_name", "$server_port", "$server_addr"})
 #: Failures after which nginx asks another origin unless it is told otherwise.
@@ -27,7 +27,7 @@ _ANYWAY = frozenset({"error", "timeout", "invalid_header"})
 
 @dataclass(slots=True)
 class Zone:
-    """What is counted apart (`limits.by`, "" if that cannot be said), and at which rate, if any."""
+    """What is counted (`limits.by`, "" if that cannot be converted), and the rate, if any."""
 
     by: str
     rate: str = ""
@@ -51,7 +51,7 @@ def zones(found: Iterable[Directive], draft: Draft) -> dict[str, Zone]:
 
 
 def _by(key: str) -> str:
-    """What a key counts apart; "" if there is no word for it."""
+    """What is counted for this key, as in `limits.by`; "" if hopproxy cannot count that."""
     if key in _CLIENT:
         return "client"
     if key in _SERVER or "$" not in key:
@@ -64,7 +64,7 @@ def _by(key: str) -> str:
 
 
 def _rate(text: str) -> str:
-    """`10r/s` as it is written here; "" if it is no rate."""
+    """`10r/s` as a rate of hopproxy; "" if it is not a rate."""
     match = re.fullmatch(r"([0-9]+)r/([sm])", text)
     rate = f"{match[1]}/{match[2]}" if match else ""
     try:
@@ -75,7 +75,7 @@ def _rate(text: str) -> str:
 
 
 class Limits:
-    """The limits on the requests of one location; `inherited` are the directives that hold."""
+    """The limits on the requests of one location; `inherited` are the directives that apply."""
 
     def __init__(
         self, draft: Draft, zones: dict[str, Zone], inherited: dict[str, tuple[Directive, ...]]
@@ -92,7 +92,7 @@ class Limits:
         return found[-1].args if found else ()
 
     def rate(self) -> Values:
-        """The lowest of the rates that hold, as `limits` of a route."""
+        """The lowest of the rates that apply, as `limits` of a route."""
         found: list[tuple[float, Directive, Values]] = []
         for one in self._all("limit_req"):
             words = dict(word.split("=", 1) for word in one.args if "=" in word)
@@ -103,7 +103,7 @@ class Limits:
                 self._draft.note(one.line, one.text, "it only logs what it would refuse")
             else:
                 burst = words.get("burst", "0")
-                # nginx lets one pass, and a burst beside it.
+                # nginx lets one request pass in addition to the burst.
                 most = int(burst) + 1 if burst.isdecimal() else 1
                 values = {"rate": zone.rate, "burst": most} | filled(
                     {"by": zone.by if zone.by != "client" else None}
@@ -123,7 +123,7 @@ class Limits:
         if "nodelay" not in one.args and any(word.startswith("burst=") for word in one.args):
             why.append("no request is delayed: those of the burst pass at once")
         if self._last("limit_req_status") != ("429",):
-            why.append("what is too much gets 429")
+            why.append("requests above the limit get 429")
         if zone.used:
             why.append("each route counts for itself")
         zone.used = True
@@ -139,7 +139,7 @@ class Limits:
         ]
         for one in self._all("limit_conn_status"):
             if found and one.args != ("503",):
-                self._draft.note(one.line, one.text, "what is too much gets 503")
+                self._draft.note(one.line, one.text, "requests above the limit get 503")
         return {"max_requests_in_flight": min(found)} if found else {}
 
     def failures(self, origins: int) -> Values:
@@ -148,7 +148,7 @@ class Limits:
             return {}
         for one in self._all("proxy_next_upstream_tries"):
             if one.args not in (("0",), ("2",)):
-                why = "a request is sent again once, where that is safe"
+                why = "a request is sent again once, if that is safe"
                 self._draft.note(one.line, one.text, why)
         for one in self._all("proxy_next_upstream_timeout"):
             self._draft.note(one.line, one.text, "a request is sent again once, and at once")
@@ -158,7 +158,7 @@ class Limits:
             statuses = [int(word[5:]) for word in words if re.fullmatch(r"http_(5\d\d|429)", word)]
             differs = []
             if words - {f"http_{status}" for status in statuses}:
-                differs.append("a request is sent again once, where that is safe")
+                differs.append("a request is sent again once, if that is safe")
             if statuses:
                 differs.append("these are passed on, and count as failures of their origin")
             if differs:
@@ -176,7 +176,7 @@ def _pairs(found: Iterable[Directive]) -> Iterator[tuple[str, str]]:
 
 
 def connections(draft: Draft, zones: dict[str, Zone], block: Iterable[Directive]) -> None:
-    """Connections of each client, where a server or all of them limit these."""
+    """Limits on the connections of each client, from a server or from the http block."""
     own = [one for one in block if one.name == "limit_conn"]
     for one in own:
         zone = zones.get(one.args[0]) if one.args else None
@@ -190,7 +190,7 @@ def connections(draft: Draft, zones: dict[str, Zone], block: Iterable[Directive]
 
 
 def in_location(draft: Draft, zones: dict[str, Zone], block: Iterable[Directive]) -> None:
-    """Connections of each client are limited for a whole listener, not for a location."""
+    """Note limits on connections in a location: hopproxy has them for a whole listener."""
     for one in block:
         zone = zones.get(one.args[0]) if one.name == "limit_conn" and one.args else None
         if one.name == "limit_conn" and (zone is None or zone.by != "all"):

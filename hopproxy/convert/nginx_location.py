@@ -20,7 +20,7 @@ _STRIPPED = re.compile(
     r"\^(/[A-Za-z0-9/._~-]*?)/?\(/?(\.\*)\)\$?|\^(/[A-Za-z0-9/._~-]*?)/\(\.\*\)\$?"
 )
 
-#: Directives of a server that are not about its requests.
+#: Directives of a server that do not concern requests.
 _SERVER = frozenset(
     {
         "listen", "server_name", "access_log", "ssl_certificate", "ssl_certificate_key",
@@ -35,7 +35,7 @@ _SERVER = frozenset(
 
 
 class Location:
-    """One location, or what a server does outside of its locations."""
+    """One location, or a server with its directives outside of locations."""
 
     def __init__(
         self, draft: Draft, scope: Scope, path: str, block: tuple[Directive, ...], *, exact: bool
@@ -49,7 +49,7 @@ class Location:
         self._exact = exact
 
     def routes(self) -> list[Values]:
-        """The routes for this location; none if it says nothing that can be said here."""
+        """The routes for this location; none if nothing in it can be converted."""
         end: Values | None = None
         first: list[Values] = []
         strip = ""
@@ -83,13 +83,13 @@ class Location:
         return [*first, self._here() | end]
 
     def _named(self, name: str) -> Values | None:
-        """What a named location does with a request for this one."""
+        """The route for a named location, with the path of this one."""
         block = self._scope.named[name]
         routes = Location(self._draft, self._outer, self._path, block, exact=self._exact).routes()
         return routes[-1] if routes else None
 
     def nothing(self) -> Values:
-        """A route that keeps others from taking what this location would have taken."""
+        """A route that answers 404, so that no other route gets the requests of this location."""
         return self._here() | {"respond": {"status": 404}}
 
     def _here(self) -> Values:
@@ -108,7 +108,7 @@ class Location:
         if status in (301, 302, 303, 307, 308) and rest:
             return self._redirect(one, rest[0], status)
         if status == 444 or not 200 <= status <= 599:
-            closed = "a connection is not closed without an answer"
+            closed = "hopproxy answers before it closes a connection"
             why = closed if status == 444 else "it is not the status of a final response"
             self._draft.note(one.line, one.text, why)
             return None
@@ -126,13 +126,13 @@ class Location:
     def _redirect(
         self, one: Directive, url: str, status: int, *, adds: bool = False
     ) -> Values | None:
-        """A redirect; `adds` if nginx adds the query, as it does with a rewrite."""
+        """A redirect; `adds` if nginx adds the query, as for a rewrite."""
         match = _HTTPS.fullmatch(url)
         own = match is not None and (match[1].startswith("$") or match[1] in self._scope.names)
         if match is not None and match[2] and own and not self._scope.secure:
             to = "https"
             if not match[1].startswith(("$host", "$http_host")) and len(self._scope.names) > 1:
-                why = "each name is sent to https under its own name"
+                why = "each host is redirected to its own name"
                 self._draft.note(one.line, one.text, why)
         else:
             known = dict(self._scope.known)
@@ -140,7 +140,7 @@ class Location:
             ends = whole is not None and whole.endswith("{path}")
             found = whole if ends else value_of(url, known)
             if found is None:
-                self._draft.note(one.line, one.text, "its variables have no equal here")
+                self._draft.note(one.line, one.text, "hopproxy has no equivalent for its variables")
                 return None
             to = found + "{query}" * (adds and not ends and "?" not in found)
             if adds and not ends and "?" in found:
@@ -157,7 +157,7 @@ class Location:
         return {"redirect": to, "redirect_status": status} | self._proxied.response_fields()
 
     def _rewrite(self, one: Directive) -> Values | str | None:
-        """A redirect, or the part of the path that a rewrite takes off."""
+        """A redirect, or the prefix that a rewrite removes."""
         pattern, to, *flags = (*one.args, "", "")[: max(2, len(one.args))]
         permanent = "permanent" in flags
         if permanent or "redirect" in flags or to.startswith(("http://", "https://")):

@@ -1,4 +1,4 @@
-"""What nginx does on the way to an origin, as an upstream and a route's settings."""
+"""nginx's proxy_ directives as an upstream and the settings of a route."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from hopproxy.convert.draft import Draft, Values, filled, has
+from hopproxy.convert.draft import Draft, Values, filled
 from hopproxy.convert.nginx_limits import INHERITED as LIMITS
 from hopproxy.convert.nginx_limits import Limits, Zone
 from hopproxy.convert.nginx_words import Directive, duration, value_of
@@ -18,11 +18,10 @@ from hopproxy.settings.fields import (
     parse_sent_host,
 )
 from hopproxy.settings.units import parse_origin
-from hopproxy.settings.upstream import UpstreamSettings
 
 #: Headers of proxy_set_header that mean what happens here anyway.
 _ANYWAY = OWN_FORWARDING | {"connection", "upgrade", "via", "keep-alive", "te", "expect"}
-#: Values that mean what hopproxy writes there.
+#: Values that mean the same as what hopproxy writes in this field.
 _FORWARDED = {
     "x-forwarded-for": ("$proxy_add_x_forwarded_for", "$remote_addr"),
     "x-forwarded-proto": ("$scheme",),
@@ -33,7 +32,7 @@ _PASSED = {
     "$host", "$http_host", "$host:$server_port", "$http_host:$server_port", "$host:$proxy_port",
     "${host}", "$host:$remote_port",
 }  # fmt: skip
-#: Directives that hold below where they stand, unless repeated there as a whole.
+#: Directives that blocks below inherit, unless they have the same directive.
 INHERITED = frozenset(
     {
         "proxy_set_header", "add_header", "proxy_hide_header", "proxy_redirect",
@@ -77,7 +76,7 @@ class Scope:
 
 
 class Proxied:
-    """What holds for requests of one location, at `path`, on their way to an origin and back."""
+    """What one location, at `path`, does with requests to an origin and their responses."""
 
     def __init__(self, draft: Draft, scope: Scope, path: str, *, exact: bool) -> None:
         self._draft = draft
@@ -126,7 +125,7 @@ class Proxied:
         return route
 
     def _stripped(self, one: Directive, uri: str) -> str | None:
-        """What a URI in proxy_pass takes off the path, "" for nothing; None if it adds to it."""
+        """The prefix that a URI in proxy_pass removes, "" for none; None if it adds one."""
         path = self._path
         if path == uri:
             return ""
@@ -137,7 +136,8 @@ class Proxied:
                 why = "nginx would send // before the rest of the path"
                 self._draft.note(one.line, one.text, why)
             return path
-        self._draft.note(one.line, one.text, "hopproxy can take a path off, but not put one on")
+        why = "hopproxy can remove a prefix from a path, but not add one"
+        self._draft.note(one.line, one.text, why)
         return None
 
     def _origins(self, one: Directive, scheme: str, place: str) -> tuple[Values | None, str]:
@@ -159,7 +159,7 @@ class Proxied:
         return {"origins": [origin]}, re.sub(r":80$", "", place).removeprefix("unix:")
 
     def _host(self, group: str) -> Values:
-        """The Host that origins see: by default that of proxy_pass, in nginx."""
+        """The Host that origins see; nginx's default is that of proxy_pass."""
         found = [
             one for one in self._scope.inherited.get("proxy_set_header", ())
             if one.args and one.args[0].lower() == "host"
@@ -172,7 +172,8 @@ class Proxied:
         if value in ("$proxy_host", "$proxy_host:$proxy_port"):
             return {"host": group or "origin"}
         if "$" in value:
-            self._draft.note(found[-1].line, found[-1].text, "its variables have no equal here")
+            why = "hopproxy has no equivalent for its variables"
+            self._draft.note(found[-1].line, found[-1].text, why)
             return {}
         try:
             return {"host": parse_sent_host(value)}
@@ -187,7 +188,7 @@ class Proxied:
             name, value = (*one.args, "", "")[:2]
             low = name.lower()
             if low in OWN_FORWARDING and value not in _FORWARDED.get(low, ()):
-                why = "hopproxy writes it: trusted_proxies says whose own is believed"
+                why = "hopproxy writes this field; trusted_proxies says which peers may send it"
                 self._draft.note(one.line, one.text, why)
             if low == "host" or low in _ANYWAY or low in ("content-length", "transfer-encoding"):
                 continue
@@ -213,7 +214,7 @@ class Proxied:
             self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
             return None
         if found is None:
-            self._draft.note(one.line, one.text, "its variables have no equal here")
+            self._draft.note(one.line, one.text, "hopproxy has no equivalent for its variables")
         return found
 
     def _removed(self, one: Directive, name: str) -> list[str]:
@@ -231,7 +232,8 @@ class Proxied:
             if found is None:
                 continue
             if rest != ["always"]:
-                self._draft.note(one.line, one.text, "it holds for every status here, as `always`")
+                why = "it applies to every status here, like `always`"
+                self._draft.note(one.line, one.text, why)
             adds[name] = [*adds.get(name, []), found]
         single = {name: values[0] if len(values) == 1 else values for name, values in adds.items()}
         hidden = [
@@ -243,7 +245,7 @@ class Proxied:
         return {"response_fields": fields} if fields else {}
 
     def _locations(self, strip: str) -> Values:
-        """What proxy_redirect and proxy_cookie_path ask for."""
+        """The setting for proxy_redirect and proxy_cookie_path."""
         redirect, cookie = self._scope.last("proxy_redirect"), self._scope.last("proxy_cookie_path")
         for name in ("proxy_redirect", "proxy_cookie_path"):
             for one in self._scope.inherited.get(name, ())[:-1]:
@@ -252,14 +254,16 @@ class Proxied:
         if cookie is not None and strip and cookie.args in (whole, ("/", strip)):
             return {"locations": "all"}
         if cookie is not None and cookie.args != ("off",):
-            self._draft.note(cookie.line, cookie.text, "only what `strip` takes off is put back")
+            why = "only the prefix that `strip` removes is added again"
+            self._draft.note(cookie.line, cookie.text, why)
         if redirect is None or redirect.args == ("default",):
             return {}
         if redirect.args == ("off",):
             return {"locations": "off"}
         if strip and redirect.args in (whole, ("/", strip)):
             return {"locations": "all"}
-        self._draft.note(redirect.line, redirect.text, "URLs of the origin are turned back anyway")
+        why = "URLs of the origin are rewritten for the client anyway"
+        self._draft.note(redirect.line, redirect.text, why)
         return {}
 
     def _time(self, name: str, theirs: str) -> Values:
@@ -278,8 +282,8 @@ class Proxied:
         return {"max_body_size": one.args[0]}
 
     def _tls(self, scheme: str) -> Values:
-        """TLS towards the origin.  nginx verifies no certificate unless it is told to."""
-        if scheme != "https" or not has(UpstreamSettings, "tls"):
+        """TLS towards the origin.  By default, nginx verifies no certificate."""
+        if scheme != "https":
             return {}
         verify, name = self._scope.last("proxy_ssl_verify"), self._scope.last("proxy_ssl_name")
         ca = self._scope.last("proxy_ssl_trusted_certificate")

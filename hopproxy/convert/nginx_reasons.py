@@ -1,6 +1,6 @@
-"""Why a directive of nginx has no place here."""
+"""Why a directive of nginx is not converted."""
 
-#: Directives that need no word here: what they ask for happens anyway, or has no meaning.
+#: Directives without a note: hopproxy does this anyway, or it has no meaning here.
 NEEDLESS = frozenset(
     {
         "absolute_redirect", "aio", "chunked_transfer_encoding",
@@ -78,37 +78,37 @@ REASONS = {
     **dict.fromkeys(
         ("mirror", "mirror_request_body"), "hopproxy sends a request to one origin"
     ),
-    "user": "start hopproxy as the user that it is to run as",
+    "user": "start hopproxy as the user that it should run as",
     "daemon": "hopproxy runs in the foreground",
     "load_module": "hopproxy has no modules",
-    "rewrite": "hopproxy only takes the beginning off a path (strip), or redirects",
+    "rewrite": "hopproxy can only remove a prefix (strip), or redirect",
     "if": "a route is chosen by host and path alone",
-    "resolver": "names are resolved by the system, again and again",
-    "resolver_timeout": "names are resolved by the system",
+    "resolver": "the system resolves names, again every dns_interval",
+    "resolver_timeout": "the system resolves names",
     "stream": "hopproxy speaks HTTP only",
     "mail": "hopproxy speaks HTTP only",
     "env": "${NAME} in a settings file reads the environment",
     "stub_status": "the admin listener has metrics: write admin.bind",
-    "proxy_set_body": "bodies are passed on as they come",
-    "proxy_method": "methods are passed on as they come",
+    "proxy_set_body": "bodies are passed on as they arrive",
+    "proxy_method": "methods are passed on unchanged",
     "proxy_bind": "the system chooses the local address",
-    "add_trailer": "trailers are passed on as they come",
+    "add_trailer": "trailers are passed on unchanged",
     "ignore_invalid_headers": "invalid fields are refused",
-    "merge_slashes": "paths are passed on as they come",
+    "merge_slashes": "paths are passed on unchanged",
     "proxy_protocol_timeout": "write client.handshake_timeout",
-    "proxy_http_version": "origins are spoken to in HTTP/1.1, or by ALPN in HTTP/2",
+    "proxy_http_version": "hopproxy speaks HTTP/1.1 to origins, or HTTP/2 by ALPN",
     "underscores_in_headers": "write underscore_fields: keep, drop, reject or shadow",
 }  # fmt: skip
 
-#: Directives whose `off` asks for something that hopproxy does not do.
+#: Directives whose value `off` hopproxy cannot follow.
 OFF = {
-    "proxy_pass_request_body": "bodies are passed on as they come",
+    "proxy_pass_request_body": "bodies are passed on as they arrive",
     "proxy_pass_request_headers": "fields are passed on: write request_fields.remove",
-    "proxy_next_upstream": "a request is sent again once, where that is safe",
+    "proxy_next_upstream": "a request is sent again once, if that is safe",
     "ignore_invalid_headers": REASONS["ignore_invalid_headers"],
 }
 
-UNKNOWN = "there is nothing like it here"
+UNKNOWN = "hopproxy has nothing like it"
 
 
 def reason(name: str) -> str:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hopproxy.convert.draft import Draft, Values, has
+from hopproxy.convert.draft import Draft, Values
 from hopproxy.convert.nginx_limits import in_location
 from hopproxy.convert.nginx_location import Location
 from hopproxy.convert.nginx_proxy import Scope
 from hopproxy.convert.nginx_words import Directive
 from hopproxy.settings.amounts import Misread
-from hopproxy.settings.client import Listener
 from hopproxy.settings.units import parse_bind
 from hopproxy.settings.words import parse_host, parse_prefix
 
-#: Names for a server that is to take whatever no other one takes.
+#: Names that servers without a name of their own have.
 _NO_NAMES = ("_", "", "$hostname", "localhost_")
 
 
@@ -24,7 +23,7 @@ class Server:
 
     `names` are its hosts, exact or `*.suffix`; `is_default` if it says so; `address` is where it
     listens first, `binds` is all of it.  `secure` if it does TLS on each; `to_https` if it
-    redirects everything to https.  `is_nameless` if none of its names can be said here.
+    redirects everything to https.  `is_nameless` if none of its names can be converted.
     """
 
     def __init__(self, draft: Draft, block: Directive) -> None:
@@ -45,7 +44,7 @@ class Server:
     # -- names and listeners -----------------------------------------------------------------
 
     def _takes_rest(self) -> bool:
-        """Whether it has no name, or one such as `_` that no request can have."""
+        """Whether it has no name, or one like `_` that no request can have."""
         names = [name for one in self.block if one.name == "server_name" for name in one.args]
         return not names or any(name in _NO_NAMES for name in names)
 
@@ -59,7 +58,7 @@ class Server:
                     try:
                         yield parse_host(host)
                     except Misread as misread:
-                        why = "a host has no pattern but *.suffix"
+                        why = "the only pattern for a host is *.suffix"
                         self._draft.note(one.line, one.text, why if "~" in name or "*" in name
                                          else misread.wrong)  # fmt: skip
 
@@ -71,7 +70,7 @@ class Server:
         for one in listens or [Directive("listen", ("80",), None, self.line)]:
             place, *options = one.args or ("80",)
             if "quic" in options:
-                self._draft.note(one.line, one.text, "there is no HTTP/3 here")
+                self._draft.note(one.line, one.text, "hopproxy has no HTTP/3")
                 continue
             bind = _bind(place)
             try:
@@ -90,14 +89,11 @@ class Server:
             else:
                 plain = True
             if "proxy_protocol" in options:
-                if has(Listener, "proxy_protocol"):
-                    listener["proxy_protocol"] = True
-                else:
-                    self._draft.note(one.line, one.text, "there is no PROXY protocol here")
+                listener["proxy_protocol"] = True
         self.secure = self.secure and not plain
 
     def _secure(self, listener: Values, tls: Values, one: Directive, *, h2: bool) -> None:
-        if not tls.get("certificates") or not has(Listener, "tls"):
+        if not tls.get("certificates"):
             self._draft.note(one.line, one.text, "it has no ssl_certificate: write listeners[].tls")
             return
         there = listener.setdefault("tls", {"certificates": []})
@@ -147,11 +143,11 @@ class Server:
             for exact, path, routes in self._locations(self.block, below.below(self.block)):
                 found.append((not exact, -len(path), routes))
         inner = [route for *_, routes in sorted(found, key=lambda one: one[:2]) for route in routes]
-        # What a server says itself comes before its locations, as in nginx.
+        # Directives of the server itself come before its locations, as in nginx.
         whole = [*(one for one in outside if one not in ends), *inner, *ends]
         to_https = [one for one in whole if one.get("redirect") == "https"]
         self.to_https = any("path" not in one for one in to_https)
-        if self.to_https:  # what would be left is for requests by https, of which there are none
+        if self.to_https:  # only https requests would be left, and there are none
             whole = [one for one in whole if one.get("respond") != {"status": 404} or "path" in one]
         elif not any({"path", "host"} & one.keys() == set() for one in whole):
             whole.append({"respond": {"status": 404}})
@@ -160,7 +156,7 @@ class Server:
     def _locations(
         self, block: tuple[Directive, ...], scope: Scope
     ) -> Iterator[tuple[bool, str, list[Values]]]:
-        """(whether it is exact, its path, its routes) for each location that can be said."""
+        """(whether it is exact, its path, its routes) of each location that can be converted."""
         for one in block:
             if one.name != "location" or one.block is None:
                 continue
@@ -170,7 +166,8 @@ class Server:
             if path in _tried(self.block):
                 continue
             if kind.startswith("~") or path.startswith("@"):
-                why = "a path has no patterns" if kind else "only nginx itself goes there"
+                named = "only nginx itself goes there"
+                why = "patterns for paths are not supported" if kind else named
                 self._draft.note(one.line, one.text, why)
                 continue
             try:
@@ -187,7 +184,7 @@ class Server:
             routes = location.routes()
             if not routes:
                 self._draft.note(
-                    one.line, one.text, "nothing in it can be said here: it answers 404"
+                    one.line, one.text, "nothing in it can be converted: it answers 404"
                 )
                 routes = [location.nothing()]
             yield exact, path, routes
@@ -195,7 +192,7 @@ class Server:
 
     @staticmethod
     def _with_slashes(routes: list[Values]) -> Iterator[Values]:
-        """nginx redirects /a to /a/ where only /a/ is proxied."""
+        """Add a redirect from /a to /a/ where only /a/ is proxied, as nginx does."""
         paths = {route.get("path") for route in routes}
         for route in routes:
             yield route

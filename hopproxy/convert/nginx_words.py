@@ -16,7 +16,7 @@ _TOKEN = re.compile(
 )
 _UNITS = re.compile(r"(?:[0-9]+(?:ms|[smhdwMy]))*[0-9]*")
 _DAYS = {"w": 7, "M": 30, "y": 365}
-#: Directives that nginx itself refuses without a value.
+#: Directives that nginx refuses without a value.
 _NEED_A_VALUE = frozenset(
     {
         "add_header", "client_max_body_size", "default_type", "include", "keepalive_timeout",
@@ -26,11 +26,11 @@ _NEED_A_VALUE = frozenset(
         "return", "rewrite", "server_name", "ssl_certificate", "ssl_certificate_key", "upstream",
     }
 )  # fmt: skip
-#: Blocks of another language, whose braces are their own.
+#: Blocks in another language, with braces of its own.
 _FOREIGN = re.compile(r"\w+_by_lua_block")
 _LUA = re.compile(r"""--\[\[.*?\]\]|--[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[{}]""", re.DOTALL)
 
-#: How many files may include one another.
+#: Most nested includes.
 _DEEPEST = 10
 
 #: Variables of nginx, and what they are called here.
@@ -49,7 +49,7 @@ VARIABLES = {
 
 
 class Unreadable(ValueError):
-    """A file that is not in this language; `line` is where that shows."""
+    """A file that is not in this language; `line` is where reading stopped."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
@@ -99,7 +99,7 @@ def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _escaped(match: re.Match[str]) -> str:
-    """What a backslash and a character stand for.  Before any other one it stays."""
+    """The character for a backslash and a letter.  Before other characters a backslash stays."""
     return {"n": "\n", "r": "\r", "t": "\t"}.get(match[1], match[1])
 
 
@@ -137,7 +137,7 @@ def _block(tokens: Iterator[tuple[str, str, int]], *, top: bool = False) -> Iter
 def included(
     found: tuple[Directive, ...], folder: Path, draft: Draft, depth: int = 0
 ) -> tuple[Directive, ...]:
-    """The directives with those of included files in their place; `depth` files include this."""
+    """The directives, with included files in place; `depth` counts nested includes."""
     all_of: list[Directive] = []
     for one in found:
         if one.name == "include" and len(one.args) == 1:
@@ -170,13 +170,13 @@ def _included(one: Directive, folder: Path, draft: Draft, depth: int) -> Iterato
 
 
 def _at(one: Directive, line: int) -> Directive:
-    """A directive of an included file, told at the line that includes it."""
+    """A directive of an included file, with the line that includes it."""
     block = tuple(_at(below, line) for below in one.block) if one.block is not None else None
     return Directive(one.name, one.args, block, line)
 
 
 def duration(text: str) -> str | None:
-    """A time as it is written here; None if it is none."""
+    """A time as hopproxy writes it; None if it is not a time."""
     text = text.replace(" ", "")
     if not text or not _UNITS.fullmatch(text):
         return None
@@ -190,7 +190,7 @@ def duration(text: str) -> str | None:
 
 
 def value_of(text: str, known: dict[str, str]) -> str | None:
-    """A value with our variables in place of nginx's; None if one has no equal.
+    """A value with hopproxy's variables instead of nginx's; None if one has no equivalent.
 
     `known` are variables whose value does not change.
     """

@@ -1,7 +1,7 @@
-"""A certificate authority on the developer's machine, made once, and what it signs for `dev`.
+"""A certificate authority on the developer's machine, and the certificates it signs for `dev`.
 
-Its key never leaves the user's data folder.  Whoever can read it can be any site to this user's
-browsers, so nobody else can, and the authority may sign no other authority.
+Its key never leaves the user's data folder.  With it, anyone could imitate any site for this user's
+browsers.  So only the user can read it, and the authority may not sign another authority.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hopproxy.settings.certificate import Certificate
 
-#: Every certificate is valid for these; tools that refuse `*.localhost` need the names besides.
+#: Every certificate is valid for these.  Some tools refuse `*.localhost`, so names are added too.
 ALWAYS = ("localhost", "*.localhost", "127.0.0.1", "::1")
 #: Days for which the authority and what it signs are valid; below `RENEW` it is signed anew.
 AUTHORITY_DAYS, SITE_DAYS, RENEW = 3650, 90, 30
@@ -46,12 +46,12 @@ def data_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "hopproxy"
     base = Path(os.environ.get("XDG_DATA_HOME", ""))
-    # A relative one counts as absent (XDG Base Directory Specification).
+    # A relative path counts as absent (XDG Base Directory Specification).
     return (base if base.is_absolute() else Path.home() / ".local" / "share") / "hopproxy"
 
 
 def certificate_for(hosts: Iterable[str], folder: Path, now: datetime | None = None) -> Made:
-    """A certificate for this machine's names and `hosts`; what is still valid is used again.
+    """A certificate for this machine's names and `hosts`; a valid one is used again.
 
     Raises OSError if the folder cannot be used.
     """
@@ -67,7 +67,7 @@ def certificate_for(hosts: Iterable[str], folder: Path, now: datetime | None = N
 
 
 def trust(ca: Path) -> list[str]:
-    """How to have this authority trusted: one line for each system and browser."""
+    """Commands that make systems and browsers trust this authority, one line for each."""
     file = f"'{ca}'" if " " in str(ca) else str(ca)
     return [
         f"Debian: sudo cp {file} /usr/local/share/ca-certificates/hopproxy.crt && "
@@ -124,7 +124,7 @@ def _key_of(one: x509.Certificate, file: Path) -> ec.EllipticCurvePrivateKey:
     except (TypeError, UnsupportedAlgorithm) as error:  # TypeError: it is encrypted
         raise ValueError(str(error)) from error
     if not isinstance(secret, ec.EllipticCurvePrivateKey):
-        raise ValueError("the key is of another kind")
+        raise ValueError("the key is not an EC key")
     if secret.public_key() != one.public_key():
         raise ValueError("the key is not that of the certificate")
     return secret
@@ -135,7 +135,7 @@ def _is_usable(cert: Path, key: Path, ca: x509.Certificate, now: datetime) -> bo
         one = x509.load_pem_x509_certificate(cert.read_bytes())
         one.verify_directly_issued_by(ca)
         _key_of(one, key)
-    except Exception:  # whatever is wrong with it, it is made anew
+    except Exception:  # whatever is wrong with it, a new one is made
         return False
     return one.not_valid_after_utc > now + timedelta(days=RENEW)
 
@@ -191,7 +191,7 @@ def _pem(secret: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _write(file: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file at once: whoever reads it meanwhile sees the old one or the new one."""
+    """Replace a file in one step: a reader sees the old one or the new one."""
     part = file.with_suffix(f".{os.getpid()}")
     with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as opened:
         opened.write(data)

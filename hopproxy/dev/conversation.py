@@ -6,7 +6,7 @@ import h11
 import msgspec
 import trio
 
-#: Seconds for which an idle connection is kept, as in Node and uvicorn; announced in Keep-Alive.
+#: Seconds for which an idle connection is kept, as in Node and uvicorn; Keep-Alive announces it.
 IDLE = 5.0
 #: Bytes of a request's body that are shown.
 SHOWN = 64 * 1024
@@ -37,7 +37,7 @@ class Conversation:
         self.number = number
         self.served = 0
         self.wire = h11.Connection(h11.SERVER)
-        #: Of the request at hand, names as they were written.
+        #: The fields of the current request, names as they were written.
         self.fields: list[tuple[bytes, bytes]] = []
         self._over = False
 

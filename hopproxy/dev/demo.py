@@ -1,6 +1,6 @@
 """The demo origin of `hopproxy dev`: an HTTP/1.1 server that shows the requests it receives.
 
-It listens on a socket like any origin, so it shows what hopproxy has sent.
+It is a real origin on a socket, so it shows what hopproxy has sent.
 """
 
 import html

@@ -12,7 +12,7 @@ from hopproxy.dev.settings import CONNECT
 from hopproxy.errors import BadResponse, ConnectFailed, HopError, TlsFailed
 from hopproxy.message import RequestHead, ResponseHead
 from hopproxy.proxy.terms import Page
-from hopproxy.record import Hop
+from hopproxy.reasons import Hop
 from hopproxy.rules.answer import plain_answer, proxy_status, reason_phrase
 from hopproxy.settings.units import OriginAddress
 
@@ -38,7 +38,7 @@ def page_for(origin_of: Callable[[RequestHead], OriginAddress], pseudonym: bytes
         if request is None or error.at is not Hop.UPSTREAM or not _reads_html(request):
             return None
         words = _words(origin_of(request), request, error)
-        # In one pass, so that a value is never taken for a placeholder.
+        # In one pass, so that a value with braces is not taken for a placeholder.
         text = "".join(
             html.escape(words[part]) if place else part for place, part in _parts(template)
         )
@@ -94,7 +94,7 @@ def _advice(origin: OriginAddress, error: HopError) -> str:
     if error.cause.startswith("dns_"):
         return f"Is {origin.host} spelled right, and does the resolver of this machine answer?"
     if isinstance(error, TlsFailed):
-        return "The server was reached, but not over TLS as it was to be: is https:// right?"
+        return "The server was reached, but TLS failed: is https:// right?"
     if error.status == 504 and isinstance(error, ConnectFailed):
         return (
             "Something is there but does not accept connections: it may be busy starting, "
@@ -105,7 +105,7 @@ def _advice(origin: OriginAddress, error: HopError) -> str:
         return f"Is your server started, and does it listen on {place}?"
     if isinstance(error, BadResponse) and error.hint:
         return error.hint
-    return "The server was reached, but failed over this request: its own log says more."
+    return "The server was reached, but failed on this request: its own log may say more."
 
 
 def _direct(origin: OriginAddress, request: RequestHead, error: HopError) -> str:

@@ -59,7 +59,7 @@ def dev_settings(
     return Settings(
         drain_timeout=DRAIN,
         listeners=(Listener(bind=bind, tls=tls),),
-        # Each request has the cookies of everything ever served on localhost.
+        # Each request has the cookies of every application that was ever served on localhost.
         client=ClientSettings(
             max_head_size=64 * KiB, body_timeout=PATIENCE, write_timeout=PATIENCE
         ),
@@ -74,7 +74,7 @@ def dev_settings(
 
 
 def _is_home_made(origin: OriginAddress) -> bool:
-    """Whether its certificate is one of its own making: it is on this machine, alone with us."""
+    """Whether its certificate may be self-signed: it is on this machine."""
     local = origin.host in ("localhost", "::1") or origin.host.startswith("127.")
     return local and origin.scheme == "https"
 

@@ -1,4 +1,4 @@
-"""What `hopproxy dev` serves: the origins, and which requests go to which, from its arguments."""
+"""The origins of `hopproxy dev`, and which requests go to which, from its arguments."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from hopproxy.settings.route import Route
 from hopproxy.settings.units import OriginAddress, parse_origin
 from hopproxy.settings.words import parse_host, parse_prefix
 
-#: The name of an origin that was given none.
+#: The name of an origin without one.
 APP = "app"
 #: Seconds that requests wait for a server that restarts.
 HOLD = 10.0
@@ -23,7 +23,7 @@ _NAMED = re.compile(r"([A-Za-z0-9_.-]+)=(.+)")
 class Site:
     """What is served: `origins` by name.
 
-    `first` is the name of the one that takes all that no other does, "" if that will be the demo.
+    `first` is the name of the origin for all other requests, "" if that will be the demo.
     `paths` lead to origins by name.  `hosts` are names under which browsers reach the site.
     `named` if names were given: each of them then is a host too, such as `api.localhost`.  `https`
     if browsers speak TLS.
@@ -39,7 +39,7 @@ class Site:
     https: bool = False
 
     def with_demo(self, demo: OriginAddress) -> "Site":
-        """The site with the demo as what takes all that no other origin does."""
+        """The site with the demo for all requests that no other origin gets."""
         return replace(self, origins={APP: demo, **self.origins}, first=APP)
 
     def hosts_of(self, name: str) -> tuple[str, ...]:

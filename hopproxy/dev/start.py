@@ -35,7 +35,7 @@ class NoAuthority(Exception):
 
 
 def start(site: Site, bind: Bind | None, admin: Bind | None, error_log: ErrorLog) -> None:
-    """Serve until stopped by a signal; without an origin for all paths, serve the demo.
+    """Serve until stopped by a signal.  Without an origin for all paths, serve the demo.
 
     If `bind` or `admin` is None, use its default port or the next free one.  Raises CannotBind
     and NoAuthority.
@@ -85,15 +85,15 @@ def _certificate(site: Site) -> "Made":
 
 
 def _tell_trust(made: "Made") -> None:
-    """How to trust the authority, if this machine does not do so already."""
+    """Log how to trust the authority, if this machine does not trust it yet."""
     from hopproxy.certificates import machine_trusts
     from hopproxy.dev.authority import trust
 
     if machine_trusts(str(made.ca)):
         return
-    what = "made an authority of your own" if made.new else "the authority of its certificate is"
+    what = "made a certificate authority" if made.new else "the certificate authority is"
     log.info("%s: %s", what, made.ca)
-    log.info("to have browsers trust it, run the line for yours, once:")
+    log.info("to make browsers trust it, run the line for yours, once:")
     for line in trust(made.ca):
         log.info("  %s", line)
 
@@ -106,7 +106,7 @@ def _tell(
     demo: bool,
     made: "Made | None",
 ) -> None:
-    """Print what was chosen, and as the last line what to open."""
+    """Log what was chosen; the last line says what to open."""
     if made is not None:
         _tell_trust(made)
     usual = SITE if made is None else HTTPS

@@ -1,4 +1,4 @@
-"""What each hop would be sent for a request, by the functions that decide it when it is served."""
+"""What each hop would be sent for a request, decided by the functions that serve requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hopproxy.message import (
     ResponseHead,
     kind_of,
 )
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 from hopproxy.routing.plan import Plan, plan_of
 from hopproxy.routing.table import Table
 from hopproxy.rules.answer import answer_to, last_hop
@@ -48,10 +48,10 @@ class Taken(NamedTuple):
 
 
 class Case:
-    """One request under some settings; `explain` says all about it.
+    """One request under some settings; `explain` returns what would happen to it.
 
-    `raw` is the request as the client sends it, `response` what the origin answers, maybe without
-    bodies.  `peer` is the client's address, "" on a Unix socket.
+    `raw` is the request as the client sends it, `response` the origin's, with or without bodies.
+    `peer` is the client's address, "" on a Unix socket.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class Case:
         return found
 
     def _collected(self, head: RequestHead, body: bytes, size: int, limit: int) -> RequestHead:
-        """The request with a length, if all of its chunked body is there and small enough."""
+        """The request with a length, if its chunked body is complete and small enough."""
         reader = ChunkedReader()
         try:
             content, _ = reader.feed(body)

@@ -1,4 +1,4 @@
-"""What became of each field: found by comparing a head as received with the head as sent."""
+"""What became of each field, found by comparing the head as received and as sent."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ Why = tuple[str, str]
 Asked = Callable[[bytes, Verdict], Why]
 
 _HOP = "about one connection only", "RFC 9110 section 7.6.1"
-#: Why fields of a kind do not pass as they are.
+#: Why fields of a kind do not pass unchanged.
 _KINDS: dict[Kind, Why] = {
     Kind.CONNECTION: _HOP,
     Kind.HOP: _HOP,
@@ -18,7 +18,7 @@ _KINDS: dict[Kind, Why] = {
     Kind.LENGTH: ("framing, written anew in plain form", "RFC 9112 section 6.3"),
     Kind.HOST: ("upstreams.<name>.host", "RFC 9110 section 7.2"),
     Kind.VIA: ("via: our entry is added", "RFC 9110 section 7.6.3"),
-    Kind.EXPECT: ("an expectation that is met here or says nothing", "RFC 9110 section 10.1.1"),
+    Kind.EXPECT: ("an expectation that hopproxy meets, or an empty one", "RFC 9110 section 10.1.1"),
     Kind.SHADOW: (
         "underscore_fields: an application could take it for a field that is written or protected "
         "here", "",
@@ -75,7 +75,7 @@ def compare(head: Head, start: tuple[bytes, bytes], sent: bytes, why: Asked) -> 
 
 
 def own(sent: bytes, why: Asked) -> MessageTold:
-    """A head that was received from nobody."""
+    """A head of our own."""
     first, *lines = sent.removesuffix(b"\r\n\r\n").split(b"\r\n")
     fields = [_told("added", b"", line, why(name_of(line), "added")) for line in lines]
     return MessageTold(_text(sent), _told("added", b"", first, ("", "")), fields)

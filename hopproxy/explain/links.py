@@ -2,7 +2,7 @@
 
 from hopproxy.explain.told import LinkTold
 from hopproxy.message import RequestHead
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 from hopproxy.rules.retry import is_idempotent
 from hopproxy.settings.upstream import UpstreamSettings
 
@@ -41,12 +41,12 @@ def told(reason: CloseReason | None, otherwise: str = "") -> LinkTold:
 
 
 def before(head: RequestHead, settings: UpstreamSettings) -> LinkTold:
-    """Which upstream connection a request may take, and that it is kept if the response allows."""
+    """Which upstream connection a request may take, and whether it is kept afterwards."""
     if head.binds:
-        which = "one that only this client uses from then on: its credentials bind it (NTLM)"
+        which = "one that only this client uses from now on: its credentials bind it (NTLM)"
         return LinkTold(True, "private", which, "RFC 9110 section 3.3")
     if is_idempotent(head, settings.retry_idempotency_key):
-        which = "any idle one: the request may be sent again if that has just ended"
+        which = "any idle one: if it has just ended, the request may be sent again"
     else:
         share = f"{round(settings.pool.young_share * 100)}%"
         which = f"a young idle one (young_share: {share}) or a new one: it must not be sent twice"

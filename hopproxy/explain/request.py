@@ -14,7 +14,7 @@ _OTHER_SCHEME = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 def made(
     url: str, *, method: str, fields: Sequence[str], data: str | None, minor: int
 ) -> tuple[bytes, bytes]:
-    """(raw request, scheme) for a URL and what curl would be told.  Raises Misread."""
+    """(raw request, scheme) for a URL and the options of curl.  Raises Misread."""
     match = _URL.fullmatch(url)
     if match is None or not (match[2] or match[3]) or _OTHER_SCHEME.match(url):
         raise Misread(f"`{url}` is not a URL", "write http://host/path, host/path or /path")
@@ -55,7 +55,7 @@ def peer_address(text: str) -> str:
 
 
 def raw_message(data: bytes) -> bytes:
-    """A message from a file that a person has written: LF becomes CRLF in its head.
+    """A message from a file written by hand: LF becomes CRLF in its head.
 
     A file with CRLF stays as it is.
     """

@@ -1,4 +1,4 @@
-"""What `hopproxy explain` says, as values: for people by `explain.show`, for programs as JSON."""
+"""The results of `hopproxy explain`: `explain.show` makes text of them, `--json` prints them."""
 
 from typing import Literal
 
@@ -39,7 +39,7 @@ class LinkTold(Struct, frozen=True):
 
 
 class Told(Struct, frozen=True):
-    """All about one request.
+    """The result for one request.
 
     `route` is its path in the settings, "" if none matches.  `origins` are those that may get it.
     `to_origin` is what is sent upstream, None if nothing is.  `to_client` are the heads that the

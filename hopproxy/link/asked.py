@@ -9,7 +9,7 @@ MOST = 65536
 class Asked(ssl.SSLObject):
     """A connection of a TLS listener, as the callback for its ClientHello sees it.
 
-    `hello` is what has come of it, None once it has been looked at.  `shares_no_protocol` if ALPN
+    `hello` is the part that has arrived, None once it was examined.  `shares_no_protocol` if ALPN
     has refused it.
     """
 

@@ -1,8 +1,8 @@
 """The ciphertext of one TLS connection, between the kernel and OpenSSL.
 
-OpenSSL never sees the socket.  What arrives is written into one memory BIO, what OpenSSL wants to
-send is read from the other.  So a record costs no system call of its own, and the socket stays ours
-to watch.
+OpenSSL never sees the socket.  What arrives is written into one memory BIO, and what OpenSSL wants
+to send is read from the other.  So a record needs no system call of its own, and we can watch the
+socket.
 """
 
 import socket
@@ -15,7 +15,7 @@ from hopproxy.link.openssl import shrinking
 PLAIN = 16384
 #: The largest record on the wire.  A memory BIO only grows, so it gets no more than this.
 RECORD = 5 + 16384 + 256
-#: Most ciphertext that may be owed, such as answers to KeyUpdates that nobody reads.
+#: Most ciphertext that may wait to be sent, such as answers to KeyUpdates.
 MOST_OWED = 128 * 1024
 
 
@@ -37,7 +37,7 @@ class Ciphertext:
         return self._in, self._out
 
     def shed(self) -> None:
-        """As in `Endpoint`: the BIOs have grown to what was in them at a time."""
+        """As in `Endpoint`: the BIOs never shrink by themselves."""
         buffers = shrinking()
         if buffers is not None and self._inner is not None:
             buffers.shrink(self._in)
@@ -49,7 +49,7 @@ class Ciphertext:
         return self._owing is not None
 
     def _feed(self, raw: bytes | memoryview) -> None:
-        """Put a part of what was received into the BIO; the rest follows once that is read."""
+        """Put a part of what was received into the BIO; the rest follows when that was read."""
         size = len(raw)
         if size <= RECORD:
             self._in.write(raw)
@@ -62,7 +62,7 @@ class Ciphertext:
             self._vain += RECORD
 
     def _push(self) -> bool:
-        """Send what is owed; True once nothing is."""
+        """Send what is owed; True if nothing is left."""
         owing = self._owing
         assert owing is not None
         try:
@@ -73,7 +73,7 @@ class Ciphertext:
         return self._owing is None
 
     def _pass_on(self) -> None:
-        """Send what OpenSSL has to say by itself, and what is owed."""
+        """Send what is owed, and OpenSSL's own records."""
         out = self._out.read()
         if out:
             if self._owing is None:
@@ -88,7 +88,7 @@ class Ciphertext:
                 self._owing = memoryview(bytes(self._owing) + out)
                 self._push()
             if self._owing is not None and len(self._owing) > MOST_OWED:
-                raise ConnectionAbortedError("the peer reads nothing, and makes us answer")
+                raise ConnectionAbortedError("the peer reads nothing, but makes us answer")
         elif self._owing is not None:
             self._push()
 

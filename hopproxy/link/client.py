@@ -10,7 +10,7 @@ from hopproxy.link.own_copy import own_copy
 from hopproxy.link.stepper import Stepper, Waker, wait
 from hopproxy.link.transport import Transport
 from hopproxy.message import CHUNKED, NO_BODY, SIZED, Body, RequestHead, ResponseHead
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.rules.forwarding import Sender
 from hopproxy.rules.persistence import CLOSE, KEEP_ALIVE, client_ends
 from hopproxy.settings.client import LinkSettings
@@ -307,7 +307,7 @@ class ClientLink(Link):
                 self.driver.throw(self.gone_error())
 
     def on_lapsed(self) -> None:
-        """Not used: a client link never rests without a waker."""
+        """Not used: an idle client link always has a waker."""
 
     def on_fault(self, error: Exception) -> None:
         """A callback raised an unexpected exception: raise it in the exchange, if there is one."""

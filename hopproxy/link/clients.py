@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from hopproxy.link.link import Link
 from hopproxy.link.stepper import Stepper
 from hopproxy.link.transport import Transport
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.client import LinkSettings
 
 log = logging.getLogger("hopproxy")
@@ -19,7 +19,7 @@ QUIET = 60.0
 
 
 class Bound(Protocol):
-    """An upstream link that only one client may use; it ends with that client."""
+    """An upstream link that only one client may use; it is closed when that client leaves."""
 
     def end(self) -> None: ...
 
@@ -95,7 +95,7 @@ class StreamCounts:
         self.resets[by, code] = self.resets.get((by, code), 0) + 1
 
     def note_refused(self, now: float) -> None:
-        """A stream was refused since `most` are open: say so, once a minute."""
+        """A stream was refused because `most` are open: log it, once a minute."""
         self._refused += 1
         if now - self._told_at >= QUIET:
             self._told_at = now

@@ -6,7 +6,7 @@ import trio
 
 
 class SteadyClock(trio.abc.Clock):
-    """The system's steady clock, for `trio.run`.  Seconds from a start that means nothing.
+    """The system's monotonic clock, for `trio.run`: seconds from an arbitrary start.
 
     Each request reads the clock twice.  trio's own clock adds an offset in Python, which takes as
     long as the reading itself.
@@ -15,7 +15,7 @@ class SteadyClock(trio.abc.Clock):
     current_time = staticmethod(time.perf_counter)
 
     def start_clock(self) -> None:
-        """The clock is running."""
+        """Nothing to do: the clock is running."""
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Seconds from now until `deadline`."""

@@ -66,8 +66,8 @@ class Dial:
     `done` is called once, with a connected non-blocking socket or with the error: ConnectFailed
     (504 after the deadline, else 502), LocalShortage if a target could not be tried, anything else
     for a fault.  It is always called later, by the watch, never by the method that starts the dial,
-    and not after `call_off`.  Where no further socket may be opened, the next target takes the
-    place of the one that has been silent for longest.
+    and not after `call_off`.  If no further socket may be opened, the next target replaces the one
+    that has been silent for longest.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Dial:
         self._targets = _in_turn(targets)
         if self._slow:
             self._targets.sort(key=lambda one: now - self._slow.get(one, -math.inf) < SLOW_FOR)
-        # However many there are, each is tried before the deadline.
+        # Each of them is tried before the deadline, however many there are.
         self._delay = min(ATTEMPT_DELAY, (self.deadline - now) / max(1, len(targets)))
         try:
             again = self._advance(now)
@@ -142,7 +142,7 @@ class Dial:
 
     def on_fault(self, error: Exception) -> None:
         """A callback raised an unexpected exception: the dial ends with it."""
-        if self._done is None:  # it was told: the fault is in what came of that
+        if self._done is None:  # it was called already, and has raised this
             raise error
         self.settle(error)
 
@@ -273,7 +273,7 @@ class _Attempt:
 
 
 def _in_turn(targets: list[Target]) -> list[Target]:
-    """Each target once, address families alternating (RFC 8305 section 4)."""
+    """Each target once, with alternating address families (RFC 8305 section 4)."""
     if len(targets) < 2:
         return targets[:]
     first = [target for target in targets if target[0] is targets[0][0]]
@@ -309,7 +309,7 @@ def known_targets(address: OriginAddress) -> list[Target] | None:
     if numeric is not None:
         return [(numeric, (address.host, address.port))]
     if address.host == "localhost":
-        # Servers listen on one or both.  RFC 6761 section 6.3: never ask a resolver.
+        # Servers listen on one or both.  A resolver is never asked (RFC 6761 section 6.3).
         return [
             (socket.AF_INET, ("127.0.0.1", address.port)),
             (socket.AF_INET6, ("::1", address.port)),

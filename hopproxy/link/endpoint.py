@@ -19,7 +19,7 @@ QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 
 class Channel(Protocol):
-    """What carries the bytes: the socket itself, or TLS on it.  Never blocks."""
+    """What carries the bytes: the socket itself, or TLS on it.  It never blocks."""
 
     def recv(self, size: int, /) -> bytes:
         """Return bytes that have arrived, b"" at the end of the stream.
@@ -55,19 +55,19 @@ class Endpoint(Protocol):
         """The next byte, without consuming it; b"" at the end of the stream.  Raises as `recv`."""
 
     def is_taken_up(self) -> bool:
-        """Whether the peer's process has read all we sent.  Always False except on Unix sockets."""
+        """Whether the peer has read all that we sent.  Always False except on Unix sockets."""
 
     def acknowledge(self) -> None:
         """Send pending ACKs now instead of delaying them (TCP only; one system call)."""
 
     def shed(self) -> None:
-        """Nothing has moved for a while: give back memory that will be asked for again."""
+        """Nothing has moved for a while: free buffers; they are allocated again when needed."""
 
     def shut_down(self) -> None:
         """End our side of the stream (FIN); receiving goes on."""
 
     def cut_short(self) -> None:
-        """What was sent is incomplete: do not say that it is whole (no close_notify of TLS)."""
+        """What was sent is incomplete: with TLS, send no close_notify."""
 
     def close(self, *, reset: bool) -> None:
         """Close the socket.  `reset` sends RST, so that a cut body does not look complete."""
@@ -120,7 +120,7 @@ class Plain:
             self.channel.shutdown(socket.SHUT_WR)
 
     def cut_short(self) -> None:
-        """Nothing: without TLS the end of a stream says nothing about it."""
+        """Nothing to do without TLS."""
 
     def close(self, *, reset: bool) -> None:
         if reset:

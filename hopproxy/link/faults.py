@@ -18,7 +18,7 @@ class Faulty(Protocol):
 
 
 def contain(whom: Faulty, error: Exception) -> None:
-    """A callback of `whom` raised an unexpected exception: end it, and nothing else."""
+    """A callback of `whom` raised an unexpected exception: end `whom`, and nothing else."""
     try:
         whom.on_fault(error)
     except Exception as another:
@@ -27,4 +27,4 @@ def contain(whom: Faulty, error: Exception) -> None:
 
 def report(error: Exception, what: str) -> None:
     """Log a fault that ended `what` (one phrase: "a connection from 10.0.0.7")."""
-    log.error("%s ended through a fault in hopproxy", what, exc_info=error)
+    log.error("%s ended because of a fault in hopproxy", what, exc_info=error)

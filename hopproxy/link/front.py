@@ -1,9 +1,9 @@
 """The certificates of a TLS listener, and which of them a client gets.
 
-One context lasts as long as the listener: its keys encrypt the session tickets, so clients resume
-across a change of certificates.  When a ClientHello has come, a callback puts the context of the
-name that it asks for in the place of the lasting one.  So whatever a handshake asks of its context
-is set on all of them: ALPN, and the authorities of client certificates.
+One context lasts as long as the listener.  Its keys encrypt the session tickets, so clients resume
+sessions after a change of certificates.  When a ClientHello has arrived, a callback replaces this
+context by the one for the name in it.  So all contexts have the same ALPN and the same authorities
+of client certificates.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _VERIFY = {"off": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.
 
 
 def _ignore_names_that_are_none() -> None:
-    """A server name that is not ASCII fails its handshake; `ssl` would print a traceback as well.
+    """Print no traceback if a server name is not ASCII; its handshake fails anyway.
 
-    Such a name comes from anybody, and standard error is our log.
+    Any client can send such a name, and standard error is our log.
     """
     before = sys.unraisablehook
     if getattr(before, "ignores_names", False):
@@ -43,7 +43,7 @@ def _ignore_names_that_are_none() -> None:
 
 
 class Identity(NamedTuple):
-    """A certificate that we can show: its files, the names in it, and the kind of its key."""
+    """One of our certificates: its files, the names in it, and the kind of its key."""
 
     cert: str
     key: str | None
@@ -52,7 +52,7 @@ class Identity(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """What a listener asks of its clients, in the words of the settings.
+    """What a listener requires of its clients, as the settings say.
 
     `protocols` as ALPN names them, the preferred one first.
     """
@@ -66,9 +66,9 @@ class Demand(NamedTuple):
 class Front:
     """The certificates of one listener.
 
-    The first one is for clients that ask for no name, or for one that no certificate has.  Those
-    for the same names but with different kinds of key (ECDSA and RSA) are offered together.
-    Raises OSError, ssl.SSLError among them, if a file cannot be used.
+    The first one is for clients that send no name, or a name that no certificate has.  Certificates
+    for the same names with different kinds of key (ECDSA and RSA) are offered together.  Raises
+    OSError (or its subclass ssl.SSLError) if a file cannot be used.
     """
 
     #: For `Tls`.  Replaced only if the listener begins to ask for other client certificates.
@@ -82,7 +82,7 @@ class Front:
         self._table.spare(self.context)
 
     def swap(self, identities: Sequence[Identity], demand: Demand) -> None:
-        """Use these from the next handshake on.  Links stay, and clients still resume.
+        """Use these from the next handshake on.  Links stay, and sessions can still be resumed.
 
         Raises as the constructor; then nothing has changed.
         """
@@ -91,7 +91,7 @@ class Front:
         self._table.take(table)
 
     def _renew(self, demand: Demand) -> None:
-        """Keep the lasting context, unless its tickets would let in whom we ask no more."""
+        """Keep the lasting context, unless its tickets could admit clients that are refused now."""
         authorities = Path(demand.client_ca).read_bytes() if demand.client_ca else b""
         asked = demand.client_cert, authorities
         if asked != self._asked:
@@ -103,7 +103,7 @@ class Front:
 
 
 class _Table:
-    """Contexts by name.  The callback of the lasting context, which it outlives."""
+    """Contexts by name, and the callback of the lasting context."""
 
     def __init__(self, identities: Sequence[Identity], demand: Demand) -> None:
         self._protocols = tuple(name.encode() for name in demand.protocols)
@@ -125,21 +125,21 @@ class _Table:
         self._spared: ssl.SSLContext | None = None
 
     def take(self, other: _Table) -> None:
-        """Become the other one."""
+        """Take over the contexts of another table."""
         self._protocols, self._by_name = other._protocols, other._by_name
         self._first, self._spared = other._first, None
 
     def spare(self, context: ssl.SSLContext) -> None:
-        """Let the lasting context have the first certificate itself, until there are new ones.
+        """Give the lasting context the first certificate, until there are new ones.
 
-        Replacing the context of a handshake takes a moment.
+        Then most handshakes need no other context, which would cost some time.
         """
         for one in self._first_ones:
             context.load_cert_chain(one.cert, one.key)
         self._spared = self._first
 
     def choose(self, tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
-        """Choose the context for a ClientHello; an alert if it names no protocol of ours."""
+        """Choose the context for a ClientHello; an alert if it names none of our protocols."""
         assert isinstance(tls, Asked)
         hello, tls.hello = tls.hello, None
         if hello is not None and offers_other(hello, self._protocols):
@@ -158,7 +158,7 @@ class _Table:
 
 
 def _context(demand: Demand) -> ssl.SSLContext:
-    """A context with what all of them need, without a certificate."""
+    """A context without a certificate, with what all contexts have."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.sslobject_class = Asked
     context.minimum_version = _OLDEST[demand.min_version]
@@ -167,7 +167,7 @@ def _context(demand: Demand) -> ssl.SSLContext:
     context.set_alpn_protocols(list(demand.protocols))
     context.verify_mode = _VERIFY[demand.client_cert]
     if demand.client_ca is not None:
-        # Whatever is in this file is trusted, also what another authority has signed.
+        # Every certificate in this file is trusted, even if it is not a root.
         context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
         context.load_verify_locations(demand.client_ca)
     return context

@@ -1,9 +1,8 @@
 """A client's HTTP/2 connection: frames in, passed to the streams of its requests.
 
-Requests begin when all frames at hand have been read: so a small body is there with its head, and a
-request that was reset at once costs nothing.  At most `max_streams` exchanges are under way.  An
-exchange counts until it has ended, even if its client has reset the stream: then further requests
-wait for their turn here.
+Requests begin when all frames at hand have been read, so a small body arrives with its head, and a
+request that was reset at once costs nothing.  At most `max_streams` exchanges are under way;
+further requests wait.  An exchange counts until it ends, even if its client has reset the stream.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from hopproxy.link.h2_half_head import HalfHead
 from hopproxy.link.h2_stream import H2Stream
 from hopproxy.link.transport import TURN
 from hopproxy.link.watch import Turn, Watch
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.wire.h2 import (
     BROKEN,
     CONTENT,
@@ -33,19 +32,19 @@ from hopproxy.wire.h2 import (
 from hopproxy.wire.h2_request import Section
 from hopproxy.wire.hpack_encoder import NO_TABLE
 
-#: Seconds for which the rest of a body is dropped that nobody needs.
+#: Seconds for which the rest of a body is discarded after the answer.
 UNREAD = 1.0
-#: Seconds for which the place of an exchange is held that has cost an upstream link.
+#: Seconds for which a place stays taken after a client has caused the loss of an upstream link.
 HELD = 1.0
-#: In the place of a stream whose exchange has ended.
+#: Stands for a stream whose exchange has ended.
 _DONE = object()
 
 
 class _Unread:
-    """In the place of a stream that was answered before its request had ended.
+    """Stands for a stream that was answered before its request had ended.
 
-    For a moment, up to `left` more bytes are taken and dropped, as a lingering close does: some
-    clients send on before they look at the answer.  Then the stream is reset.
+    For a moment, up to `left` more bytes are discarded, as in a lingering close, since some clients
+    send the whole body before they read the answer.  Then the stream is reset.
     """
 
     __slots__ = ("_link", "left", "timer_at", "wire")
@@ -65,9 +64,9 @@ class _Unread:
 
 
 class _Held:
-    """The place of an exchange whose end, by its client's doing, has cost an upstream link.
+    """The place of an exchange that its client has ended so that an upstream link was lost.
 
-    It stays taken for a moment, so that a flood of such requests is no flood of dials.
+    It stays taken for a moment, so that a flood of such requests causes no flood of dials.
     """
 
     __slots__ = ("_link", "timer_at")
@@ -94,7 +93,7 @@ class H2Link(H2Ending):
         super().__init__(opened, watch)
         self._beginning = False
         self._held = 0  # places
-        self._paused = False  # what has arrived is not read before the client has read
+        self._paused = False  # nothing is read until the client has read
 
     # -- in ----------------------------------------------------------------------------------
 
@@ -133,7 +132,7 @@ class H2Link(H2Ending):
             if not transport.readable or self.wire.failed is not None:
                 break
         else:
-            Turn(self.watch).waker = self  # there may be more: after everybody else
+            Turn(self.watch).waker = self  # there may be more: read it in the next turn
         self._proceed()
 
     def _receive(self, data: bytes) -> None:
@@ -179,7 +178,7 @@ class H2Link(H2Ending):
             self.end_unread(unread)
 
     def end_unread(self, unread: _Unread) -> None:
-        """Take no more of it: the answer is sent, and nobody needs the rest (section 8.1)."""
+        """Receive no more of it: the answer is sent, and the rest is not needed (section 8.1)."""
         self.watch.forget_deadline(unread)
         wire = unread.wire
         if wire.owner is unread:
@@ -225,7 +224,7 @@ class H2Link(H2Ending):
             self._violated(payload)
 
     def _proceed(self) -> None:
-        """All that has arrived was read: begin the requests, and send what there is to send."""
+        """All that has arrived was read: begin the requests, and send what is queued."""
         if self.wire.in_head or self._half is not None:
             if self._half is None:
                 self._half = HalfHead(self)
@@ -267,20 +266,20 @@ class H2Link(H2Ending):
             self.output.stir()
 
     def free_place(self) -> None:
-        """Another exchange may begin in the place that was held."""
+        """The place is free: another exchange may begin."""
         self._held -= 1
         if self.parked and self._owner is not None:
             self.output.hold()
             self._proceed()
 
     def on_sent(self) -> None:
-        """All is sent: requests that waited for the client to read can begin."""
+        """Everything is sent: requests that waited until the client reads can begin."""
         if self.parked and len(self.streams) < self.limits.max_streams - self._held:
             Turn(self.watch).waker = self
         super().on_sent()
 
     def on_room(self) -> None:
-        """The client has read: so can we, and requests that waited for that can begin."""
+        """The client has read some: read from it again, and begin requests that waited for this."""
         if (self._paused or self.parked) and not self.output.crowded:
             Turn(self.watch).waker = self
 

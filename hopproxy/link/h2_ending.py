@@ -1,8 +1,7 @@
 """How a client's HTTP/2 connection rests and ends.
 
-Idle connections close after a while.  Before a connection closes in order, GOAWAY says which
-request was the last one; what comes after it was not processed, and the client may send it
-elsewhere (RFC 9113 section 6.8).
+Idle connections close after a while.  Before an orderly close, GOAWAY names the last request that
+is processed; the client may send later ones elsewhere (RFC 9113 section 6.8).
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from hopproxy.link.link import Link
 from hopproxy.link.stepper import Stepper
 from hopproxy.link.watch import Turn, Watch
 from hopproxy.message import RequestHead
-from hopproxy.record import CloseReason, Hop
-from hopproxy.record import Owner as Ender
+from hopproxy.reasons import CloseReason, Hop
+from hopproxy.reasons import Owner as Ender
 from hopproxy.wire.h2 import Code, H2Error, H2Server
 
 #: Seconds between the two GOAWAYs, unless the client has answered a PING before.
@@ -33,7 +32,7 @@ LEAVING = 1.0
 LEAVING_PING = b"hopproxy"
 
 
-#: An idle connection has no streams; none can be put into these.
+#: Shared by idle connections, which have no streams; nothing can be added.
 NONE = cast("dict[H2Stream, None]", MappingProxyType({}))
 NONE_PARKED = cast("list[H2Stream]", ())
 
@@ -67,14 +66,14 @@ class H2Ending(ABC):
     )  # fmt: skip
 
     hop = Hop.CLIENT
-    # A client link of HTTP/1.1 has these; here its streams do, or nobody.
+    # An HTTP/1.1 client link uses these; here its streams do, or they are not used.
     tunnelling = close_delimited = False
     bound: Bound | None = None
     partner: Link | None = None
     driver: Stepper | None = None
 
     def __init__(self, opened: ClientLink, watch: Watch) -> None:
-        """Take over a connection that was opened, and whose client speaks HTTP/2."""
+        """Take over an open connection whose client speaks HTTP/2."""
         transport, limits = opened.transport, opened.limits
         self.number = opened.number
         self.transport = transport
@@ -93,7 +92,7 @@ class H2Ending(ABC):
         self.streams = NONE
         self.parked = NONE_PARKED
         self.watch = watch
-        self._kept: Kept | None = None  # instead of `wire` and `output`, while nothing moves
+        self._kept: Kept | None = None  # replaces `wire` and `output` while nothing moves
         self._speak(new_wire(limits))
         self.timer_at = math.inf
         self._owner: H2Owner | None = None
@@ -133,7 +132,7 @@ class H2Ending(ABC):
             self._read()
 
     def _rest(self) -> None:
-        """No exchange is under way: close after a while, and keep no memory for streams."""
+        """No exchange is under way: close after `idle_timeout`, and free what streams need."""
         self.streams = NONE
         if not self.parked:
             self.parked = NONE_PARKED
@@ -152,7 +151,7 @@ class H2Ending(ABC):
         self.transport.wait_until(math.inf, CloseReason.IDLE_TIMEOUT)
 
     def leave(self, reason: CloseReason) -> None:
-        """Take no more requests soon: say so, and a round trip later from which one on.
+        """Announce the end with a GOAWAY; a second one, a round trip later, names the last request.
 
         What the client sends in between is still served, so no request is lost (section 6.8).
         """
@@ -171,7 +170,7 @@ class H2Ending(ABC):
             self.output.stir()
 
     def on_time(self, now: float) -> float:
-        """The round trip has taken too long."""
+        """The answer to our PING is late: send the second GOAWAY."""
         self._leave()
         return math.inf
 
@@ -198,7 +197,7 @@ class H2Ending(ABC):
             stream.leave(error)
 
     def _on_error(self, error: Exception) -> None:
-        """A deadline, or whoever wants this idle connection to close."""
+        """A deadline has passed, or somebody wants this idle connection to close."""
         if not isinstance(error, LinkError):
             self.on_fault(error)
         elif self._lingers >= 0 or error.reason.owner in (Ender.PEER, Ender.RESET):
@@ -214,10 +213,10 @@ class H2Ending(ABC):
 
     @abstractmethod
     def on_room(self) -> None:
-        """The client has read some of what waited."""
+        """The client has read a part of what waited."""
 
     def on_sent(self) -> None:
-        """All is sent.  After the last response send FIN too, and wait for the client's.
+        """Everything is sent.  After the last response send FIN, and wait for the client's.
 
         Closing at once could destroy what the client has not read yet (RFC 9112 section 9.6).
         """
@@ -267,12 +266,12 @@ class H2Ending(ABC):
     # -- called by the transport and the output ----------------------------------------------
 
     def on_broken(self, error: LinkError) -> None:
-        """Nothing more can be sent: close, but not in the middle of an exchange's step."""
+        """Nothing more can be sent: close, but not while an exchange is being stepped."""
         self._broken = error
         Turn(self.watch).waker = self
 
     def on_quiet(self) -> None:
-        """Nothing has moved for a while: an idle connection gives back what is easily made anew."""
+        """Nothing has moved for a while: an idle connection frees what can easily be made again."""
         if self._owner is None or self._kept is not None or not self.output.rests:
             return
         if self.streams or self.parked or self.closing or self._half or self._broken:
@@ -282,7 +281,7 @@ class H2Ending(ABC):
             del self.wire, self.output
 
     def _unpack(self) -> None:
-        """Something happens: have all of it again."""
+        """Something happens: make again what was freed."""
         kept, self._kept = self._kept, None
         if kept is not None:
             self._speak(kept_wire(self.limits, kept))
@@ -298,7 +297,7 @@ class H2Ending(ABC):
         raise AssertionError
 
     def on_lapsed(self) -> None:
-        """Not used, for the same reason."""
+        """Not used: a connection always waits."""
         raise AssertionError
 
     def on_fault(self, error: Exception) -> None:

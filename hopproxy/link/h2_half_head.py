@@ -1,4 +1,4 @@
-"""Half a head on a client's HTTP/2 connection."""
+"""Field blocks that arrive incompletely on a client's HTTP/2 connection."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from hopproxy.link.watch import Watch
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 from hopproxy.settings.client import LinkSettings
 from hopproxy.wire.h2 import H2Server
 
@@ -28,9 +28,9 @@ class Receiving(Protocol):
 
 
 class HalfHead:
-    """When a field block that has begun to arrive must be whole.
+    """The deadline for a field block that has begun to arrive.
 
-    Until then the client can send nothing else, so the connection is of no use.
+    Until it is complete, the client can send no other frame.
     """
 
     __slots__ = ("_deadline", "_link", "_served", "timer_at")
@@ -42,7 +42,7 @@ class HalfHead:
         self.timer_at = math.inf
 
     def follow(self) -> None:
-        """More has arrived: the rest of the head, or the beginning of another one."""
+        """More has arrived: set or clear the deadline."""
         link = self._link
         if not link.wire.in_head:
             self._deadline = math.inf

@@ -1,7 +1,6 @@
 """What arrives on one stream of a client's HTTP/2 connection: a request and its body.
 
-The client may send a window full ahead.  It may send more once the exchange has passed on what it
-took.
+The client may send one window ahead.  It may send more when the exchange has passed bytes on.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from hopproxy.link.stepper import Stepper, Waker, wait
 from hopproxy.link.transport import Transport
 from hopproxy.link.watch import Watch
 from hopproxy.message import CHUNKED, Head, RequestHead
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.rules.forwarding import Sender
 from hopproxy.settings.client import LinkSettings
 from hopproxy.wire.h2 import H2Server, Stream
@@ -122,7 +121,7 @@ class Inbound(Stepper, ABC):
         self.trailers: list[bytes] = []
         self._arrived = 0
         self._content: list[bytes] = []
-        self._taken = 0  # bytes that were read, and not yet credited
+        self._taken = 0  # bytes that were read, but not credited yet
         self._flaw: HopError | None = None
         self._reading: Pause | None = None
         self.timer_at = math.inf
@@ -145,7 +144,7 @@ class Inbound(Stepper, ABC):
 
     @property
     def link(self) -> Link | None:
-        """Its connection carries other streams too: nothing is spliced."""
+        """None: its connection carries other streams too, so nothing is spliced."""
         return None
 
     @property
@@ -255,7 +254,7 @@ class Inbound(Stepper, ABC):
             self._h2.credit(self.wire, taken)
         while not self._content or self._flaw is not None:
             if self._flaw is not None:
-                raise self._flaw  # before the bytes that are too many
+                raise self._flaw  # not the bytes beyond Content-Length
             if self.ended:
                 return b""
             if self._reading is None:

@@ -6,12 +6,12 @@ from hopproxy.wire.h2 import H2Client, Settings
 from hopproxy.wire.h2_response import ResponseSection
 from hopproxy.wire.hpack import Meanings
 
-#: Bytes of a response that its origin may send ahead of what the client takes.
+#: Bytes of a response that the origin may send before the client has taken them.
 STREAM_WINDOW = 131072
-#: Bytes of all responses: so that one which stalls takes nothing from the others.
+#: The same for all responses of a connection: one that stalls takes nothing from the others.
 LINK_WINDOW = 256 * STREAM_WINDOW
 
-#: What field blocks mean, by the largest section that is read: settings may differ.
+#: Caches of decoded field blocks, by the largest section that the settings allow.
 _meanings: dict[int, Meanings[ResponseSection]] = {}
 MEANINGS = 8
 
@@ -19,7 +19,7 @@ MEANINGS = 8
 def new_wire(limits: UpstreamSettings) -> H2Client:
     """Our side of a new connection."""
     ours = Settings()
-    ours.table_size = 0  # the same response is the same block then, and is decoded once
+    ours.table_size = 0  # then equal responses are equal blocks, which are decoded once
     ours.max_head_size = limits.max_head_size
     ours.window = STREAM_WINDOW
     reader = _Reader(_meanings_up_to(limits.max_head_size))
@@ -36,7 +36,7 @@ def _meanings_up_to(limit: int) -> Meanings[ResponseSection]:
 
 
 class _Reader(Reader[ResponseSection]):
-    """Of the blocks of an origin."""
+    """Reads the field blocks of an origin."""
 
     __slots__ = ()
 

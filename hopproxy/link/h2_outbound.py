@@ -17,7 +17,7 @@ from hopproxy.link.link import Link
 from hopproxy.link.stepper import Waker, wait
 from hopproxy.link.stream import Added
 from hopproxy.message import NO_BODY, RequestHead
-from hopproxy.record import CloseReason, Hop, Unused
+from hopproxy.reasons import CloseReason, Hop, Unused
 from hopproxy.rules.hop import request_for_upstream
 from hopproxy.rules.upgrade import asks_websocket
 from hopproxy.settings.upstream import UpstreamSettings
@@ -53,10 +53,10 @@ class Carrier(Protocol):
     @property
     def closed(self) -> bool: ...
     def first_block(self, block: bytes) -> bytes:
-        """The block, after what the origin's decoder has to be told first."""
+        """The block, after a table size update if the origin's decoder needs one."""
 
     def wake_by(self, deadline: float) -> None:
-        """Have `on_time` of every stream called by then."""
+        """Make sure that `on_time` of every stream is called by then."""
 
 
 class Room:
@@ -98,7 +98,7 @@ class Outbound(ABC):
     def write_request(self, head: RequestHead, added: Added, body: bytes) -> None:
         """Queue the request's head, and the part of the body that has arrived."""
         carrier = self.carrier
-        if carrier.closed:  # a moment ago: nothing was sent
+        if carrier.closed:  # it has just ended: nothing was sent
             self.error = LinkError(Hop.UPSTREAM, CloseReason.PEER_CLOSED, "the connection ended")
             return
         if head.upgrade is not None and asks_websocket(head):
@@ -184,7 +184,7 @@ class Outbound(ABC):
         return count
 
     def wake_writer(self) -> None:
-        """All that was queued is in frames, or the stream has ended."""
+        """Everything queued is in frames, or the stream has ended: wake the writer."""
         room = self._room
         if room is not None and room.waker is not None:
             waker, room.waker = room.waker, None

@@ -1,8 +1,8 @@
 """A WebSocket that leaves on a stream of an HTTP/2 connection: an extended CONNECT (RFC 8441).
 
-The client's handshake is that of HTTP/1.1, or was made so.  Here it becomes one of HTTP/2, and a
-good answer becomes the 101 that the client waits for.  Whether the origin allows it stands in its
-SETTINGS, so on a new connection the request waits for those.
+The client's handshake has the form of HTTP/1.1.  Here it becomes one of HTTP/2, and a 2xx answer
+becomes the 101 that the client waits for.  The origin's SETTINGS say whether it allows this, so on
+a new connection the request waits for them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hopproxy.link.h2_outbound import Carrier, Outbound
 from hopproxy.link.h2_tunnel import StreamEnd, accept_of
 from hopproxy.link.stream import Added
 from hopproxy.message import RequestHead, ResponseHead
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.rules.hop import request_for_upstream
 from hopproxy.wire.h2_asking import websocket_block
 from hopproxy.wire.h2_response import switched
@@ -43,7 +43,7 @@ class OutboundTunnel(Outbound):
         """Nothing more will come."""
 
     def ask_websocket(self, head: RequestHead, added: Added) -> None:
-        """Ask for a WebSocket, at once or when it is known whether the origin allows that.
+        """Ask for a WebSocket, now or when it is known whether the origin allows it.
 
         Raises BadRequest if the client's handshake has no valid key.
         """
@@ -55,7 +55,7 @@ class OutboundTunnel(Outbound):
         self.on_settings()
 
     def on_settings(self) -> bool:
-        """The origin's SETTINGS may have arrived: send what waits.  True if it cannot be."""
+        """The origin's SETTINGS may have arrived: send the request.  True if it cannot be sent."""
         carrier, asked = self.carrier, self._asked
         machine = carrier.wire
         if asked is None or not machine.greeted or self.error is not None:
@@ -77,7 +77,7 @@ class OutboundTunnel(Outbound):
     def _give_up(self) -> None:
         detail = "the origin's HTTP/2 allows no WebSocket (RFC 8441 section 3)"
         reason = CloseReason.UPGRADE_DECLINED
-        if self.carrier.speaks_http1:  # by another connection
+        if self.carrier.speaks_http1:  # on another connection
             self.unprocessed = self.http11_required = True
             reason = CloseReason.STREAM_REFUSED
         error = LinkError(Hop.UPSTREAM, reason, detail)
@@ -85,7 +85,7 @@ class OutboundTunnel(Outbound):
         self.fail(error)
 
     def _switched(self, head: ResponseHead) -> ResponseHead:
-        """What a final response says to the client: a good answer to a CONNECT is a 101."""
+        """A final response for the client: a 2xx answer to a CONNECT becomes a 101."""
         if not self._key or not 200 <= head.status < 300:
             return head
         self.tunnel = StreamEnd(self, Hop.UPSTREAM)
@@ -123,11 +123,11 @@ class OutboundTunnel(Outbound):
         self.carrier.output.offer(self)
 
     def wake_at(self, deadline: float) -> None:
-        """Have the tunnel's `on_time` called by then."""
+        """Make sure that the tunnel's `on_time` is called by then."""
         self.carrier.wake_by(deadline)
 
     def wake_writer(self) -> None:
-        """All that was queued is in frames, or the stream has ended."""
+        """Everything queued is in frames, or the stream has ended: wake the writer."""
         if self.tunnel is not None:
             self.tunnel.wake()
         else:

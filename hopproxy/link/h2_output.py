@@ -10,10 +10,9 @@ from hopproxy.link.transport import Room, Transport
 from hopproxy.link.watch import Watch
 from hopproxy.wire.h2_output import Output
 
-#: Most bytes of DATA that wait to be sent on one connection.  Heads may add to it, until so many
-#: bytes of them wait too.
+#: Most bytes of DATA that wait to be sent on one connection.  Heads may add as many bytes again.
 QUEUED = 131072
-#: Bytes that a stream sends in a turn, while others have more to send too.
+#: Bytes that a stream sends in one turn if others wait too.
 QUANTUM = 16384
 
 
@@ -31,7 +30,7 @@ class Sending(Protocol):
         """All of it was made into frames."""
 
 
-#: No stream waits; none can be put into it.
+#: Shared by connections on which no stream waits; nothing can be added.
 NOBODY = cast("dict[Sending, None]", MappingProxyType({}))
 
 
@@ -45,7 +44,7 @@ class OutputOwner(Protocol):
         """All that was queued is sent."""
 
     def on_room(self) -> None:
-        """The socket has taken some of what it did not before."""
+        """The socket has accepted more."""
 
     def on_fault(self, error: Exception) -> None:
         """An unexpected exception."""
@@ -54,8 +53,8 @@ class OutputOwner(Protocol):
 class H2Output:
     """The sending half of one connection.  Call `stir` after anything was queued in `wire`.
 
-    `patience` is for how many seconds the peer may accept nothing.  As a `Waker` it is woken when
-    the socket has room.
+    `patience` is the longest time in seconds in which the peer accepts nothing.  As a `Waker` it is
+    woken when the socket has room.
     """
 
     __slots__ = (
@@ -87,13 +86,13 @@ class H2Output:
 
     @property
     def crowded(self) -> bool:
-        """Whether so much waits for the client to read that no request should add to it."""
+        """Whether so much waits until the client reads that no request should begin."""
         return bool(self._unsent) and self.wire.waiting > QUEUED
 
     # -- turns -------------------------------------------------------------------------------
 
     def offer(self, stream: Sending) -> bool:
-        """The stream has something to send.  True: all of it is in frames now."""
+        """The stream has something to send.  True if all of it is in frames now."""
         if self._ready or self._queued >= QUEUED:
             self._enqueue(stream)
             done = not stream.pending
@@ -103,7 +102,7 @@ class H2Output:
         return done
 
     def give_room(self, stream: Sending | None) -> None:
-        """A window that was used up has grown: the stream's, or (None) the connection's."""
+        """A window that was used up has grown: that of the stream, or of the connection (None)."""
         if stream is None:
             starved, self._starved = self._starved, NOBODY
             for one in starved:
@@ -124,7 +123,7 @@ class H2Output:
             self._starved.pop(stream, None)
 
     def rest(self) -> None:
-        """The connection is idle, maybe for long: keep no memory for streams."""
+        """The connection is idle: free what streams need."""
         self._ready = self._starved = NOBODY
 
     def _push(self, stream: Sending, most: int) -> bool:
@@ -152,7 +151,7 @@ class H2Output:
     # -- sending -----------------------------------------------------------------------------
 
     def hold(self) -> None:
-        """Send nothing before `release`: more is about to be queued."""
+        """Send nothing before `release`, since more will be queued."""
         self._stirred = True
 
     def release(self) -> None:
@@ -204,7 +203,7 @@ class H2Output:
         self._watch.wake_at(self._transport, room.by)
 
     def wake(self) -> None:
-        """The socket may have room, or it has had none for too long."""
+        """The socket may have room, or has had none for too long."""
         transport = self._transport
         room = transport.tell_of_room()
         error, room.error = room.error, None
@@ -237,5 +236,5 @@ class H2Output:
             self.owner.on_fault(error)
 
     def on_fault(self, error: Exception) -> None:
-        """An unexpected exception as it sent."""
+        """An unexpected exception during a send."""
         self._break(error)

@@ -1,4 +1,4 @@
-"""Whether an HTTP/2 connection is alive: a PING, and the wait for any answer (RFC 9113 6.7)."""
+"""Whether an HTTP/2 connection is alive: a PING, and the wait for an answer (RFC 9113 6.7)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Pinged(Protocol):
     max_streams: int
 
     def wake_by(self, deadline: float) -> None:
-        """Have `on_time` called by then."""
+        """Make sure that `on_time` is called by then."""
 
 
 class Pings:
-    """Those who wait for a sign of life.  One PING is for all of them.
+    """The requests that wait for a sign of life.  They share one PING.
 
     `asked_at` is when the last one was sent.
     """

@@ -1,4 +1,4 @@
-"""Reads the field blocks of one HTTP/2 connection; what is wrong with one is told by its code."""
+"""Reads the field blocks of one HTTP/2 connection; errors get their HTTP/2 code."""
 
 from abc import ABC, abstractmethod
 from typing import TypeVar
@@ -16,7 +16,7 @@ class Reader(Decoder[M], ABC):
 
     @abstractmethod
     def too_large(self) -> M:
-        """What stands for a section above the limit."""
+        """The result for a section above the limit."""
 
     def __call__(self, block: bytes) -> M:
         try:

@@ -15,14 +15,14 @@ from hopproxy.link.h2_inbound import Carrier as InboundCarrier
 from hopproxy.link.h2_inbound import Inbound, Pause
 from hopproxy.link.h2_tunnel import StreamEnd, check_accept
 from hopproxy.message import ResponseHead
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.wire.h2 import Code, Stream
 from hopproxy.wire.h2_fields import Malformed
 from hopproxy.wire.h2_request import Section
 from hopproxy.wire.hpack_encoder import encode_lines
 
-#: A client that resets a stream leaves an exchange behind that may still end by itself: for so many
-#: seconds, and so many bytes of its response.  Then its upstream link can be used again.
+#: After a client has reset a stream, its exchange may go on for this many seconds and bytes of the
+#: response.  If it ends in this time, its upstream link can be used again.
 GRACE = 1.0
 GRACE_SIZE = 65536
 
@@ -40,8 +40,8 @@ class Carrier(InboundCarrier, Protocol):
 class H2Stream(Inbound):
     """A client stream (`link.stream.ClientStream`).
 
-    Once it was reset the exchange may go on a little, for the sake of its upstream link.  `tunnel`
-    carries a WebSocket.
+    After a reset the exchange may go on for a moment, to keep its upstream link.  `tunnel` carries
+    a WebSocket.
     """
 
     _h2: Carrier
@@ -53,7 +53,7 @@ class H2Stream(Inbound):
         self._end = False
         self._trailers: list[bytes] = []
         self._writing: Pause | None = None
-        self._cut: HopError | None = None  # why nobody hears the response any more
+        self._cut: HopError | None = None  # why the response goes nowhere
         self._swallowed = 0
         self._grace_by = math.inf
 
@@ -75,7 +75,7 @@ class H2Stream(Inbound):
         self._begin(head, added, ended=False)
 
     def _begin(self, head: ResponseHead, added: bytes, *, ended: bool) -> None:
-        if self._key and 200 <= head.status < 300:  # to CONNECT it would say that there is a tunnel
+        if self._key and 200 <= head.status < 300:  # for CONNECT it would mean a tunnel
             raise BadResponse("the origin has not switched protocols")
         self._h2.send_head(self.wire, encoded(head, added), ended=ended)
 
@@ -102,9 +102,9 @@ class H2Stream(Inbound):
         await self.flush()
 
     async def flush(self) -> None:
-        """Send what is queued.  Waits until the client's windows, and its other streams, let it.
+        """Send what is queued.  Waits for the client's windows, and for its other streams.
 
-        Raises LinkError: WRITE_TIMEOUT if they let no byte through in time.
+        Raises LinkError: WRITE_TIMEOUT if no byte could be sent in time.
         """
         if self._cut is not None:
             if self._swallowed > GRACE_SIZE:
@@ -176,10 +176,10 @@ class H2Stream(Inbound):
             self.tunnel.wake()
 
     def on_reset(self, error: HopError) -> None:
-        """The stream was reset: by the client, or by us as the client broke a rule (section 5.4.2).
+        """The stream was reset: by the client, or by us since it broke a rule (section 5.4.2).
 
-        An exchange that only waits for its response may go on for a moment: closing its upstream
-        link would cost the next request a dial, and a flood of resets would become one of dials.
+        An exchange that only waits for its response may go on for a moment.  Otherwise its upstream
+        link would be closed, and a flood of resets would become a flood of dials.
         """
         self._out = b""
         if self.running and self.ended and self.holds_link and self.tunnel is None:

@@ -1,4 +1,4 @@
-"""An upgraded connection inside an HTTP/2 stream (RFC 8441): what a tunnel sees of it."""
+"""One end of a tunnel that is an HTTP/2 stream (RFC 8441)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 from hopproxy.errors import BadResponse, LinkError
 from hopproxy.link.stepper import Waker
 from hopproxy.message import ResponseHead
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 
 #: Most bytes that wait for the peer's window.
 MOST = 65536
@@ -32,7 +32,7 @@ def accept_of(key: bytes) -> bytes:
 def check_accept(head: ResponseHead, key: bytes) -> None:
     """Check that a 101 answers this key (RFC 6455 section 4.1).  Raises BadResponse."""
     if head.values(b"sec-websocket-accept") != [accept_of(key)]:
-        raise BadResponse("101 with a Sec-WebSocket-Accept that does not fit its key")
+        raise BadResponse("101 with a Sec-WebSocket-Accept that does not match the key")
 
 
 class Carrying(Protocol):
@@ -58,9 +58,9 @@ class Carrying(Protocol):
 
 
 class StreamEnd:
-    """One end of a tunnel, in the place of a link, its transport and its endpoint.
+    """One end of a tunnel; it replaces a link, its transport and its endpoint.
 
-    `failed` is why the stream has ended, None if it has not, or in order.
+    `failed` is the error that ended the stream, None if there was none.
     """
 
     cut = False
@@ -110,14 +110,14 @@ class StreamEnd:
         return len(part)
 
     def tell_of_room(self) -> None:
-        """It is always told."""
+        """Nothing to do: it always gets this event."""
 
     def shut_down(self) -> None:
         """End our side of the stream."""
         self._stream.send_end()
 
     def cut_short(self) -> None:
-        """Nothing: if the other side breaks, the stream is reset."""
+        """Nothing to do: if the other side breaks, the stream is reset."""
 
     def wait_until(self, deadline: float, late: CloseReason) -> None:
         """Wake with an error at this time."""

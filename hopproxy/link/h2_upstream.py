@@ -1,7 +1,7 @@
 """One HTTP/2 connection to an origin, which carries many requests at a time.
 
-No coroutine waits for its socket: each event is read here, in the callback, and passed to the
-streams it is for.  Their exchanges go on when all frames at hand have been read, so that most find
+No coroutine waits for its socket.  Each event is read here, in the callback, and frames are passed
+to their streams.  The exchanges go on when all frames at hand have been read, so most of them find
 their whole response.
 """
 
@@ -20,7 +20,8 @@ from hopproxy.link.origin_tls import OriginTransport
 from hopproxy.link.pooled import Keeper, PooledLink
 from hopproxy.link.transport import TURN, Transport
 from hopproxy.link.watch import Turn, Watch
-from hopproxy.record import CloseReason, CloseRecord, Hop
+from hopproxy.reasons import CloseReason, Hop
+from hopproxy.record import CloseRecord
 from hopproxy.settings.upstream import UpstreamSettings
 from hopproxy.wire.h2 import (
     BROKEN,
@@ -38,9 +39,9 @@ from hopproxy.wire.hpack_encoder import NO_TABLE
 
 #: Most streams of one connection, whatever the origin allows.
 MOST_STREAMS = 256
-#: Most requests of one connection: later streams would have no number (RFC 9113 section 5.1.1).
+#: Most requests of one connection: stream numbers are limited (RFC 9113 section 5.1.1).
 MAX_REQUESTS = 1 << 30
-#: Most streams that are not reset although the origin has only announced their end.
+#: Most streams that wait for END_STREAM in a frame of its own; more are reset.
 MOST_ENDING = 8
 
 
@@ -48,10 +49,10 @@ class StreamKeeper(Keeper, Protocol):
     """The pool, as an HTTP/2 link sees it."""
 
     def on_room(self, link: H2UpstreamLink) -> None:
-        """It may carry more streams than before, or fewer."""
+        """It may carry more or fewer streams than before."""
 
     def on_end(self, link: H2UpstreamLink, reason: CloseReason) -> None:
-        """It has ended, or must: close it.  Then its streams are told."""
+        """It has ended, or must end: close it.  Its streams get the error afterwards."""
 
     def on_reset(self, code: int) -> None:
         """The origin has reset a stream."""
@@ -109,7 +110,7 @@ class H2UpstreamLink(PooledLink):
     # -- lending -----------------------------------------------------------------------------
 
     def measure(self) -> None:
-        """Find out anew how many streams may be open now; none once it retires."""
+        """Update how many streams may be open now; none once it retires."""
         if self.retiring is not None or self.transport.closed:
             self.max_streams = 0
             return
@@ -133,7 +134,7 @@ class H2UpstreamLink(PooledLink):
         self.output.stir()
 
     def begin(self) -> None:
-        """It was idle, and gets its first stream."""
+        """It was idle, and is checked out for its first stream."""
         super().begin()
         self.begun_at = now = self.now()
         self.idled = now - self.since
@@ -141,14 +142,14 @@ class H2UpstreamLink(PooledLink):
     def open(self) -> H2UpstreamStream:
         """A stream for one request, within what the ledger has lent."""
         self.served += 1
-        if self.served >= MAX_REQUESTS:  # the numbers of streams come to an end
+        if self.served >= MAX_REQUESTS:  # stream numbers run out
             self.max_streams = 0
         stream = H2UpstreamStream(self)
         self.streams[stream] = None
         return stream
 
     def first_block(self, block: bytes) -> bytes:
-        """The block, after what the origin's decoder has to be told first (RFC 7541 4.2)."""
+        """The block, after a table size update if the origin's decoder needs one (RFC 7541 4.2)."""
         if self.wire.shrinks:
             self.wire.shrinks = False
             return NO_TABLE + block
@@ -193,7 +194,7 @@ class H2UpstreamLink(PooledLink):
             self.output.release()
 
     def wake(self) -> None:
-        """A turn of our own: there may be more to read."""
+        """The next turn: there may be more to read."""
         if not self.transport.closed:
             self.on_unawaited(self.transport.hung_up)
 
@@ -213,7 +214,7 @@ class H2UpstreamLink(PooledLink):
             self._take(data)
             if transport.closed or not transport.readable:
                 return
-        Turn(self._watch).waker = self  # there may be more: after everybody else
+        Turn(self._watch).waker = self  # there may be more: read it in the next turn
 
     def _take(self, data: bytes) -> None:
         self.heard_at = now = self.now()
@@ -269,7 +270,7 @@ class H2UpstreamLink(PooledLink):
     # -- deadlines ---------------------------------------------------------------------------
 
     def wake_by(self, deadline: float) -> None:
-        """Have `on_time` called by then."""
+        """Make sure that `on_time` is called by then."""
         if deadline < self.timer_at:
             self._watch.wake_at(self, deadline)
 
@@ -284,7 +285,7 @@ class H2UpstreamLink(PooledLink):
     # -- ending ------------------------------------------------------------------------------
 
     def end(self, reason: CloseReason, error: HopError | None) -> None:
-        """The connection is over: close it, then tell its streams."""
+        """The connection has ended: close it, then pass the error to its streams."""
         if self.transport.closed:
             return
         self.keeper.on_end(self, reason)
@@ -293,7 +294,7 @@ class H2UpstreamLink(PooledLink):
             stream.wake()
 
     def close(self, reason: CloseReason, *, reset: bool = False) -> None:
-        """Say GOAWAY, as far as the socket takes it, and close."""
+        """Send GOAWAY, if the socket accepts it, and close."""
         if not self.transport.closed:
             if self.wire.failed is None:
                 self.wire.go_away()
@@ -315,7 +316,7 @@ class H2UpstreamLink(PooledLink):
         self.end(error.reason, error)
 
     def on_sent(self) -> None:
-        """All that was queued is sent: nothing to do."""
+        """Everything is sent: nothing to do."""
 
     def on_room(self) -> None:
         """The origin reads again: nothing to do, since we always read."""

@@ -1,7 +1,7 @@
 """The origin's side of one attempt as a stream of an HTTP/2 connection (RFC 9113 section 8).
 
-What the origin sends is kept until the exchange takes it, and the origin may send more once the
-exchange comes back for it: by then the client has got what was taken before.
+What the origin sends is kept until the exchange takes it.  The origin may send more when the
+exchange reads again: by then the client has what was read before.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hopproxy.link.h2_outbound_tunnel import OutboundTunnel
 from hopproxy.link.link import Link
 from hopproxy.link.stepper import Wait, Waker, wait
 from hopproxy.message import NO_BODY, Head, ResponseHead
-from hopproxy.record import CloseReason, Hop, Unused
+from hopproxy.reasons import CloseReason, Hop, Unused
 from hopproxy.wire.h2 import Code, H2Error
 from hopproxy.wire.h2_frames import code_name
 from hopproxy.wire.h2_output import PIECES
@@ -62,7 +62,7 @@ class H2UpstreamStream(OutboundTunnel):
         self._ended = False  # the response has arrived completely
         self._content: list[bytes] = []
         self._passed = 0  # bytes of content that were read
-        self._taken = 0  # those of them that were not credited yet
+        self._taken = 0  # of these, the bytes that were not credited yet
         self._section: ResponseSection | None = None  # the trailers of the response
 
     @property
@@ -202,7 +202,7 @@ class H2UpstreamStream(OutboundTunnel):
         return head.body is NO_BODY and wire.finished
 
     def end_cycle(self, head: ResponseHead, request_sent: bool) -> None:
-        """The response has been read.  The connection goes on, whatever became of the request."""
+        """The response has been read.  The connection goes on, even if the request was not sent."""
 
     # -- called by the link ------------------------------------------------------------------
 

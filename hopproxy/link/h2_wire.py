@@ -8,13 +8,13 @@ from hopproxy.wire.h2 import H2Server, Packed, Settings
 from hopproxy.wire.h2_request import Section
 from hopproxy.wire.hpack import OVERHEAD, Meanings, Table
 
-#: Bytes of its body that a request may send ahead of what the origin takes.  The window of the
-#: connection is that of all streams together: one that stalls takes nothing from the others.
+#: Bytes of a body that a client may send before the origin has taken them.  The window of the
+#: connection is the sum for all streams, so one that stalls takes nothing from the others.
 STREAM_WINDOW = 65535
 
 
 class _Terms(NamedTuple):
-    """What the connections of all clients share, if the same settings hold for them."""
+    """What connections with the same settings share."""
 
     ours: Settings
     meanings: Meanings[Section]
@@ -22,7 +22,7 @@ class _Terms(NamedTuple):
     max_block: int
 
 
-#: By what the settings say: they may differ, by listener and after a reload.
+#: By settings, which may differ by listener and after a reload.
 _terms: dict[tuple[int, int, int], _Terms] = {}
 KEPT = 8
 
@@ -33,18 +33,18 @@ def new_wire(limits: LinkSettings) -> H2Server:
     return H2Server(_Reader(meanings), ours, link_window=window, max_block=most)
 
 
-#: What is kept of a connection on which nothing moves.
+#: What is kept of a quiet connection.
 Kept = tuple[Packed, Table[Section]]
 
 
 def keep(wire: H2Server, now: float) -> Kept | None:
-    """Keep a connection in little memory; None if more would have to be kept."""
+    """Pack a quiet connection; None if it has more state than can be packed."""
     packed, reader = wire.packed(now), wire.decode
     return None if packed is None or not isinstance(reader, _Reader) else (packed, reader.table)
 
 
 def kept_wire(limits: LinkSettings, kept: Kept) -> H2Server:
-    """Our side of a connection that was kept."""
+    """Our side of a connection, unpacked."""
     ours, meanings, window, most = _terms_for(limits)
     reader = _Reader(meanings, kept[1])
     wire = H2Server(reader, ours, link_window=window, max_block=most)
@@ -73,7 +73,7 @@ def _terms_of(limits: LinkSettings) -> _Terms:
 
 
 class _Reader(Reader[Section]):
-    """Of the blocks of a client."""
+    """Reads the field blocks of a client."""
 
     __slots__ = ()
 

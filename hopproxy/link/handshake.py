@@ -1,7 +1,7 @@
 """TLS handshakes: the transport that waits for one, and the queue that keeps live links served.
 
-A handshake costs a fraction of a millisecond of CPU, many requests' worth.  When hundreds begin at
-once they take turns of a millisecond, and between two turns everything else that is ready is
+A handshake costs a fraction of a millisecond of CPU, as much as many requests.  When hundreds begin
+at once, handshakes get turns of a millisecond; between two turns everything else that is ready is
 served.
 """
 
@@ -19,9 +19,9 @@ from hopproxy.link.stepper import Waker, wait
 from hopproxy.link.tls import Tls
 from hopproxy.link.transport import Transport
 from hopproxy.link.watch import Watch
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 
-#: Seconds of handshakes in a row, and after how many seconds a new turn may begin by itself.
+#: Seconds of handshakes in one turn, and seconds after which the next turn begins at the latest.
 TURN, ANEW = 0.001, 0.002
 
 #: How a handshake ends.
@@ -40,9 +40,9 @@ class _Place:
 class Handshakes:
     """The queue of one worker's handshakes, on both hops.
 
-    `done` counts those that have ended, by hop, version and outcome; the version is empty if they
-    failed.  `saved` counts, by hop, the requests on links that have ended since which needed none,
-    as an earlier request had needed it.
+    `done` counts handshakes by hop, version and outcome; the version is empty if they failed.
+    `saved` counts, by hop, the requests on ended links after the first one of each link: they
+    needed no handshake.
     """
 
     def __init__(self, watch: Watch, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -58,7 +58,7 @@ class Handshakes:
 
     @property
     def waiting(self) -> int:
-        """How many have their peer's bytes, and wait for their turn."""
+        """How many have received bytes, and wait for their turn."""
         return len(self._places)
 
     def note(self, hop: Hop, tls: ssl.SSLObject | None) -> None:
@@ -70,7 +70,7 @@ class Handshakes:
         self.done[key] = self.done.get(key, 0) + 1
 
     async def turn(self) -> None:
-        """Wait for a turn.  At once if this one is not used up and nobody waits."""
+        """Wait for a turn.  Does not wait if time is left in this one and nobody waits."""
         now = self._clock()
         if not self._places:
             if now >= self._since + ANEW:
@@ -84,10 +84,9 @@ class Handshakes:
         await wait(place)
 
     def _ask_for_turn(self) -> None:
-        """Have `on_ready` called in the next batch of events, or else `on_time` soon.
+        """Ask for `on_ready` in the next batch of events, or without an eventfd for `on_time` soon.
 
-        A descriptor that is ready takes its place among those of the links; a deadline would cost a
-        turn of trio's loop.
+        The eventfd is handled together with the links; a deadline would cost a turn of trio's loop.
         """
         if self.fd < 0 and hasattr(os, "eventfd"):
             self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -98,7 +97,7 @@ class Handshakes:
             self._watch.wake_at(self, self._watch.now())
 
     def close(self) -> None:
-        """No handshake will wait any more."""
+        """Close the eventfd: no handshake waits any more."""
         if self.fd >= 0:
             self.closed = True
             self._watch.forget(self)
@@ -115,7 +114,7 @@ class Handshakes:
         return math.inf
 
     def _take_turn(self) -> None:
-        """Go on with those that have waited longest."""
+        """Continue the handshakes that have waited longest."""
         self._since = began = self._clock()
         while self._places and self._clock() < began + TURN:
             place = self._places.popleft()
@@ -126,7 +125,7 @@ class Handshakes:
             self._ask_for_turn()
 
     def on_fault(self, error: Exception) -> None:
-        """A stepper has let an exception through: the others go on."""
+        """A stepper raised an exception: the other handshakes go on."""
         if self._places:
             self._ask_for_turn()
         raise error
@@ -152,12 +151,12 @@ class TlsTransport(Transport):
         return tls
 
     def end_tls(self, below: Plain) -> None:
-        """The handshake has failed, and the peer was told: what still comes is not looked at."""
+        """The handshake has failed, and the alert is sent: ignore what still arrives."""
         self.tls = None
         self.endpoint, self._channel = below, below.channel
 
     def receive_now(self, size: int = RECEIVE_SIZE) -> bytes | None:
-        """As in `Transport`, which it does not call: it is called for each message."""
+        """As in `Transport`, without calling it, since this runs for each message."""
         try:
             data = self._channel.recv(size)
         except BlockingIOError:
@@ -193,7 +192,7 @@ class TlsTransport(Transport):
         *,
         has_turn: bool = False,
     ) -> None:
-        """The handshake, to its end.  Waits.  `has_turn` if the caller has waited for the first.
+        """Do the handshake.  Waits.  `has_turn` if the caller has waited for the first turn.
 
         Raises LinkError: `late` after `deadline`.  Raises OSError as `Tls.shake`.
         """
@@ -216,5 +215,5 @@ class TlsTransport(Transport):
         self.readable = self.hung_up or self.tls.inside  # it came with the last flight
 
     def saves(self, served: int) -> int:
-        """How many handshakes it has saved, after so many requests."""
+        """How many handshakes this connection has saved, after `served` requests."""
         return max(0, served - 1) if self.tls is not None else 0

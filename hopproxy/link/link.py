@@ -11,7 +11,7 @@ from hopproxy.link.endpoint import RECEIVE_SIZE
 from hopproxy.link.stepper import Waker
 from hopproxy.link.transport import Transport
 from hopproxy.message import CHUNKED, NO_BODY, SIZED, UNTIL_CLOSE, Head
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.wire.chunked import LAST_CHUNK, ChunkedError, ChunkedReader, chunk, last_chunk
 
 #: Most empty lines ignored before a head (RFC 9112 section 2.2).

@@ -1,6 +1,6 @@
 """The OpenSSL that `ssl` uses, for what `ssl` has no function for.
 
-Only where the layout of Python's objects is known, and the library is one of its own.
+Only if the layout of Python's objects is known, and OpenSSL is a library of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SET_BUFFER, _CLOSE = 114, 1
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """OpenSSL, None where it cannot be called for certain."""
+    """OpenSSL, None if it cannot be called safely."""
     if sys.implementation.name != "cpython" or sys.version_info >= (3, 14):
         return None  # the layout of the objects is known up to 3.13
     path = _path()
@@ -52,7 +52,7 @@ def pointer_in(held: object) -> int | None:
 
 
 class Shrinking:
-    """Gives memory BIOs new buffers: they only grow, to a third more than they ever held."""
+    """Frees the buffers of memory BIOs, which only grow, to a third more than they ever held."""
 
     def __init__(self, openssl: ctypes.CDLL) -> None:
         import ctypes
@@ -72,6 +72,6 @@ class Shrinking:
 
 @cache
 def shrinking() -> Shrinking | None:
-    """None where that cannot be done."""
+    """None if it cannot be done here."""
     openssl = library() if ssl.OPENSSL_VERSION.startswith("OpenSSL 3") else None
     return None if openssl is None else Shrinking(openssl)

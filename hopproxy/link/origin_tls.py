@@ -1,4 +1,4 @@
-"""TLS towards origins: whom we trust, who we are, and the sessions that are resumed."""
+"""TLS towards origins: trust, our own certificate, and session resumption."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hopproxy.link.stepper import Stepper
 from hopproxy.link.tls import Tls
 from hopproxy.link.watch import Watch
 from hopproxy.pool.distrust import Seen, Why, alert_in, why
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.certificate import OriginTls
 from hopproxy.settings.units import OriginAddress
 
 
 class Trust:
-    """Whom the origins of one upstream must be, and who we are to them.
+    """The certificates for one upstream: those that we trust, and our own.
 
     `protocols` are offered by ALPN.  `mark` changes when one of the files does.  Raises OSError if
     a file cannot be used.
@@ -44,7 +44,7 @@ class Trust:
         elif settings.ca is None:
             made.load_default_certs(ssl.Purpose.SERVER_AUTH)
         else:
-            # Whatever is in this file is trusted, also what another authority has signed.
+            # Every certificate in this file is trusted, even if it is not a root.
             made.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
             made.load_verify_locations(settings.ca)
         if settings.cert is not None:
@@ -53,7 +53,7 @@ class Trust:
 
 
 def mark_of(settings: OriginTls) -> tuple[bytes, ...]:
-    """What the files of these settings hold now.  Raises OSError."""
+    """The current content of the files in these settings.  Raises OSError."""
     files = (settings.ca, settings.cert, settings.key)
     return tuple(hashlib.sha256(Path(one).read_bytes()).digest() for one in files if one)
 
@@ -102,9 +102,9 @@ class Secured:
         self.alpn = tls.selected_alpn_protocol() or ""
 
     def keep_session(self, transport: OriginTransport) -> None:
-        """A first response has come, and tickets with it: keep the session of a full handshake.
+        """The first response has arrived, and tickets too: keep the session of a full handshake.
 
-        It is resumed until the origin refuses it.  OpenSSL copies a session for each look at it,
+        It is resumed until the origin refuses it.  OpenSSL copies a session each time it is read,
         which costs as much as three requests.
         """
         tls = transport.within.tls

@@ -1,4 +1,4 @@
-"""Methods of a base class that two kinds of links run in turn for each request."""
+"""Copies of methods that client and upstream links share."""
 
 from collections.abc import Callable
 from types import FunctionType
@@ -10,7 +10,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def own_copy(method: F) -> F:
     """The method with a copy of its code, for a subclass.
 
-    CPython makes the code of a method faster for one class of objects.  A method that runs for a
+    CPython specialises the code of a method for one class of objects.  A method that runs for a
     client link and for an upstream link in turn would stay slow.
     """
     code = getattr(method, "__code__", None)

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from hopproxy.link.link import Link
 from hopproxy.link.transport import Transport
-from hopproxy.record import CloseReason, Unused
+from hopproxy.reasons import CloseReason, Unused
 from hopproxy.settings.upstream import UpstreamSettings
 
 
@@ -70,7 +70,7 @@ class PooledLink(Link):
         transport.owner = self
 
     def begin(self) -> None:
-        """It was checked out: what is sent and received from now on counts."""
+        """It was checked out: count bytes from now on."""
         self.transport.resting = False
         self._received_before = self.transport.received
         self._sent_before = self.transport.sent
@@ -91,7 +91,7 @@ class PooledLink(Link):
         return self.transport.sent - self._sent_before
 
     def idle_verdict(self) -> CloseReason:
-        """Why an idle link that became readable is closed.  It is closed whatever arrived."""
+        """Why an idle link that became readable must be closed."""
         try:
             data = self.transport.endpoint.peek()
         except OSError:  # an earlier call may have consumed the socket's error

@@ -1,7 +1,7 @@
-"""Connections on which nothing moves give memory back.
+"""Connections without traffic free memory.
 
-What is asked for again at once, buffers that have grown and objects that are easily made, is kept
-while a connection is in use.  One that was quiet for a second or two keeps only what it needs.
+A connection in use keeps grown buffers and other objects that it would need again at once.  After a
+second or two without a byte it frees them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 #: Seconds between two looks: a connection without a byte between them is quiet.
 TICK = 1.0
-#: How many give memory back in a row, and after how many seconds the next ones do.
+#: How many connections free memory in a row, and seconds until the next ones do.
 TURN, SOON = 128, 0.01
 
 
@@ -30,20 +30,20 @@ class Sheds(Protocol):
     sent: int
 
     def shed(self) -> None:
-        """Give back what is not needed while nothing moves."""
+        """Free what is not needed while nothing moves."""
 
     def on_fault(self, error: Exception) -> None:
         """An unexpected exception."""
 
 
 class Quiet:
-    """The connections that may have something to give back, each with the bytes it had moved."""
+    """The connections that may have memory to free, each with its count of bytes."""
 
     def __init__(self, clock: Clock) -> None:
         self.timer_at = math.inf
         self._clock = clock
         self._moved: dict[Sheds, int] = {}
-        self._due: dict[Sheds, int] = {}  # those that were quiet at the last look
+        self._due: dict[Sheds, int] = {}  # quiet at the last look
         self._look_at = math.inf
 
     def note(self, transport: Sheds) -> None:
@@ -62,7 +62,7 @@ class Quiet:
             self._due.pop(transport, None)
 
     def on_time(self, now: float) -> float:
-        """Look at all of them every TICK; those that are quiet are not looked at again."""
+        """Look at all of them every TICK; quiet ones are removed from the list."""
         if now >= self._look_at:
             self._look_at = now + TICK
             self._look()

@@ -14,7 +14,7 @@ from hopproxy.errors import LinkError
 from hopproxy.link.link import Link
 from hopproxy.link.transport import Transport
 from hopproxy.message import NO_BODY, SIZED
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 
 #: Bytes moved at once, and how many must remain of a body for splicing to pay.
 SIZE = 256 * 1024

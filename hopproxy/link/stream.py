@@ -20,7 +20,7 @@ from hopproxy.link.link import Link
 from hopproxy.link.stepper import Stepper, Wait
 from hopproxy.link.tunnel import TunnelEnd
 from hopproxy.message import Head, RequestHead, ResponseHead
-from hopproxy.record import CloseReason, Unused
+from hopproxy.reasons import CloseReason, Unused
 from hopproxy.rules.forwarding import Sender
 from hopproxy.rules.hop import Underscores
 from hopproxy.settings.client import LinkSettings

@@ -50,7 +50,7 @@ def share_keys(context: ssl.SSLContext, demand: bytes) -> bool:
 
 @cache
 def _control() -> Callable[[ssl.SSLContext, int, int, bytes], int] | None:
-    """SSL_CTX_ctrl of OpenSSL, None where it cannot be called for certain."""
+    """SSL_CTX_ctrl of OpenSSL, None if it cannot be called safely."""
     openssl = library()
     if openssl is None:
         return None

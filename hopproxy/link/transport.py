@@ -14,7 +14,7 @@ from hopproxy.errors import LinkError
 from hopproxy.link.endpoint import RECEIVE_SIZE, Endpoint
 from hopproxy.link.stepper import Waker, wait
 from hopproxy.link.watch import Turn, Watch
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 
 #: Receives in a row without a wait before other connections get a turn.
 TURN = 16
@@ -42,7 +42,7 @@ class Owner(Protocol):
         """The deadline of a resting (idle) transport has passed."""
 
     def on_quiet(self) -> None:
-        """Nothing has moved for a while: give back memory that will be asked for again."""
+        """Nothing has moved for a while: free buffers; they are allocated again when needed."""
 
     def on_fault(self, error: Exception) -> None:
         """An unexpected exception, and no coroutine waits to receive it: end the link."""
@@ -282,7 +282,7 @@ class Transport:
             self._watch.wake_at(self, deadline)
 
     def shed(self) -> None:
-        """Nothing has moved for a while: give back memory that will be asked for again."""
+        """Nothing has moved for a while: free buffers; they are allocated again when needed."""
         self.endpoint.shed()
         if self.owner is not None:
             self.owner.on_quiet()

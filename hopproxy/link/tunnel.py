@@ -9,7 +9,7 @@ from typing import Protocol
 from hopproxy.errors import LinkError
 from hopproxy.link.stepper import Waker, wait
 from hopproxy.link.transport import TURN
-from hopproxy.record import CloseReason, Hop, Owner
+from hopproxy.reasons import CloseReason, Hop, Owner
 
 # A global is faster than an attribute of the class (see `message.Body`).
 _LATE = CloseReason.TUNNEL_TIMEOUT

@@ -10,7 +10,7 @@ from hopproxy.link.stream import Added
 from hopproxy.link.transport import Transport
 from hopproxy.message import CHUNKED, NO_BODY, KeepAliveHint, RequestHead, ResponseHead
 from hopproxy.pool.delayed_ack import DelayedAck
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.rules.hop import request_for_upstream
 from hopproxy.settings.upstream import UpstreamSettings
 from hopproxy.wire import http1

@@ -1,8 +1,7 @@
 """The access log: one line for each exchange, as JSON or text, written in batches.
 
-An exchange only hands over its record.  The log never delays requests: if its reader is slow or the
-disk is full, lines are dropped and counted.  What a peer sent is written as printable ASCII, so
-that nobody can forge a line.
+The log never delays requests: if its reader is slow or the disk is full, lines are dropped and
+counted.  What a peer sent is written as printable ASCII, so nobody can forge a line.
 """
 
 import logging
@@ -16,7 +15,8 @@ import trio
 
 from hopproxy.observe.access_line import Line, Passed, Suffered
 from hopproxy.observe.log_writer import LogWriter
-from hopproxy.record import CloseRecord, ExchangeRecord, Limit, Owner
+from hopproxy.reasons import Limit, Owner
+from hopproxy.record import CloseRecord, ExchangeRecord
 from hopproxy.settings.amounts import format_duration, format_size
 from hopproxy.settings.units import address_and_port
 

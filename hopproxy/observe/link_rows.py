@@ -11,7 +11,7 @@ from hopproxy.link.stepper import Stepper
 from hopproxy.link.transport import Transport
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.wait import Wait
-from hopproxy.record import Hop
+from hopproxy.reasons import Hop
 from hopproxy.settings.units import address_and_port
 
 Row = dict[str, Any]

@@ -14,7 +14,8 @@ from hopproxy import __version__
 from hopproxy.link.origin_tls import Secured
 from hopproxy.observe.link_rows import AnyLink, Row, client_row, partners, upstream_row
 from hopproxy.pool.origin import Origin
-from hopproxy.record import ORDINARY, CloseRecord, Hop
+from hopproxy.reasons import Hop
+from hopproxy.record import ORDINARY, CloseRecord
 from hopproxy.server.runtime import Runtime
 from hopproxy.settings.units import address_and_port
 

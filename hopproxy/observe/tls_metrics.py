@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from hopproxy.link.handshake import TlsTransport
 from hopproxy.observe.families import CounterMetricFamily, GaugeMetricFamily, Metric
-from hopproxy.record import Hop
+from hopproxy.reasons import Hop
 from hopproxy.server.runtime import Runtime
 
 

@@ -13,7 +13,7 @@ from hopproxy.pool.connector import Opened
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.pool.wait import Wait
-from hopproxy.record import CloseReason, Unused
+from hopproxy.reasons import CloseReason, Unused
 from hopproxy.settings.units import address_and_port
 from hopproxy.wire.proxy_protocol import own_header, write_header
 

@@ -11,7 +11,8 @@ from hopproxy.pool.connector import Connector, Opened
 from hopproxy.pool.ledger import Share
 from hopproxy.pool.lending import Lending
 from hopproxy.pool.origin import Origin
-from hopproxy.record import UPSTREAM, CloseReason, CloseRecord, Closes
+from hopproxy.reasons import UPSTREAM, CloseReason
+from hopproxy.record import CloseRecord, Closes
 
 
 class Books(ABC):

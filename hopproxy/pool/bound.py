@@ -4,7 +4,7 @@ from hopproxy.link.upstream import UpstreamLink
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.pool.shared import Lent
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 
 
 class BoundLink:

@@ -3,7 +3,7 @@
 from hopproxy.errors import OriginRemoved
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 
 #: Addresses that no upstream names any more, and of which is remembered what was learned.
 REMEMBERED = 64

@@ -24,7 +24,8 @@ from hopproxy.link.watch import Watch
 from hopproxy.pool import health
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.resolver import Resolver
-from hopproxy.record import UPSTREAM, Closes
+from hopproxy.reasons import UPSTREAM
+from hopproxy.record import Closes
 from hopproxy.settings.units import OriginAddress
 
 log = logging.getLogger("hopproxy")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from hopproxy.pool.origin import Origin
-from hopproxy.record import Unused
+from hopproxy.reasons import Unused
 
 #: Most origins whose counts are kept apart; of those that left earlier only the sums are.
 MOST = 1000

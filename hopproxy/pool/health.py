@@ -8,7 +8,7 @@ from hopproxy.link.h2_upstream import H2UpstreamLink
 from hopproxy.link.pooled import PooledLink
 from hopproxy.pool.idle_timeout import Sign
 from hopproxy.pool.origin import ERRORS, Origin
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 
 log = logging.getLogger("hopproxy")
 

@@ -25,7 +25,7 @@ reads a clock.
 from enum import Enum
 from math import inf
 
-from hopproxy.record import Limit, Source
+from hopproxy.reasons import Limit, Source
 
 #: The smallest margin in seconds.  Limits below it are not worth pooling for.
 LEAST_MARGIN = 1.0

@@ -12,7 +12,7 @@ from hopproxy.pool.known import Known
 from hopproxy.pool.ledger import Share
 from hopproxy.pool.peers import Peers
 from hopproxy.pool.reach import Reach
-from hopproxy.record import UNUSED_AFTER, CloseReason, Hop, Limit, Source, Unused, setting_behind
+from hopproxy.reasons import UNUSED_AFTER, CloseReason, Hop, Limit, Source, Unused, setting_behind
 from hopproxy.routing.latency import Latency
 from hopproxy.settings.units import OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings

@@ -16,7 +16,8 @@ from hopproxy.pool.ledger import QueueFull
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.shared import Lent, SharedLinks
 from hopproxy.pool.wait import Wait
-from hopproxy.record import CloseReason, CloseRecord, Closes, Unused
+from hopproxy.reasons import CloseReason, Unused
+from hopproxy.record import CloseRecord, Closes
 from hopproxy.settings.units import OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings
 

@@ -18,7 +18,8 @@ from hopproxy.pool.books import Books
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pulse import Pulse
 from hopproxy.pool.reach import PATIENCE
-from hopproxy.record import CloseReason, CloseRecord, Unused
+from hopproxy.reasons import CloseReason, Unused
+from hopproxy.record import CloseRecord
 from hopproxy.wire.h2 import Code
 
 #: What the pool lends to a request.

@@ -20,7 +20,7 @@ from hopproxy.link.watch import Watch
 from hopproxy.message import ResponseHead
 from hopproxy.pool.connector import connect
 from hopproxy.pool.delayed_ack import DelayedAck
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.certificate import OriginTls
 from hopproxy.settings.units import OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings

@@ -16,7 +16,7 @@ from hopproxy.link.watch import Watch
 from hopproxy.message import ResponseHead
 from hopproxy.pool.connector import connect
 from hopproxy.probe.asker import PATIENCE, Ending, Target
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.amounts import format_size
 from hopproxy.wire.h2 import FAILED, HEAD, LEAVING, PEER_SETTINGS, PONG, Event, Settings
 from hopproxy.wire.h2_asking import request_block

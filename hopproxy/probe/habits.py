@@ -9,7 +9,7 @@ from hopproxy.errors import HopError, LinkError
 from hopproxy.link.watch import Watch
 from hopproxy.message import ResponseHead
 from hopproxy.probe.asker import Asker, Target
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 from hopproxy.settings.kinds import Server
 
 #: Seconds within which an origin sends or closes, if it is going to.

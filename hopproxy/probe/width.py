@@ -11,7 +11,7 @@ import trio
 from hopproxy.errors import HopError
 from hopproxy.link.watch import Watch
 from hopproxy.probe.asker import Asker, Target
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 
 #: Most connections to open.
 MOST_AT_ONCE = 10

@@ -23,7 +23,8 @@ from hopproxy.proxy.relay import relay
 from hopproxy.proxy.route import RouteTerms
 from hopproxy.proxy.terms import Terms
 from hopproxy.proxy.upload import Upload
-from hopproxy.record import CloseReason, ExchangeRecord, Hop
+from hopproxy.reasons import CloseReason, Hop
+from hopproxy.record import ExchangeRecord
 from hopproxy.routing.plan import Plan
 from hopproxy.rules.hop import end_to_end_trailers
 from hopproxy.rules.retry import IDEMPOTENT

@@ -16,7 +16,7 @@ from hopproxy.proxy.attempt import Attempt
 from hopproxy.proxy.choice import Choice
 from hopproxy.proxy.upload import KEPT
 from hopproxy.proxy.upstream import Upstream
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.routing.balancer import Search
 from hopproxy.rules.retry import SAFE, Again, Trace, after, is_idempotent
 

@@ -18,7 +18,7 @@ from hopproxy.pool.checked import Checked, State, Turns
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.pool.shared import Lent
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 from hopproxy.rules.hop import Underscores
 from hopproxy.settings.client import ClientSettings
 from hopproxy.settings.upstream import UpstreamSettings

@@ -29,7 +29,8 @@ from hopproxy.proxy.gather import end_gathered, gather
 from hopproxy.proxy.patience import waits
 from hopproxy.proxy.terms import Terms
 from hopproxy.proxy.upstream import Upstream
-from hopproxy.record import CloseReason, ExchangeRecord, Hop
+from hopproxy.reasons import CloseReason, Hop
+from hopproxy.record import ExchangeRecord
 from hopproxy.rules.answer import answer_to, last_hop
 from hopproxy.rules.forwarding import via_line
 from hopproxy.rules.framing import check_size

@@ -12,7 +12,8 @@ from hopproxy.link.stream import ClientStream, UpstreamStream
 from hopproxy.message import RequestHead, ResponseHead
 from hopproxy.pool.origin import Origin
 from hopproxy.proxy.route import RouteTerms
-from hopproxy.record import CloseReason, ExchangeRecord, Hop
+from hopproxy.reasons import CloseReason, Hop
+from hopproxy.record import ExchangeRecord
 from hopproxy.rules.answer import CONTINUE
 from hopproxy.rules.framing import check_size
 from hopproxy.rules.hop import end_to_end_trailers

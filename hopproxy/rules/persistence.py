@@ -14,7 +14,7 @@ from hopproxy.message import (
     ResponseHead,
     list_of,
 )
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 
 
 def client_asks(head: RequestHead) -> CloseReason | None:

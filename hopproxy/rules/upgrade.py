@@ -2,7 +2,7 @@
 
 from hopproxy.errors import BadResponse
 from hopproxy.message import NO_BODY, RequestHead, ResponseHead, list_of
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 
 
 def settle_upgrade(head: RequestHead) -> None:

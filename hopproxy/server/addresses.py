@@ -7,7 +7,7 @@ import time
 from hashlib import blake2b
 
 from hopproxy.errors import HopError
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.rules.answer import answer_to
 from hopproxy.server.board import Board
 from hopproxy.server.entrance import Entrance

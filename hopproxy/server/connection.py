@@ -19,7 +19,7 @@ from hopproxy.link.handshake import TlsTransport
 from hopproxy.link.stepper import Stepper, wait
 from hopproxy.link.transport import Transport
 from hopproxy.proxy.exchange import exchange, refuse
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.server.served import Owner
 from hopproxy.wire.h2_frames import PREFACE
 

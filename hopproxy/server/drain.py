@@ -15,7 +15,7 @@ from typing import NamedTuple
 import trio
 
 from hopproxy.link.clients import AnyClientLink
-from hopproxy.record import Hop
+from hopproxy.reasons import Hop
 from hopproxy.server.entrance import H2
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.runtime import Runtime
@@ -37,7 +37,7 @@ STEP, SWEEP = 0.05, 0.25
 
 
 class Report(NamedTuple):
-    """What became of the client links of a worker that stopped.  Reports of workers can be added.
+    """What became of the client links of a worker that stopped.
 
     `ended` links ended by themselves or were closed while idle, `cut` ones had requests under way,
     of which `tunnels` were upgraded.  `lost` requests got no complete response.
@@ -48,16 +48,6 @@ class Report(NamedTuple):
     tunnels: int = 0
     lost: int = 0
     seconds: float = 0.0
-
-    def plus(self, other: "Report") -> "Report":
-        """Both workers together; they stopped at the same time."""
-        return Report(
-            self.ended + other.ended,
-            self.cut + other.cut,
-            self.tunnels + other.tunnels,
-            self.lost + other.lost,
-            max(self.seconds, other.seconds),
-        )
 
     def __str__(self) -> str:
         requests = "request" if self.lost == 1 else "requests"

@@ -13,7 +13,8 @@ from hopproxy.link.endpoint import Plain
 from hopproxy.link.h2 import H2Link
 from hopproxy.link.handshake import TlsTransport
 from hopproxy.link.transport import Transport
-from hopproxy.record import CLIENT, CloseReason, CloseRecord, Hop, setting_behind
+from hopproxy.reasons import CLIENT, CloseReason, Hop, setting_behind
+from hopproxy.record import CloseRecord
 from hopproxy.routing.rates import network_of
 from hopproxy.server.addresses import Addresses, Refusals, turn_away
 from hopproxy.server.connection import Connection, is_cut

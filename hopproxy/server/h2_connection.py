@@ -9,7 +9,8 @@ from hopproxy.link.faults import contain
 from hopproxy.link.h2 import H2Link
 from hopproxy.link.h2_stream import H2Stream
 from hopproxy.proxy.exchange import exchange, refuse
-from hopproxy.record import CloseReason, ExchangeRecord, Hop
+from hopproxy.reasons import CloseReason, Hop
+from hopproxy.record import ExchangeRecord
 from hopproxy.server.served import Owner
 
 #: Why a stream is reset with HTTP_1_1_REQUIRED (RFC 9113 section 7): browsers then use HTTP/1.1.

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from hopproxy.link.faults import report
 from hopproxy.link.shortage import NONE_LEFT
 from hopproxy.link.tcp import ignore_newcomers, tune
-from hopproxy.record import Hop
+from hopproxy.reasons import Hop
 from hopproxy.server.entrance import Entrance
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.passed import PASSED

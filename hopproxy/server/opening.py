@@ -20,7 +20,7 @@ from hopproxy.link.handshake import Handshakes, TlsTransport
 from hopproxy.link.stepper import Stepper
 from hopproxy.proxy.exchange import refuse
 from hopproxy.proxy.terms import Terms
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.rules.client_certificate import certificate_lines
 from hopproxy.server.entrance import H2, HTTP1, Entrance
 from hopproxy.settings.units import authority

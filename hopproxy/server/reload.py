@@ -194,7 +194,7 @@ class Reloader:
 
 def _read(name: str) -> tuple[SettingsFile, WatchedFiles]:
     if Path(name).is_fifo() or Path(name).is_char_device():
-        message = f"{name}: cannot be read again: it is no regular file"
+        message = f"{name}: cannot be read again: it is not a regular file"
         raise Failure(message, BAD_CONFIGURATION)
     file = read_file(name)
     return file, WatchedFiles(file)

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from hopproxy.link.clients import AnyClientLink
 from hopproxy.proxy.terms import Terms
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 
 
 class Served(Protocol):

@@ -30,13 +30,8 @@ class Sockets:
         """All of them, the admin's last."""
         return [*self.clients, *([] if self.admin is None else [self.admin])]
 
-    def close_clients(self) -> None:
-        """Stop listening: the kernel refuses new connections."""
-        for sock in self.clients:
-            sock.close()
-
     def end_clients(self) -> None:
-        """As `close_clients`, and remove the files of Unix sockets."""
+        """Stop listening, and remove the files of Unix sockets."""
         for sock in self.clients:
             close_listener(sock)
 

@@ -14,7 +14,7 @@ from hopproxy.observe.admin import Admin
 from hopproxy.observe.error_log import ErrorLog
 from hopproxy.observe.views import Views
 from hopproxy.proxy.terms import Page
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 from hopproxy.server.drain import Drain, Report
 from hopproxy.server.entrance import Entrance
 from hopproxy.server.gateway import Gateway

@@ -147,7 +147,7 @@ ABSENT = {
     ),
     **dict.fromkeys(
         ("buffering", "proxy_buffering", "proxy_request_buffering", "websocket", "websockets"),
-        "leave it out: bodies and WebSockets are passed on as they come",
+        "leave it out: bodies and WebSockets are passed on as they arrive",
     ),
     **dict.fromkeys(("cache", "caching"), "hopproxy does not cache"),
     "rewrite": "a route can `strip` the beginning of a path, or `redirect`",
@@ -158,16 +158,14 @@ ABSENT = {
         ("weight", "backup"),
         "write it behind the origin: http://10.0.0.7:3000 weight=2, http://10.0.0.8:3000 backup",
     ),
-    **dict.fromkeys(("group", "user"), "start hopproxy as the user that it is to run as"),
-    **dict.fromkeys(("h2", "http2"), "hopproxy speaks HTTP/1.1 only"),
+    **dict.fromkeys(("group", "user"), "start hopproxy as the user that it should run as"),
+    **dict.fromkeys(("h2", "http2"), "write protocols: [h2, http/1.1] in a listener"),
     "daemon": "hopproxy runs in the foreground: leave it out",
     "log_format": "write access_log: json or text",
-    **dict.fromkeys(
-        ("limit_req", "rate_limit"), "hopproxy has no rate limit: let a proxy in front do it"
-    ),
+    **dict.fromkeys(("limit_req", "rate_limit"), "write `limits` in a route: {rate: 10/s}"),
     **dict.fromkeys(
         ("max_retries", "retries", "retry"),
-        "leave it out: a request is sent again once, where that is safe",
+        "leave it out: a request is sent again once, if that is safe",
     ),
     **dict.fromkeys(
         ("file_server", "root", "static"), "hopproxy serves no files: let an origin do it"

@@ -244,7 +244,7 @@ def test_times_of_nginx(written: str, time: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "why"), [(444, "is not closed"), (600, "final response"), (100, "final response")]
+    ("code", "why"), [(444, "answers before"), (600, "final response"), (100, "final response")]
 )
 def test_why_a_code_is_not_converted(code: int, why: str) -> None:
     made = server(f"location / {{ return {code}; }}")

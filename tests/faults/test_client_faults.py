@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from hopproxy.link.client import ClientLink
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.wire.unfinished import UnfinishedRequest
 from tests.raw_peers import GET, OK, Peer
 from tests.wire_pair import Hops

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.wire.unfinished import UnfinishedHead
 from tests.raw_peers import GET, OK, Message, Peer
 from tests.wire_pair import Hops

@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from hopproxy.observe.access_log import AccessLog
-from hopproxy.record import CloseReason, ExchangeRecord, Hop
+from hopproxy.reasons import CloseReason, Hop
+from hopproxy.record import ExchangeRecord
 from hopproxy.settings.route import Route
 from hopproxy.settings.units import OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.server.listener import open_listener
 from hopproxy.settings.units import Bind
 from tests.raw_peers import GET, OK, Origin, Peer

@@ -7,7 +7,7 @@ from _pytest.mark.structures import ParameterSet
 
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.metrics import Metrics
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.route import Route
 from hopproxy.settings.upstream import UpstreamSettings
 from tests.wire_pair import Hops

@@ -22,7 +22,8 @@ from hopproxy.link.watch import Watch
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.proxy import attempt
-from hopproxy.record import CloseReason, ExchangeRecord, Hop
+from hopproxy.reasons import CloseReason, Hop
+from hopproxy.record import ExchangeRecord
 from hopproxy.server.entrance import Entrance
 from hopproxy.server.gateway import Gateway
 from hopproxy.server.runtime import Runtime

@@ -10,7 +10,7 @@ import trio
 
 from hopproxy.pool.idle_timeout import Sign
 from hopproxy.pool.origin import Origin
-from hopproxy.record import CloseReason, Hop, Limit, Owner, Source
+from hopproxy.reasons import CloseReason, Hop, Limit, Owner, Source
 from tests.raw_peers import GET, OK
 from tests.wire_pair import Hops
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from hopproxy.pool.idle_timeout import COUNTED, IdleTimeout
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from tests.raw_peers import GET, OK
 from tests.wire_pair import Hops
 

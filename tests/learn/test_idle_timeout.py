@@ -20,7 +20,7 @@ from hopproxy.pool.idle_timeout import (
     margin,
     usable,
 )
-from hopproxy.record import Limit, Source
+from hopproxy.reasons import Limit, Source
 from tests.learn.simulation import Rule, Simulation
 
 ages = st.floats(0.0, 200.0)

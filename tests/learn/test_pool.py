@@ -7,7 +7,7 @@ import trio
 
 from hopproxy.pool.idle_timeout import SAFE
 from hopproxy.pool.origin import Origin
-from hopproxy.record import CloseReason, Hop, Limit, Source, Unused
+from hopproxy.reasons import CloseReason, Hop, Limit, Source, Unused
 from hopproxy.server.runtime import Runtime
 from tests.raw_peers import GET, OK, Message, Peer
 from tests.wire_pair import Hops

@@ -18,7 +18,7 @@ import pytest
 import trio
 
 from hopproxy.link.tcp import repeats, round_trip, tune, unacknowledged
-from hopproxy.record import CloseReason, Hop, Source
+from hopproxy.reasons import CloseReason, Hop, Source
 from tests.raw_peers import GET, Peer
 from tests.wire_pair import Hops
 

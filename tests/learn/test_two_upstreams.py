@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from hopproxy.observe.snapshot import links_of
-from hopproxy.record import CloseReason, Hop, Source
+from hopproxy.reasons import CloseReason, Hop, Source
 from hopproxy.settings.route import Route
 from hopproxy.settings.upstream import Pool, UpstreamSettings
 from tests.raw_peers import OK, Peer, get

@@ -12,7 +12,7 @@ import trio
 
 from hopproxy.link import dial
 from hopproxy.link.dial import Target, _in_turn
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 from hopproxy.server.listener import open_listener
 from hopproxy.settings.units import Bind, OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings

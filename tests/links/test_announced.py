@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from hopproxy.observe.snapshot import unready
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.certificate import OriginTls
 from hopproxy.settings.schema import Admin
 from hopproxy.settings.units import Bind

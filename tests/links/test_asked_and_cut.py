@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from hopproxy.link.client import ClientLink
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.server.connection import Connection
 from tests import drivers
 from tests.raw_peers import GET, OK, Origin, Peer

@@ -7,7 +7,7 @@ import trio
 
 from hopproxy.observe.snapshot import origin_row
 from hopproxy.pool.pool import GREETING
-from hopproxy.record import CloseReason, Hop, Unused
+from hopproxy.reasons import CloseReason, Hop, Unused
 from hopproxy.settings.upstream import Pool
 from tests.raw_peers import GET, OK, Peer, get
 from tests.wire_pair import Hops, two_upstreams

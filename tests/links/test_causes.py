@@ -16,7 +16,8 @@ import trio.testing
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.metrics import Metrics
 from hopproxy.observe.snapshot import summary
-from hopproxy.record import CloseReason, ExchangeRecord, Unused
+from hopproxy.reasons import CloseReason, Unused
+from hopproxy.record import ExchangeRecord
 from tests.raw_peers import GET, OK, Peer, get
 from tests.wire_pair import Hops
 

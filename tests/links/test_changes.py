@@ -13,7 +13,7 @@ from hopproxy.observe.metrics import Metrics
 from hopproxy.observe.recent import Recent
 from hopproxy.pool.origin import Origin as Member
 from hopproxy.proxy.upstream import Upstream
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.route import Route
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.upstream import UpstreamSettings

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from hopproxy.observe.snapshot import unready
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.schema import Admin
 from hopproxy.settings.units import Bind
 from hopproxy.settings.upstream import Check, Health

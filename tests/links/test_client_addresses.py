@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.server.addresses import Addresses
 from hopproxy.server.board import Board, clear, new_board
 from hopproxy.settings.client import Listener

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.client import Listener
 from tests.authority import TlsPeer as TlsClient
 from tests.authority import client_context, listener_tls

@@ -18,7 +18,7 @@ from hopproxy.link.watch import Watch
 from hopproxy.observe.link_rows import Row
 from hopproxy.observe.snapshot import links_of, unready
 from hopproxy.pool.connector import connect
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.units import OriginAddress
 from tests.names import Names
 from tests.raw_peers import GET

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from hopproxy.observe.snapshot import unready
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.server.board import Board
 from hopproxy.server.drain import Report
 from tests.raw_peers import GET, OK, Peer
@@ -389,8 +389,3 @@ async def test_a_tunnel_lives_to_the_end_of_drain_timeout(hops: Hops) -> None:
     assert str(hops.worker.report) == (
         "drained in 22s: 0 connections ended, 2 cut (1 of them upgraded), 1 request lost"
     )
-
-
-def test_reports_of_workers_add_up() -> None:
-    one, two = Report(3, 1, 1, 2, 5.0), Report(1, 1, 0, 0, 7.0)
-    assert one.plus(two) == Report(4, 2, 1, 2, 7.0)

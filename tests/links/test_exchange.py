@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from hopproxy.pool.expectation import BELIEVED_FOR
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.server.listener import open_listener
 from hopproxy.settings.units import Bind
 from hopproxy.settings.upstream import Pool

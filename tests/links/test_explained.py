@@ -10,7 +10,7 @@ import pytest
 
 from hopproxy.explain.decide import Case
 from hopproxy.proxy.terms import Terms
-from hopproxy.record import Hop
+from hopproxy.reasons import Hop
 from hopproxy.settings.networks import parse_network
 from hopproxy.settings.route import FieldEdits, Respond, Route
 from tests.wire_pair import Hops

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from hopproxy.link.dial import Target
-from hopproxy.record import Hop
+from hopproxy.reasons import Hop
 from hopproxy.settings.units import OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings
 from tests.raw_peers import GET, OK

@@ -18,7 +18,8 @@ from hopproxy.link.upstream import UpstreamLink
 from hopproxy.pool.connector import Opened
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
-from hopproxy.record import CloseReason, Closes, Hop
+from hopproxy.reasons import CloseReason, Hop
+from hopproxy.record import Closes
 from hopproxy.routing.table import Table
 from hopproxy.server.connection import Connection
 from hopproxy.wire import http1

@@ -8,7 +8,7 @@ import trio
 from hopproxy.link.endpoint import Endpoint
 from hopproxy.pool.origin import Origin
 from hopproxy.pool.width import FIRST, KNOWN
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.route import Route
 from hopproxy.settings.upstream import Pool, UpstreamSettings
 from tests.raw_peers import GET, OK, Message, Peer, get

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from tests.h2_peer import (
     CANCEL,
     DATA,

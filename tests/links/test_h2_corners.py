@@ -12,7 +12,7 @@ from hopproxy.link.h2 import H2Link
 from hopproxy.link.h2_origin_wire import LINK_WINDOW
 from hopproxy.link.h2_output import QUEUED
 from hopproxy.link.h2_upstream import H2UpstreamLink
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.route import Route
 from hopproxy.wire.h2_output import PIECES
 from tests.h2_origin import H2Peer as H2Origin

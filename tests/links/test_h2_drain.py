@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import trio
 
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from tests.h2_peer import ACK, PING, H2Peer, frame
 from tests.raw_peers import OK, Peer
 from tests.wire_pair import Hops

@@ -11,7 +11,7 @@ import trio
 
 import hopproxy
 from hopproxy.link.h2 import H2Link
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from tests import drivers
 from tests.h2_peer import GET, NO_ERROR, PING, PROTOCOL_ERROR, H2Peer, frame
 from tests.raw_peers import OK

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from tests.h2_peer import (
     ACK,
     CANCEL,

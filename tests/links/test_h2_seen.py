@@ -13,7 +13,7 @@ from hopproxy.link.h2 import H2Link
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.observe.metrics import Metrics
 from hopproxy.observe.snapshot import links_of
-from hopproxy.record import Hop
+from hopproxy.reasons import Hop
 from tests.h2_peer import (
     CANCEL,
     DATA,

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from hopproxy.pool.pulse import AGAIN
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from tests.h2_origin import H2Peer
 from tests.links.test_h2_upstream import accept, ask, opened
 from tests.links.test_one_of_two import Serving, Stage, member

@@ -8,7 +8,7 @@ import trio
 from hopproxy.link.h2_upstream_stream import H2UpstreamStream
 from hopproxy.observe.h2_metrics import Streams
 from hopproxy.observe.snapshot import links_of
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from tests.h2_origin import OK, H2Peer, Request
 from tests.raw_peers import GET, Peer
 from tests.wire_pair import Hops

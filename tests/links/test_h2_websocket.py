@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from hopproxy.observe.snapshot import links_of
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from tests.h2_origin import H2Peer as H2Origin
 from tests.h2_origin import Request
 from tests.h2_peer import CANCEL, DATA, END_STREAM, RST_STREAM, H2Peer, frame, number

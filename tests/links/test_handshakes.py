@@ -13,7 +13,7 @@ from hopproxy.link.handshake import ANEW, TURN, Handshakes
 from hopproxy.link.stepper import Stepper, in_task
 from hopproxy.link.tls import Tls
 from hopproxy.link.watch import Watch
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.client import Listener
 from tests.authority import TlsPeer, client_context, listener_tls
 from tests.raw_peers import GET, OK

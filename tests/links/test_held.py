@@ -8,7 +8,7 @@ import sys
 import pytest
 import trio
 
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.rules.answer import plain_answer
 from hopproxy.server.listener import open_listener
 from hopproxy.settings.units import Bind

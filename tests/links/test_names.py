@@ -15,7 +15,7 @@ from hopproxy.pool.names import KEPT, MOST
 from hopproxy.pool.origin import Origin as Member
 from hopproxy.pool.service_records import Record, Records
 from hopproxy.proxy.upstream import Upstream
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.server.listener import open_listener
 from hopproxy.settings.units import Bind, OriginAddress
 from hopproxy.settings.upstream import Health, UpstreamSettings

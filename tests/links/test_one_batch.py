@@ -8,7 +8,7 @@ import socket
 import pytest
 import trio
 
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from tests.raw_peers import GET
 from tests.wire_pair import Hops
 

@@ -15,7 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from hopproxy.pool.origin import Origin as Member
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.upstream import Health
 from tests.links.test_unreachable_origins import Dials
 from tests.raw_peers import GET, OK, Origin, Peer

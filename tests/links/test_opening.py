@@ -10,7 +10,7 @@ import pytest
 import trio
 import trustme
 
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.certificate import Certificate
 from hopproxy.settings.client import Listener
 from hopproxy.settings.units import UNIX

@@ -10,7 +10,7 @@ import trio
 
 from hopproxy.link.origin_tls import Secured
 from hopproxy.pool.origin import Origin
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from tests.authority import certificate
 from tests.raw_peers import GET, OK
 from tests.tls_peers import NAME, TlsHops, TlsPeer

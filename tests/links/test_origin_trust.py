@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from hopproxy.pool.origin import Origin
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.certificate import OriginTls
 from hopproxy.settings.route import Route
 from hopproxy.settings.units import OriginAddress

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from hopproxy.link import readiness, watch
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from tests.raw_peers import GET, OK, get
 from tests.wire_pair import Hops
 

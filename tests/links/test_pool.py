@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.route import Route
 from hopproxy.settings.upstream import Pool, UpstreamSettings
 from tests.raw_peers import GET, OK, Peer, get

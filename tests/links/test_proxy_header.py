@@ -7,7 +7,7 @@ import struct
 import pytest
 import trio
 
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.client import Listener
 from hopproxy.settings.networks import parse_network
 from hopproxy.settings.units import UNIX

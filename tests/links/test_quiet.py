@@ -1,4 +1,4 @@
-"""Connections on which nothing moves give memory back."""
+"""Connections without traffic free memory."""
 
 from __future__ import annotations
 

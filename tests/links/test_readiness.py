@@ -22,7 +22,7 @@ from hopproxy.link.endpoint import Plain
 from hopproxy.link.stepper import in_task
 from hopproxy.link.transport import Transport
 from hopproxy.link.watch import Watch
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from tests.raw_peers import GET
 from tests.wire_pair import Hops
 

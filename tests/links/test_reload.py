@@ -21,7 +21,7 @@ from trio.testing import MockClock
 from hopproxy.observe.families import Key, lasting
 from hopproxy.observe.metrics import Metrics
 from hopproxy.observe.snapshot import summary
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.server import reload
 from hopproxy.server.listener import CannotBind, open_listener
 from hopproxy.server.reload import Reloader
@@ -271,7 +271,7 @@ async def test_a_fifo_in_place_of_the_file_holds_nobody_up(
     live.file.unlink()
     os.mkfifo(live.file)
     assert not await live.reloader.reload_now()
-    assert f"{live.file}: cannot be read again: it is no regular file" in caplog.messages
+    assert f"{live.file}: cannot be read again: it is not a regular file" in caplog.messages
     assert (await live.again(client, upstream)).body == b"ok"
     assert await live.reload(BASE)
 

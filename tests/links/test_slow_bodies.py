@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from tests.raw_peers import GET, OK
 from tests.wire_pair import Hops
 

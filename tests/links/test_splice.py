@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from hopproxy.link import splice
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from tests.raw_peers import GET, OK, Peer
 from tests.wire_pair import Hops, open_files
 

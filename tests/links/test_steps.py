@@ -10,7 +10,7 @@ import trio
 
 from hopproxy.link.client import ClientLink
 from hopproxy.link.link import Link
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.server.drain import Drain
 from hopproxy.settings.route import Route
 from tests.raw_peers import GET, OK, Peer, together

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.client import Listener
 from tests.authority import TlsPeer, client_context, listener_tls
 from tests.raw_peers import GET, OK, Origin, Peer

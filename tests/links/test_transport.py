@@ -16,7 +16,7 @@ from hopproxy.link.endpoint import Plain
 from hopproxy.link.stepper import in_task
 from hopproxy.link.transport import Transport
 from hopproxy.link.watch import Watch
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 
 LATE = CloseReason.BODY_TIMEOUT
 

@@ -9,7 +9,7 @@ import trio
 
 from hopproxy.observe.snapshot import unready
 from hopproxy.pool.origin import Origin as Member
-from hopproxy.record import Hop
+from hopproxy.reasons import Hop
 from hopproxy.settings.schema import Admin
 from hopproxy.settings.units import Bind
 from hopproxy.settings.upstream import Health, Pool, UpstreamSettings

@@ -7,7 +7,7 @@ import random
 import pytest
 import trio
 
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from tests.raw_peers import GET, OK, Peer
 from tests.wire_pair import Hops
 

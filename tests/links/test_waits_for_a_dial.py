@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from hopproxy.link.readiness import Outgoing
-from hopproxy.record import CloseReason, Hop, Unused
+from hopproxy.reasons import CloseReason, Hop, Unused
 from tests import drivers
 from tests.raw_peers import GET, OK, Peer
 from tests.wire_pair import Hops, tasks

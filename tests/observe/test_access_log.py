@@ -17,7 +17,8 @@ from trio.testing import MockClock
 
 from hopproxy.observe.access_line import Line
 from hopproxy.observe.access_log import BATCH, AccessLog
-from hopproxy.record import CloseReason, ExchangeRecord
+from hopproxy.reasons import CloseReason
+from hopproxy.record import ExchangeRecord
 from hopproxy.settings.networks import parse_network
 from hopproxy.settings.units import Network
 from tests.observe.stage import eventually, stage

@@ -10,7 +10,8 @@ import trio.testing
 
 from hopproxy.observe.recent import KEPT, Recent
 from hopproxy.proxy.tally import Tally
-from hopproxy.record import ORDINARY, CloseReason, CloseRecord, Closes, Hop
+from hopproxy.reasons import CloseReason, Hop
+from hopproxy.record import ORDINARY, CloseRecord, Closes
 from tests.observe.stage import eventually, stage
 
 

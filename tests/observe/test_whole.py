@@ -16,7 +16,7 @@ from hopproxy.observe.families import (
     of_workers,
 )
 from hopproxy.observe.families import whole as whole_families
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 from hopproxy.server.past import Past
 
 

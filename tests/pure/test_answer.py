@@ -14,7 +14,7 @@ from hopproxy.errors import (
     PoolExhausted,
 )
 from hopproxy.message import Body
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.rules.answer import (
     CONTINUE,
     answer_to,

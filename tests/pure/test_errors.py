@@ -17,7 +17,8 @@ from hopproxy.errors import (
     RateLimited,
     note_failure,
 )
-from hopproxy.record import CLIENT_CAUSES, CloseReason, ExchangeRecord, Hop
+from hopproxy.reasons import CloseReason, Hop
+from hopproxy.record import CLIENT_CAUSES, ExchangeRecord
 
 #: RFC 9209 section 2.3: the only words that Proxy-Status may use.
 ERROR_TYPES = {

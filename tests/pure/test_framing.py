@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hopproxy.errors import BadRequest, BadResponse, HopError
 from hopproxy.message import Body, Head, RequestHead, ResponseHead
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 from hopproxy.rules.framing import MAX_OPTIONS, check_size
 from hopproxy.rules.hop import Underscores, request_for_upstream
 from hopproxy.wire import plain

@@ -16,7 +16,7 @@ from hopproxy.errors import (
     Unanswered,
 )
 from hopproxy.message import HTTP_2, NO_BODY, RequestHead
-from hopproxy.record import CloseReason, Hop
+from hopproxy.reasons import CloseReason, Hop
 from hopproxy.rules.grpc import asks_grpc, grpc_answer, grpc_status
 
 

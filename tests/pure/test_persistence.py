@@ -3,7 +3,7 @@
 import pytest
 
 from hopproxy.message import Body
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 from hopproxy.rules.persistence import (
     client_asks,
     client_can_keep,

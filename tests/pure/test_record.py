@@ -4,18 +4,8 @@ from typing import NamedTuple
 
 import pytest
 
-from hopproxy.record import (
-    UNUSED_AFTER,
-    CloseReason,
-    CloseRecord,
-    Closes,
-    ExchangeRecord,
-    Hop,
-    Limit,
-    Owner,
-    Source,
-    setting_behind,
-)
+from hopproxy.reasons import UNUSED_AFTER, CloseReason, Hop, Limit, Owner, Source, setting_behind
+from hopproxy.record import CloseRecord, Closes, ExchangeRecord
 
 
 def closed(hop: Hop, reason: CloseReason, requests: int = 0) -> CloseRecord:

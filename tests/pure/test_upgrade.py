@@ -3,7 +3,7 @@
 import pytest
 
 from hopproxy.errors import BadResponse
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 from hopproxy.rules.upgrade import asks_websocket, check_sent, check_switch, declined, switches
 from tests.pure.search import answer, get
 

@@ -70,7 +70,7 @@ def advice(text: str) -> str:
             "listeners: [{bind: '0.0.0.0::9000'}]",
             "write host:port, :port, [address]:port or unix:/path",
         ),
-        ("retries: 3", "leave it out: a request is sent again once, where that is safe"),
+        ("retries: 3", "leave it out: a request is sent again once, if that is safe"),
         ("cache: on", "hopproxy does not cache"),
     ],
 )

@@ -140,7 +140,7 @@ def test_a_bad_file(tmp_path: Path, name: str, data: bytes | None, line: str) ->
 
 @pytest.mark.parametrize(("name", "place"), [("me.crt", CERT), ("me.key", KEY), ("ca.crt", CA)])
 @pytest.mark.parametrize("kind", ["FIFO", "device", "link to a FIFO"])
-def test_what_is_no_regular_file_is_refused_and_waits_for_nobody(
+def test_a_file_that_is_not_regular_is_refused_without_waiting(
     tmp_path: Path, name: str, place: str, kind: str
 ) -> None:
     text = text_of(tmp_path)
@@ -151,7 +151,7 @@ def test_what_is_no_regular_file_is_refused_and_waits_for_nobody(
         fifo.rename(file)
     else:
         file.symlink_to("/dev/zero" if kind == "device" else fifo)
-    refused = f"{place}{name}: is no regular file (write the path of a file: a FIFO or a device "
+    refused = f"{place}{name}: is not a regular file (write the path of a file: a FIFO or a device "
     assert f"{refused}cannot be read again on a reload)" in told(tmp_path, text)
 
 
@@ -313,7 +313,7 @@ routes:
   - {{upstream: app}}
 """
     assert told(tmp_path, text) == [
-        "warning: routes[1].host: no certificate of a listener is for `c.example`: browsers refuse "
+        "warning: routes[1].host: no listener has a certificate for `c.example`: browsers refuse "
         "it (the certificates are for a.example, *.b.example)"
     ]
 

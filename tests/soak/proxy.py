@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hopproxy.record import CloseReason
+from hopproxy.reasons import CloseReason
 from tests.authority import authority, certificate, files_of
 from tests.cli.command import Command, hopproxy
 from tests.ports import free_port
