@@ -25,7 +25,7 @@ from hopproxy.observe.page import HTML, POLICY
 from hopproxy.observe.views import Question, Views
 from hopproxy.observe.visitor import is_local, refusal
 from hopproxy.server.listener import close_listener
-from hopproxy.server.siblings import Part, Siblings
+from hopproxy.server.siblings import Part, Siblings, Unheard
 from hopproxy.settings.descriptors import admin_share
 
 log = logging.getLogger("hopproxy")
@@ -170,7 +170,11 @@ class Admin:
         most = int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 7 else None
         accepted = [value for name, value in request.headers if name == b"accept"]
         fold = asked.get("fold") == ["on"]
-        return await answer(Query(most, fold, b", ".join(accepted).decode("ascii", "replace")))
+        wanted = Query(most, fold, b", ".join(accepted).decode("ascii", "replace"))
+        try:
+            return await answer(wanted)
+        except Unheard:
+            return Answer(503, _TEXT, b"the supervisor does not answer\n")
 
     async def _page(self, _: Query) -> Answer:
         policy = ("Content-Security-Policy", POLICY)

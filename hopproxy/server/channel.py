@@ -84,12 +84,18 @@ class Channel:
         self._sock.sendmsg([data], [rights] if fds else [])
 
     def receive(self, timeout: float | None = 0) -> Message:
-        """The next message.  Raises Ended, and BlockingIOError or TimeoutError without one."""
+        """The next message.  Raises Ended, and BlockingIOError or TimeoutError without one.
+
+        One whose descriptors are more than this process may have is lost.
+        """
         self._sock.settimeout(timeout)
         while True:
             kind, body, count = self._packet()
-            if kind:
+            if kind and count <= len(self._waiting):
                 break
+            if kind:
+                close_all(self._waiting)
+                self._waiting = []
         # What is left of a message whose sender gave up is not of this one.
         start = len(self._waiting) - count
         for fd in self._waiting[:start]:

@@ -1,5 +1,6 @@
 """The workers that there are, and what goes from one to the next: sockets, settings, counts."""
 
+import contextlib
 import math
 import os
 import select
@@ -59,6 +60,11 @@ class Crew:
         )
 
     @property
+    def is_beginning(self) -> bool:
+        """Whether a worker is about to read the settings and to open the sockets."""
+        return self.settings < 0 and self.places[0].pid > 0
+
+    @property
     def every(self) -> list[Place]:
         """Those of all workers, the old ones last."""
         return [*self.places, *self.retiring]
@@ -70,25 +76,26 @@ class Crew:
 
     # -- one worker --------------------------------------------------------------------------
 
-    def start_due(self, now: float) -> None:
-        """Start the workers whose time has come."""
-        for place in self.places:
-            if not place.pid and place.start_at <= now:
-                channel = place.start()
-                self.poll.register(channel, select.POLLIN)
-                first = self.settings < 0
-                passed = self._passed
-                channel.send(
-                    "begin",
-                    (place.number, 0 if first else len(self.places), list(self.held), list(passed)),
-                    [
-                        self.board,
-                        *([] if first else [self.settings]),
-                        *self.held.values(),
-                        *passed.values(),
-                    ],
-                )
-                self.past.tell(channel)
+    def start(self, place: Place) -> None:
+        """Start a worker.  Raises OSError."""
+        channel = place.start()
+        self.poll.register(channel, select.POLLIN)
+        first = self.settings < 0
+        passed = self._passed
+        told = channel.send(
+            "begin",
+            (place.number, 0 if first else len(self.places), list(self.held), list(passed)),
+            [
+                self.board,
+                *([] if first else [self.settings]),
+                *self.held.values(),
+                *passed.values(),
+            ],
+        )
+        if told:
+            self.past.tell(channel)
+        else:
+            place.kill()
 
     def forget(self, place: Place) -> None:
         """A worker has ended: its place is free."""
@@ -98,7 +105,8 @@ class Crew:
     def let_go(self, place: Place) -> None:
         """A worker has ended: keep what it had counted."""
         if place.channel is not None:
-            self.poll.unregister(place.channel)
+            with contextlib.suppress(KeyError):  # it could not be started
+                self.poll.unregister(place.channel)
             place.channel.close()
         place.channel, place.pid, place.serving_since = None, 0, None
         place.kill_at = math.inf
@@ -142,8 +150,10 @@ class Crew:
         past = in_memory(self.past.dump())
         ends: list[int] = []
         for place in self.every:
+            if place is asker:
+                continue
             asked = False
-            if place is not asker and place.channel is not None and place.serving_since is not None:
+            if place.channel is not None and place.serving_since is not None:
                 theirs, ours = connected()
                 asked = place.channel.send("question", question, [ours])
                 os.close(ours)

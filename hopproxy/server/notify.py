@@ -26,10 +26,12 @@ class Notifier:
         for_us = self.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         asked = for_us and micros.isdecimal() and int(micros)
         self.interval = int(micros) / 2e6 if asked else math.inf
+        self._stops = False
 
     def ready(self) -> None:
         """It serves: after the start, or again after a reload."""
-        self._tell("READY=1", "STATUS=serving")
+        if not self._stops:
+            self._tell("READY=1", "STATUS=serving")
 
     def reloading(self) -> None:
         """Settings are read anew, or the program starts anew; `ready` follows."""
@@ -37,7 +39,8 @@ class Notifier:
         self._tell("RELOADING=1", f"MONOTONIC_USEC={micros}", "STATUS=reloading")
 
     def stopping(self) -> None:
-        """It drains."""
+        """It drains.  `ready` says no more."""
+        self._stops = True
         self._tell("STOPPING=1", "STATUS=draining")
 
     def alive(self) -> None:

@@ -36,12 +36,12 @@ class Place:
     def start(self) -> Channel:
         """Start a worker: this program once more, with one end of a channel.
 
-        Its signals are blocked until it has decided what they mean.
+        Its signals are blocked until it has decided what they mean.  Raises OSError.
         """
         ours, theirs = pair()
+        self.channel = ours
         with theirs:
             self.pid = _spawn(theirs)
-        self.channel = ours
         self.serving_since = None
         return ours
 

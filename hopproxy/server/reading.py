@@ -24,10 +24,20 @@ class Reading:
         self._due = False
         self._reads: Place | None = None
         self._silent: list[Place] = []  # were asked, and did not begin
+        self._ended_meanwhile = 0  # workers, one after another
         self.late_at = math.inf
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a worker reads, or has been asked to."""
+        return self._reads is not None
 
     def ask(self) -> None:
         """Ask a worker, now or once one serves."""
+        self._ended_meanwhile = 0
+        self._ask_again()
+
+    def _ask_again(self) -> None:
         self._due = True
         self._silent.clear()
         self._ask_one()
@@ -51,28 +61,39 @@ class Reading:
     def pass_over(self) -> None:
         """The worker that was asked has not begun: ask another one, if there is one."""
         self.late_at = math.inf
-        late = self._reads
+        late, self._reads = self._reads, None
         if late is not None:
             self._silent.append(late)
             say(f"{self._crew.name(late)} does not begin to reload: is it stopped?")
             self._ask_one()
 
     def begun(self, place: Place) -> None:
-        """This worker reads."""
-        if place is self._reads:
+        """This worker reads: it was asked to, or watches the file."""
+        if self._reads is None or place is self._reads:
+            self._reads = place
             self.late_at = math.inf
 
     def ended(self) -> None:
         """The settings were read, with or without success."""
         self._reads = None
+        self._ended_meanwhile = 0
         self.late_at = math.inf
         self._notifier.ready()
 
     def has_left(self, place: Place) -> None:
-        """This worker has ended; perhaps before it could read."""
+        """This worker has ended; perhaps before it could read.
+
+        A second one is asked then, but no third one: perhaps it is the settings that end them.
+        """
         if place in self._silent:
             self._silent.remove(place)
-        if place is self._reads:
+        if place is not self._reads:
+            return
+        self._ended_meanwhile += 1
+        if self._ended_meanwhile == 1:
             self._reads = None
             self.late_at = math.inf
-            self.ask()
+            self._ask_again()
+        else:
+            say("not reloaded: workers end while they read the settings; those in use stay in use")
+            self.ended()

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import signal
 import stat
 
 _OWN = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -32,3 +33,13 @@ def _write_to_own(path: str, line: bytes) -> None:
         os.write(fd, line)
     finally:
         os.close(fd)
+
+
+def end_of(code: int) -> str:
+    """How a worker with this exit code has ended."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+
+
+def connections(count: int) -> str:
+    """So many connections."""
+    return f"{count} connection{'' if count == 1 else 's'}"

@@ -43,6 +43,10 @@ class Whole(NamedTuple):
     past: dict[Any, float]
 
 
+class Unheard(Exception):
+    """The supervisor does not answer: nobody knows what the other workers have counted."""
+
+
 class Member(Protocol):
     """The worker, as messages see it."""
 
@@ -82,7 +86,6 @@ class Siblings:
         self._channel = channel
         self._asked = 0
         self._open: dict[int, trio.MemorySendChannel[Message]] = {}
-        self._past: dict[Any, float] = {}
 
     async def run(
         self, member: Member, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -142,28 +145,31 @@ class Siblings:
                         await stream.send_all(answer)
 
     async def ask(self, question: Question) -> Whole:
-        """Ask all others; waits at most PATIENCE seconds for those that do not answer."""
+        """Ask all others; waits at most PATIENCE seconds for those that do not answer.
+
+        Raises Unheard.
+        """
         self.report()
         self._asked = number = self._asked + 1
         send, receive = trio.open_memory_channel[Message](1)
         self._open[number] = send
         answers: dict[int, Any] = {}
-        roster: list[tuple[int, int, bool]] = []
-        reports: dict[int, dict[Any, float]] = {}
+        heard = False
         with trio.move_on_after(PATIENCE):
             self._channel.send("ask", (number, question))
             message = await receive.receive()
+            heard = True
             roster, reported = message.body[1:]
             counted = [_taken(fd) for fd in message.fds[: 1 + len(reported)]]
-            self._past = counted[0]
-            reports = dict(zip(reported, counted[1:], strict=True))
             asked = [place for place, _, was_asked in roster if was_asked]
             async with trio.open_nursery() as nursery:
                 for place, pipe in zip(asked, message.fds[len(counted) :], strict=True):
                     nursery.start_soon(_read, pipe, place, answers)
         self._open.pop(number, None)
-        parts = [Part(at, pid, answers.get(at)) for at, pid, _ in roster if at != self.place]
-        past = dict(self._past)
+        if not heard:
+            raise Unheard
+        past, reports = counted[0], dict(zip(reported, counted[1:], strict=True))
+        parts = [Part(at, pid, answers.get(at)) for at, pid, _ in roster]
         for part in parts:
             if part.answer is None:  # what it has reported last still counts
                 for key, count in reports.get(part.place, {}).items():

@@ -17,14 +17,16 @@ import signal
 import time
 from collections import deque
 
+from hopproxy.descriptors import raise_limit
 from hopproxy.server.board import connections_of
 from hopproxy.server.channel import Channel, Ended, Message
 from hopproxy.server.crew import Crew, connected
 from hopproxy.server.notify import Notifier
 from hopproxy.server.place import RETIRING, Place
 from hopproxy.server.reading import Reading
-from hopproxy.server.say import say
-from hopproxy.server.takeover import inheritance, replace, start_check
+from hopproxy.server.say import connections, end_of, say
+from hopproxy.server.takeover import inheritance
+from hopproxy.server.upgrade import Upgrade
 from hopproxy.signals import SIGNALS, STOP
 
 #: Exit codes: as asked; a fault of ours.
@@ -34,10 +36,13 @@ DONE, FAULT = 0, 70
 LATE, AT_ONCE = 5.0, 1.0
 #: Seconds between two tries to start a worker that cannot serve, while others do.
 RETRY = 10.0
+#: What workers say of the settings and sockets that they have read and opened.
+OF_SETTINGS = ("opened", "changed", "reading", "reloaded", "serving")
 
 
 def supervise() -> int:
     """Serve until a signal ends it; return the exit code."""
+    raise_limit()  # it holds every listening socket, and twice as many during a reload
     return Supervisor().run()
 
 
@@ -55,8 +60,8 @@ class Supervisor:
         self._notifier = Notifier()
         self._sign_at = time.monotonic() + self._notifier.interval
         self._is_ready = False
-        self._check = 0  # the process that checks whether another program can take over
         self._reading = Reading(self._crew, self._notifier)
+        self._upgrade = Upgrade(self._crew, self._notifier, self._reading)
         self._drained: list[tuple[int, int, int]] = []  # what workers that stopped have told
         self._code: int | None = None  # once all is over
 
@@ -81,10 +86,11 @@ class Supervisor:
 
     def _turn(self) -> None:
         now = time.monotonic()
-        self._crew.start_due(now)
+        self._start_due(now)
         starts = [place.start_at for place in self._crew.places if not place.pid]
         ends = [place.kill_at for place in self._crew.every if place.pid]
-        wait = min(self._sign_at, self._reading.late_at, *starts, *ends) - now
+        dues = self._sign_at, self._reading.late_at, self._upgrade.replace_at
+        wait = min(*dues, *starts, *ends) - now
         ready = self._crew.poll.poll(None if wait == math.inf else max(0.0, wait) * 1000 + 1)
         with contextlib.suppress(BlockingIOError):
             os.read(self._bell, 4096)
@@ -102,6 +108,7 @@ class Supervisor:
         if time.monotonic() >= self._reading.late_at:
             self._reading.pass_over()
         self._kill_late(time.monotonic())
+        self._upgrade.replace_if_due()
 
     # -- signals -----------------------------------------------------------------------------
 
@@ -111,7 +118,8 @@ class Supervisor:
         elif number == signal.SIGHUP:
             self._reload()
         elif number == signal.SIGUSR2:
-            self._begin_to_replace()
+            if not self.stopping:
+                self._upgrade.ask()
         else:
             say(f"{number.name}: received, nothing to do")
 
@@ -121,27 +129,6 @@ class Supervisor:
             self._crew.places[0].start_at = 0.0  # it could not begin; perhaps it can now
         if not self.stopping:
             self._reading.ask()
-
-    def _begin_to_replace(self) -> None:
-        """Have the program that is there now check its settings: it is going to take over."""
-        if self.stopping or self._check:
-            return
-        say("SIGUSR2: checking the settings with the program that is there now")
-        try:
-            self._check = start_check()
-        except OSError as error:
-            say(f"SIGUSR2: that program cannot be started: {error.strerror}")
-
-    def _replace(self) -> None:
-        """Become that program.  All sockets and workers go on."""
-        self._notifier.reloading()
-        state = self._crew.estate()
-        try:
-            replace(state, self._notifier.environ)
-        except OSError as error:
-            say(f"SIGUSR2: that program cannot be started: {error.strerror}")
-            self._notifier.ready()
-            os.close(state.past)
 
     def _stop(self) -> None:
         """Have the workers drain; the second time, have them stop at once."""
@@ -153,6 +140,7 @@ class Supervisor:
                 place.channel.send("stop")
             place.start_at = math.inf
         self.stopping = True
+        self._upgrade.stop()
         self._notifier.stopping()
         self._crew.give_up_sockets()
         self._end_if_empty(DONE)
@@ -186,12 +174,7 @@ class Supervisor:
                 for place in list(self._crew.retiring):
                     if place.pid == pid:
                         self._has_retired(place, code)
-                if pid == self._check:
-                    self._check = 0
-                    if code == 0 and not self.stopping:
-                        self._replace()
-                    elif code:
-                        say("SIGUSR2: the check has failed: nothing changes")
+                self._upgrade.has_ended(pid, code)
 
     def _has_retired(self, place: Place, code: int) -> None:
         """A worker of the program before this one has ended."""
@@ -200,9 +183,11 @@ class Supervisor:
         self._crew.let_go(place)
         self._crew.retiring.remove(place)
         if code:
-            say(f"{name} {_end(code)}, and its connections with it")
+            say(f"{name} {end_of(code)}, and its connections with it")
         if self.stopping:
             self._end_if_empty(DONE)
+        elif self._crew.settings < 0:
+            self._crew.places[0].start_at = 0.0  # nobody is left soon: perhaps it can begin now
 
     def _ended(self, place: Place, code: int) -> None:
         now = time.monotonic()
@@ -215,29 +200,49 @@ class Supervisor:
             place.start_at = math.inf
             if self._crew.retiring and not self.stopping:
                 say("the new program cannot serve: the old workers go on")
+                self._notifier.ready()
+                self._upgrade.go_on()
             else:
                 self._end_if_empty(code if code >= 0 else 128 - code)
             return
-        how = _end(code)
+        how = end_of(code)
         if self.stopping:
             if code:
-                say(f"{name} {how} while it drained: {_connections(lost)} lost")
+                say(f"{name} {how} while it drained: {connections(lost)} lost")
             place.start_at = math.inf
             self._end_if_empty(FAULT if code == FAULT else DONE)
             return
         self._crew.past.lose(lost)
         self._reading.has_left(place)
         pause = place.back_off.ended(served_for)
-        place.start_at = now + pause
         when = f" in {pause:g} s" if pause else ""
-        say(f"{name} {how}: {_connections(lost)} lost; another one is started{when}")
-        if pause == math.inf:
-            self._give_up(place, now)
+        say(f"{name} {how}: {connections(lost)} lost; another one is started{when}")
+        self._wait_to_start(place, now, pause)
 
-    def _give_up(self, place: Place, now: float) -> None:
-        """Workers end before they serve.  While others serve, try again from time to time."""
-        if any(other.serving_since is not None for other in self._crew.places):
+    def _start_due(self, now: float) -> None:
+        """Start the workers whose time has come."""
+        for place in self._crew.places:
+            if place.pid or place.start_at > now:
+                continue
+            try:
+                self._crew.start(place)
+            except OSError as error:  # too many processes, or the program is being replaced
+                self._crew.forget(place)
+                say(f"worker {place.number} cannot be started: {error.strerror}")
+                self._wait_to_start(place, now, place.back_off.ended(None))
+
+    def _wait_to_start(self, place: Place, now: float, pause: float) -> None:
+        """Start a worker after a pause.
+
+        An infinite one means that workers end before they serve.  While others serve, try again
+        from time to time.
+        """
+        place.start_at = now + pause
+        if pause < math.inf:
+            return
+        if any(other.serving_since is not None for other in self._crew.every):
             place.start_at = now + RETRY
+            self._notifier.ready()
         else:
             say("no worker can serve: giving up")
             self._code = FAULT
@@ -248,7 +253,7 @@ class Supervisor:
         self._code = code
         if len(self._drained) > 1:
             ended, cut, lost = (sum(counts) for counts in zip(*self._drained, strict=True))
-            say(f"all workers: {_connections(ended)} ended, {cut} cut, {lost} requests lost")
+            say(f"all workers: {connections(ended)} ended, {cut} cut, {lost} requests lost")
 
     # -- what workers say --------------------------------------------------------------------
 
@@ -269,13 +274,19 @@ class Supervisor:
 
     def _take(self, place: Place, channel: Channel, message: Message) -> None:
         kind, body, fds = message.kind, message.body, message.fds
+        if kind in OF_SETTINGS and place in self._crew.retiring:
+            return  # those of the new program count
         if kind == "opened":
             SIGNALS.keep()
             workers, names, self._crew.grace = body
             self._crew.adopt(names, fds)
             self._crew.past.note_reload(done=True, at=time.time())
             self._crew.past.tell_reload(channel)
-            self._crew.places += [Place(number) for number in range(1, workers)]
+            if self.stopping:
+                self._crew.give_up_sockets()
+            else:
+                self._crew.places += [Place(number) for number in range(1, workers)]
+                self._upgrade.go_on()
         elif kind == "changed":
             _, names, self._crew.grace = body
             self._kill_old(self._crew.tell_others(place, kind, names, fds))
@@ -316,11 +327,3 @@ class Supervisor:
             if place.channel is not None and not place.retired:
                 place.retired = True
                 place.channel.send("retire")
-
-
-def _end(code: int) -> str:
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-
-
-def _connections(count: int) -> str:
-    return f"{count} connection{'' if count == 1 else 's'}"

@@ -1,7 +1,7 @@
 """A new program under the same process id (SIGUSR2): what it gets from the one before it.
 
 The supervisor replaces itself (execve) and keeps its sockets and its children.  What the new
-program has to know is in one variable of its environment.  The old workers serve until new ones do.
+program has to know is in a file in memory.  The old workers serve until new ones do.
 """
 
 import os
@@ -10,10 +10,10 @@ import socket
 import sys
 import time
 
-from hopproxy.server.channel import Channel
+from hopproxy.server.channel import Channel, close_all, content, in_memory
 from hopproxy.server.place import Place
 
-#: The state, in the environment of the new program.
+#: In the environment of the new program: the descriptor of the state.
 VARIABLE = "HOPPROXY_TAKEOVER"
 #: The number of the first old worker, above those of all new ones.
 OLD = 10_000
@@ -41,12 +41,12 @@ class Inheritance:
         self.held, self.passed, self.workers, self.files = held, passed, workers, files
         self.past, self.board, self.grace = past, board, grace
 
-    def written(self) -> str:
-        """As text; `inheritance` reads it."""
+    def written(self) -> bytes:
+        """As bytes; `inheritance` reads it."""
         import json  # here: most supervisors never need it
 
         of_files = self.held, self.passed, self.workers, self.files
-        return json.dumps([*of_files, self.past, self.board, self.grace])
+        return json.dumps([*of_files, self.past, self.board, self.grace]).encode()
 
     def descriptors(self) -> set[int]:
         """All of them."""
@@ -105,25 +105,28 @@ def replace(state: Inheritance, environ: dict[str, str]) -> None:
     Signals wait until the new program hears them.
     """
     command = [sys.executable, *sys.orig_argv[1:]]
+    written = in_memory(state.written())
     mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     try:
-        for fd in state.descriptors():
+        for fd in (written, *state.descriptors()):
             os.set_inheritable(fd, True)
-        os.execve(sys.executable, command, {**os.environ, **environ, VARIABLE: state.written()})
+        os.execve(sys.executable, command, {**os.environ, **environ, VARIABLE: str(written)})
     finally:
         for fd in state.descriptors():
             os.set_inheritable(fd, False)
+        close_all([written, state.past])
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def inheritance() -> Inheritance | None:
     """What the program before this one has left, if there was one.  Call it once."""
-    text = os.environ.pop(VARIABLE, None)
-    if text is None:
+    number = os.environ.pop(VARIABLE, None)
+    if number is None:
         return None
     import json
 
-    held, passed, workers, files, past, board, grace = json.loads(text)
+    held, passed, workers, files, past, board, grace = json.loads(content(int(number)))
+    os.close(int(number))
     state = Inheritance(
         held,
         passed,

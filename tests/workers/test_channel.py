@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -84,3 +85,21 @@ def test_both_ends_are_sockets_of_this_process_alone() -> None:
     assert not theirs.get_inheritable()
     theirs.close()
     ours.close()
+
+
+def test_a_message_with_more_descriptors_than_there_may_be_is_lost_alone(
+    ends: tuple[Channel, Channel],
+) -> None:
+    here, there = ends
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    read, write = os.pipe()
+    here.send("many", None, [read] * 500)
+    here.send("next", None, [read])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 100, hard))
+    try:
+        message = there.receive()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (message.kind, len(message.fds)) == ("next", 1)
+    message.close()
+    close_all([read, write])

@@ -17,7 +17,7 @@ import pytest
 from hopproxy.link import tickets
 from hopproxy.server import takeover
 from hopproxy.server.board import Board
-from hopproxy.server.channel import close_all
+from hopproxy.server.channel import close_all, in_memory
 from hopproxy.server.crew import Crew as CrewOfSupervisor
 from tests.authority import certificate, client_context, files_of
 from tests.cli.command import PATIENCE, answering, hopproxy
@@ -119,7 +119,7 @@ def test_a_program_that_takes_over_goes_on_with_the_keys(monkeypatch: pytest.Mon
     crews = [CrewOfSupervisor(None), CrewOfSupervisor(None)]
     keys = [Board(one.board, 0, 1).ticket_keys for one in crews]
     assert keys[0] != keys[1]
-    monkeypatch.setenv(takeover.VARIABLE, crews[0].estate().written())
+    monkeypatch.setenv(takeover.VARIABLE, str(in_memory(crews[0].estate().written())))
     crews[0] = CrewOfSupervisor(takeover.inheritance())
     assert Board(crews[0].board, 0, 1).ticket_keys == keys[0]
     close_all(one.board for one in crews)

@@ -220,6 +220,9 @@ def test_admin_shows_all_workers_as_one_and_no_counter_falls(tmp_path: Path) -> 
             stuck = json.loads(get(two.admin, "/links")[2])
             assert stuck["totals"]["requests"] == 46
             assert get(two.admin, "/readyz")[0] == 200
+        with stopped(two.command.process.pid):  # the supervisor: only it knows all counts
+            assert get(two.admin, "/metrics")[::2] == (503, b"the supervisor does not answer\n")
+            assert get(two.admin, "/readyz")[0] == 200
         os.kill(pids[1], signal.SIGKILL)
         two.command.wait_for("another one is started")
         two.workers()
