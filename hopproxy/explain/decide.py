@@ -28,7 +28,7 @@ from hopproxy.rules.answer import answer_to, last_hop
 from hopproxy.rules.edits import with_length
 from hopproxy.rules.forwarding import Sender, own_via, via_line
 from hopproxy.rules.framing import check_size
-from hopproxy.rules.hop import Underscores, check_options, request_for_upstream
+from hopproxy.rules.hop import Underscores, reject_underscores, request_for_upstream
 from hopproxy.rules.persistence import CLOSE, KEEP_ALIVE, client_ends
 from hopproxy.rules.template import Asked
 from hopproxy.rules.upgrade import check_switch, declined, switches
@@ -140,7 +140,8 @@ class Case:
                 self._answer(*fixed)
                 return
         upstream = self._upstream = settings.upstreams[taken.route.upstream or ""]
-        check_options(out, self._underscores)
+        if self._underscores is Underscores.REJECT:
+            reject_underscores(out)
         via = via_line(out, self._via_upstream, self._pseudonym)
         block = self._sender.block(out) + extra
         own_limit = taken.route.max_body_size

@@ -35,7 +35,7 @@ from hopproxy.rules.answer import answer_to, last_hop
 from hopproxy.rules.forwarding import via_line
 from hopproxy.rules.framing import check_size
 from hopproxy.rules.grpc import asks_grpc, grpc_answer
-from hopproxy.rules.hop import check_options
+from hopproxy.rules.hop import reject_underscores
 
 
 async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> None:
@@ -80,14 +80,14 @@ async def exchange(client: ClientStream, request: RequestHead, terms: Terms) -> 
         if attempt.plan is not None:
             block += attempt.extra
         attempt.added = block, via, terms.underscores, authority
-        if not request.simple or terms.rejects_underscores:
-            check_options(request, terms.underscores)
-            if request.body is not NO_BODY:
-                _take_body(attempt)
-                if attempt.body is None:
-                    await _wait_for_body(attempt, upstream)
-                if route.guard is not None:
-                    route.guard.begin(attempt)
+        if terms.rejects_underscores:
+            reject_underscores(request)
+        if request.body is not NO_BODY:
+            _take_body(attempt)
+            if attempt.body is None:
+                await _wait_for_body(attempt, upstream)
+            if route.guard is not None:
+                route.guard.begin(attempt)
         if client.gone:
             raise client.gone_error()
         while True:

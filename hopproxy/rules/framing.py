@@ -9,7 +9,9 @@ import re
 from hopproxy.errors import BadRequest, BadResponse
 from hopproxy.message import (
     CHUNKED,
+    CONTINUE_EXPECTED,
     NO_BODY,
+    PROTECTED,
     SIZED,
     UNTIL_CLOSE,
     Field,
@@ -23,10 +25,25 @@ from hopproxy.message import (
 #: Most options in Connection fields; more is an attack on those who must remove them.
 MAX_OPTIONS = 32
 
+#: Options about the connection itself; any other option names a field.
+CONNECTION_WORDS = frozenset(
+    {b"close", b"keep-alive", b"upgrade", b"te", b"proxy-connection", b"http2-settings"}
+)
+
 #: A length that is passed on unchanged.
 _PLAIN_LENGTH = re.compile(rb"0|[1-9][0-9]{0,17}")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _CODING = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+(?:[ \t]*;.*)?")
+
+
+def read_hop_fields(head: RequestHead) -> None:
+    """Read what a request says to the next hop alone: Connection, the body's framing, Expect.
+
+    Raises BadRequest if no further field can put these right.
+    """
+    _read_request_options(head)
+    frame_request(head)
+    _read_expectation(head)
 
 
 def frame_request(head: RequestHead) -> None:
@@ -118,6 +135,28 @@ def read_options(head: Head, refusal: type[BadRequest] | type[BadResponse]) -> N
     if len(options) > MAX_OPTIONS:
         raise refusal(f"more than {MAX_OPTIONS} options in Connection")
     head.options = frozenset(options)
+
+
+def _read_request_options(head: RequestHead) -> None:
+    """As `read_options`; also raises BadRequest if Connection would remove an end-to-end field."""
+    read_options(head, BadRequest)
+    named = head.options & PROTECTED
+    if named:
+        name = min(named).decode("ascii", "replace")
+        raise BadRequest(f"Connection names {name}, an end-to-end field")
+
+
+def _read_expectation(head: RequestHead) -> None:
+    """Find out whether the client waits for a 100 (RFC 9110 section 10.1.1).
+
+    An empty list expects nothing, and HTTP/1.0 has no expectations.  Raises BadRequest (417).
+    """
+    expected = head.special_value(b"expect")
+    if expected is not None and head.minor:
+        asked = set(list_of(expected.lower()))
+        if asked - {CONTINUE_EXPECTED}:
+            raise BadRequest("an expectation that cannot be met", 417)
+        head.expects = bool(asked) and head.body is not NO_BODY
 
 
 def _framing_values(head: Head) -> tuple[list[bytes], list[bytes]]:

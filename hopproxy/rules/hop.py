@@ -20,11 +20,7 @@ from hopproxy.message import (
     name_of,
 )
 from hopproxy.rules.forwarding import hops_left
-
-#: Options about the connection itself; any other option names a field.
-_CONNECTION_WORDS = frozenset(
-    {b"close", b"keep-alive", b"upgrade", b"te", b"proxy-connection", b"http2-settings"}
-)
+from hopproxy.rules.framing import CONNECTION_WORDS
 
 #: Kinds that are not passed on: hop-by-hop, or written by us.
 _REQUEST_OWN = frozenset(
@@ -42,21 +38,11 @@ class Underscores(Enum):
     KEEP = "keep"
 
 
-def check_options(head: RequestHead, underscores: Underscores) -> None:
-    """Refuse a request whose Connection field would remove an end-to-end field.
-
-    Raises BadRequest if Connection names a protected field, or if a field name contains `_` and
-    the settings reject those.
-    """
-    if head.options and not head.options <= _CONNECTION_WORDS:
-        named = head.options & PROTECTED
-        if named:
-            name = min(named).decode("ascii", "replace")
-            raise BadRequest(f"Connection names {name}, an end-to-end field")
-    if underscores is Underscores.REJECT:
-        for field in head.special:
-            if field.kind is Kind.SHADOW or field.kind is Kind.UNDERSCORE:
-                raise BadRequest("a field name with an underscore")
+def reject_underscores(head: RequestHead) -> None:
+    """Raise BadRequest if a field name contains `_`."""
+    for field in head.special:
+        if field.kind is Kind.SHADOW or field.kind is Kind.UNDERSCORE:
+            raise BadRequest("a field name with an underscore")
 
 
 def request_for_upstream(
@@ -104,7 +90,7 @@ def _by_its_bytes(head: RequestHead, added: bytes, underscores: Underscores) -> 
 
 def _cut(head: RequestHead, underscores: Underscores) -> tuple[tuple[int, ...] | None, bytes]:
     """The places of the fields to remove, and the lines to add, in all heads of the same forms."""
-    if head.options - _CONNECTION_WORDS or head.method in (b"OPTIONS", b"TRACE"):
+    if head.options - CONNECTION_WORDS or head.method in (b"OPTIONS", b"TRACE"):
         return None, b""
     own = _own(head, underscores)
     places = [place for place, field in enumerate(head.special) if field.kind in own]
@@ -185,7 +171,7 @@ def end_to_end(head: Head, own: frozenset[Kind]) -> list[bytes]:
     dropped = [field.line for field in head.special if field.kind in own]
     lines = [line for line in head.lines if line not in dropped] if dropped else head.lines[:]
     if head.options:
-        named = head.options - _CONNECTION_WORDS - PROTECTED
+        named = head.options - CONNECTION_WORDS - PROTECTED
         if named:
             lines = [line for line in lines if name_of(line) not in named]
     return lines

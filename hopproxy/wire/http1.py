@@ -13,16 +13,14 @@ import h11
 
 from hopproxy.errors import BadRequest, BadResponse
 from hopproxy.message import (
-    CONTINUE_EXPECTED,
     NO_BODY,
     Field,
     Kind,
     RequestHead,
     ResponseHead,
     field,
-    list_of,
 )
-from hopproxy.rules.framing import frame_request, frame_response, read_options
+from hopproxy.rules.framing import frame_response, read_hop_fields, read_options
 from hopproxy.rules.hop import response_lines
 from hopproxy.rules.persistence import settle_persistence
 from hopproxy.rules.target import settle_target
@@ -142,18 +140,11 @@ def read_request_fields(head: RequestHead) -> None:
         settle_target(head)  # nearly every GET: no other rule applies
         head.simple = head.method in _SIMPLE and head.minor > 0
         return
-    read_options(head, BadRequest)
+    read_hop_fields(head)
     head.passed = any(field.kind is Kind.VIA for field in special)
     head.binds = any(field.kind is Kind.CREDENTIALS for field in special)
-    frame_request(head)
     settle_target(head)
     settle_upgrade(head)
-    expected = head.special_value(b"expect")
-    if expected is not None and head.minor:
-        asked = set(list_of(expected.lower()))  # may be empty
-        if asked - {CONTINUE_EXPECTED}:
-            raise BadRequest("an expectation that cannot be met", 417)
-        head.expects = bool(asked) and head.body is not NO_BODY
     head.simple = (
         head.method in _SIMPLE
         and head.minor > 0

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from hopproxy.errors import BadRequest, BadResponse, HopError
 from hopproxy.message import FIELD_LINE, Field, Kind, RequestHead, ResponseHead, field
-from hopproxy.rules.framing import frame_request, frame_response
+from hopproxy.rules.framing import frame_response, read_hop_fields, read_options
 from hopproxy.rules.target import is_served, may_become_served, settle_target
 
 
@@ -31,7 +31,7 @@ class HeadLimits(Protocol):
 SHORT = 256
 
 #: Kinds of field that can make a head invalid, alone or together.
-_SETTLED = frozenset({Kind.HOST, Kind.LENGTH, Kind.CODING})
+_SETTLED = frozenset({Kind.HOST, Kind.LENGTH, Kind.CODING, Kind.CONNECTION, Kind.EXPECT})
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb")(?: ([!-~]*)(?: (.*))?)?", re.DOTALL)
@@ -200,7 +200,7 @@ class UnfinishedRequest(UnfinishedHead):
         method, target, version = start.split(b" ")
         lines = [field.line for field in special]
         head = RequestHead(method, target, int(version[-1:]), lines, special[:])
-        frame_request(head)
+        read_hop_fields(head)
         if method != b"CONNECT" and any(field.kind is Kind.HOST for field in special):
             settle_target(head)
 
@@ -223,6 +223,7 @@ class UnfinishedResponse(UnfinishedHead):
     def _settle(self, start: bytes, special: list[Field]) -> None:
         lines = [field.line for field in special]
         head = ResponseHead(int(start[9:12]), b"", int(start[7:8]), lines, special[:])
+        read_options(head, BadResponse)
         frame_response(head, self._method)
 
     def _refusal(self, detail: str) -> HopError:

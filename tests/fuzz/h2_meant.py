@@ -11,7 +11,7 @@ from hopproxy.errors import HopError
 from hopproxy.link.h2_heads import encoded
 from hopproxy.message import CHUNKED, HTTP_2, NO_BODY, SIZED, RequestHead, ResponseHead
 from hopproxy.rules.forwarding import Sender, via_line
-from hopproxy.rules.hop import Underscores, check_options, request_for_upstream
+from hopproxy.rules.hop import Underscores, request_for_upstream
 from hopproxy.settings.client import LinkSettings
 from hopproxy.wire import http1
 from hopproxy.wire.h2_asking import request_block
@@ -58,7 +58,6 @@ def check_request(section: Section, fields: Fields, limits: LinkSettings, *, end
         return  # an upgrade, and trailers
     try:
         head = section.request(limits, ended=ended)
-        check_options(head, Underscores.SHADOW)
         via = via_line(head, _VIA, b"hopproxy")
     except HopError:
         return

@@ -8,11 +8,7 @@ from typing import NamedTuple
 from hopproxy.errors import HopError
 from hopproxy.message import Body, Head, RequestHead, ResponseHead
 from hopproxy.rules.forwarding import Sender, via_line
-from hopproxy.rules.hop import (
-    Underscores,
-    check_options,
-    request_for_upstream,
-)
+from hopproxy.rules.hop import Underscores, request_for_upstream
 from hopproxy.wire import http1
 from hopproxy.wire.chunked import ChunkedError, ChunkedReader, chunk, last_chunk
 from hopproxy.wire.unfinished import UnfinishedHead, UnfinishedRequest, UnfinishedResponse
@@ -91,7 +87,6 @@ def _request(raw: bytes, rest: bytes) -> tuple[Written | None, bytes]:
     """One request, and what follows it; None when its end has not come."""
     head = http1.read_request(raw, LIMITS)
     _judge_beginnings(raw, UnfinishedRequest(LIMITS))
-    check_options(head, Underscores.SHADOW)
     via = via_line(head, _VIA, b"hopproxy")
     block = _SENDER.block(head)
     out = request_for_upstream(head, block, via, Underscores.SHADOW, _AUTHORITY)

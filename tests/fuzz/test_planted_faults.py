@@ -94,7 +94,7 @@ def test_the_whole_path_finds_nothing_without_a_fault() -> None:
 PURE = [
     pytest.param(http1, "read_request", id="request head"),
     pytest.param(http1, "read_response", id="response head"),
-    pytest.param(pure_layer, "check_options", id="options"),
+    pytest.param(http1, "read_hop_fields", id="hop fields"),
     pytest.param(pure_layer, "request_for_upstream", id="next hop"),
     pytest.param(http1, "write_response", id="response out"),
     pytest.param(ChunkedReader, "feed", id="chunked coding"),

@@ -146,6 +146,9 @@ def test_what_is_refused_early_of_a_response_is_refused_whole(raw: bytes) -> Non
         (b"PUT / HTTP/1.1\r\nContent-Length: 5,5\r\n", 400),
         (b"PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", 400),
         (b"PUT / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n", 501),
+        (b"GET / HTTP/1.1\r\nConnection: close, Host\r\n", 400),
+        (b"GET / HTTP/1.1\r\nConnection: " + b",".join([b"a"] * 33) + b"\r\n", 400),
+        (b"PUT / HTTP/1.1\r\nExpect: 100-continue\r\nExpect: 200-ok\r\n", 417),
     ],
 )
 def test_what_can_become_no_request_is_refused_early(start: bytes, status: int) -> None:
