@@ -23,8 +23,8 @@ class Kind(Enum):
     LENGTH = "content-length"
     CODING = "transfer-encoding"
     CONNECTION = "connection"
-    # Hop-by-hop, named in Connection or not (RFC 9110 section 7.6.1), or about the certificate of
-    # the peer, which nobody else may speak of (RFC 9440 section 2.4).
+    # Hop-by-hop, named in Connection or not (RFC 9110 section 7.6.1), or about the peer's
+    # certificate, which no peer may send itself (RFC 9440 section 2.4).
     HOP = "hop"
     FORWARDING = "forwarding"  # about the client: believed from trusted peers only
     VIA = "via"
@@ -78,7 +78,7 @@ PROTECTED = frozenset(
     b"content-encoding content-range range trailer max-forwards expect date proxy-status".split()
 )
 
-#: How the names begin in which we tell the origin of a client's certificate.
+#: The prefix of the fields that tell the origin about a client's certificate.
 _CERTIFICATE = b"x-client-cert-"
 #: Names for which the spelling with `_` is dropped: those we write and those nobody may forge.
 _SHADOWED = PROTECTED | _KINDS.keys()
@@ -231,7 +231,7 @@ class RequestHead(Head):
     if the client waits for a 100 before it sends the body.  `upgrade` are the protocols offered for
     an upgrade, None if there is none.  `passed` if it came through other proxies, `binds` if it has
     credentials for its connection (NTLM).  `simple` if it is a GET or HEAD, not HTTP/1.0, without
-    body, options and credentials, as most are.  `raw` are its bytes if the fast parser has read it,
+    body, options and credentials; most are.  `raw` are its bytes if the fast parser has read it,
     `model` is an earlier head of the same forms.
     """
 
@@ -270,7 +270,7 @@ class RequestHead(Head):
         self.edited: tuple[object, RequestHead | None] | None = None  # cache of `routing.plan`
 
     def settle_as(self, model: "RequestHead") -> None:
-        """Copy the results of the rules from a head of the same method and forms."""
+        """Copy the results of the rules from a head with the same method and forms."""
         self.model = model
         self.options = model.options
         self.body = model.body

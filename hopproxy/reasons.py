@@ -75,13 +75,13 @@ class CloseReason(Enum):
     BODY_UNREAD = ("body_unread", Owner.US)  # answered before the request's body had ended
     NO_LENGTH = ("no_length", Owner.US)  # an HTTP/1.0 response without a length
     PROTOCOL_ERROR = ("protocol_error", Owner.US)  # a rule of HTTP/2 was broken
-    FLOODED = ("flooded", Owner.US)  # HTTP/2 frames to no purpose, and too many
+    FLOODED = ("flooded", Owner.US)  # too many useless HTTP/2 frames
     RESPONSE_CUT = ("response_cut", Owner.US)  # upstream failed inside the response's body
     # The upstream link.
     RESPONSE_TIMEOUT = ("response_timeout", Owner.TIMEOUT)
     PING_TIMEOUT = ("ping_timeout", Owner.TIMEOUT)  # an HTTP/2 link did not answer a PING
     STREAM_RESET = ("stream_reset", Owner.RESET)  # an HTTP/2 stream; its link goes on
-    STREAM_REFUSED = ("stream_refused", Owner.RESET)  # as well: nothing was done with the request
+    STREAM_REFUSED = ("stream_refused", Owner.RESET)  # the same, and the request was not processed
     BAD_RESPONSE = ("bad_response", Owner.US)
     CLOSE_DELIMITED = ("close_delimited", Owner.PEER)  # the close ended the body
     OVER_READ = ("over_read", Owner.US)  # bytes after the end of the response

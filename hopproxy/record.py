@@ -10,7 +10,7 @@ from hopproxy.reasons import CLIENT, CloseReason, Hop, Limit, Unused
 #: Causes that are no failure of the proxy or its origins: the client left, or stopped reading.
 CLIENT_CAUSES = frozenset({"client_closed", "client_timeout"})
 
-#: Shorter waits for a link (seconds) are only the time to begin a dial, and do not count.
+#: Shorter waits for a link, in seconds, do not count: they are the time to begin a dial.
 NO_WAIT = 0.0005
 
 
@@ -19,7 +19,7 @@ class CloseRecord:
 
     `idle` is how long it had been idle; `busy` is how long it had then served the request during
     which it ended, 0 if there was none.  `client` is the client that a trusted proxy named last,
-    `local_port` our port on an upstream link.  `detail` says more of why, if that is known.
+    `local_port` our port on an upstream link.  `detail` says more about the reason, if known.
     `notified` if the peer has ended its stream with close_notify (TLS).
     """
 

@@ -1,4 +1,4 @@
-"""The settings file of a command: which one it is, what it says, what is worth a warning."""
+"""The settings file of a command: which one it is, its settings, its warnings."""
 
 import os
 import time
@@ -51,7 +51,7 @@ def read_file(*named: str | None) -> SettingsFile:
         with open(files[0], "rb") as opened:  # it may be a FIFO, as a shell's <(...) makes one
             data = opened.read(LARGEST + 1)
         if len(data) > LARGEST:
-            raise Failure(f"{files[0]}: is no settings file: too long", BAD_CONFIGURATION)
+            raise Failure(f"{files[0]}: is not a settings file: too long", BAD_CONFIGURATION)
         text = data.decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
@@ -81,7 +81,7 @@ def _spread(settings: Settings) -> Settings:
 
 
 def all_risks(settings: Settings) -> list[Risk]:
-    """What is probably a mistake in these settings, on this machine."""
+    """What is probably a mistake in these settings on this machine."""
     of_certificates = examine(settings, time.time()).risks
     return [*risks(settings), *of_certificates, *shortfalls(settings, descriptors.attainable())]
 

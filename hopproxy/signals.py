@@ -1,8 +1,7 @@
 """Signals of a serving process, handled from its first moment.
 
-Until something listens, a stop signal ends the process at once.  From then on signals are kept
-until a worker obeys them, so that none is lost.  (For process 1 the kernel ignores signals without
-a handler.)
+Until something listens, a stop signal ends the process at once.  After that, signals are kept until
+a worker obeys them.  (For process 1, the kernel ignores signals without a handler.)
 """
 
 import contextlib
@@ -12,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-#: Signals that drain; the second one stops.
+#: Signals that begin a drain; a second one stops.
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 #: Signals that would kill the process without a handler.
 HARMLESS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -39,14 +38,14 @@ class Signals:
             _reap(signal.SIGCHLD, None)
 
     def keep(self) -> None:
-        """From now on keep stop signals until they are obeyed, because we are about to listen."""
+        """Keep stop signals from now on until they are obeyed: we are about to listen."""
         self._keeps = True
 
     @contextlib.contextmanager
     def obeyed_by(self, obey: Obey) -> Iterator[None]:
         """Call `obey` in the signal handler for each signal, and for those kept before.
 
-        Afterwards signals are ignored: the loop that they would wake is about to end.
+        Afterwards signals are ignored, since the loop that they would wake is about to end.
         """
         self._obey = obey
         try:
@@ -57,9 +56,9 @@ class Signals:
             self.ignore()
 
     def ignore(self) -> None:
-        """From now on none is obeyed: the process ends by itself.
+        """Ignore all signals: the process is about to end.
 
-        Python would go back to what the system does, and the exit code would be that of a failure.
+        With the default handlers the exit code would be that of a failure.
         """
         for number in (*STOP, *HARMLESS):
             signal.signal(number, signal.SIG_IGN)

@@ -1,8 +1,8 @@
-"""Notices that the settings file, or a file that it names, has a new content.
+"""Notices new content in the settings file, or in a file that it names.
 
-The files are looked at by their path again and again.  So it does not matter how a new content
-comes: written in place, renamed over the old file as editors do, by a symbolic link that changes
-its target as in a ConfigMap of Kubernetes, or on a file system that reports nothing.
+The files are looked at by path, again and again.  So every way to change them is noticed: writing
+in place, renaming over the old file as editors do, changing a symbolic link as in a ConfigMap of
+Kubernetes, also on file systems without notifications.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ class WatchedFiles:
         self._seen: list[Stamp] = []
 
     def accept(self) -> None:
-        """What they contain now is being read."""
+        """The current content is being read."""
         self._contents = [_content(name) for name in self._names]
 
     def renewed_since(self, before: WatchedFiles) -> list[str]:
-        """The files that both name, and that had another content when `before` was made."""
+        """The files that both name, and whose content has changed since `before` was made."""
         return [name for name, one in self._read.items() if before._read.get(name, one) != one]
 
     def have_changed(self) -> bool:
-        """Whether there is a new content, and the files have been at rest since the last call.
+        """Whether there is new content, and the files did not change since the last call.
 
-        A file that is just being written is not read.  True is said once for each new content.
+        So a file that is being written is not read.  True is returned once for each new content.
         """
         before, self._seen = self._seen, [_stamp(name) for name in self._names]
         if self._seen != before or self._seen == self._judged:

@@ -54,7 +54,7 @@ class Identity(NamedTuple):
 class Demand(NamedTuple):
     """What a listener requires of its clients, as the settings say.
 
-    `protocols` as ALPN names them, the preferred one first.
+    `protocols` are ALPN names, the preferred one first.
     """
 
     protocols: tuple[str, ...]

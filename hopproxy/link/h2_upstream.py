@@ -319,7 +319,7 @@ class H2UpstreamLink(PooledLink):
         """Everything is sent: nothing to do."""
 
     def on_room(self) -> None:
-        """The origin reads again: nothing to do, since we always read."""
+        """The origin reads again: nothing to do."""
 
 
 def _ended(stream: H2UpstreamStream) -> str:

@@ -2,16 +2,16 @@
 
 With trio's own functions each wait costs a task switch and a system call.  Here each socket is
 registered once, edge-triggered, in one epoll, and events call the links directly; often no task
-runs at all.  What would then cost most is one turn of trio's loop per batch of events.  So the
-epoll waits in trio's place: in the instrument hook that trio calls before it waits for I/O
-(`before_io_wait`), which says how long no task has anything to do.  Trio's own epoll is registered
-in ours.  Once a task can run or a deadline has passed, trio must not wait: an eventfd (the *bell*)
-which a task waits for is written to, and trio's wait returns at once.
+runs at all.  Then the largest cost is one turn of trio's loop for each batch of events.  So our
+epoll waits instead of trio, in the instrument hook that trio calls before it waits for I/O
+(`before_io_wait`), with the time for which no task has anything to do.  Trio's own epoll is
+registered in ours.  When a task can run or a deadline has passed, trio must not wait.  Then we
+write to an eventfd (the *bell*) which a task waits for, and trio's wait returns at once.
 
 The hook is used only where it is safe:
 
-- Trio's epoll must be identified with certainty.  A pipe made for the purpose is looked up in
-  `/proc/self/fdinfo` by number and inode, so an epoll inherited over a fork is never mistaken.
+- Trio's epoll must be identified with certainty: a pipe made for this purpose is looked up in
+  `/proc/self/fdinfo` by number and inode, so an epoll inherited over a fork is not mistaken for it.
 - Trio must own its thread.  In guest mode the hook would block the host loop.
 
 Everywhere else our epoll is nested: a task waits until it is readable.  Systems without epoll
@@ -258,7 +258,7 @@ class Epoll(Batches, trio.abc.Instrument):
                     own.seen = False
                     return
                 if not (busy or self.stirred) and (timeout := end - now()) > 0:
-                    told = True  # only links were concerned: no need to look at trio's state
+                    told = True  # only links were called: no need to look at trio's state
                     continue
             elif busy and not told:
                 return

@@ -1,7 +1,7 @@
 """Who runs an exchange: events step its coroutine, or a trio task does.
 
-Exchanges are coroutines.  One says what it waits for by yielding a `Wait`, and does not know who
-steps it.  There are two drivers, and both call the same `Stepper`:
+An exchange is a coroutine.  To wait, it yields a `Wait`; it does not know who steps it.  There are
+two drivers, and both call the same `Stepper`:
 
 - *The watch.*  An event wakes the stepper, which resumes the coroutine at once, inside the event.
   This costs 0.7 us where a switch of trio tasks costs 14 us.  It is the usual case.
@@ -23,14 +23,14 @@ from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_resch
 
 
 class Waker(Protocol):
-    """Gets told that a wait may be over."""
+    """Is called when a wait may be over."""
 
     def wake(self) -> None:
         """Something has happened: look again."""
 
 
 class Wait(Protocol):
-    """Something a coroutine can wait for.  At most one does: `waker`, None if nobody waits.
+    """Something that a coroutine can wait for, one at a time: `waker`, None if nobody waits.
 
     Whoever ends the wait sets `waker` to None and wakes it.  The coroutine then checks what has
     happened, and waits again if that was not enough.
@@ -178,7 +178,7 @@ class Stepper:
 
 
 class _Alone(Stepper):
-    """A stepper for a coroutine that lives in one task from beginning to end."""
+    """A stepper for a coroutine that runs in one task from beginning to end."""
 
     __slots__ = ("result",)
 

@@ -34,8 +34,8 @@ def tune(
     """Set TCP_NODELAY, TCP keep-alive (first probe after `keepalive` seconds, 0: none), and how
     long sent data may stay unacknowledged (`user_timeout` seconds, 0: the system's default).
 
-    By default the kernel retransmits for a quarter of an hour (RFC 5482).  A peer that keeps its
-    window closed for so long counts too.
+    By default the kernel retransmits for a quarter of an hour (RFC 5482).  The limit also applies
+    to a peer that keeps its window closed.
     """
     if _family(sock) not in _IP:
         return
@@ -73,10 +73,10 @@ def local_port(sock: socket.socket) -> int:
 
 
 def ignore_newcomers(listener: socket.socket) -> None:
-    """Drop the first packet (SYN) of every further connection, until the listener is closed.
+    """Drop the first packet (SYN) of every new connection, until the listener is closed.
 
-    Whoever has connected already is not affected.  The others try again a second later, and are
-    refused then: a connection that is made between the last `accept` and the close would be reset.
+    Otherwise a connection made between the last `accept` and the close would be reset.  The client
+    tries again a second later, and is refused then.  Connections in the queue are not affected.
     Linux only; elsewhere, and where a filter is forbidden, nothing changes.
     """
     if sys.platform != "linux" or _family(listener) not in _IP:
@@ -116,7 +116,7 @@ def _field(sock: socket.socket, offset: int) -> int:
 
 
 def _info(sock: socket.socket) -> bytes:
-    """The beginning of `struct tcp_info`: zeros if the kernel tells less."""
+    """The beginning of `struct tcp_info`, zeros where the kernel has no value."""
     raw = b""
     if _INFO is not None:
         with contextlib.suppress(OSError):

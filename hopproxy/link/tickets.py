@@ -1,8 +1,8 @@
 """Keys of TLS session tickets that all workers share, so that clients resume at any of them.
 
 Python's `ssl` has no function for it, so OpenSSL's own is called on the library that `ssl` uses.
-Where that cannot be done for certain, each worker has keys of its own: clients that connect to
-another worker do a full handshake.
+If that is not possible, each worker has keys of its own: clients that connect to another worker do
+a full handshake.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 #: SSL_CTRL_SET_TLSEXT_TICKET_KEYS, and the size of the keys.
 _SET_KEYS, _SIZE = 59, 80
 
-#: What the keys are made from, set once before any context is made; empty with a single worker.
+#: The secret of the keys, set before any context is made; empty with a single worker.
 _secret = b""
 
 
 def share(secret: bytes) -> None:
-    """All workers with this secret share their keys from now on."""
+    """Share keys with all workers that have this secret."""
     global _secret
     _secret = secret
 
@@ -38,8 +38,8 @@ def can_be_shared() -> bool:
 def share_keys(context: ssl.SSLContext, demand: bytes) -> bool:
     """Give a context of a listener the shared keys; False if it keeps its own.
 
-    `demand` is what the listener asks of clients: tickets of one that asks for less must not let
-    in anybody elsewhere.
+    `demand` is what the listener requires of clients.  A listener that requires less has other
+    keys, so its tickets are not accepted here.
     """
     control = _control() if _secret else None
     if control is None:

@@ -1,7 +1,8 @@
 """TLS on a socket, for both hops: an endpoint whose channel carries plaintext.
 
-Output is *owed* until the kernel has taken all of the ciphertext of a piece.  Only then its
-plaintext counts as sent; the caller comes back with the same bytes, which are not encrypted again.
+Output is *owed* until the kernel has accepted all of the ciphertext of a piece.  Only then its
+plaintext counts as sent.  Until then the caller tries again with the same bytes, which are not
+encrypted twice.
 """
 
 from __future__ import annotations
@@ -24,11 +25,10 @@ MOST_VAIN = RECORD + 8192
 class Tls(Ciphertext):
     """A connected stream socket with TLS on it; its own channel.  See `Endpoint` for the methods.
 
-    Nothing is received or sent until `shake` has returned True.  `tls` is the connection as OpenSSL
-    sees it, None before the first `shake`.  `established` once the handshake has ended.  `inside`
-    if there may be more to read that no event will tell of.  `ended` once the stream has;
-    `notified` if the peer said so (close_notify), `cut` if it only sent FIN: then whatever is
-    delimited by the close is incomplete.
+    Nothing is received or sent until `shake` has returned True.  `tls` is OpenSSL's object, None
+    before the first `shake`.  `established` once the handshake has ended.  `inside` if there may be
+    more to read without an event.  `ended` once the stream has; `notified` if the peer sent
+    close_notify, `cut` if it only sent FIN: then a close-delimited body is incomplete.
     """
 
     __slots__ = (
@@ -48,7 +48,7 @@ class Tls(Ciphertext):
         name: str | None = None,
         session: ssl.SSLSession | None = None,
     ) -> None:
-        """`name` and `session` are for our side as a client: whom to expect, what to resume."""
+        """`name` and `session` are for a client: the name to verify, and the session to resume."""
         super().__init__(sock)
         self._socket = Plain(sock)
         self.fd = self._socket.fd
@@ -56,8 +56,8 @@ class Tls(Ciphertext):
         self._name, self._session = name, session
         self.tls = None
         self.established = self.ended = self.notified = self.cut = self.inside = False
-        self._plain = b""  # decrypted to look at it
-        self._fate: OSError | None = None  # raised once, after all that came before it
+        self._plain = b""  # decrypted by `has_input`
+        self._fate: OSError | None = None  # raised once, after all earlier data
         self._owed = 0  # the plaintext behind it
         self._told = False  # we have sent close_notify, or never will
 
@@ -69,11 +69,11 @@ class Tls(Ciphertext):
     # -- the handshake -----------------------------------------------------------------------
 
     def shake(self) -> bool:
-        """Take the handshake as far as what has arrived allows; True once it has ended.
+        """Continue the handshake with what has arrived; True once it has ended.
 
-        After False wait for the next event, also for room if `owes`.  All that had arrived has been
-        read; perhaps not a FIN behind it.  Raises OSError if the connection breaks, among them
-        ssl.SSLError if the handshake fails; the alert has been sent then.
+        After False wait for the next event, and if `owes` for room too.  All bytes at hand have
+        been read, but perhaps not a FIN after them.  Raises OSError if the connection breaks, and
+        ssl.SSLError if the handshake fails; then the alert has been sent.
         """
         tls, dry = self.tls, self.established
         if tls is None:
@@ -106,7 +106,7 @@ class Tls(Ciphertext):
         return self.established
 
     def _step(self, tls: ssl.SSLObject) -> bool:
-        """Go on with what is in the BIO; True once the handshake has ended."""
+        """Continue with what is in the BIO; True once the handshake has ended."""
         try:
             tls.do_handshake()
         except ssl.SSLWantReadError:
@@ -157,7 +157,7 @@ class Tls(Ciphertext):
     def _collect(self, size: int, data: bytes | None, *, dry: bool) -> bytes:
         """Up to `size` bytes of what is inside and, unless `dry`, of what the socket has.
 
-        `data` if a record, or the lack of one, has been read already.
+        `data` is what was read of the first record, None if nothing was tried.
         """
         self.inside = False
         parts = []
@@ -178,7 +178,7 @@ class Tls(Ciphertext):
                 self._feed(self._rest)
             elif dry and parts:
                 break
-            else:  # also if what came carried no data: the end may be right behind it
+            else:  # also after records without data: the end may follow directly
                 try:
                     raw = self._sock.recv(RECEIVE_SIZE)
                 except BlockingIOError:
@@ -201,7 +201,7 @@ class Tls(Ciphertext):
         raise BlockingIOError
 
     def _next(self, size: int) -> bytes:
-        """The plaintext of the next record inside; b"" if there is none, or if that is the end."""
+        """The plaintext of the next record inside; b"" if there is none, or at the end."""
         try:
             data: bytes = self._inner.read(size)
         except ssl.SSLWantReadError:
@@ -240,7 +240,7 @@ class Tls(Ciphertext):
         return b""
 
     def has_input(self) -> bool:
-        """As in `Endpoint`.  Only as a client we look into a record: tickets reach idle links."""
+        """As in `Endpoint`.  A client looks into the record, since tickets arrive on idle links."""
         if self._plain or self.ended:
             return True
         some = self.inside or self._socket.has_input()
@@ -302,11 +302,11 @@ class Tls(Ciphertext):
     # -- ending ------------------------------------------------------------------------------
 
     def _say_goodbye(self) -> None:
-        """Send close_notify, after all that was sent; not if something is still owed."""
+        """Send close_notify, unless something is still owed."""
         if self._told or not self.established or self._owing is not None:
             return
         self._told = True
-        with contextlib.suppress(OSError):  # WantRead among them: the peer has not said it yet
+        with contextlib.suppress(OSError):  # e.g. WantRead: no close_notify of the peer yet
             assert self.tls is not None
             self.tls.unwrap()
         with contextlib.suppress(OSError):

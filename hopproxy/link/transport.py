@@ -147,13 +147,13 @@ class Transport:
                 return data
 
     def weigh(self, data: bytes) -> None:
-        """Something was received: the longer it is, the sooner others get a turn."""
+        """Count what was received: after long pieces others get a turn sooner."""
         self._streak += len(data) // RECEIVE_SIZE
 
     async def until_readable(self, deadline: float, late: CloseReason) -> None:
         """Wait until there may be something to read.  Raises as `receive`.
 
-        If there always is, give other connections a turn now and then.
+        If there is always something, give other connections a turn now and then.
         """
         if self.readable:
             await self.take_turns()
@@ -201,7 +201,7 @@ class Transport:
                 if room.error is not None:
                     raise room.error
                 count = self.send_now(rest)
-                if count:  # an event alone is no progress: it may mean there is something to read
+                if count:  # an event alone is not progress: it may be for reading
                     rest = rest[count:]
                     room.by = self.now() + patience
         finally:
@@ -223,7 +223,7 @@ class Transport:
     # -- called by the watch -----------------------------------------------------------------
 
     def on_ready(self, hung_up: bool) -> None:
-        """An event on the socket: wake who waits."""
+        """An event on the socket: wake the coroutine that waits."""
         self.readable = True
         if hung_up:
             self.hung_up = True
@@ -257,8 +257,9 @@ class Transport:
         )
 
     def on_fault(self, error: Exception) -> None:
-        """A callback raised an unexpected exception: pass it to who waits, else to the owner."""
-        if self.owner is None:  # its link has ended: there is only the log
+        """A callback raised an unexpected exception: pass it to the coroutine that waits, or to the
+        owner."""
+        if self.owner is None:  # its link has ended: only log it
             raise error
         if not self.interrupt(error):
             self.owner.on_fault(error)

@@ -13,7 +13,7 @@ FDINFO = "/proc/self/fdinfo"
 
 
 def is_guest() -> bool:
-    """Whether trio runs inside another loop, or this cannot be known."""
+    """Whether trio runs inside another loop, or might."""
     context = getattr(trio._core._run, "GLOBAL_RUN_CONTEXT", None)
     guest = getattr(getattr(context, "runner", None), "is_guest", None)
     return guest is not False

@@ -152,7 +152,7 @@ class Tunnel:
                 self._error = None  # its traceback refers to this frame
 
     def reason_for(self, hop: Hop) -> CloseReason:
-        """Why the link of this hop ends: a peer that broke the other one did nothing to it."""
+        """Why the link of this hop ends: an error on the other hop is not the reason here."""
         assert self.reason is not None
         if self._ended_by is not hop and self.reason.owner is Owner.RESET:
             return CloseReason.TUNNEL_ENDED
@@ -163,11 +163,11 @@ class Tunnel:
         client, upstream = self._transports
         if (client.error or upstream.error) and self._over():
             return
-        client.waker = upstream.waker = self  # set first: a fault is passed to the waker
+        client.waker = upstream.waker = self  # set first: faults are passed to the waker
         self._pump()
 
     def _over(self) -> bool:
-        """Whether the error of a transport ends the tunnel.  A deadline may have moved since."""
+        """Whether the error of a transport ends the tunnel.  Its deadline may have moved."""
         for transport in self._transports:
             try:
                 transport.raise_error()

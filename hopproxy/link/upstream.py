@@ -133,7 +133,7 @@ class UpstreamLink(PooledLink):
                 )
 
     async def _request_unsent(self) -> None:
-        """An event before our request was sent: input, or room for the rest of the request."""
+        """Wait for an event before our request is sent: input, or room for the rest."""
         if not self._waits_for_batch:
             await self.send_unsent()
         elif self.transport.endpoint.has_input():
@@ -208,7 +208,7 @@ class UpstreamLink(PooledLink):
                 UnfinishedResponse(b"GET").check_lines(data.partition(b"\r\n\r\n")[0])
             except HopError as error:
                 return error
-        return self.transport.broken(OSError("it spoke, or ended, unasked"))
+        return self.transport.broken(OSError("it sent bytes or closed before the request"))
 
     def expect_head(self, deadline: float) -> Wait | None:
         """Set `answer_by`, even while `read_head` waits; return what to wait for, if anything."""
@@ -217,7 +217,7 @@ class UpstreamLink(PooledLink):
         transport.wait_until(deadline, _LATE)
         return None if transport.readable or self.fell_short else transport
 
-    #: As of a stream: it has none.
+    #: Unused: HTTP/1.1 has no streams.
     stream_id = 0
 
     def tunnel_end(self) -> "UpstreamLink":

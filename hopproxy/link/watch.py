@@ -56,7 +56,7 @@ class Watch:
         self.quiet = Quiet(self)
 
     def gather(self) -> None:
-        """From now on, send at the end of each batch, also of one event: it may be for many."""
+        """Also send at the end of a batch of one event from now on: it may be for many requests."""
         self._readiness.gathers = True
 
     async def run(self) -> None:
@@ -138,10 +138,10 @@ class Watch:
 
 
 class Brief:
-    """Deadlines of waits that nearly always end before they are due, such as that of a dial.
+    """Deadlines of waits that nearly always end before they are due, such as those of dials.
 
-    They share one entry in the heap of the watch: to begin and to end such a wait costs no work on
-    the heap.  When the entry is due, all of them are looked at.
+    They share one entry in the heap of the watch, so such a wait costs no work on the heap.  When
+    the entry is due, all of them are looked at.
     """
 
     __slots__ = ("_all", "_watch", "timer_at")

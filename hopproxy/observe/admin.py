@@ -61,12 +61,13 @@ class Query(NamedTuple):
 
 
 class Admin:
-    """Answers questions about one worker, or about all of them."""
+    """Serves the pages about one worker, or about all of them."""
 
     def __init__(self, views: Views, siblings: Siblings | None = None) -> None:
         self._views = views
         self._siblings = siblings
-        #: A connection must not be kept by a worker that may be stopped: any other one can answer.
+        #: With several workers no connection is kept: its worker may be stopped, and others can
+        #: answer.
         self._keeps = siblings is None or siblings.workers == 1
         self._is_local = False
         self._open: dict[trio.CancelScope, None] = {}
@@ -156,7 +157,7 @@ class Admin:
 
     async def _answer(self, request: h11.Request) -> Answer:
         if request.method not in (b"GET", b"HEAD"):
-            return Answer(405, _TEXT, b"this listener only reads\n", (("Allow", "GET, HEAD"),))
+            return Answer(405, _TEXT, b"GET and HEAD only\n", (("Allow", "GET, HEAD"),))
         fields = {bytes(name): bytes(value) for name, value in request.headers}
         if refused := refusal(fields, local=self._is_local):
             return Answer(403, _TEXT, f"{refused}\n".encode())
@@ -227,7 +228,7 @@ class Admin:
         return Answer(200, content_type, body)
 
     async def _ask(self, question: Question) -> tuple[list[Any], dict[Any, float], list[Part]]:
-        """(the answers of all workers that answer, ours first; the past; the others)."""
+        """(all answers, ours first; the counts of ended workers; the other workers)."""
         ours = await self._views.view(question)
         if self._siblings is None:
             return [ours], {}, []
@@ -248,7 +249,7 @@ async def _next_request(
             request = event
             framed = {b"content-length", b"transfer-encoding"}
             if any(name in framed for name, _ in event.headers):
-                return request  # its body stays unread, so the connection closes after it
+                return request  # its body is not read, so the connection closes after it
         elif isinstance(event, h11.EndOfMessage):
             return request
         else:

@@ -33,7 +33,7 @@ class ErrorLog(io.TextIOBase):
 
     @staticmethod
     def name(writer: str) -> None:
-        """From now on messages say which of several processes has written them."""
+        """From now on each message begins with the name of its process."""
         for handler in logging.getLogger().handlers:
             handler.setFormatter(logging.Formatter(f"hopproxy: {writer}: %(message)s"))
 
@@ -72,7 +72,7 @@ class ErrorLog(io.TextIOBase):
 
     def _send(self) -> None:
         lost = self._writer.dropped
-        if self._writer.write() and lost > self._told:  # it is read again
+        if self._writer.write() and lost > self._told:  # somebody reads again
             self._told = lost
             note = f"hopproxy: standard error: {lost} lines dropped so far\n"
             self._writer.add(note.encode(), 1)
@@ -80,11 +80,11 @@ class ErrorLog(io.TextIOBase):
 
 
 def _in_its_turn(_: str) -> None:
-    """Do not warn: `ErrorLog` reports its lost lines itself, once somebody reads again."""
+    """Do nothing: `ErrorLog` reports lost lines itself, once somebody reads again."""
 
 
 def stand_in() -> ErrorLog:
-    """From now on, write all output of this process through an error log."""
+    """From now on, all that this process prints goes through an error log."""
     error_log = ErrorLog(2)
     # Only the access log writes to standard output.
     sys.stdout = sys.stderr = error_log

@@ -1,7 +1,6 @@
 """Metrics as a scraper reads them.
 
-Imported on first use: `prometheus_client` takes a tenth of the start-up time, and many never use
-it.
+Imported on first use, since importing `prometheus_client` takes a tenth of the start-up time.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,9 +14,9 @@ from hopproxy.observe.families import Plain
 
 
 def process() -> list[Plain]:
-    """Memory, descriptors and start of this process, by the names that all exporters use.
+    """Memory, descriptors and start time of this process, by the usual names.
 
-    Its CPU time is among the worker's own counters, since it must outlive the worker.
+    The CPU time is among the worker's counters, since it must outlive the worker.
     """
     found: list[Plain] = []
     for metric in ProcessCollector(registry=CollectorRegistry()).collect():

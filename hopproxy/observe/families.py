@@ -1,6 +1,6 @@
-"""Metrics as plain values: they travel between workers, are added up, and outlive a worker.
+"""Metrics as plain values, which workers send to each other and add up.
 
-The classes are used as those of `prometheus_client`, which only writes the result.
+The classes are used like those of `prometheus_client`, which writes the result.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ Key = tuple[str, str, Labels]
 Plain = tuple[str, str, str, dict[tuple[str, Labels], float]]
 
 COUNTER, GAUGE, HISTOGRAM, INFO = "counter", "gauge", "histogram", "info"
-#: What is added up over all workers, and goes on when one ends.
+#: Types of samples that are added up over all workers, and kept when one ends.
 LASTING = (COUNTER, HISTOGRAM)
 
 
@@ -92,7 +92,7 @@ def lasting(families: Iterable[Plain]) -> dict[Key, float]:
     }
 
 
-#: Gauges that are not added up over all workers: what is told of them.
+#: Gauges that are not added up over all workers, and how they are combined.
 _TOLD = {
     "hopproxy_draining": max,
     "hopproxy_ready": max,
@@ -108,7 +108,7 @@ _TOLD = {
 
 
 def whole(workers: Sequence[Iterable[Plain]], past: dict[Any, float]) -> list[Plain]:
-    """The families of all workers as one, with what workers that have ended had counted."""
+    """The families of all workers together, including the counts of workers that have ended."""
     found: dict[str, Plain] = {}
     for families in workers:
         for name, what, kind, samples in families:
@@ -137,7 +137,5 @@ def of_workers(place: int, others: Iterable[tuple[int, int, object]]) -> list[Pl
     found = {place: 1, **{other: int(answer is not None) for other, _, answer in others}}
     for number, answers in sorted(found.items()):
         up.add_metric([str(number)], answers)
-    ends = CounterMetricFamily(
-        "hopproxy_worker_ends", "Workers that ended although they should have served on.", 0
-    )
+    ends = CounterMetricFamily("hopproxy_worker_ends", "Workers that crashed or were killed.", 0)
     return [up.plain(), ends.plain()]

@@ -30,7 +30,7 @@ class AnyLink(Protocol):
 
 
 class Partner(NamedTuple):
-    """What uses an upstream link: a client link, or the `stream` of one, since some time."""
+    """What uses an upstream link, and since when: a client link, or the `stream` of one."""
 
     number: int
     stream: int
@@ -93,7 +93,7 @@ def _stream_rows(link: H2Link, now: float) -> list[Row]:
 
 
 def upstream_row(link: PooledLink, origin: Origin, client: Partner | None, now: float) -> Row:
-    """One upstream link, in use for `client`, if for any."""
+    """One upstream link, and the `client` that uses it, if any."""
     idle = link in origin.idle
     state = "idle" if idle else "upgraded" if client and client.upgraded else "busy"
     if state == "busy" and client is None and link.bound:

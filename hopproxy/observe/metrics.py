@@ -30,7 +30,7 @@ from hopproxy.server.runtime import Reloads, Runtime
 
 
 class Metrics:
-    """Everything that one worker exposes."""
+    """The metrics of one worker."""
 
     def __init__(
         self, runtime: Runtime, access_log: AccessLog | None, error_log: ErrorLog | None = None
@@ -94,7 +94,7 @@ class _Exchanges:
         )
         aborts = CounterMetricFamily(
             "hopproxy_client_aborts",
-            "Requests whose client left, or took no more, before their end.",
+            "Requests whose client left or stopped reading before the end.",
             labels=["upstream", "cause"],
         )
         retries = CounterMetricFamily(
@@ -122,7 +122,7 @@ class _Exchanges:
             labels=["upstream"],
         )
         most = GaugeMetricFamily(
-            "hopproxy_requests_in_flight_limit", "Requests that may be.", labels=["upstream"]
+            "hopproxy_requests_in_flight_limit", "Their limit.", labels=["upstream"]
         )
         for name, tally in self._tallies.items():
             if tally.under_way is not None:
@@ -168,7 +168,7 @@ class _Links:
         yield from self._upstreams()
         closes = CounterMetricFamily(
             "hopproxy_link_closes",
-            "Links that ended, by hop, reason, and who acted first.",
+            "Links that ended, by hop, reason, and the side that ended them.",
             labels=["hop", "reason", "owner"],
         )
         for (hop, reason), count in self._runtime.closes.counts.items():
@@ -196,12 +196,12 @@ class _Links:
         )
         reachable = GaugeMetricFamily(
             "hopproxy_upstream_reachable",
-            "0 from a failed dial to the next that succeeds, else 1.",
+            "0 after a failed dial until one succeeds, else 1.",
             labels=of_origin,
         )
         out = GaugeMetricFamily(
             "hopproxy_upstream_out",
-            "1 while an origin gets no requests, since they failed or its checks fail, else 0.",
+            "1 while an origin gets no requests, because requests or checks failed, else 0.",
             labels=of_origin,
         )
         outs = CounterMetricFamily(
@@ -215,12 +215,12 @@ class _Links:
         )
         unused = CounterMetricFamily(
             "hopproxy_upstream_unused",
-            "Upstream links opened although there had been others, by why none was taken.",
+            "Upstream links opened after earlier ones, by the reason why none of those was used.",
             labels=[*of_origin, "reason"],
         )
         limits = GaugeMetricFamily(
             "hopproxy_upstream_idle_limit_seconds",
-            "The idle age at which an upstream link is retired, and what sets it.",
+            "The idle age at which an upstream link is closed, and where this limit comes from.",
             labels=[*of_origin, "from"],
         )
         now = trio.current_time()

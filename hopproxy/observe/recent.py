@@ -24,7 +24,7 @@ class Counted(Protocol):
 
 
 class Look(NamedTuple):
-    """A copy of the counters of every upstream, at a time of trio's clock."""
+    """A copy of the counters of every upstream, with the time of trio's clock."""
 
     at: float
     statuses: dict[str, dict[int, int]]
@@ -66,6 +66,6 @@ class Recent:
 
 
 def _more(now: Mapping[Any, int], then: Mapping[Any, int]) -> dict[str, int]:
-    """The increase of each count; none if it has started again since."""
+    """The increase of each count; none if it started again meanwhile."""
     added = {str(key): count - then.get(key, 0) for key, count in now.items()}
     return {key: count for key, count in added.items() if count > 0}

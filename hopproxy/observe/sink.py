@@ -13,7 +13,7 @@ import stat
 import threading
 from abc import ABC, abstractmethod
 
-#: Here Linux lets a process open its descriptors again.
+#: Where Linux lets a process reopen its descriptors.
 DESCRIPTORS = "/proc/self/fd"
 
 _OWN = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

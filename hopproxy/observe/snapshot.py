@@ -34,7 +34,7 @@ def origins(runtime: Runtime) -> Iterator[tuple[str, Origin]]:
 
 
 def unready(runtime: Runtime) -> str:
-    """Why this worker should get no requests, "" if it should.
+    """Why this worker is not ready for requests, "" if it is.
 
     An upstream can be reached if the last dial to one of its origins has succeeded.
     """
@@ -55,7 +55,7 @@ def unready(runtime: Runtime) -> str:
 async def links_of(runtime: Runtime, most: int | None = None) -> Row:
     """Every link of both hops, or at most `most` of each: the busy ones, then the youngest.
 
-    A checkpoint now and then; links that close meanwhile are left out.
+    Has a checkpoint now and then; links that close meanwhile are left out.
     """
     now = trio.current_time()
     clients, pooled = runtime.clients, runtime.pool.links
@@ -101,7 +101,7 @@ async def _chosen(links: Iterable[L], idle: Iterable[L], most: int | None) -> li
 
 
 def origin_row(name: str, origin: Origin, now: float) -> Row:
-    """One origin: its share of the pool, and the limits on it."""
+    """One origin: its links, its state and its limits."""
     pool, failed_at = origin.settings.pool, origin.reach.failed_at
     return {
         "upstream": name,
@@ -138,7 +138,7 @@ def origin_row(name: str, origin: Origin, now: float) -> Row:
 
 
 def tls_row(secured: Secured) -> Row:
-    """TLS with one origin: the handshakes, and what the last one has agreed on."""
+    """TLS with one origin: handshakes, and version, cipher and protocol of the last one."""
     return {
         "full": secured.full,
         "resumed": secured.resumed,
@@ -188,7 +188,7 @@ def _party(record: CloseRecord) -> Row:
 
 
 def certificate_rows(runtime: Runtime) -> list[Row]:
-    """The certificates of the settings, those that end first before the others."""
+    """The certificates of the settings; those that expire first come first."""
     now = time.time()
     rows = [
         {

@@ -34,7 +34,7 @@ class Tls:
             saved.add_metric([hop.value], count)
         left = GaugeMetricFamily(
             "hopproxy_certificate_days_left",
-            "Days until a certificate of the settings ends; negative once it has.",
+            "Days until a certificate of the settings expires; negative after that.",
             labels=["setting", "subject"],
         )
         now = time.time()

@@ -1,7 +1,7 @@
-"""What one worker says of itself: the answers to the questions of the admin listener.
+"""The answers of one worker to the questions of the admin listener.
 
 A question is (view, arguments).  It may come from another worker, which adds up all answers, so
-both are plain values.
+questions and answers are plain values.
 """
 
 from collections.abc import Awaitable, Callable
@@ -52,7 +52,7 @@ class Views:
         return await self._views[view](*arguments)
 
     def lasting(self) -> dict[Any, float]:
-        """What must not be lost when this worker ends: its counters and totals."""
+        """The counters and totals, which must not be lost when this worker ends."""
         found: dict[Any, float] = dict(lasting(self._metrics.collect()))
         totals = summary(self.runtime, trio.current_time())["totals"]
         found.update((("total", name), totals[name]) for name in _ONLY_GROW)
@@ -89,7 +89,7 @@ class Views:
         return {"in_use_since": round(since, 3), "settings": shown(self.runtime.as_read)}
 
     async def _families(self) -> list[Plain]:
-        # Imported on first use: it takes a tenth of the start-up time, and many never use it.
+        # Imported on first use, since it takes a tenth of the start-up time.
         from hopproxy.observe.exposition import process
 
         return self._metrics.collect() + process()

@@ -1,6 +1,6 @@
-"""What all workers together show: their rows as one, as if there was only one process.
+"""The rows of all workers combined, as if there was only one process.
 
-Every function takes what each worker says; the first is the one that was asked.
+Every function takes the answer of each worker, first that of the worker that was asked.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 Row = dict[str, Any]
 
-#: Numbers that are added up; of anything else in two rows that are one, the first counts.
+#: Numbers that are added up when rows are combined; of other values the first is taken.
 _ADDED = frozenset(
     {
         "idle", "lent", "dialling", "waiting", "opened", "reused", "max_connections", "max_idle",
@@ -38,7 +38,7 @@ def links(workers: Sequence[Row], most: int | None, totals: Mapping[str, float])
 
 
 def unready(reasons: Sequence[str]) -> str:
-    """Why none of the workers should get requests; "" if one should."""
+    """Why no worker is ready for requests; "" if one is."""
     return "" if "" in reasons else reasons[0]
 
 
@@ -121,7 +121,7 @@ def _origin(rows: list[Row]) -> Row:
 
 
 def _tls(rows: list[Row]) -> Row:
-    """TLS of all workers with one origin; version, cipher and protocol are those of one of them."""
+    """TLS of all workers with one origin; version, cipher and protocol are those of one worker."""
     one = next((row for row in rows if row["version"]), rows[0])
     outcomes = {name: sum(row[name] for row in rows) for name in ("full", "resumed")}
     return {**one, **outcomes, "failed": _summed([row["failed"] for row in rows])}

@@ -25,8 +25,8 @@ async def acquire(
 
     `client` is None for a request of our own, such as a check.
 
-    Waits.  There is no queue: a link that another client gives back is of no use here.  Raises
-    PoolExhausted if all links that the origin may have are in use, and ConnectFailed.
+    Waits.  There is no queue, since the link of another client cannot be used.  Raises
+    PoolExhausted if the origin has `max_connections` links in use, and ConnectFailed.
     """
     header = _header(origin.settings.proxy_protocol, client)
     if not fresh and (link := _idle_of(pool, origin, header)) is not None:
@@ -68,7 +68,7 @@ def _idle_of(pool: Pool, origin: Origin, header: bytes) -> UpstreamLink | None:
 
 
 def _dialled(pool: Pool, waiting: Wait, origin: Origin, opened: Opened) -> None:
-    """A dial has ended: its link is for the request that waits for it, and for no other."""
+    """A dial has ended: pass its link to the request that waits for it."""
     if isinstance(opened, PooledLink):
         pool.links[opened] = origin
         if waiting.left:

@@ -1,4 +1,4 @@
-"""What the pool knows of its links: who holds them, how they end, what is learned from that."""
+"""The pool's record of its links: which there are, how they end, what is learned from that."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hopproxy.record import CloseRecord, Closes
 
 
 class Books(ABC):
-    """The links of one worker's pool, and the keeper of those that are idle."""
+    """All links of one worker's pool; also the keeper of idle links."""
 
     connector: Connector
 
@@ -24,7 +24,7 @@ class Books(ABC):
         self.watch = watch
         self.closes = closes
         self.ledger: Lending[PooledLink] = Lending(max_total)
-        #: Every open link: for the admin listener and the soak test too.
+        #: Every open link; the admin listener and the soak test read it too.
         self.links: dict[PooledLink, Origin] = {}
         self.closing = False
         self.stopped = False
@@ -32,7 +32,7 @@ class Books(ABC):
     # -- ending ------------------------------------------------------------------------------
 
     def end_dead(self, origin: Origin, link: PooledLink) -> None:
-        """Close a link that was just checked out and turns out to be dead."""
+        """Close a link that was just checked out but has ended."""
         now = self.watch.now()
         reason = link.idle_verdict()
         self.end(origin, link, reason)
@@ -105,7 +105,7 @@ class Books(ABC):
         """A callback of a link that no coroutine waits for raised an unexpected exception."""
         report(error, f"a connection to {link.origin}")
         self.drop_idle(link, CloseReason.INTERNAL_ERROR)
-        link.close(CloseReason.INTERNAL_ERROR)  # if it is in use, its exchange sees it broken
+        link.close(CloseReason.INTERNAL_ERROR)  # if it is in use, its exchange gets an error
 
     def on_hint(self, link: PooledLink, timeout: float) -> None:
         """An origin has announced how long it keeps this link idle."""

@@ -8,7 +8,7 @@ from hopproxy.reasons import CloseReason
 
 
 class BoundLink:
-    """The upstream link bound to a client, as the client's link keeps it between two requests."""
+    """The upstream link bound to a client; the client's link keeps it between two requests."""
 
     __slots__ = ("_link", "_pool", "origin")
 
@@ -38,7 +38,7 @@ class BoundLink:
 
 
 def authenticated(origin: Origin, link: Lent, status: int, *, binds: bool) -> None:
-    """The origin has answered credentials for its connection (`binds`), or the end of a login."""
+    """The origin has answered a request with credentials (`binds`), or a later one of a login."""
     if not isinstance(link, UpstreamLink):
         return
     if binds:

@@ -5,12 +5,12 @@ from hopproxy.pool.origin import Origin
 from hopproxy.pool.pool import Pool
 from hopproxy.reasons import CloseReason
 
-#: Addresses that no upstream names any more, and of which is remembered what was learned.
+#: Most addresses that no upstream names any more whose learned limits are kept.
 REMEMBERED = 64
 
 
 def drain(pool: Pool, origin: Origin) -> None:
-    """Begin no more requests with this origin, which has been removed from its balancer.
+    """Begin no more requests on this origin, which was removed from its balancer.
 
     Its idle links close as ORIGIN_REMOVED, those in use when they become free.  Requests that
     wait for one of its links are still served.
@@ -24,7 +24,7 @@ def drain(pool: Pool, origin: Origin) -> None:
 
 
 def _forget(pool: Pool) -> None:
-    """Forget what is known of addresses that no upstream names any more, but for the last few."""
+    """Forget what is known of addresses that no upstream names any more, except the last few."""
     unused = [address for address, known in pool.known.items() if not known.origins]
     for address in unused[: max(0, len(unused) - REMEMBERED)]:
         del pool.known[address]

@@ -1,18 +1,18 @@
 """What checks of an origin have found, and which worker makes the next one.
 
-Workers tell each other when a check begins and what is known once it has ended.  Each expects the
-next one an interval later, and makes it itself if it hears of none: the first worker at once, those
-at later places a little later.  So one of them checks, and if it is stopped or ends, or does not
-know the origin, the next one goes on.
+Workers tell each other when a check begins, and its result.  Each expects the next check an
+interval later, and makes it itself if no other worker reports it: the first worker at once, later
+ones a little later.  So one worker checks; if it is stopped, has ended or does not know the origin,
+the next one does.
 """
 
 import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-#: Seconds that each worker lets the one before it go first, or a tenth of the interval.
+#: Seconds that each worker waits longer than the one before it; at most a tenth of the interval.
 STEP = 0.1
-#: Seconds that a check may be late, beside its timeouts.
+#: Seconds that a check may be late, in addition to its timeouts.
 LATE = 1.0
 
 #: Tells the other workers what one of them has found about an origin.
@@ -27,14 +27,15 @@ class Turns:
         self.tell: Tell | None = None
 
     def join(self, place: int, tell: Tell) -> None:
-        """There are other workers, which hear what this one tells."""
+        """There are other workers; `tell` reaches them."""
         self.place, self.tell = place, tell
 
 
 class State(NamedTuple):
     """What the other workers are told: when the last check began, whether it runs, its outcome.
 
-    `row` counts passes in a row, or failures if it is negative.  `down` if requests are kept away.
+    `row` counts passes in a row, or failures if it is negative.  `down` if the origin gets no
+    requests.
     """
 
     began: float
@@ -64,7 +65,7 @@ class Checked:
 
     @property
     def _behind(self) -> float:
-        """Seconds that this worker waits for those before it."""
+        """Seconds that this worker waits longer than the first one."""
         return self._turns.place * min(STEP, self._interval / 10)
 
     def takes_turn(self, now: float) -> bool:
@@ -81,12 +82,12 @@ class Checked:
     def ended(self, now: float, *, passed: bool | None) -> bool:
         """The check of this worker has ended; None if it says nothing about the origin.
 
-        Returns whether requests are kept away from now on, and were not, or the other way round.
+        Returns whether `down` has changed.
         """
         state = self.state
         self.state = state._replace(running=False)
         if passed is None or now > state.began + self._patience:
-            self.due = max(self.due, now + self._patience + self._behind)  # perhaps others can
+            self.due = max(self.due, now + self._patience + self._behind)  # others may succeed
             return False
         row = max(state.row, 0) + 1 if passed else min(state.row, 0) - 1
         down = state.down
@@ -98,7 +99,7 @@ class Checked:
         return down is not state.down
 
     def heard(self, told: State) -> bool:
-        """Another worker has told this.  Returns as `ended`."""
+        """Another worker has sent this state.  Returns as `ended`."""
         before = self.state
         if told.began < before.began:
             return False

@@ -112,12 +112,12 @@ class Connector:
             log.info("origin %s is up again", origin.label)
 
     def untold(self, origin: Origin, number: int = 0) -> None:
-        """A dial has ended, or could not begin, without saying anything about the origin."""
+        """A dial has ended, or could not begin, but says nothing about the origin."""
         origin.reach.untold(number, self._watch.now())
         self._plan(origin)
 
     def turned_away(self, origin: Origin) -> None:
-        """The origin has refused a connection that had seemed to be made."""
+        """The origin has closed a connection that had counted as opened."""
         origin.reach.failed(origin.reach.begin(self._watch.now()), self._watch.now())
         self._plan(origin)
 
@@ -188,7 +188,7 @@ class Connector:
             origin.refresh(link.opened)
         origin.opened += 1
         if settings.pool.max_age:
-            # Up to a tenth sooner, so that links opened together do not end together.
+            # Up to a tenth earlier, so that links opened together do not end together.
             link.old_at = link.opened + settings.pool.max_age * self._random.uniform(0.9, 1.0)
         return link
 
@@ -245,7 +245,7 @@ def _announced(origin: Origin, sock: socket.socket, header: bytes) -> Result:
     try:
         if sock.send(header) == len(header):
             return sock
-        failure = "it took a part of the PROXY header only"
+        failure = "it accepted only a part of the PROXY header"
     except OSError as error:
         failure = error.strerror or str(error)
     sock.close()

@@ -3,9 +3,9 @@
 import re
 from typing import NamedTuple
 
-#: What OpenSSL calls an alert of the peer, without what it puts in front.
+#: The beginning of OpenSSL's name for an alert of the peer.
 _ALERT = re.compile(r"(?:SSLV3|TLSV1|TLSV13)_(?:ALERT_)?(\w+)")
-#: Alerts about our certificate, or about the one that we have not got.
+#: Alerts about our certificate, or about a missing one.
 _OURS = frozenset(
     {
         "access_denied",
@@ -17,7 +17,7 @@ _OURS = frozenset(
         "unsupported_certificate",
     }
 )
-#: What OpenSSL says of a first answer that is no TLS.
+#: OpenSSL's reasons for a first answer that is not TLS.
 _NO_TLS = frozenset(
     {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"}
 )
@@ -26,12 +26,12 @@ _OLD_TLS = frozenset({"UNSUPPORTED_PROTOCOL", "UNSUPPORTED_SSL_VERSION", "WRONG_
 _EARLY, _EXPIRED, _SELF_SIGNED, _STRANGE_ROOT = 9, 10, 18, 19
 _NO_ISSUER = frozenset({2, 20, 21})
 _OTHER_NAME = frozenset({62, 64})
-#: Most names of a certificate that are told.
+#: Most names of a certificate in a message.
 _FEW = 4
 
 
 class Seen(NamedTuple):
-    """What was seen of a handshake that failed.
+    """What is known about a handshake that failed.
 
     `reason` is OpenSSL's word for it, empty if the connection `broke`.  `code` and `message` are
     the result of the verification, if that failed; `chain` are the origin's certificates in DER,
@@ -63,7 +63,7 @@ def why(seen: Seen, now: float) -> Why:
     if seen.reason in _NO_TLS:
         what = "it does not speak TLS on this port: write http:// if it speaks plain HTTP"
     elif seen.reason in _OLD_TLS:
-        what = "it speaks only versions of TLS before 1.2"
+        what = "it supports only versions of TLS before 1.2"
     elif seen.reason:
         what = seen.reason.replace("_", " ").lower()
     else:
@@ -79,17 +79,17 @@ def alert_in(reason: str) -> bool:
 def _alert(alert: str, name: str) -> str:
     said = alert.replace("_", " ")
     if alert == "certificate_required":
-        return "it wants a certificate of ours: write tls.cert and tls.key"
+        return "it requires a client certificate: write tls.cert and tls.key"
     if alert in _OURS:
         return f"it refuses our certificate ({said})"
     if alert == "protocol_version":
-        return "it speaks no version of TLS that we speak, 1.2 or 1.3"
+        return "it supports neither TLS 1.2 nor TLS 1.3"
     if alert == "unrecognized_name":
         return f"it has no site named `{name}`: write its name as tls.server_name"
     if alert == "no_application_protocol":
-        return "it speaks none of the protocols that we offer (ALPN)"
+        return "it supports none of the protocols that we offer (ALPN)"
     if alert == "handshake_failure":
-        return "it found nothing in common with us, or wants a certificate of ours"
+        return "it has no cipher suite in common with us, or requires a client certificate"
     return f"it sent the alert `{said}`"
 
 
@@ -113,12 +113,12 @@ def _certificate(seen: Seen, now: float) -> str:
         held = ", ".join(names) + (f" and {others} more" if others else "")
         return f"its certificate is for {held or 'no name'}, not for `{seen.name}`"
     if seen.code == _SELF_SIGNED:
-        return f"its certificate is self-signed (`{leaf.subject}`): to trust it write it as tls.ca"
+        return f"its certificate is self-signed (`{leaf.subject}`): to trust it, write it as tls.ca"
     if seen.code == _STRANGE_ROOT:
-        return f"nobody here trusts the authority `{last.subject}`: to trust it write it as tls.ca"
+        return f"the authority `{last.subject}` is not trusted: to trust it, write it as tls.ca"
     if seen.code in _NO_ISSUER:
         return (
-            f"nobody here knows `{last.issuer}`, which has signed its certificate: write that "
-            "authority as tls.ca, or have the origin send its full chain"
+            f"its certificate was signed by `{last.issuer}`, which is not known here: write that "
+            "authority as tls.ca, or let the origin send its full chain"
         )
     return f"its certificate: {seen.message}"

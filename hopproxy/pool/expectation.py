@@ -4,8 +4,8 @@ Many application servers never send a 100, and each upload would wait for all of
 `continue_timeout`.  RFC 9110 section 10.1.1 allows a client to wait for a shorter time.
 """
 
-#: Seconds until one upload waits again.  An origin that gets the body at once may leave out its
-#: 100, so without waiting we could not learn that it sends one.
+#: Seconds until one upload waits again.  An origin that gets the body at once may send no 100, so
+#: only a wait can show whether it would send one.
 BELIEVED_FOR = 600.0
 
 
@@ -18,7 +18,7 @@ class Expectation:
         self._silent_at: float | None = None
 
     def is_silent(self, now: float) -> bool:
-        """Whether it is useless to wait for a 100."""
+        """Whether an upload should not wait for a 100."""
         return self._silent_at is not None and now - self._silent_at < BELIEVED_FOR
 
     def stayed_silent(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""What origins had counted that have left: no counter falls, and one that comes back counts on."""
+"""The counters of origins that were removed, so that no counter falls."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from hopproxy.pool.origin import Origin
 from hopproxy.reasons import Unused
 
-#: Most origins whose counts are kept apart; of those that left earlier only the sums are.
+#: Most removed origins whose counts are kept separately; earlier ones are only in the sums.
 MOST = 1000
 
 
@@ -20,14 +20,14 @@ class Counts(NamedTuple):
 
 
 class Former:
-    """The origins that one upstream had: the sums of their links, and the counts of each."""
+    """The removed origins of one upstream: the sums of their links, and the counts of each."""
 
     def __init__(self) -> None:
         self.opened = self.reused = 0
         self._counts: dict[str, Counts] = {}
 
     def keep(self, origin: Origin) -> None:
-        """This origin has left."""
+        """This origin was removed."""
         self.opened += origin.opened
         self.reused += origin.reused
         reach = origin.reach
@@ -37,7 +37,7 @@ class Former:
             del self._counts[next(iter(self._counts))]
 
     def give_back(self, origin: Origin) -> None:
-        """This origin has come, perhaps once more."""
+        """This origin was added, perhaps again."""
         counts = self._counts.pop(origin.label, None)
         if counts is None:
             return

@@ -1,4 +1,4 @@
-"""What becomes of an origin whose requests fail, and of one that answers again."""
+"""Origins whose requests fail, and origins that answer again."""
 
 import logging
 from typing import Protocol
@@ -63,9 +63,9 @@ def failed(pool: Links, origin: Origin, kind: str, now: float) -> None:
 
 
 def judge(pool: Links, origin: Origin, status: int, now: float, *, movable: bool) -> None:
-    """A response has begun that is an error, or on an origin that had failures or is out.
+    """A response has begun: an error, or any response of an origin that had failures or is out.
 
-    Raises Passed if it is a failure, and another origin may answer the request.
+    Raises Passed if it counts as a failure and another origin may answer the request.
     """
     reach = origin.reach
     if status not in origin.settings.health.statuses:
@@ -87,14 +87,14 @@ def is_unanswered(link: PooledLink) -> bool:
 
 
 def silent(pool: Links, origin: Origin, now: float) -> None:
-    """Nothing is heard of an origin any more."""
+    """An origin has gone silent."""
     retire(pool, origin)
     if origin.peers is not None:
         move(pool, origin, origin.peers.chances(origin, now))
 
 
 def retire(pool: Links, origin: Origin) -> None:
-    """Close the idle links of a silent address: they may be dead, which nobody would tell."""
+    """Close the idle links of a silent address: they may be dead without any sign."""
     for one in origin.known.origins:
         for link in (*one.idle, *one.bound_idle):
             pool.drop_idle(link, CloseReason.ORIGIN_OUT)

@@ -1,6 +1,6 @@
-"""Learning how long an origin keeps an idle connection.
+"""Learning how long an origin keeps idle connections.
 
-Each idle link is a sample.  If the origin closes it at idle age t, its limit is at most t.  If a
+Each idle link is a sample.  If the origin closes it at idle age t, the limit is at most t.  If a
 reuse succeeds at age t, the limit is at least t.  `Keep-Alive: timeout=` is the origin's own hint.
 
 Idle links end in two ways, which are learned separately:
@@ -12,11 +12,11 @@ Idle links end in two ways, which are learned separately:
 - *Silent*: the next request gets no ACK, or an RST.  Every request on an old link would be lost, so
   the pool closes such links a margin before the limit, as it does for a hint.
 
-One close proves little, since a process may have been recycled.  So a first close is believed for a
-minute or so, and for hours if it is seen again at the same age.  A close that contradicts a
-successful reuse counts only the second time.  In between the limit relaxes, and links can show it
-again.  Closes at many different ages at once are a restart, not a limit.  Closes directly after a
-response, always after the same number of requests, are a limit on requests.
+One close proves little, since a process may have been restarted.  So a first close is believed for
+a minute or so, and for hours if it is seen again at the same age.  A close that contradicts a
+successful reuse counts only the second time.  Meanwhile the limit relaxes, so it can be seen again.
+Closes at many different ages at once are a restart, not a limit.  Closes directly after a response,
+always after the same number of requests, are a limit on requests.
 
 What is learned belongs to an address.  Settings and times (in seconds) are arguments; nothing here
 reads a clock.
@@ -55,7 +55,7 @@ class Sign(Enum):
 
 
 def margin(limit: float, rtt: float) -> float:
-    """Seconds before an origin's limit at which we close: its timer started before ours."""
+    """Seconds before an origin's limit at which we close, since its timer started before ours."""
     return max(LEAST_MARGIN, limit / 10, 2 * rtt)
 
 

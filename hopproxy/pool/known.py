@@ -15,7 +15,7 @@ Found = tuple[float, int, str, int]
 
 
 class News:
-    """Tells other workers of closes.  `tell` is None without them."""
+    """Tells other workers of closes.  `tell` is None if there are none."""
 
     __slots__ = ("tell",)
 

@@ -1,4 +1,4 @@
-"""The pool's bookkeeping: which links are idle or in use, and who waits.
+"""The pool's bookkeeping: which links are idle or in use, and which requests wait.
 
 Every link of an origin is idle, in use or being dialled, and counts against the limit of its origin
 and the total.  Each event updates counters and queues; nothing is recounted.  A released link goes
@@ -43,8 +43,8 @@ class Share(Generic[L]):
     others, but serve nobody else.
 
     Some links carry many streams at a time (`pool.lending`): `each` is how many requests one more
-    link will probably serve, `lent` has the number of streams of each such link in use, `roomy`
-    those of them that can carry another, and `streams` is the sum.
+    link will probably serve, `lent` has the number of streams of each such link in use, `roomy` has
+    the links that can carry another, and `streams` is the number of all streams.
     """
 
     __slots__ = (
@@ -69,13 +69,13 @@ class Share(Generic[L]):
 
     @property
     def size(self) -> int:
-        """Everything that counts against the origin's limit."""
+        """The number of links that count against the origin's limit."""
         at_rest = len(self.idle) + len(self.bound_idle)
         return at_rest + self.in_use + self.dialling + self.trials
 
     @property
     def unserved(self) -> int:
-        """How many waiters no dial is under way for; negative if the dials will serve more."""
+        """How many waiters have no dial under way for them; negative if there are more dials."""
         return len(self.waiters) - self.dialling * self.each
 
     @property
@@ -101,7 +101,7 @@ class Ledger(Generic[L]):
         self.total = 0
         self.shares: list[Share[L]] = []
         self._stamp = 0
-        #: Shares whose waiters need room in the total, in order.
+        #: Shares whose waiters need room in the total, longest first.
         self.waits_for_room: dict[Share[L], None] = {}
 
     def add(self, share: Share[L]) -> None:
@@ -213,7 +213,7 @@ class Ledger(Generic[L]):
         evicted = None
         if share.size >= share.max_connections:
             if not share.bound_idle:
-                # It waits for its own links, not for room in the total: let others go first.
+                # It waits for its own links, not for room in the total: others go first.
                 self.waits_for_room.pop(share, None)
                 return False, None
             evicted = self._forget_coldest(share)
@@ -249,7 +249,7 @@ class Ledger(Generic[L]):
         return True, evicted
 
     def start_trial(self, share: Share[L]) -> tuple[bool, L | None]:
-        """As `start_dial`, for a trial: no waiter counts on it, no idle link of its origin goes."""
+        """As `start_dial`, for a trial, which serves no waiter and closes no link of the origin."""
         if share.size >= share.max_connections:
             return False, None
         evicted = self._evict() if self.total >= self.max_total else None
@@ -260,7 +260,7 @@ class Ledger(Generic[L]):
         return True, evicted
 
     def end_trial(self, share: Share[L], *, won: bool) -> None:
-        """A trial has ended.  If it `won` a link, that is in use, and must be given back."""
+        """A trial has ended.  If it `won` a link, the link is in use and must be given back."""
         share.trials -= 1
         if won:
             share.in_use += 1

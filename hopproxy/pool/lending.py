@@ -1,8 +1,8 @@
 """The ledger for links that carry many requests at a time, each as a stream (HTTP/2).
 
 Such a link is idle or in use, and counts against the limits, like any other.  While it is in use it
-is *lent* several times: up to its `max_streams`, which the origin may change.  A request takes a
-stream of a link in use before it takes an idle link; a link is dialled only when all are full.
+is *lent* several times, at most `max_streams`, which the origin may change.  A request takes a
+stream of a link in use before it takes an idle link; a link is dialled only if all are full.
 """
 
 from typing import Protocol, TypeVar
@@ -30,13 +30,13 @@ class Lending(Ledger[M]):
         return None
 
     def begin(self, share: Share[M], link: M) -> None:
-        """A link was checked out for its first stream.  Its others go to those who wait."""
+        """A link was checked out for its first stream.  Its other streams go to those who wait."""
         share.lent[link] = 1
         share.streams += 1
         self.offer(share, link)
 
     def offer(self, share: Share[M], link: M) -> None:
-        """A link in use may have room: serve those who wait, and note what is left.
+        """A link in use may have room: serve those who wait, and note whether room is left.
 
         Call it as well when its `max_streams` has changed.
         """
@@ -67,7 +67,7 @@ class Lending(Ledger[M]):
         return True
 
     def drop(self, share: Share[M], link: M) -> None:
-        """A link in use has ended, and with it all its streams."""
+        """A link in use has ended, with all its streams."""
         share.streams -= share.lent.pop(link)
         share.roomy.pop(link, None)
         self.drop_in_use(share)

@@ -1,8 +1,8 @@
-"""Origins that are names: their addresses are asked for again and again, in the background.
+"""Origins that are names: they are looked up every `dns_interval`, in the background.
 
 Each address is an origin of its own.  Before the first answer the name itself is one, so that
-requests can wait for it.  If an answer fails or is empty, the last good one is kept for a while:
-whether its addresses still serve is for `pool.reach` to find out.
+requests can wait for it.  If a look-up fails or is empty, the last addresses are kept for a while;
+`pool.reach` finds out whether they still serve.
 """
 
 import logging
@@ -25,14 +25,14 @@ KEPT = 300.0
 LEAST = 1.0
 #: Most addresses of one name; the others are not used.
 MOST = 256
-#: Room for the priorities of SRV records below one that is written in the settings.
+#: Priorities of SRV records that fit between two priorities of the settings.
 PRIORITIES = 65536
 
 Changed = Callable[[list[OriginAddress]], None]
 
 
 class Name:
-    """One name: asked every `interval` seconds, or as its records say.
+    """One name: looked up every `interval` seconds, or as its records say.
 
     `changed` is called with its addresses when they have changed, and with none once the last good
     answer is too old.  `failure` is why the last look-up failed, "" if it did not; `good_at` is
@@ -61,19 +61,19 @@ class Name:
         watch.wake_at(self, watch.now())
 
     def hurry(self) -> None:
-        """A dial has failed: perhaps the addresses have changed."""
+        """A dial has failed: look up again soon, since the addresses may have changed."""
         if self._changed is not None:
             self._watch.wake_at(self, max(self._watch.now(), self._asked_at + LEAST))
 
     def stop(self) -> None:
-        """Ask no more; an answer that is still to come changes nothing."""
+        """Look up no more, and ignore an answer that is still to come."""
         self._changed = None
         self._watch.forget_deadline(self)
 
     # -- time --------------------------------------------------------------------------------
 
     def on_time(self, now: float) -> float:
-        """Ask, unless an answer is still to come; forget what is too old."""
+        """Look up, unless a look-up is under way; forget addresses that are too old."""
         if self._changed is None:
             return math.inf
         if not self._asking:
@@ -84,7 +84,7 @@ class Name:
         return now + self.interval
 
     def on_fault(self, error: Exception) -> None:
-        """An unexpected exception: ask again later."""
+        """An unexpected exception: look up again later."""
         report(error, f"a look-up of {self.entry}")
         self._asking = False
         self._watch.wake_at(self, self._watch.now() + self.interval)
@@ -117,12 +117,12 @@ class Name:
     def _expire(self, now: float) -> None:
         if self.addresses and now - self.good_at >= KEPT:
             log.warning(
-                "%s was not resolved for %g s: its addresses are given up", self.entry, KEPT
+                "%s was not resolved for %g s: its addresses are no longer used", self.entry, KEPT
             )
             self._use([])
 
     def _use(self, found: list[OriginAddress]) -> None:
-        """Tell of addresses, weights and priorities that have changed."""
+        """Report addresses, weights and priorities that have changed."""
         before = {(one, one.weight, one.priority) for one in self.addresses}
         if before == {(one, one.weight, one.priority) for one in found}:
             return
@@ -138,7 +138,7 @@ class Name:
         """The addresses in an answer of `getaddrinfo`, each once."""
         hosts = {str(row[4][0]): None for row in rows if isinstance(row[4], tuple)}
         used = {address.host for address in self.addresses}
-        # Answers come in any order.  Of too many addresses those that are used stay.
+        # Answers come in any order.  If there are too many addresses, those in use stay.
         found = sorted(_routable(list(hosts)), key=lambda host: host not in used)[:MOST]
         return [replace(self.entry, host=host, name=self.entry.host) for host in found]
 
@@ -161,7 +161,7 @@ class Name:
 
 
 def _routable(hosts: list[str]) -> list[str]:
-    """Without the family that this machine has no route for, if there are two."""
+    """The hosts without the family that this machine has no route for, if there are both."""
     if len({":" in host for host in hosts}) < 2:
         return hosts
     return [host for host in hosts if _has_route(host)] or hosts

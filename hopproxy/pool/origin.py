@@ -26,16 +26,15 @@ class Origin(Share[PooledLink]):
     """One origin: its address, its settings, its share of the pool.
 
     `secured` is TLS with it, None without TLS.  `protocol` is http/1.1, h2 or auto (by ALPN).
-    `connects` if its HTTP/2 allows WebSockets, None if that is not known.
-    `streamed` once it has had an HTTP/2 link, whose streams are lent (`pool.shared`); before that
-    all its links are HTTP/1.1's.  `reach` says whether it is up.  `removed` once no request may
-    begin with it.  `bound` counts its links that are bound to one client, idle or in use.
-    `limited` if its links have a limit of
-    requests or age, or are not pooled.  The results of `learned` are kept in attributes, since
-    every request needs them: `limit` and its value `idle_timeout`, `young`, `proven`, and `counted`
-    (requests after which the origin closes).  `weight`, `priority`, `share`, `turn` and `credit`
-    are for the balancer (`routing.balancer`), and `latency` is too.  `peers` are the origins of its
-    upstream, `heard_at` is when a link that has ended had its last response.
+    `connects` if its HTTP/2 allows WebSockets, None if that is not known.  `streamed` once it has
+    had an HTTP/2 link, whose streams are lent (`pool.shared`); before that all its links speak
+    HTTP/1.1.  `reach` says whether it is up.  `removed` once no request may begin with it.  `bound`
+    counts its links that are bound to one client, idle or in use.  `limited` if its links have a
+    limit of requests or age, or are not pooled.  The results of `learned` are kept in attributes,
+    since every request needs them: `limit` and its value `idle_timeout`, `young`, `proven`, and
+    `counted` (requests after which the origin closes).  `weight`, `priority`, `share`, `turn` and
+    `credit` are for the balancer (`routing.balancer`), and `latency` is too.  `peers` are the
+    origins of its upstream, `heard_at` is when a link that has ended had its last response.
     `as_set` if nothing was known when the results were set.
     """
 
@@ -166,7 +165,7 @@ class Origin(Share[PooledLink]):
         return setting_behind(reason, self.settings.pool) or setting_behind(reason, self.settings)
 
     def remove(self) -> None:
-        """Begin no more requests.  Links are kept only for requests that wait already."""
+        """Begin no more requests.  Links are kept only for requests that already wait."""
         self.removed = self.limited = True
         self.max_idle = 0
         self.known.origins.remove(self)
@@ -205,7 +204,7 @@ class Origin(Share[PooledLink]):
             link.transport.secured.keep_session(link.transport)
 
     def ended(self, link: PooledLink, reason: CloseReason, now: float) -> bool:
-        """A link has ended.  True if the origin has refused it by a TLS alert."""
+        """A link has ended.  True if the origin has refused it with a TLS alert."""
         self.last_end = reason
         if link.answered:
             self.heard_at = now
@@ -259,7 +258,7 @@ class Origin(Share[PooledLink]):
         return None if ended is None else UNUSED_AFTER.get(ended, Unused.FAILED)
 
     def bind(self, link: PooledLink, status: int) -> None:
-        """A client has sent credentials for this link, and got a response with `status`."""
+        """A client has sent credentials for this link and got a response with `status`."""
         if not link.bound:
             link.bound = True
             self.bound += 1

@@ -1,4 +1,4 @@
-"""The origins of one upstream, as each of them sees the others."""
+"""The origins of one upstream, for decisions about one that depend on the others."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -40,5 +40,5 @@ class Peers:
         return self.budget.left(self.requests()) if self.has_another(origin, now) else 0
 
     def take(self, origin: Peer, now: float) -> bool:
-        """One request goes elsewhere; False if there is nowhere to go, or no budget is left."""
+        """Count a request that goes elsewhere; False if there is no other origin, or no budget."""
         return self.has_another(origin, now) and self.budget.take(self.requests())

@@ -25,7 +25,7 @@ from hopproxy.settings.upstream import UpstreamSettings
 GREETING = 5.0
 
 
-#: How often a request waits anew because the link that it got has ended at once.
+#: How often a request waits again because its new link has ended at once.
 TRIES = 3
 
 
@@ -74,7 +74,7 @@ class Pool(Books):
             if not ((look or transport.readable) and transport.endpoint.has_input()):
                 origin.reused += 1
                 link.begin()
-                if link.served == 1:  # its dial was for a request that got another link
+                if link.served == 1:  # dialled for a request that got another link
                     origin.unheard.begin(link, self.watch.now())
                 return link  # type: ignore[return-value]  # HTTP/1.1's: see `Origin.streamed`
             self.end_dead(origin, link)
@@ -142,7 +142,7 @@ class Pool(Books):
             self._settle(origin, link, self.watch.now())
 
     async def acquire_fresh(self, origin: Origin, why: Unused | None = Unused.RETRY) -> Lent:
-        """Dial a link for this request alone: a retry must not get another dead one.
+        """Dial a link for this request alone, since a retry must not get another dead one.
 
         Waits.  If the request has left, the link goes to the pool.  Falls back to `acquire` if all
         links that the origin may have are in use.  A link that carries many requests is dialled

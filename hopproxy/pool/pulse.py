@@ -1,12 +1,13 @@
 """HTTP/2 links in use that have gone silent: they get no more requests.
 
 A link in use is lent before any other, so a host that has vanished, or a process that hangs, would
-get one request after the other on the same link.  So links in use are looked at every `TICK`.  One
-on which nothing is heard for a while is asked by a PING.  It is silent if that is not answered, or
-if what was sent had to be repeated without an ACK.
+get one request after the other.  So links in use are looked at every `TICK`.  If nothing is
+received on a link for a while, a PING is sent.  The link is silent if that is not answered, or if
+the kernel had to retransmit without an ACK.
 
-Some servers of gRPC end a connection on which they see more than two PINGs between their own
-responses within five minutes.  So a link is asked once, and again after a response.
+Some gRPC servers close a connection with more than two PINGs between their own responses within
+five minutes.  So a second PING is sent only after a response, or after these five
+minutes.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from hopproxy.pool.origin import Origin
 
 #: Seconds between two looks.
 TICK = 0.25
-#: Seconds without a byte after which a link is asked, and after which it has not answered.
+#: Seconds without a byte until a PING is sent, and until it counts as unanswered.
 QUIET, PATIENCE = 1.0, 1.0
-#: Seconds after which a link is asked again that has sent no response since.
+#: Seconds until a second PING on a link without a response since the first.
 AGAIN = 301.0
-#: A segment that was sent so often again has met nobody.
+#: Retransmissions after which the peer counts as gone.
 REPEATS = 2
 
 
@@ -74,7 +75,7 @@ class Pulse:
 
 
 def _is_silent(link: H2UpstreamLink, now: float) -> bool:
-    """Whether a quiet link is silent; asks it unless it was asked already."""
+    """Whether a quiet link is silent; sends a PING unless one was sent already."""
     asked_at = link.pings.asked_at
     if asked_at > link.heard_at:
         if now - asked_at >= PATIENCE:

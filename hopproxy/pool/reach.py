@@ -1,4 +1,4 @@
-"""Whether an origin gets requests, judged by its dials and by what became of its requests.
+"""Whether an origin gets requests, judged by its dials and its requests.
 
 *Down*: its last dial has failed.  It stays down until a dial succeeds.  A trial dial follows after
 2 to 30 seconds, longer each time; or every second while no other origin of the upstream can be
@@ -21,7 +21,7 @@ PATIENCE = 0.5
 FIRST, LONGEST, ALONE = 2.0, 30.0, 1.0
 #: Random share added to them, so that many proxies do not try at the same time.
 SPREAD = 0.25
-#: An origin is out for so many seconds, times how often it was in a row, up to `LONGEST`.
+#: Seconds for which an origin is out, times how often it was out in a row, up to `LONGEST`.
 OUT_FOR = 5.0
 #: The least share of its requests that an origin gets at the beginning of its slow start.
 LEAST_SHARE = 0.1
@@ -32,7 +32,7 @@ NO_STATUS = 1000
 
 
 class Out(NamedTuple):
-    """An origin is out from now on: for how many seconds, and why."""
+    """An origin goes out: for how many seconds, and why."""
 
     seconds: float
     why: str
@@ -48,9 +48,9 @@ class Reach:
     returns a random number from 0 to 1.
 
     `passed_until` is when the next request may try an origin that is out or silent; -inf for all
-    others.  `outs` counts how often in a row it went out, the first time at `out_since`; `why` says
-    why it did.  `most` is the
-    number of failures in a row after which it is out, 0 if it never is; `failures` counts them.
+    others.  `outs` counts how often in a row it went out, the first time at `out_since`; `why`
+    says why.  `most` is the number of failures in a row after which it is out, 0 if it never is;
+    `failures` counts them.
     `back_at` is when it came back.  `clear` if nothing keeps requests away, and `calm` if a good
     response changes nothing.  A response is judged if its status is at least `judges_from`.
     `checked_down` if active checks say that it is down, `times_out` how often it was out.
@@ -99,7 +99,7 @@ class Reach:
         """A dial begins.  Returns its number, for `failed` and `untold`."""
         self.number += 1
         self._dials[self.number] = self._began = now
-        if len(self._dials) == 1:  # otherwise the first one decides, as before
+        if len(self._dials) == 1:  # otherwise the first one still decides
             self._refresh()
         return self.number
 
@@ -114,7 +114,7 @@ class Reach:
         self._refresh()
 
     def failed(self, number: int, now: float) -> bool:
-        """A dial has failed.  Whether the origin is down by it, and was not before."""
+        """A dial has failed.  Returns whether the origin goes down by it."""
         if self._dials.pop(number, None) is None:
             return False
         is_news = self.failed_at is None
@@ -124,12 +124,12 @@ class Reach:
             self._again = now + self._pause * (1 + SPREAD * self._chance())
             self._pause = min(self._pause * 2, LONGEST / (1 + SPREAD))
         self.failed_at = now
-        self._forget_failures()  # another process will take its place
+        self._forget_failures()  # another process will replace it
         self._refresh()
         return is_news
 
     def untold(self, number: int, now: float) -> None:
-        """A dial has ended, or could not begin (0), without saying anything about the origin."""
+        """A dial has ended, or could not begin (0), but says nothing about the origin."""
         self._dials.pop(number, None)
         self._began = now
         if self._again <= now:
@@ -150,7 +150,8 @@ class Reach:
     def request_failed(self, kind: str, now: float, *, may_go: bool) -> Out | None:
         """A request has failed; `kind` says how.  Returns how long the origin is out, if it is.
 
-        `may_go` unless it is the last one.  An origin that was out is out again by one failure.
+        `may_go` unless it is the last origin.  If it was out, one failure is enough to go out
+        again.
         """
         self.failures += 1
         self._kinds[kind] = self._kinds.get(kind, 0) + 1
@@ -160,7 +161,7 @@ class Reach:
         if was_out and now < self.out_at + self.out_for:
             return None  # it was sent before
         if not self.most or not may_go or (self.failures < self.most and not was_out):
-            self.passed_until = min(self.passed_until, now)  # another one may try it
+            self.passed_until = min(self.passed_until, now)  # the next request may try it
             return None
         self.why = ", ".join(_counted(kind, count) for kind, count in self._kinds.items())
         self.out_since = self.out_since if self.outs else now
@@ -184,17 +185,17 @@ class Reach:
         return self.outs > 0 or self.checked_down
 
     def silent(self, now: float) -> None:
-        """A request has waited for too long: from now on one at a time tries the origin."""
+        """A request has waited for too long: from now on one request at a time tries the origin."""
         if self.passed_until == NEVER:
             self.passed_until = now
             self._refresh()
 
     def asked(self, until: float) -> None:
-        """A request tries the origin; others pass it until the outcome is known, or `until`."""
+        """A request tries the origin; others avoid it until the result is known, or `until`."""
         self.passed_until = until
 
     def answered(self, now: float) -> bool:
-        """A good response has come.  Whether the origin was out until now."""
+        """A good response has arrived.  Returns whether the origin was out until now."""
         was_out = self.outs > 0
         self._forget_failures()
         if was_out:
@@ -251,7 +252,7 @@ class Reach:
             self.back_at = now
 
     def joined(self, now: float) -> None:
-        """It has joined origins that serve already: it starts slowly."""
+        """It was added to origins that already serve: it starts slowly."""
         self._come_back(now)
         self._refresh()
 

@@ -1,8 +1,8 @@
 """Name resolution in threads: by the system's resolver, and by DNS for SRV records.
 
-A resolver blocks, sometimes for half a minute.  So each name is looked up in its own
-thread, once for all who ask for it, and a name that hangs costs one thread.  The threads are
-daemons: the process does not wait for them when it ends.
+A resolver blocks, sometimes for half a minute.  So each name is looked up in its own thread, once
+for all dials that need it, and a name that hangs costs one thread.  The threads are daemons: the
+process does not wait for them when it ends.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ Answer = list[tuple[Any, ...]] | Records | Exception
 class LookUp:
     """One name that is being looked up, and the dials that wait for it.
 
-    `followers` are told of the answer first.  `service` if its SRV records are wanted.
+    `followers` get the answer first.  `service` if its SRV records are wanted.
     """
 
     __slots__ = ("askers", "followers", "host", "port", "service")
@@ -65,7 +65,7 @@ class Resolver:
         try:
             look_up = self._look_up(dial.address)
         except UnicodeError:
-            dial.give_up(_unresolved(dial, "it is no host name"))
+            dial.give_up(_unresolved(dial, "it is not a host name"))
             return
         dial.ask(look_up.askers)
         self._start_due()
@@ -91,7 +91,7 @@ class Resolver:
         return look_up
 
     def stop(self) -> None:
-        """Forget every look-up; running threads are abandoned."""
+        """Forget every look-up; running threads are left alone."""
         self._look_ups.clear()
         self._queue.clear()
 
@@ -158,7 +158,7 @@ def _failed(dial: Dial, error: Exception) -> Exception:
     if isinstance(error, RuntimeError):
         return LocalShortage(f"no thread left to look up the name of {dial.address}")
     if isinstance(error, UnicodeError):
-        return _unresolved(dial, "it is no host name")
+        return _unresolved(dial, "it is not a host name")
     if not isinstance(error, OSError):
         return error
     if is_shortage_of_look_up(error):

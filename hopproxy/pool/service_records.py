@@ -1,7 +1,7 @@
 """SRV records, and the addresses of what they name, by dnspython (RFC 2782).
 
-The system's resolver knows no SRV records, and does not tell how long its answers hold.  These
-functions block, so they run in a thread.  /etc/resolv.conf says whom to ask.
+The system's resolver knows no SRV records, and no TTL.  These functions block, so they run in a
+thread.  The name servers are those of /etc/resolv.conf.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOST = 256
 
 
 class Record(NamedTuple):
-    """One place that a service is at: an address of the target of one SRV record."""
+    """One address of the target of one SRV record."""
 
     address: str
     port: int
@@ -31,7 +31,7 @@ class Record(NamedTuple):
 
 
 class Records(NamedTuple):
-    """An answer, and how many seconds it holds."""
+    """An answer, and for how many seconds it is valid."""
 
     records: list[Record]
     ttl: float
@@ -51,7 +51,7 @@ def look_up(name: str) -> Records:
         raise OSError(str(error) or type(error).__name__) from error
     found: list[Record] = []
     ttl = float(answer.rrset.ttl) if answer.rrset is not None else 0.0
-    # The same records in whatever order they come: of too many the same ones are used.
+    # Sorted, so that of too many records always the same ones are used.
     for row in sorted(answer, key=lambda row: (row.priority, -row.weight, row))[:MOST]:
         target = row.target.to_text(omit_final_dot=True)
         if target in ("", "."):  # the service is not offered
@@ -70,7 +70,7 @@ def _resolver() -> Resolver:
 
 
 def _addresses(resolver: Resolver, target: Name) -> tuple[list[str], float]:
-    """The addresses of a target, and how many seconds they hold; /etc/hosts is asked too.
+    """The addresses of a target, and for how many seconds they are valid; /etc/hosts is read too.
 
     A target is a whole name: no search domain is added to it (RFC 2782).
     """

@@ -1,8 +1,8 @@
 """Lends the streams of HTTP/2 links: many requests on one connection.
 
-A link is chosen before a stream: first one in use that has room, then the warmest idle one.  Only
-when all are full is another dialled.  A request that cannot be repeated goes on a link that was
-silent for long only after the origin has answered a PING.
+A request gets a stream of a link in use that has room, or else of the warmest idle link.  If all
+are full, another link is dialled.  If a link was silent for long, a request that cannot be retried
+is sent on it only after the origin has answered a PING.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CODES = {
 
 
 class SharedLinks:
-    """The HTTP/2 links of a pool, and their keeper.  `resets` counts those by origins, by code."""
+    """The HTTP/2 links of a pool, and their keeper.  `resets` counts resets by origins, by code."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
@@ -45,7 +45,7 @@ class SharedLinks:
     def take_now(self, origin: Origin, *, look: bool) -> Lent | None:
         """A stream of a link in use, else of the warmest idle link; None if there is none.
 
-        Idle links may be HTTP/1.1's.  `look` is for a request that cannot be repeated: it takes no
+        Idle links may speak HTTP/1.1.  `look` is for a request that cannot be retried: it takes no
         link that was silent for long.
         """
         books, now = self._books, self._books.watch.now()
@@ -93,7 +93,7 @@ class SharedLinks:
     async def take_proven(self, origin: Origin) -> H2UpstreamStream | None:
         """A stream of a link that was silent for long, after the origin has answered a PING.
 
-        Waits.  None if there is no such link, or no answer: then it gets no more requests.
+        Waits.  None if there is no such link, or no answer; then the link gets no more requests.
         """
         ledger = self._books.ledger
         link = ledger.lend(origin) or next(reversed(origin.idle), None)
@@ -117,7 +117,7 @@ class SharedLinks:
     def begin(
         self, origin: Origin, link: H2UpstreamLink, why: Unused | None
     ) -> H2UpstreamStream | None:
-        """The stream that a waiting request was served with; None if its link has ended."""
+        """The stream for a request that has waited; None if its link has ended."""
         if link not in origin.lent:
             return None
         if why is not None and not link.reused:
@@ -147,7 +147,7 @@ class SharedLinks:
             self._books.ledger.offer(origin, link)
 
     def _fell_silent(self, origin: Origin, link: H2UpstreamLink) -> None:
-        """Nothing is heard on a link in use, nor, maybe, on others of its address."""
+        """A link in use is silent, and perhaps others of its address."""
         books, now = self._books, self._books.watch.now()
         self._retire(origin, link, CloseReason.PING_TIMEOUT)
         if not _is_heard(origin, link):
@@ -173,7 +173,7 @@ class SharedLinks:
             self._pulse.wake()
 
     def give_back(self, origin: Origin, link: H2UpstreamLink) -> None:
-        """The request that got a stream has left before it used it."""
+        """The request has left before it used its stream."""
         self._end_stream(origin, link)
 
     def release(self, origin: Origin, stream: H2UpstreamStream, now: float) -> None:
@@ -213,7 +213,7 @@ class SharedLinks:
     def _end_stream(self, origin: Origin, link: H2UpstreamLink) -> None:
         """A stream has ended, or was not used."""
         books = self._books
-        if link not in origin.lent:  # the link has ended, and all its streams with it
+        if link not in origin.lent:  # the link has ended, with all its streams
             return
         if books.ledger.end(origin, link):
             self._settle(origin, link)
@@ -275,7 +275,7 @@ class SharedLinks:
                 origin.saw_close(link, link.idled, now, sign)
             silence = now - max(link.heard_at, link.begun_at)
             if 0 < origin.settings.tcp_user_timeout <= silence and not _is_heard(origin, link):
-                health.retire(books, origin)  # no ACK has come for so long
+                health.retire(books, origin)  # no ACK for so long
         elif books.ledger.drop_idle(origin, link):
             books.end(origin, link, reason, counted=False)
             if reason in (CloseReason.PEER_CLOSED, CloseReason.PEER_RESET):
@@ -304,7 +304,7 @@ class SharedLinks:
 
 
 def _is_heard(origin: Origin, silent: H2UpstreamLink) -> bool:
-    """Whether anything has come from an origin on other links since one fell silent."""
+    """Whether anything was received from an origin on other links since one fell silent."""
     since = max(silent.heard_at, silent.begun_at)
     return any(
         isinstance(link, H2UpstreamLink) and link.heard_at > since

@@ -1,11 +1,11 @@
 """Origins that leave requests without a response while others could serve them.
 
-A process that hangs, or a host that has vanished, shows nothing but silence, and `response_timeout`
-is long.  So the links of upstreams with several origins are looked at every `TICK`.  An origin is
-silent if it has a request that waits for longer than responses usually take, and has sent nothing
-on any other link meanwhile.  Then one request at a time tries it (`pool.reach`).
+A process that hangs, or a host that has vanished, sends nothing, and `response_timeout` is long.
+So the links of upstreams with several origins are looked at every `TICK`.  An origin is silent if
+one of its requests waits for longer than responses usually take, and it has sent nothing on other
+links meanwhile.  Then one request at a time tries it (`pool.reach`).
 
-What responses usually take is learned from the requests that were seen waiting.
+How long responses usually take is learned from the requests that were seen waiting.
 """
 
 import math
@@ -23,9 +23,9 @@ from hopproxy.pool.peers import Peers
 
 #: Seconds between two looks.
 TICK = 0.25
-#: The shortest silence that counts, and how many times the slowest response seen lately.
+#: The shortest silence that counts: seconds, and as a multiple of the slowest recent response.
 SILENCE, TIMES = 1.0, 3.0
-#: Seconds in which the slowest response that was seen counts half.
+#: Seconds after which the slowest response counts half.
 FADES = 60.0
 
 
@@ -102,7 +102,7 @@ class Silence:
         return now + TICK if in_use else math.inf
 
     def _learn(self, now: float) -> None:
-        """Requests that were seen waiting and have been answered since: so long it takes."""
+        """Learn from requests that were seen waiting and were answered since."""
         peers = self._peers
         peers.slowest *= 0.5 ** (TICK / FADES)
         for link, (served, age) in self._waiting.items():

@@ -1,8 +1,8 @@
 """Links that carry a request and have never answered, and the idle links that may block them.
 
 An origin that serves few connections at a time does not serve a new one while our idle ones are
-open (`pool.width`).  So if a link stays silent, one idle link of the same address is closed,
-whichever upstream holds it; if none is idle, the next one that would become idle.
+open (`pool.width`).  So if a link stays silent, one idle link of the same address is closed, of any
+upstream.  If none is idle, the next link that is released is closed.
 """
 
 import math
@@ -119,7 +119,7 @@ class Unheard:
         return max(min(self.waiting.values()), self._last) + self.width.patience
 
     def _is_due(self, now: float) -> bool:
-        """Whether a link has been silent for long enough, without another reason."""
+        """Whether a link was silent for long enough, and has no other reason to be."""
         while now >= self._due():
             silent = self._longest()
             if not isinstance(silent, UpstreamLink):
@@ -144,7 +144,7 @@ class Unheard:
         self._freed[silent] = (now, self.waiting.pop(silent))
 
     def _free(self, now: float) -> None:
-        """Close the coldest idle link, and all that never served: the origin may take them next."""
+        """Close the coldest idle link, and those that never served, which may be next in turn."""
         idle = [link for share in self._shares for link in (*share.idle, *share.bound_idle)]
         served = [link for link in idle if link.heard]
         if not idle:

@@ -1,9 +1,9 @@
 """Learning how many connections an origin serves at a time.
 
 Some origins serve a connection only when an earlier one has ended: a server with one thread, or a
-few worker processes that each stay with one connection.  There our own idle links block a request
-on a new link.  Such an origin does not announce this.  It shows in links that have never
-answered: they stay silent while others are idle, and answer soon after one of those was closed.
+few worker processes that each stay with one connection.  Then our own idle links block a request on
+a new link.  Such an origin does not announce this.  But new links stay silent while others are
+idle, and answer soon after one of those was closed.
 
 A slow response looks the same for a while, so closing an idle link for a silent one is an
 experiment.  It needs a silence longer than recent responses took, and the silence doubles with each
@@ -15,7 +15,7 @@ Times are seconds and arguments; nothing here reads a clock.
 
 #: Silence after which an idle link is closed for a silent one: the first, and the longest.
 FIRST, LONGEST = 0.25, 4.0
-#: The same if the origin has served more connections than are open now, and so should be free.
+#: The same if the origin has served more connections than are open now.
 FREE = 2.0
 #: The same if closing is known to help.
 KNOWN = 0.01

@@ -158,7 +158,7 @@ class Asker:
         return await in_task(self.link.read_body())
 
     async def ending(self, patience: float) -> Ending:
-        """Stay idle until the origin ends the connection, or for `seconds`."""
+        """Stay idle until the origin ends the connection, or for `patience` seconds."""
         began = trio.current_time()
         try:
             if self.link.buffer:

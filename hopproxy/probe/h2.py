@@ -120,7 +120,7 @@ async def speaking(target: Target, watch: Watch) -> AsyncIterator[H2Asker]:
 
 
 async def h2_habits(target: Target, watch: Watch) -> list[tuple[str, str]]:
-    """What HTTP/2 with this origin is like, as (name, finding)."""
+    """How this origin speaks HTTP/2, as (name, finding)."""
     try:
         async with speaking(target, watch) as asker:
             await asker.get()

@@ -12,12 +12,12 @@ from hopproxy.probe.asker import Asker, Target
 from hopproxy.reasons import CloseReason
 from hopproxy.settings.kinds import Server
 
-#: Seconds within which an origin sends or closes, if it is going to.
+#: Seconds to wait until an origin sends or closes.
 SOON = 1.0
 #: Requests in a row to see how responses are written.
 REPEATED = 10
 
-#: Words in a Server (or X-Powered-By) field.
+#: Words in Server or X-Powered-By, and the server that they mean.
 _KNOWN: dict[str, Server] = {
     "gunicorn": "gunicorn",
     "uvicorn": "uvicorn",
@@ -41,7 +41,7 @@ NOT_WITH_VIA = "compresses, but not a response to a request with Via"
 
 
 class First(NamedTuple):
-    """What the first response shows: the server, its hint, and whether it keeps connections.
+    """What the first response shows: server, Keep-Alive hint, and whether the connection persists.
 
     `promised` is the idle time of the hint, in seconds.
     """
@@ -60,7 +60,7 @@ async def first(target: Target, watch: Watch) -> First:
         return shown(await asker.get())
 
 
-#: What is known of an origin that was not asked.
+#: The same for an origin that got no request.
 UNKNOWN = First(0, "", None, "", None, keeps=True)
 
 
@@ -139,7 +139,7 @@ async def continues(target: Target, watch: Watch) -> str:
         await asker.send(target.request("OPTIONS", "Content-Length: 2", "Expect: 100-continue"))
         head = await asker.head(b"OPTIONS", SOON)
         if head is None:
-            return "says nothing: wants the body first"
+            return "sends nothing until it has the body"
         if head.status == 100:
             await asker.send(b"hi")
             final = await asker.answer(b"OPTIONS")

@@ -1,9 +1,9 @@
 """How long an origin keeps an idle connection.
 
-Most origins close idle connections.  So a few connections, opened one after another because some
-origins check their timers in steps, are watched until they end.  Sometimes a middlebox silently
-forgets the connection instead.  So a connection that has not ended gets another request at the end;
-if there is no response, a binary search finds the age, with several connections at a time.
+Most origins close idle connections.  So a few connections are watched until they end.  They are
+opened one after another, since some origins check their timers in steps.  A middlebox may forget a
+connection silently.  So a connection that has not ended gets a second request.  If there is no
+response, a binary search finds the age, with several connections at a time.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,8 @@ Tell = Callable[[str], None]
 class IdleLimit(NamedTuple):
     """`seconds` is None if connections outlive the longest wait; `how` they end, or "silent".
 
-    `latest` is the longest time that one was kept: it varies if timers are checked in steps.
+    `latest` is the longest time that a connection was kept; it varies if timers are checked in
+    steps.
     """
 
     seconds: float | None

@@ -22,7 +22,7 @@ class Findings:
         self.distrust = ""  # why its certificate is not trusted
         self.requests: int | None = None
         self.at_once: int | None = None
-        self.multiplexed = False  # it was asked in HTTP/2 alone
+        self.multiplexed = False  # it was measured in HTTP/2 only
         self.habits: list[tuple[str, str]] = []
 
     def table(self) -> str:
@@ -44,7 +44,7 @@ class Findings:
         if not self.first.keeps:
             return "any number: it closes them"
         if self.at_once is None:
-            return "cannot be told: it answers too slowly"
+            return "unknown: it answers too slowly"
         if self.at_once == MOST_AT_ONCE:
             return f"at least {MOST_AT_ONCE} connections"
         return f"{_connections(self.at_once)}: others wait until one ends"
@@ -56,7 +56,7 @@ class Findings:
         if idle.seconds is None or idle.latest is None:
             return f"more than {self.most:g} s"
         if idle.how == "silent":
-            return f"{idle.seconds:.1f} s: no longer answers, and does not close"
+            return f"{idle.seconds:.1f} s: no longer answers, but does not close"
         spread = f" to {idle.latest:.1f} s" if idle.latest - idle.seconds > 0.2 else ""
         return f"{idle.seconds:.1f} s{spread}, then {idle.how}"
 
@@ -94,7 +94,7 @@ class Findings:
         )
 
     def _shortest(self, seconds: float) -> float:
-        """The limit to use: an origin that checks its timers in steps was seen to close late."""
+        """The limit to use: lower if timers are checked in steps, since closes were seen late."""
         if self.first.server is not None and self._is_as_delivered():
             seconds = min(seconds, SERVERS[self.first.server])
         return seconds if self.first.promised is None else min(seconds, self.first.promised)

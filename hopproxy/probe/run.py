@@ -52,7 +52,7 @@ async def probe(
         nursery.start_soon(watch.run)
         try:
             findings = await _probe(target, watch, (most, requests), tell)
-        except HopError as error:  # caught inside, raised outside: no exception groups
+        except HopError as error:  # raised outside the nursery: no exception group
             findings = error
         finally:
             tell("")
@@ -89,7 +89,7 @@ async def _probe(target: Target, watch: Watch, bounds: tuple[float, int], tell: 
 
 
 async def _probe_h2(target: Target, watch: Watch, most: float, tell: Tell) -> Findings:
-    """Measure an origin that is spoken to in HTTP/2 without TLS."""
+    """Measure an origin that speaks HTTP/2 without TLS."""
     async with speaking(target, watch) as asker:
         first = habits.shown(await asker.get())
     findings = Findings(target.address, most, first, _NO_LIMIT)
@@ -156,7 +156,7 @@ async def probed_risks(settings: Settings) -> list[Risk]:
 
 
 def _origins(settings: Settings) -> dict[OriginAddress, list[str]]:
-    """Each address once, with the upstreams that name it: probes must not disturb each other."""
+    """Each address once, with its upstreams, since two probes would disturb each other."""
     found: dict[OriginAddress, list[str]] = {}
     for name, upstream in settings.upstreams.items():
         for address in upstream.origins:

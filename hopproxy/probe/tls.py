@@ -36,7 +36,7 @@ async def trusted(target: Target, watch: Watch) -> str:
 
 
 async def tls_habits(target: Target, watch: Watch, distrust: str) -> list[tuple[str, str]]:
-    """What TLS with this origin is like, as (name, finding)."""
+    """How this origin speaks TLS, as (name, finding)."""
     found = [("TLS", await _versions(target, watch))]
     found.append(("certificate", distrust or await _certificate(target, watch)))
     found.append(("ALPN", await _protocols(target, watch)))
@@ -75,7 +75,7 @@ async def _versions(target: Target, watch: Watch) -> str:
                     last = _secured(asker).cipher
             except HopError:
                 continue
-    return f"{' and '.join(spoken)}, {last}" if spoken else "no version that we speak"
+    return f"{' and '.join(spoken)}, {last}" if spoken else "no version that hopproxy supports"
 
 
 async def _certificate(target: Target, watch: Watch) -> str:
@@ -115,7 +115,7 @@ async def _resumes(target: Target, watch: Watch, version: str) -> str:
                 return "no: it gives no ticket"
             async with Asker(target, watch, session=session) as asker:
                 if not _tls(asker).session_reused:
-                    return "no: it does not take its ticket back"
+                    return "no: it does not accept its own ticket"
         except HopError as error:
             return f"fails: {error.detail}"
     lifetime = f", for {session.ticket_lifetime_hint} s" if session.ticket_lifetime_hint else ""
@@ -123,7 +123,7 @@ async def _resumes(target: Target, watch: Watch, version: str) -> str:
 
 
 async def _closes(target: Target, watch: Watch) -> str:
-    """How it ends a connection after the last response."""
+    """How the origin ends a connection after the last response."""
     async with Asker(target, watch) as asker:
         await asker.ask(target.request("GET", "Connection: close"))
         ending = await asker.ending(SOON)

@@ -36,9 +36,10 @@ class Attempt:
     """Carries one request on one upstream link; a retry calls `begin` with another link.
 
     `added` is what the gateway adds to the request's head.  `body` is the body if it has arrived
-    completely; None if `upload` has to send it.  `released` while no upstream link is in use.
-    `plan` are the changes that the route makes, None if there are none; `request` is then the
-    changed one, `extra` are lines to add, `asked` fills variables.  `choice`: None with one origin.
+    completely, None if `upload` sends it.  `released` while no upstream link is in use.  `plan` are
+    the changes that the route makes, None if there are none.  With a plan, `request` is the changed
+    request, `extra` are lines to add, and `asked` fills variables.  `choice` is None with one
+    origin.
     """
 
     __slots__ = (

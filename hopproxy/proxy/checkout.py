@@ -1,6 +1,6 @@
 """Which origin an attempt goes to, on which link, and whether a second attempt follows.
 
-With a single origin there is no choice, and nothing of it is paid for.
+With a single origin nothing is chosen, so this costs nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def link_now(attempt: Attempt, upstream: Upstream) -> Lent | None:
 
 
 def _pick(attempt: Attempt, upstream: Upstream) -> Origin:
-    """Choose the origin of a request, of several."""
+    """Choose one of several origins for a request."""
     request = attempt.request
     movable = attempt.body is not None and request.method in SAFE
     origin = upstream.pick(attempt.client, request, movable=movable)
@@ -155,7 +155,7 @@ def goes_again(attempt: Attempt, error: HopError) -> bool:
     )
     trace.ended = error.reason in _ENDS
     choice = attempt.choice
-    # A GET that has tried an origin which fails: nobody need notice that it still does.
+    # A GET that was a trial of a failing origin: it may go to another origin.
     tried = choice is not None and choice.patience > 0 and error.reason in FAILURES
     trace.refused = tried or isinstance(error, Passed)
     trace.replayable = attempt.body is not None or (

@@ -52,11 +52,11 @@ class Checks:
         self.watch.wake_at(self, self.watch.now())
 
     def remove(self, origin: Origin) -> None:
-        """Check an origin no more."""
+        """Stop checking an origin."""
         self._checks.pop(origin).close()
 
     def stop(self) -> None:
-        """Check nothing any more."""
+        """Stop all checks."""
         for origin in list(self._checks):
             self.remove(origin)
         self.watch.forget_deadline(self)
@@ -80,7 +80,7 @@ class Checks:
             self.turns.tell((self._name, origin.label), tuple(state))
 
     def hear(self, label: str, state: State) -> None:
-        """Another worker has checked the origin with this label, or begun to."""
+        """Another worker has checked the origin with this label, or has begun to."""
         for origin, check in self._checks.items():
             if origin.label == label:
                 if check.checked.heard(state):
@@ -158,7 +158,7 @@ class _Check(Stepper):
         self._checks.tell(self._origin, self.checked.state)
 
     def apply(self) -> None:
-        """From now on requests are kept away, or come again."""
+        """Apply the result: requests are kept away from now on, or come again."""
         if self.checked.state.down:
             self._origin.reach.check_failed()
         else:

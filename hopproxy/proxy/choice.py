@@ -7,8 +7,8 @@ from hopproxy.rules.retry import Again
 class Choice:
     """The origin to begin with, and what may become of the request.
 
-    It is `movable` while it may still go to another origin.  `patience` is how long its response
-    may take before it does, 0 if it will not.  `again` is what may follow a failed attempt.
+    `movable` while the request may still go to another origin.  It does so if its response takes
+    longer than `patience` seconds (0: never).  `again` is what may follow a failed attempt.
     """
 
     __slots__ = ("again", "movable", "origin", "patience")

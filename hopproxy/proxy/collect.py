@@ -12,7 +12,7 @@ from hopproxy.rules.framing import check_size
 async def collect(attempt: Attempt, size: int) -> None:
     """Read a body of unknown length, up to `size` bytes, before anything is sent upstream.
 
-    If it ends within them, the request has a Content-Length from now on, and no trailers.  If not,
+    If the body ends within them, the request gets a Content-Length, and has no trailers.  Otherwise
     the upload begins with what was read.  A client that waits for a 100 gets one.  Waits for the
     client; raises BadRequest (413, or for a malformed body) and LinkError.
     """
@@ -23,7 +23,7 @@ async def collect(attempt: Attempt, size: int) -> None:
         await client.send_interim(CONTINUE)
     upload = attempt.new_upload()
     pieces: list[bytes] = []
-    fresh = 0  # the last ones: in memory, two bytes take forty
+    fresh = 0  # join them, since two bytes take forty in memory
     while record.received <= size:
         data = await upload.read_first(math.inf)
         if not data:

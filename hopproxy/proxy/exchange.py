@@ -2,8 +2,7 @@
 
 A route names an upstream; an upstream link is checked out; an `Attempt` sends the request and
 passes the response on.  The upstream link and the client stream each decide alone whether their
-connection persists.  An exchange is one coroutine, whether events or a task step it
-(`link.stepper`).
+connection persists.  An exchange is one coroutine, stepped by events or by a task (`link.stepper`).
 """
 
 from __future__ import annotations
@@ -146,7 +145,7 @@ def _take_body(attempt: Attempt) -> None:
 
 
 async def _wait_for_body(attempt: Attempt, upstream: Upstream) -> None:
-    """Wait for as much of a body as must be there before a link is taken.  Raises HopError."""
+    """Wait for the part of a body that must arrive before a link is taken.  Raises HopError."""
     if upstream.settings.buffer_request and attempt.request.body is CHUNKED:
         await collect(attempt, upstream.settings.buffer_request)
     if attempt.body is None:
@@ -183,7 +182,7 @@ _CUT = CloseReason.RESPONSE_CUT
 
 
 async def _answer_route(attempt: Attempt) -> None:
-    """The answer of a route that asks no origin."""
+    """Answer a request on a route without an upstream."""
     plan = attempt.plan
     assert plan is not None
     own = plan.answer(attempt.asked)
@@ -228,7 +227,7 @@ async def _send_own(
 ) -> None:
     """Send one of our own responses; `request` is None if its head could not be read.
 
-    In HTTP/1.1 the connection then closes.  In HTTP/2 it lives, and its method is known.
+    In HTTP/1.1 the connection then closes.  In HTTP/2 it stays open, and the method is known.
     """
     head, body = own
     known = request is not None or client.stream_id

@@ -1,4 +1,4 @@
-"""A request on a route that changes it: its id, its variables, and what is sent instead of it."""
+"""A request on a route that changes requests: its id, its variables, the changed request."""
 
 from hopproxy.proxy.attempt import Attempt
 from hopproxy.proxy.route import RouteTerms
@@ -8,8 +8,8 @@ from hopproxy.rules.template import NOTHING_ASKED, Asked
 def follow(attempt: Attempt, route: RouteTerms) -> RouteTerms | None:
     """Make the changes of a route with a plan to the request.
 
-    Returns the route that is taken after all: one that only redirects to https leaves requests that
-    came by https to the next, and there may be none.
+    Returns the route that is used, None if there is none: a route that only redirects to https
+    leaves https requests to the next one.
     """
     request, sender = attempt.request, attempt.client.sender
     found: RouteTerms | None = route

@@ -1,6 +1,6 @@
 """The beginning of a body is read before its request takes an upstream link.
 
-Otherwise a few hundred clients that send a byte now and then would hold every link.
+Otherwise a few hundred clients that send a byte now and then could hold all links.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ PATIENCE = 1.0
 async def gather(attempt: Attempt, upstream: Upstream) -> None:
     """Wait for the whole body, for 64 KiB of it, or for a second.
 
-    Bodies that arrive slowly get at most half of the links, so the second may become longer; it is
-    bounded by `body_timeout` and `body_rate`.  A client that waits for something from the origin is
-    not made to wait for us.  Raises PoolExhausted, BadRequest, LinkError.
+    Bodies that arrive slowly get at most half of the links, so the wait may be longer than a
+    second; `body_timeout` and `body_rate` bound it.  A client that waits for the origin (`Expect`,
+    gRPC) does not wait here.  Raises PoolExhausted, BadRequest, LinkError.
     """
     if attempt.upload is not None or _waits_for_origin(attempt.request):
         return
@@ -64,7 +64,7 @@ async def _gather(attempt: Attempt, upstream: Upstream) -> None:
 
 
 def end_gathered(attempt: Attempt, upstream: Upstream | None) -> None:
-    """An exchange has ended whose body had not arrived completely before it took a link."""
+    """The exchange of a body that had not arrived completely has ended."""
     if attempt.upload is not None and attempt.upload.counted and upstream is not None:
         attempt.upload.counted = False
         upstream.slow_uploads -= 1

@@ -1,4 +1,4 @@
-"""What a request has to pass before it costs anything: the limits of its route and its upstream."""
+"""The limits of routes and upstreams that a request must pass first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Guard:
         self._limits = route.limits
         self._upstream = upstream
         self._rates = rates
-        # The same in every process, and after the settings have changed elsewhere.
+        # The same in every process, and after other settings have changed.
         identity = repr((route.host, route.path, route.exact, route.limits)).encode()
         self._route = blake2b(identity, digest_size=8).digest()
 
@@ -42,10 +42,10 @@ class Guard:
                 raise Overloaded(self._upstream.name, under_way.most)
 
     def begin(self, attempt: Attempt) -> None:
-        """The request is under way: its client has sent what must be there.  Raises Overloaded.
+        """Count the request as under way, now that enough of its body is there.  Raises Overloaded.
 
-        Clients that send their bodies slowly use up nothing, and their pace is not taken for that
-        of the origin.
+        So clients that send slowly do not use up the limit, and their pace does not count as the
+        latency of the origin.
         """
         upstream = self._upstream
         under_way = upstream.tally.under_way if upstream is not None else None
@@ -63,12 +63,12 @@ def guard_of(route: Route, upstream: Upstream | None, rates: Rates) -> Guard | N
 
 
 def burst_of(limits: RouteLimits) -> int:
-    """How many requests may come at once."""
+    """How many requests may pass at once."""
     return limits.burst or max(1, round(limits.rate / 4))
 
 
 def _who(attempt: Attempt, limits: RouteLimits) -> bytes:
-    """What is counted apart.  Requests without the field are counted by their client."""
+    """The key that is counted.  Requests without the field are counted by their client."""
     if limits.by == "all":
         return b""
     name = limits.by.removeprefix("header:").encode()

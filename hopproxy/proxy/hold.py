@@ -13,7 +13,7 @@ STEP = 0.2
 
 
 class Hold:
-    """The waits for one upstream.  Of all that wait, one at a time tries to connect."""
+    """The requests that wait for one upstream.  One of them at a time tries to connect."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -22,7 +22,7 @@ class Hold:
     async def turn(self, until: float, is_up: Callable[[], bool]) -> bool:
         """Wait until the request should try to connect again; False once `until` has passed.
 
-        That is when the upstream is up again, or when it is the turn of this request to find out.
+        It should if the upstream is up again, or if it is this request's turn to try.
         """
         while (now := self._watch.now()) < until:
             await _Pause(self._watch).end(min(until, now + STEP))
@@ -36,7 +36,7 @@ class Hold:
 
 
 class _Pause:
-    """A wait for a moment."""
+    """A wait until a time."""
 
     __slots__ = ("_fault", "_watch", "timer_at", "waker")
 
@@ -47,7 +47,7 @@ class _Pause:
         self._fault: Exception | None = None
 
     async def end(self, until: float) -> None:
-        """Wait until this moment."""
+        """Wait until `until`."""
         self._watch.wake_at(self, until)
         try:
             while self._watch.now() < until and self._fault is None:
@@ -58,7 +58,7 @@ class _Pause:
             raise self._fault
 
     def on_time(self, now: float) -> float:
-        """The moment has come."""
+        """The time has come."""
         self._wake()
         return math.inf
 

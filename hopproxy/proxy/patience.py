@@ -8,7 +8,7 @@ from hopproxy.proxy.upstream import Upstream
 async def waits(attempt: Attempt, upstream: Upstream, error: ConnectFailed) -> bool:
     """Wait while the upstream is down; False if the request has waited for long enough.
 
-    A browser that gets a page which waits need not wait itself.
+    Does not wait for a browser that gets an error page, since that page waits and reloads.
     """
     hold, record, terms = upstream.settings.hold, attempt.record, attempt.terms
     if not hold or isinstance(error, LocalShortage):
@@ -16,7 +16,7 @@ async def waits(attempt: Attempt, upstream: Upstream, error: ConnectFailed) -> b
     if terms.page is not None and terms.page(attempt.request, error) is not None:
         return False
     began = attempt.client.now()
-    left = hold - record.queued - record.connecting  # a body that came slowly has used up none
+    left = hold - record.queued - record.connecting  # the wait for a body does not count
     try:
         return await upstream.hold.turn(began + left, upstream.is_reached)
     finally:

@@ -1,7 +1,7 @@
 """The body of a response, from the origin to the client as it arrives.
 
-Where both hops have a connection of their own for it and its length is known, the kernel moves it
-(`link.splice`), or long pieces are copied.
+If it has a connection to itself on both hops and a known length, the kernel moves it
+(`link.splice`), or it is copied in long pieces.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ async def relay(
     data: bytes,
     pipe: Pipe | None,
 ) -> None:
-    """Pass on a body, which begins with `data`, to its end.  Waits for both sides.
+    """Pass on a whole body, which begins with `data`.  Waits for both sides.
 
     `pipe` is for a body of known length.  Raises HopError.
     """

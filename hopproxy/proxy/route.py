@@ -1,4 +1,4 @@
-"""What a route leads to, what it changes, and its limits."""
+"""One route while serving: its upstream, its changes, its limits."""
 
 from typing import Any, Protocol
 
@@ -19,11 +19,11 @@ class Admission(Protocol):
         """Let a request pass, or raise HopError."""
 
     def begin(self, attempt: Any) -> None:  # noqa: ANN401
-        """What must be there of its body has arrived.  Raises HopError."""
+        """Enough of its body has arrived.  Raises HopError."""
 
 
 class RouteTerms:
-    """What holds for every exchange of one route.
+    """What applies to every exchange on one route.
 
     `upstream` is None if the route answers by itself.  `plan` is None if it changes nothing; then
     `limits` are the upstream's own.  `guard` is None if all requests pass.  `special` unless it has
@@ -41,7 +41,7 @@ class RouteTerms:
         self.limits = limits_of(route, upstream.settings if upstream is not None else None)
 
     def guard_by(self, guard: Admission | None) -> None:
-        """Have requests admitted by this guard."""
+        """Use this guard for requests."""
         self.guard = guard
         self.special = self.special or guard is not None
 
@@ -50,7 +50,7 @@ class RouteTerms:
         self.end_on(stream, self.limits)
 
     def end_on(self, stream: UpstreamStream, limits: UpstreamSettings) -> None:
-        """A link may serve another route next: it has the timeouts of the upstream again."""
+        """A link may serve another route next: give it the timeouts of the upstream again."""
         stream.body_timeout = limits.body_timeout
         stream.write_timeout = limits.write_timeout
 
@@ -59,14 +59,14 @@ class RouteTerms:
         return limits.max_body_size if self.max_body_size is None else self.max_body_size
 
     def client_limits(self, limits: LinkSettings) -> LinkSettings:
-        """The limits of a client's link, as they are on this route."""
+        """The limits of a client link, with those that this route replaces."""
         if self.max_body_size is None:
             return limits
         return replace(limits, max_body_size=self.max_body_size)
 
 
 def limits_of(route: Route, settings: UpstreamSettings | None) -> UpstreamSettings:
-    """The limits towards the origin, as they are on this route."""
+    """The settings of the upstream, with those that this route replaces."""
     own = {name: getattr(route, name) for name in TIMEOUTS}
     own = {name: value for name, value in own.items() if value is not None}
     settings = settings or _NO_ORIGIN

@@ -15,9 +15,9 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 #: How many failed and slow requests are kept for each upstream, and the most bytes of a target, a
 #: Host or a method that are kept.
 KEPT, CLIPPED = 100, 512
-#: Seconds to the first byte of a response from which on a request is slow.
+#: A request is slow if its response takes this many seconds to begin.
 SLOW = 1.0
-#: Causes of requests that were never under way.
+#: Causes of requests that were refused at once.
 _REFUSED = (RateLimited.cause, Overloaded.cause)
 
 

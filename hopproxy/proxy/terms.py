@@ -22,10 +22,11 @@ Page = Callable[[RequestHead | None, HopError], tuple[ResponseHead, bytes] | Non
 
 
 class Terms:
-    """What holds for every exchange that begins: the routes, our name, the fields we add, the log.
+    """What applies to every new exchange: the routes, our name, the fields we add, the log.
 
     `log` is called for every exchange that ends.  `unrouted` counts those that matched no route, or
-    one that asks no origin.  `over_https` are the routes without those that only redirect to https.
+    a route without an upstream.  `over_https` are the routes without those that only redirect to
+    https.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Terms:
 
     @staticmethod
     def fresh_id(digits: int) -> bytes:
-        """So many random hexadecimal digits, not all of them zero."""
+        """`digits` random hexadecimal digits, not all zero."""
         return b"%0*x" % (digits, random.randrange(1, 16**digits))
 
     def date_line(self) -> bytes:

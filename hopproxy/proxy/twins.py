@@ -1,8 +1,8 @@
-"""HTTP/1.1 with origins that would choose HTTP/2, for requests that it cannot carry.
+"""HTTP/1.1 with origins that would choose HTTP/2, for requests that HTTP/2 cannot carry.
 
-Those are upgrades, but for WebSockets where the origin allows them in HTTP/2; credentials that
-authenticate a connection (NTLM), since many clients share an HTTP/2 connection; and what the origin
-has refused with HTTP_1_1_REQUIRED (RFC 9113 section 7).
+These are: upgrades, except WebSockets that the origin allows in HTTP/2; credentials that
+authenticate a connection (NTLM), since many clients share an HTTP/2 connection; and requests that
+the origin has refused with HTTP_1_1_REQUIRED (RFC 9113 section 7).
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ PROTOCOL = "http/1.1"
 class Twins:
     """The twin of each origin that chooses its protocol: the same address, in HTTP/1.1 only.
 
-    A twin has connections of its own, and limits of its own.  It is made when it is needed.
+    A twin has connections and limits of its own.  It is made when it is needed.
     """
 
     def __init__(self, settings: UpstreamSettings, pool: Pool) -> None:
@@ -41,7 +41,7 @@ class Twins:
             return origin
         upgrades = request.upgrade is not None
         if upgrades and asks_websocket(request) and origin.connects is not False:
-            upgrades = False  # by an extended CONNECT, or it turns out that it is to be refused
+            upgrades = False  # goes as an extended CONNECT, or is refused later
         if not (refused or upgrades or request.binds):
             return origin
         twin = self._twins.get(origin)
@@ -61,7 +61,7 @@ class Twins:
         return twin
 
     def renew(self) -> None:
-        """Use the certificates that the files hold now.  Raises OSError."""
+        """Read the certificates again.  Raises OSError."""
         if self._trust is not None:
             self._trust = Trust(self._settings.tls, (PROTOCOL,))
             for twin in self:
@@ -69,13 +69,13 @@ class Twins:
                     twin.secured.renew(self._trust)
 
     def remove(self, origin: Origin) -> None:
-        """An origin is removed, and its twin with it."""
+        """Remove the twin of an origin that is removed."""
         twin = self._twins.pop(origin, None)
         if twin is not None:
             change.remove(self._pool, twin)
 
     def drain(self) -> None:
-        """No twin gets new requests."""
+        """Give no twin new requests."""
         twins, self._twins = self._twins, {}
         for twin in twins.values():
             change.drain(self._pool, twin)

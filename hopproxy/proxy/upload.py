@@ -66,7 +66,7 @@ class Upload(Stepper):
         self._pace = Pace(client.limits.body_rate)
         self._request = request
         self._record = record
-        self.counted = False  # among the slow uploads of its upstream
+        self.counted = False  # as a slow upload of its upstream
         self.done = False
         self.failure: Exception | None = None
         self.kept: list[bytes] | None = []
@@ -192,9 +192,10 @@ class Upload(Stepper):
     async def _paced(
         self, read: Callable[[], Awaitable[T]], size: Callable[[T], int], by: float = math.inf
     ) -> T:
-        """Read more of the body, unless that comes too slowly, or not before `by`.
+        """Read more of the body; raises if it is too slow, returns None at `by`.
 
-        Once the response has begun client and origin may talk to each other: then any pace will do.
+        Once the response has begun, client and origin may talk to each other, so any pace is
+        allowed.
         """
         client, pace, record = self._client, self._pace, self._record
         while True:

@@ -1,4 +1,4 @@
-"""What a route leads to."""
+"""The origins of an upstream while serving, and the choice among them."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -27,7 +27,7 @@ from hopproxy.routing.ring import Ring, hash_of
 from hopproxy.settings.units import OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings
 
-#: How many times longer a trial may take than the slowest response that was seen lately.
+#: How long a trial may take, as a multiple of the slowest recent response.
 TRIAL_TIMES = 1.5
 
 
@@ -53,7 +53,7 @@ class Upstream:
         self.settings = settings
         self.pool = pool
         self.hold = Hold(watch)
-        #: Requests with a link although little of their body had arrived.
+        #: Requests that got a link although little of their body had arrived.
         self.slow_uploads = 0
         #: Requests whose body is waited for before they get a link.
         self.gathering = 0
@@ -96,13 +96,13 @@ class Upstream:
         return origin
 
     def change(self, addresses: Sequence[OriginAddress], *, sought: bool) -> None:
-        """Have these origins: those that stay keep their links."""
+        """Change the list of origins; those that stay keep their links."""
         self._sought = sought
         for address in addresses:
             if address not in self._entries:
                 self.add(address, sought=sought)
             elif (name := self.names.get(address)) is not None:
-                name.entry = address  # its weight may be another
+                name.entry = address  # its weight may have changed
                 name.hurry()
             else:
                 for origin in self._entries[address]:
@@ -138,7 +138,7 @@ class Upstream:
         self.balancer.settle()
 
     def _dial_failed(self, entry: OriginAddress) -> None:
-        """An address of a name cannot be reached: perhaps it has another one now."""
+        """An address of a name cannot be reached: look the name up again."""
         self._trials.plan()
         if (name := self.names.get(entry)) is not None:
             name.hurry()
@@ -178,7 +178,7 @@ class Upstream:
         self.former.keep(origin)
 
     def renew(self) -> None:
-        """Use the certificates that the files hold now, if they have changed.  Raises OSError."""
+        """Read the certificates again if their files have changed.  Raises OSError."""
         before = self._trust
         if before is None or before.mark == mark_of(self.settings.tls):
             return
@@ -189,14 +189,14 @@ class Upstream:
         self.twins.renew()
 
     def is_reached(self) -> bool:
-        """Whether an origin was reached by the last dial to it, and its checks do not fail."""
+        """Whether there is an origin whose last dial succeeded and whose checks do not fail."""
         reaches = [origin.reach for origin in self.balancer.members]
         return any(reach.reached and not reach.checked_down for reach in reaches)
 
     def has_room_for_upload(self) -> bool:
-        """Whether a body that arrives slowly may have a link: half of all are left to others.
+        """Whether a body that arrives slowly may have a link: half of all links are for others.
 
-        So is half of what may be under way.
+        So is half of `max_requests_in_flight`.
         """
         most = sum(origin.max_connections for origin in self.balancer.members)
         if self.tally.under_way is not None:
@@ -209,12 +209,12 @@ class Upstream:
         return self.gathering >= sum(one.max_connections + one.queue_size for one in members)
 
     def hear_check(self, label: str, state: State) -> None:
-        """Another worker has checked an origin, or begun to."""
+        """Another worker has checked an origin, or has begun to."""
         if self._checks is not None:
             self._checks.hear(label, state)
 
     def rest(self) -> None:
-        """Look up no more names, and check no more origins."""
+        """Stop looking up names and checking origins."""
         for name in self.names.values():
             name.stop()
         if self._checks is not None:
@@ -222,7 +222,7 @@ class Upstream:
             self._checks = None
 
     def count_on(self, tally: Tally, former: Former, left: Iterable[Origin]) -> None:
-        """Go on with the counters of the upstream before this one, and of its origins."""
+        """Take over the counters of the upstream before this one, and of its origins."""
         self.tally = tally
         tally.limit(self.settings.max_requests_in_flight)
         self.former.succeed(former, left, self.balancer.members)
@@ -243,12 +243,13 @@ class Upstream:
     def pick(self, client: ClientStream, request: RequestHead, *, movable: bool) -> Origin:
         """The origin of a request; it is `movable` if another one may still get it.
 
-        If it tries an origin that is out, others pass that until its outcome is known.
+        If it tries an origin that is out, other requests avoid that origin until the result is
+        known.
         """
         if not self._silence.awake:
             self._silence.wake()
         now = client.since
-        # Whoever cannot be moved tries an origin only if nobody else has for a while.
+        # A request that cannot move tries an origin only if no other has tried it for a while.
         due = now if movable else now - OUT_FOR
         origin = self.balancer.pick(now, self._key(client, request) if self._by else 0, due=due)
         if origin.reach.is_due(due):
@@ -257,18 +258,18 @@ class Upstream:
         return origin
 
     def patience(self, origin: Origin, now: float) -> float:
-        """How long a movable request may wait for a response; 0: as long as any."""
+        """How long a movable request may wait for a response; 0: as long as others."""
         if origin.reach.calm or not self.peers.chances(origin, now):
             return 0.0
         return self.trial_patience if origin.reach.passed_until > now else 0.0
 
     @property
     def trial_patience(self) -> float:
-        """How long a movable request may wait that tries an origin."""
+        """How long a movable request that tries an origin may wait."""
         return max(PATIENCE, TRIAL_TIMES * self.peers.slowest)
 
     def _key(self, client: ClientStream, request: RequestHead) -> int:
-        """What a request is hashed by; 0 if it lacks that."""
+        """The hash of a request; 0 if it lacks the field or cookie."""
         if self._by == "client":
             named = client.sender.client(request) if client.sender.trusted else ""
             return hash_of((named or client.sender.peer).encode())

@@ -4,11 +4,11 @@ Of several origins the one with the fewest requests is taken, or each in turn, o
 hash of a key leads to (`routing.ring`).  An origin of a higher priority number is a backup: it is
 used while none of a lower number may get requests.
 
-*Slow ones.*  One that takes much longer than the others counts some requests more than it has
-(`routing.latency`).
+*Slow origins.*  An origin that takes much longer than the others is treated as if it had some more
+requests (`routing.latency`).
 
-*Turns.*  Each pick moves an origin's turn on by one over its weight, and the lowest turn is next.
-One that had no requests for a while catches up by a few turns only.
+*Turns.*  Each pick increases an origin's turn by one over its weight, and the lowest turn is next.
+An origin that had no requests for a while catches up by a few turns only.
 """
 
 import math
@@ -25,9 +25,9 @@ SAVED = 1.0
 
 
 class Member(Protocol):
-    """An origin, as far as the choice needs it.
+    """What the balancer needs of an origin.
 
-    It has so many requests `under_way`, and `waiters` that wait.  `weight` is its share of the
+    `under_way` is its number of requests, `waiters` those that wait.  `weight` is its share of the
     requests, `priority` its rank, `latency` how long it takes.  `turn` and `credit` belong to the
     balancer; `share` is its weight divided by the lowest of all.
     """
@@ -80,7 +80,7 @@ class Balancer(Generic[M]):
         self.settle()
 
     def settle(self) -> None:
-        """Members, or their weights and priorities, have changed."""
+        """Update after members, weights or priorities have changed."""
         self.only = self.members[0] if len(self.members) == 1 else None
         lowest = min(member.weight for member in self.members)
         levels: dict[int, list[M]] = {}
@@ -98,8 +98,8 @@ class Balancer(Generic[M]):
     def pick(self, now: float, key: int = 0, due: float = math.inf) -> M:
         """The next origin.  `key` is for a hash.
 
-        An origin that is out gets one request if its time had come at `due` (inf: now); whoever
-        picks must then call `reach.asked`.
+        An origin that is out gets one request if its time had come at `due` (inf: now); then the
+        caller must call `reach.asked`.
         """
         members: Sequence[M] = self._levels[0]
         for member in members:
@@ -121,8 +121,8 @@ class Balancer(Generic[M]):
     def _candidates(self, now: float, due: float) -> Sequence[M]:
         """The members to choose from: all of one level that take requests, or one that is tried.
 
-        If more than half of the last level that is left is out, all that can be reached are used:
-        the others could not bear the load.
+        If more than half of the last level is out, all that can be reached are used, since the
+        others could not bear the load.
         """
         fallen: list[M] = []
         for level in self._levels:
@@ -152,7 +152,7 @@ class Balancer(Generic[M]):
         return taken or up
 
     def choose(self, members: Sequence[M], key: int) -> M:
-        """The one with the fewest requests for its weight; among several the next in turn."""
+        """The member with the fewest requests for its weight; among equals the next in turn."""
         at, best, lowest, earliest = self._turn, members[0], math.inf, math.inf
         counts = not self.ignores_load
         for member in members:
@@ -177,8 +177,8 @@ class Balancer(Generic[M]):
 class Search(Generic[M]):
     """The origins that one request tries until one can be reached.
 
-    Each is tried once.  One that was left because it was slow is tried again after all others.
-    `avoided` is where an earlier attempt has failed: it comes last, or never.
+    Each is tried once.  An origin that was left because it was slow to accept is tried again after
+    all others.  `avoided` is where an earlier attempt failed: it comes last, or never.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class Search(Generic[M]):
 
 
 def longest_away(members: Sequence[M], now: float) -> M:
-    """One that can be reached, else the one that failed first: it is most likely to be back."""
+    """A member that can be reached, else the one that failed first, since it may be back."""
 
     def order(member: M) -> tuple[bool, bool, float, float]:
         reach = member.reach

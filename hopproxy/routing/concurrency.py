@@ -1,10 +1,10 @@
 """How many requests an upstream may have at a time, fixed or found from its latency.
 
 `auto` is the gradient algorithm of Netflix's concurrency-limits (Gradient2).  It compares the
-latency now with the usual one: while they are alike the limit grows, and as soon as requests take
-longer, since they queue somewhere, it shrinks by the same ratio.  The usual latency is measured
-while few requests are under way, as Envoy's adaptive concurrency filter does: an average over all
-of them would take a queue for usual.
+current latency with the usual one.  While they are alike, the limit grows; if requests take longer,
+because they queue somewhere, it shrinks by the same ratio.  The usual latency is measured while few
+requests are under way, as in Envoy's adaptive concurrency filter, since an average over all
+requests would include the queue.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from math import inf, sqrt
 SHORT, LONG = 20, 300
 #: A latency up to this multiple of the usual one does not shrink the limit.
 TOLERANCE = 1.5
-#: Part of a new limit that counts.
+#: Weight of a new limit against the current one.
 SMOOTHING = 0.2
-#: Where the search begins, and its bounds.
+#: The first limit, the lowest and the highest.
 FIRST, LEAST, MOST = 20.0, 4.0, 1000.0
 
 
@@ -30,7 +30,7 @@ class Gradient:
         self._seen = 0
 
     def add(self, seconds: float, under_way: int) -> None:
-        """A request took so long, while so many were under way."""
+        """A request took `seconds` while `under_way` requests were under way."""
         self._seen = seen = min(self._seen + 1, LONG)
         self._short += (seconds - self._short) / min(seen, SHORT)
         # Near its least value the limit lets nothing queue.
@@ -50,7 +50,7 @@ class Gradient:
 class UnderWay:
     """The requests of one upstream that are under way.  `most` is their limit, None for `auto`.
 
-    It goes on with those under way `before` the settings changed.
+    It takes over the requests under way from `before` the settings changed.
     """
 
     def __init__(self, most: int | None, before: UnderWay | None = None) -> None:
@@ -79,7 +79,7 @@ class UnderWay:
     def begin(self, request: object, now: float) -> bool:
         """A request begins; False if there are too many.
 
-        `now` is infinite if its latency says nothing, since its client is waited for too.
+        `now` is infinite if its latency must not count, since it includes waits for the client.
         """
         if self.is_full:
             return False

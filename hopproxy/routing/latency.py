@@ -1,28 +1,29 @@
 """How long requests take at each of several origins, and how far slow ones stay behind.
 
 The mean time of a request is the mean number of requests under way, divided by the rate at which
-they come (Little's law).  So the origins are only looked at now and then, and a request costs
-nothing but a count.
+they arrive (Little's law).  So it is enough to look at the origins now and then, and a request
+costs one count.
 
-An origin that is slow gets a request only while each of the others has so many more under way.
-Now and then it is treated like the others for a moment, which shows whether it still is slow.
-Requests that fail say nothing: an origin that fails at once is not fast.
+A slow origin gets a request only while each of the others has `behind` more requests under way.
+Now and then it is treated like the others for a moment, to see whether it is still slow.  Failed
+requests do not count: an origin that fails at once is not fast.
 """
 
 import math
 from collections.abc import Sequence
 from typing import Protocol
 
-#: Seconds in which what was seen counts half.
+#: Seconds after which an observation counts half.
 HALF = 1.5
-#: A slow origin takes so many times as long as the fastest one, and so many seconds longer.
+#: An origin is slow if it takes this many times as long as the fastest one, and this many seconds
+#: longer.
 TIMES, LONGER = 2.0, 0.05
-#: Most requests by which a slow origin stays behind.
+#: Most requests that a slow origin gets fewer than the others.
 MOST = 8
-#: Seconds from one trial of a slow origin to the next: so many of its requests, and at least so
-#: many seconds.
+#: Seconds between two trials of a slow origin: this multiple of its response time, and at least
+#: this long.
 REST, SHORTEST = 10.0, 1.0
-#: Requests that must be left of what was seen to say anything: so it is forgotten in 15 seconds.
+#: Requests that must still count for a result; so observations are forgotten in 15 seconds.
 LEAST = 0.001
 
 
@@ -42,7 +43,7 @@ class Latency:
         self._load = self._requests = 0.0
 
     def look(self, under_way: int, for_seconds: float, fade: float) -> None:
-        """So many requests are under way; what was seen before counts less by `fade`."""
+        """Note the requests under way; earlier observations are multiplied by `fade`."""
         self._load = self._load * fade + under_way * for_seconds
         self._requests = self._requests * fade + self.picked - self.failed
         self.picked = self.failed = 0
@@ -66,7 +67,7 @@ class Latencies:
         self._at = -math.inf
 
     def look(self, now: float, tick: float) -> None:
-        """Look at all of them; while there are requests this is called every `tick` seconds."""
+        """Look at all origins; called every `tick` seconds while there are requests."""
         passed, self._at = now - self._at, now
         for member in self._members:
             member.latency.look(member.under_way, min(passed, tick), 0.5 ** (passed / HALF))
@@ -77,7 +78,7 @@ class Latencies:
 
     @staticmethod
     def _compare(one: Latency, fastest: float, now: float) -> None:
-        """How far one stays behind, until the next look."""
+        """Set `behind` of one origin until the next look."""
         took = one.seconds or 0.0
         slow = took >= max(TIMES * fastest, fastest + LONGER)
         if slow and now < one.tried_at + max(REST * took, SHORTEST):

@@ -35,10 +35,10 @@ class Plan:
     """The changes that one route makes.
 
     `host` is the Host that origins see: None for the client's, b"" for the origin's own.  `strip`
-    is the part to take off the path.  `ids` are the fields that tell the id of a request, `bounds`
+    is the prefix to remove from the path.  `ids` are the fields with the id of a request.  `bounds`
     if the route has timeouts of its own, `late` if something depends on the origin or the link,
-    `asks` if something depends on the request.  `only_http` if the route leaves requests that came
-    by https to those behind it.
+    `asks` if something depends on the request.  `only_http` if the route leaves https requests to
+    later routes.
     """
 
     __slots__ = (
@@ -86,7 +86,7 @@ class Plan:
     def identity(
         self, head: RequestHead, *, trusted: bool, fresh: Callable[[int], bytes]
     ) -> Identity:
-        """The id of a request, where `ids` ask for one."""
+        """The id of a request, if `ids` ask for one."""
         return identify(head, self.ids, trusted=trusted, fresh=fresh)
 
     def outgoing(
@@ -107,7 +107,7 @@ class Plan:
         return known[1] or head, added
 
     def _changed(self, head: RequestHead, rules: FieldRules) -> RequestHead | None:
-        """The request without what is taken off, and for another Host; None if it is the same."""
+        """The request without removed fields and with another Host; None if nothing changes."""
         out = head
         target = self.stripped(head.target) if self._strip else head.target
         if target is not head.target or rules.touch(head.lines, head.raw):
@@ -117,7 +117,7 @@ class Plan:
         return None if out is head else out
 
     def _with_id(self, names: tuple[bytes, ...]) -> FieldRules:
-        """The rules for requests, which take off the fields of an id too."""
+        """The rules for requests, which remove the fields of an id too."""
         rules = self._id_rules.get(names)
         if rules is None:
             rules = self._id_rules[names] = self.request.taking(names)
@@ -128,7 +128,7 @@ class Plan:
         return head if self.host != b"" else with_host(head, authority)
 
     def stripped(self, target: bytes) -> bytes:
-        """The target without the part that the route takes off."""
+        """The target without the prefix that the route removes."""
         strip = self._strip
         path, mark, query = target.partition(b"?")
         if not strip:
@@ -162,7 +162,7 @@ class Plan:
         return known[1] or head, added
 
     def _turned(self, head: ResponseHead, asked: Asked, authority: bytes) -> ResponseHead:
-        """The response with URLs as the client sees them."""
+        """The response with its URLs rewritten for the client."""
         names = authority_names(authority, self.host or b"")
         if self._locations == "all":
             names |= authority_names(asked.authority)
@@ -180,7 +180,7 @@ class Plan:
     # -- answers of our own ------------------------------------------------------------------
 
     def answer(self, asked: Asked) -> Own | None:
-        """The answer of a route that asks no origin, None if it does.
+        """The answer of a route without an upstream, None if it has one.
 
         Raises Denied (400) for a request without Host where a redirect needs it.
         """
@@ -197,7 +197,7 @@ class Plan:
         return _with_fields(own, self.response, asked)
 
     def failure(self, own: Own, asked: Asked) -> Own:
-        """One of our own error messages, with what the route's rules say about any response."""
+        """One of our own error responses, with the route's rules that apply to any response."""
         return _with_fields(own, self._own, asked)
 
 
@@ -215,7 +215,7 @@ def _with_fields(own: Own, rules: FieldRules, asked: Asked) -> Own:
 
 
 def field_rules(edits: FieldEdits, *, dashes: bool = False) -> FieldRules:
-    """The rules that these settings mean."""
+    """The rules for these settings."""
     fields = [(name, Template(value)) for name, value in edits.set.items()]
     fields += [(name, Template(value)) for name, values in edits.add.items() for value in values]
     return FieldRules(fields, [*edits.set, *edits.remove], dashes=dashes)

@@ -1,13 +1,13 @@
 """Limits on the rate of requests, in a fixed amount of memory.
 
-A rate is kept with the generic cell rate algorithm (GCRA, ITU-T I.371): for each key one number is
-stored, the time at which all requests so far would have been paid for.  A request passes if that
-time is at most the burst away.  Requests that are refused change nothing.
+A rate is kept with the generic cell rate algorithm (GCRA, ITU-T I.371).  One number is stored for
+each key: the time at which the key has its full allowance again.  A request passes if that time is
+less than the burst ahead, and moves it later.  Refused requests change nothing.
 
-The memory is a table of small sets; a key is looked for in one set only.  A new key takes the place
-of the one whose time is most in the past, which had nothing left to pay.  Only if all keys of a set
-are in debt is one forgotten: then its requests pass, and nobody is refused for others.  Several
-processes may use the same memory: each change is one aligned number.
+The memory is a table of small sets; a key is looked for in one set only.  A new key replaces the
+one whose time is earliest.  If even that one has not its full allowance, some of its requests pass
+that should not; no client is refused because of others.  Several processes may use the same memory:
+each change is one aligned number.
 """
 
 from functools import lru_cache
@@ -34,8 +34,8 @@ class Rates:
     def take(self, key: bytes, now: float, interval: float, burst: int) -> float:
         """Let a request with this key pass, and return 0; or the seconds until one would.
 
-        A request is paid for in `interval` seconds; so many of a `burst` pass at once.  `now` is a
-        clock that all who use the memory share.
+        One request passes every `interval` seconds, and up to `burst` at once.  `now` is a clock
+        that all processes with this memory share.
         """
         digest = blake2b(key, digest_size=16, key=self._secret).digest()
         name = int.from_bytes(digest[:8], "little") or 1

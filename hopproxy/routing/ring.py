@@ -1,8 +1,8 @@
 """Consistent hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam, 2016).
 
 Each origin has points on a ring; a key belongs to the origin of the next point.  If an origin
-leaves, only its own keys move.  An origin that has more than its share of the requests under way,
-and a quarter, passes further ones on to the next along the ring.
+leaves, only its own keys move.  If an origin has a quarter more than its share of the requests
+under way, further requests go to the next one along the ring.
 """
 
 from bisect import bisect_right
@@ -29,7 +29,7 @@ class Named(Member, Protocol):
 
 
 class Ring(Balancer[M]):
-    """The origins of one upstream, chosen by the hash of a key; by the fewest requests without."""
+    """The origins of one upstream, chosen by the hash of a key; without one by fewest requests."""
 
     def __init__(self, members: Sequence[M] = ()) -> None:
         self._at: list[int] = []
@@ -37,7 +37,7 @@ class Ring(Balancer[M]):
         super().__init__(members)
 
     def changed(self) -> None:
-        """Have the points placed anew: once for all members that have come and gone meanwhile."""
+        """Place the points again at the next choice, once for all changes until then."""
         self._at = []
 
     def _place(self) -> None:
@@ -52,7 +52,7 @@ class Ring(Balancer[M]):
         self._owners = [self.members[at] for _, at in points]
 
     def choose(self, members: Sequence[M], key: int) -> M:
-        """The first along the ring that may get this request and has not too many."""
+        """The first along the ring that may get this request and does not have too many."""
         if not key:
             return super().choose(members, key)
         if not self._at:
@@ -60,7 +60,7 @@ class Ring(Balancer[M]):
         every = sum(member.share for member in members)
         under_way = 1 + sum(member.under_way + len(member.waiters) for member in members)
         at = bisect_right(self._at, key)
-        while True:  # one always has room, since there is room for more than all requests
+        while True:  # one always has room: together they have room for more than all requests
             owner = self._owners[at % len(self._owners)]
             at += 1
             if owner in members:

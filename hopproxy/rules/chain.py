@@ -1,7 +1,7 @@
 """What a trusted proxy says about a request, read from X-Forwarded-* and Forwarded.
 
 One of the two families is believed, and the other is made from it (RFC 7239 section 7.4).  They are
-never mixed: a proxy that writes one may pass on the other as a client has forged it.
+never mixed, since a proxy that writes one may pass on the other as a client forged it.
 """
 
 import re
@@ -84,17 +84,17 @@ def said_by(fields: list[Field], own: tuple[bytes, bytes], *, forwarded_first: b
 
 
 def _agrees(in_forwarded: bytes, in_x: bytes, own: bytes) -> bool:
-    """Whether the families say the same.  What X-Forwarded-* leaves out, we add to it.
+    """Whether the families agree.  What is missing in X-Forwarded-* is taken from us.
 
-    What Forwarded leaves out agrees: our own element says it.
+    What is missing in Forwarded agrees, since our own element says it.
     """
     return not in_forwarded or in_forwarded.lower() == (in_x or own).lower()
 
 
 def _elements_of(value: bytes) -> list[Element]:
-    """The elements of Forwarded; in place of a malformed beginning one that is `unknown`.
+    """The elements of Forwarded; a malformed beginning becomes one element, `unknown`.
 
-    A client could otherwise hide by a malformed beginning what a proxy in front of us has added.
+    Otherwise a client could hide the elements of our proxies by a malformed beginning.
     """
     elements = parse_elements(value)
     if elements is not None:
@@ -138,7 +138,7 @@ def _made(nodes: list[Node], proto: bytes, host: bytes) -> list[Element]:
 
 
 def _proto(fields: list[Field]) -> bytes:
-    """What X-Forwarded-Proto says, or the fields that some proxies write instead."""
+    """The value of X-Forwarded-Proto, or of the fields that some proxies write instead."""
     proto = value_of(fields, b"x-forwarded-proto") or value_of(fields, b"x-forwarded-scheme")
     ssl = value_of(fields, b"x-forwarded-ssl").lower() == b"on"
     return proto or (b"https" if ssl else b"")

@@ -1,4 +1,4 @@
-"""What the origin is told of a client's certificate, in fields that no client can send itself."""
+"""Fields that tell the origin about a client's certificate.  No client can send them itself."""
 
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
@@ -21,7 +21,7 @@ Name = Iterable[Iterable[tuple[str, str]]]
 
 
 def certificate_lines(found: Mapping[str, Any], der: bytes, fields: Iterable[str]) -> bytes:
-    """The field lines for a verified certificate, each with its CRLF; none for what it lacks.
+    """The field lines for a verified certificate, each with its CRLF; none for missing parts.
 
     `found` is what `ssl.SSLObject.getpeercert` returns, `fields` are the words of the setting.
     """
@@ -53,7 +53,7 @@ def distinguished_name(name: Name) -> str:
 
 
 def _text(value: str | Name) -> str:
-    """A name in a certificate: nearly always a string, else the name of a directory's entry."""
+    """A name in a certificate: a string, or rarely a distinguished name."""
     return value if isinstance(value, str) else distinguished_name(value)
 
 
@@ -62,7 +62,7 @@ SPECIAL = ',+"<>;=#'
 
 
 def _escaped(value: str, special: str) -> str:
-    """Visible ASCII, with a backslash before what is `special` and in place of all other bytes."""
+    """Visible ASCII, with `special` characters and all other bytes escaped by a backslash."""
     written = []
     for at, character in enumerate(value):
         edge = character == " " and at in (0, len(value) - 1)

@@ -1,8 +1,8 @@
 """Changes of fields: set, add, remove; and copies of heads with such changes.
 
-A head is never changed: what is sent is a copy, so that the log, the rules about the client and a
-retry keep what was received.  The copy goes through `rules.hop` as any other head does.  Fields are
-added behind that, so a peer cannot remove them by naming them in Connection.
+A head is never changed, since the log, the rules about the client and a retry need it as received.
+The copy goes through `rules.hop` like any other head.  Fields are added after that, so a peer
+cannot remove them by naming them in Connection.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from hopproxy.message import NO_BODY, SIZED, Field, Kind, RequestHead, ResponseHead, name_of
 from hopproxy.rules.template import Asked, Template
 
-#: Fields about content.  Rules for them do not change our own error messages, whose content is
-#: another: with the Cache-Control of a page, caches would keep its 502.
+#: Fields about content.  Rules for them do not apply to our own error responses: with the
+#: Cache-Control of a page, caches would keep a 502.
 CONTENT = frozenset(
     {
         b"accept-ranges", b"age", b"cache-control", b"content-disposition", b"content-encoding",
@@ -28,9 +28,9 @@ _OF_CHUNKED = frozenset({b"expect", b"trailer", b"transfer-encoding"})
 
 
 class FieldRules:
-    """Fields to take off a head, and fields to add to it.
+    """Fields to remove from a head, and fields to add to it.
 
-    `names` (lower case) are taken off.  With `dashes` so are their spellings with `_`: an
+    `names` (lower case) are removed.  With `dashes`, so are their spellings with `_`: an
     application behind WSGI or CGI takes `X_User` for the `X-User` that a rule has set.  `varies` if
     the values differ from request to request.
     """
@@ -66,7 +66,7 @@ class FieldRules:
         return FieldRules(kept, _texts(self.names - names), dashes=self._dashes)
 
     def taking(self, names: Iterable[bytes]) -> FieldRules:
-        """These rules, which take off fields of these names too."""
+        """These rules, which also remove fields of these names."""
         fields = [(name[:-2].decode(), value) for name, value in self._fields]
         return FieldRules(fields, _texts(self.names | set(names)), dashes=self._dashes)
 
@@ -85,21 +85,21 @@ class FieldRules:
         return self._form % tuple([value(asked) for value in values])
 
     def touch(self, lines: list[bytes], whole: bytes = b"") -> bool:
-        """Whether one of these lines may be taken off.
+        """Whether one of these lines may have to be removed.
 
-        `whole` is the head that they come from, if it is at hand.  One search is cheaper than a
-        look at each line, and most heads have no such field.
+        `whole` is the head that they come from, if known.  One search in it is cheaper than a look
+        at each line, and most heads have no such field.
         """
         return bool(self.names) and (
             self._pattern.search(whole or b"\r\n" + b"\r\n".join(lines)) is not None
         )
 
     def kept(self, lines: list[bytes]) -> list[bytes]:
-        """`lines` without those to take off."""
+        """`lines` without those to remove."""
         return [line for line in lines if not self.takes(line)] if self.touch(lines) else lines
 
     def takes(self, line: bytes) -> bool:
-        """Whether this line is taken off."""
+        """Whether this line is removed."""
         return bool(self.names) and self._pattern.match(b"\r\n" + line) is not None
 
     def adds(self, name: bytes) -> bool:
@@ -112,7 +112,7 @@ def _texts(names: Iterable[bytes]) -> list[str]:
 
 
 def edited_request(head: RequestHead, rules: FieldRules, target: bytes) -> RequestHead:
-    """A copy of a request with another target, without what `rules` take off."""
+    """A copy of a request with another target, without the fields that `rules` remove."""
     if rules.touch(head.lines, head.raw):
         lines = [line for line in head.lines if not rules.takes(line)]
         special = [field for field in head.special if not rules.takes(field.line)]
@@ -129,7 +129,7 @@ def edited_request(head: RequestHead, rules: FieldRules, target: bytes) -> Reque
 
 
 def with_host(head: RequestHead, host: bytes) -> RequestHead:
-    """A copy with this Host field; `host`, the authority that the client asked for, stays."""
+    """A copy with this Host field; `RequestHead.host`, the client's, stays."""
     line = b"Host: " + host
     lines, special = head.lines, head.special
     old = next((field for field in special if field.kind is Kind.HOST), None)
@@ -174,7 +174,7 @@ def _copy_of(
 
 
 def edited_response(head: ResponseHead, rules: FieldRules) -> ResponseHead:
-    """A copy of a response without what `rules` take off; the same head if that is nothing."""
+    """A copy of a response without what `rules` remove; the head itself if that is nothing."""
     if not rules.touch(head.lines):
         return head
     copy = with_lines(head, [line for line in head.lines if not rules.takes(line)])

@@ -1,7 +1,6 @@
 """The syntax of Forwarded (RFC 7239) and X-Forwarded-For: elements and nodes.
 
-Reading tolerates what careless senders write (`for=[::1]`, `for=192.0.2.1:80` without quotes).
-Writing is strict.
+Some senders leave out quotes (`for=[::1]`, `for=192.0.2.1:80`); this is read, but never written.
 """
 
 import re
@@ -121,7 +120,7 @@ def element_text(element: Element) -> bytes:
 
 
 def first_of(elements: list[Element], name: bytes) -> bytes:
-    """The value in the element nearest to the client that has one; else empty."""
+    """The value in the first element (the client's side) that has one; else empty."""
     return next((element[name] for element in elements if name in element), b"")
 
 

@@ -1,11 +1,11 @@
 """Who is asking: X-Forwarded-*, Forwarded (RFC 7239) and Via (RFC 9110 section 7.6.3).
 
-A client's own claims cannot be trusted; those of a trusted proxy in front of us can.  So these
-fields are replaced in general, and appended to for peers that `trusted_proxies` names.
+These fields are replaced, since a client can write anything.  Only peers in `trusted_proxies` keep
+theirs, and our own part is appended.
 
 There are two families: X-Forwarded-* and Forwarded.  Applications read one or the other, so both
-must say the same.  If a trusted proxy sent both, the one that the settings name first is believed;
-if it sent one, the other is made from it (RFC 7239 section 7.4).
+must say the same.  If a trusted proxy sent both, the one that the settings name first is believed.
+If it sent one, the other is made from it (RFC 7239 section 7.4).
 """
 
 from collections.abc import Sequence
@@ -35,8 +35,8 @@ from hopproxy.rules.forwarded import (
 from hopproxy.rules.target import is_authority
 from hopproxy.settings.units import unmapped
 
-#: A request that has passed us this often is in a loop.  More than once, since two gateways in a
-#: row may have the same pseudonym.
+#: A request that has passed us this often is in a loop.  More than one, since two gateways in a row
+#: may have the same pseudonym.
 MAX_PASSES = 4
 
 #: The families, as the settings name them.
@@ -58,7 +58,7 @@ class Network(Protocol):
 
 
 class Sender:
-    """The peer of a client link, as described to the upstream.
+    """The peer of a client link, as the origin is told about it.
 
     `address` is its IP address, or empty for a Unix socket; `peer` is its name in logs.
     `proto` is the scheme of its requests.  `families` are the families that we write.
@@ -115,7 +115,7 @@ class Sender:
         return ""
 
     def scheme(self, head: RequestHead) -> bytes:
-        """http or https, as the client has used it: a trusted proxy may say so."""
+        """http or https, as the client used it, perhaps according to a trusted proxy."""
         fields = [f for f in head.special if f.kind is Kind.FORWARDING] if self.trusted else []
         if not fields:
             return self.proto
@@ -144,9 +144,9 @@ class Sender:
         return self._lines(said, host), self._client_of(nodes)
 
     def _by_its_form(self, host: bytes, fields: list[Field]) -> tuple[bytes, str] | None:
-        """As `_anew`, for a request that differs from an earlier one only in the chain's members.
+        """As `_anew`, for a request that differs from an earlier one only in its chain's members.
 
-        That is nearly every request through a front proxy.  None for other requests.
+        Nearly every request through a front proxy does.  None for other requests.
         """
         key = [host]
         values = []

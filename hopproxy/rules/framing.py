@@ -1,7 +1,7 @@
 """Where a message ends, and what is refused because it could be read in two ways.
 
-RFC 9112 section 6.3, strictly: a message states its length at most once.  What another parser might
-read differently is refused, never repaired, since a repair is a guess about the other parser.
+RFC 9112 section 6.3, strictly: a message states its length at most once.  Whatever another parser
+might read differently is refused, never repaired.
 """
 
 import re
@@ -22,7 +22,7 @@ from hopproxy.message import (
     list_of,
 )
 
-#: Most options in Connection fields; more is an attack on those who must remove them.
+#: Most options in Connection fields; more cost too much to remove.
 MAX_OPTIONS = 32
 
 #: Options about the connection itself; any other option names a field.
@@ -100,10 +100,10 @@ def frame_response(head: ResponseHead, method: bytes) -> None:
 
 
 def _settle_without_body(head: ResponseHead, lengths: list[bytes], codings: list[bytes]) -> None:
-    """Check the framing fields of a response that has no body whatever they say.
+    """Check the framing fields of a response that has no body.
 
-    In a response to HEAD and in a 304 they describe the body that a GET would get.  Contradictory
-    ones are dropped, and the connection is not reused, since a body may follow after all.
+    In a response to HEAD and in a 304 they describe the body of a GET.  If they contradict each
+    other, they are dropped, and the connection is not reused, since a body may follow.
     """
     may_tell = head.status >= 200 and head.status != 204
     length = None
@@ -173,7 +173,7 @@ def _framing_values(head: Head) -> tuple[list[bytes], list[bytes]]:
 def _length_anew(
     head: Head, values: list[bytes], refusal: type[BadRequest] | type[BadResponse]
 ) -> int:
-    """The length that these fields agree on; the head then states it once, in plain form.
+    """The length that these fields agree on; the head then has it once, in plain form.
 
     Raises `refusal` if they do not agree.
     """

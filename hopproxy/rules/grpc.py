@@ -1,6 +1,6 @@
-"""The proxy's own errors for gRPC: a client looks at `grpc-status`, not at the status of HTTP.
+"""The proxy's own errors for gRPC, whose clients read `grpc-status` instead of the HTTP status.
 
-gRPC over HTTP/2: a response that is only HEADERS carries the status there ("Trailers-Only").
+A response that consists of HEADERS alone has the status there ("Trailers-Only").
 """
 
 from hopproxy.errors import HopError
@@ -12,7 +12,7 @@ _MEDIA_TYPE = b"application/grpc"
 UNKNOWN, DEADLINE_EXCEEDED, PERMISSION_DENIED, RESOURCE_EXHAUSTED = 2, 4, 7, 8
 UNIMPLEMENTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 12, 13, 14, 16
 
-#: By status of HTTP: what gRPC's clients make of it themselves, and, beyond that, for sizes.
+#: The gRPC status by HTTP status, as gRPC's clients map it, and for sizes.
 _STATUSES = {
     400: INTERNAL,
     401: UNAUTHENTICATED,
@@ -29,7 +29,7 @@ _STATUSES = {
     504: UNAVAILABLE,
 }
 
-#: A 504 of these causes may have been carried out: a client must not take it for unavailable.
+#: A call that failed with 504 for these causes may have been executed, so it is not UNAVAILABLE.
 _LATE = frozenset({"http_response_timeout", "connection_read_timeout", "connection_write_timeout"})
 
 

@@ -1,8 +1,8 @@
 """Writing a head for the next hop (RFC 9110 section 7.6.1).
 
-Hop-by-hop fields are removed: Connection with all that it names, and the fields that are never
-end-to-end.  Everything else passes unchanged and in order.  What the next hop must know about *its*
-connection is added here.
+Hop-by-hop fields are removed: Connection, the fields that it names, and fields that are never
+end-to-end.  All other fields pass unchanged and in order.  Fields about the connection of the next
+hop are added here.
 """
 
 from enum import Enum
@@ -30,7 +30,7 @@ _RESPONSE_OWN = frozenset({Kind.CONNECTION, Kind.HOP, Kind.CODING})
 
 
 class Underscores(Enum):
-    """What to do with field names that contain `_`: WSGI and CGI cannot tell it from `-`."""
+    """What to do with field names that contain `_`, which is the same as `-` for WSGI and CGI."""
 
     SHADOW = "shadow"  # drop those that look like a field which we write or protect
     DROP = "drop"

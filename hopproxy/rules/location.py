@@ -1,9 +1,9 @@
 """URLs in a response, seen from the client: Location, Content-Location, Refresh, cookie paths.
 
-An origin that sees another Host or a shorter path than the client may send URLs that only it
-understands.  Those that name the origin itself are turned back, as nginx does by default.  Paths
-are ambiguous, since an application may also mean a path outside its own part of the site, so they
-are turned back on demand only.
+An origin that sees another Host or a shorter path than the client may send URLs that do not work
+for the client.  URLs that name the origin itself are rewritten, as nginx does by default.  Paths
+are rewritten only with `locations: all`, since an application may mean a path outside its own part
+of the site.
 """
 
 import re
@@ -18,9 +18,9 @@ _ATTRIBUTE = re.compile(rb";[ \t]*(?i:(path|domain))[ \t]*=[ \t]*([^;]*)")
 
 
 class Origins:
-    """What to turn back on one route: the origin's `names`, and the path that was taken off.
+    """What to rewrite on one route: URLs with the origin's `names`, and paths without the prefix.
 
-    `names` are authorities in lower case.  `paths` if paths are turned back too.
+    `names` are authorities in lower case.  `paths` if paths are rewritten too.
     """
 
     __slots__ = ("_names", "_paths", "_prefix")
@@ -31,7 +31,7 @@ class Origins:
         self._paths = paths
 
     def seen_from_client(self, head: ResponseHead) -> ResponseHead:
-        """The response with its URLs turned back: the same head if it has none."""
+        """The response with its URLs rewritten; the same head if it has none."""
         if not _NAMES.search(b"\r\n" + b"\r\n".join(head.lines)):
             return head
         lines = [self._line(line) for line in head.lines]
@@ -65,7 +65,7 @@ class Origins:
         return b"/." + path if path[1:2] in (b"/", b"\\") else path
 
     def _path(self, path: bytes) -> bytes:
-        """A path with the prefix; one that has it already comes from an origin that knows it."""
+        """A path with the prefix, unless it has it already."""
         prefix = self._prefix
         if path == prefix or path.startswith((prefix + b"/", prefix + b"?")):
             return path

@@ -2,12 +2,12 @@
 
 from math import inf
 
-#: Seconds that a client may make us wait at first.
+#: Seconds of waiting that a client may begin with.
 GRACE = 5.0
 
 
 class Pace:
-    """The waits for one body: `rate` bytes are worth a second of them, 0: no limit.
+    """The waits for one body: `rate` bytes allow another second of waiting; 0: no limit.
 
     Only waits count, so a client does not pay for an origin that takes its body slowly.
     """
@@ -20,10 +20,10 @@ class Pace:
         self.patience = GRACE if rate else inf
 
     def came(self, size: int) -> None:
-        """So many bytes have arrived."""
+        """`size` bytes have arrived."""
         if self._rate:
             self.patience += size / self._rate
 
     def waited(self, seconds: float) -> None:
-        """They, or nothing, came after a wait."""
+        """A wait has ended, with or without bytes."""
         self.patience -= seconds

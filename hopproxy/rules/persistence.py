@@ -1,7 +1,7 @@
 """Whether a connection persists after an exchange, for each hop alone (RFC 9112 section 9.3).
 
-The result is None to keep the connection, or the reason to close it.  One hop never influences the
-other: no function here takes both heads.
+The result is None to keep the connection, or the reason to close it.  No function takes both heads,
+since one hop must not influence the other.
 """
 
 from hopproxy.message import (
@@ -33,7 +33,7 @@ def client_can_keep(head: RequestHead, body: Body) -> CloseReason | None:
     return None
 
 
-#: What a response says about the client's connection; HTTP/1.1 persists without a word.
+#: The Connection field for the client; HTTP/1.1 needs none to persist.
 CLOSE, KEEP_ALIVE = b"Connection: close\r\n", b"Connection: keep-alive\r\n"
 
 

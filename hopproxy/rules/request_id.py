@@ -1,7 +1,7 @@
 """The id of a request: X-Request-ID, and traceparent (W3C Trace Context).
 
-A trusted proxy's id is passed on; anybody else's is replaced, since it ends up in logs.  Both
-fields tell the same id where one is made from the other.
+The id of a trusted proxy is passed on; any other is replaced, since it ends up in logs.  If one
+field is made from the other, both have the same id.
 """
 
 import re
@@ -22,7 +22,7 @@ _HEX = re.compile(rb"(?!0{32})[0-9a-f]{32}")
 
 
 class Identity(NamedTuple):
-    """The id of a request, the names of fields to take off, and the lines to add."""
+    """The id of a request, the names of fields to remove, and the lines to add."""
 
     id: bytes
     names: tuple[bytes, ...]
@@ -32,7 +32,7 @@ class Identity(NamedTuple):
 def identify(
     head: RequestHead, fields: tuple[str, ...], *, trusted: bool, fresh: Callable[[int], bytes]
 ) -> Identity:
-    """The id of a request.  `fields` are those that we send; `fresh` makes so many hex digits."""
+    """The id of a request.  `fields` are those that we send; `fresh` makes hexadecimal digits."""
     given = _given(head, b"x-request-id", _ID) if trusted else b""
     trace = _given(head, b"traceparent", _TRACE) if trusted else b""
     in_trace = trace.split(b"-")[1] if trace else b""

@@ -1,18 +1,17 @@
 """Whether a request may be sent a second time (RFC 9110 section 9.2.2), and where.
 
-A pooled connection can end just as a request is sent on it, and an origin can accept a request and
+A pooled connection can end while a request is sent on it, and an origin can accept a request and
 never answer.  A second attempt must not execute the request twice.  So there is at most one, only
 if no byte of a response has arrived, and
 
 - on any origin after a failure on a reused link, if the request is idempotent or none of it was
   sent: the link was dead before, which says nothing about the origin;
-- on another origin for GET and HEAD, also after a failure on a fresh link, after a response with
-  one of the statuses that count as failures, and if it has tried an origin that had failed and
-  still does.
+- on another origin for GET and HEAD, also after a failure on a fresh link, after a status that
+  counts as a failure, and if the request was a trial of an origin that still fails.
 
 A refused dial is no attempt: nothing was sent, and any request goes on to another origin.
 
-An HTTP/2 origin can say that it did nothing with a request: by REFUSED_STREAM, or by a GOAWAY whose
+An HTTP/2 origin can say that it did not process a request: by REFUSED_STREAM, or by a GOAWAY whose
 last stream is an earlier one (RFC 9113 section 8.7).  Then any request may be retried, and more
 than once, since origins say so whenever they are replaced.
 """
@@ -23,11 +22,11 @@ from hopproxy.message import RequestHead
 
 #: Idempotent methods (RFC 9110 section 9.2.2).
 IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
-#: Methods that get another chance elsewhere: nobody notices that they came twice.
+#: Methods that may go to another origin, since executing them twice has no effect.
 SAFE = frozenset({b"GET", b"HEAD"})
 
 MAX_ATTEMPTS = 2
-#: The same if the origins have done nothing with the request.
+#: The same if the origins did not process the request.
 MAX_UNPROCESSED = 4
 
 
@@ -35,7 +34,7 @@ class Again(Enum):
     """What may follow a failed attempt."""
 
     NOTHING = "nothing"
-    ANYWHERE = "anywhere"  # on a fresh link, of another origin if there is one
+    ANYWHERE = "anywhere"  # on a fresh link, to another origin if there is one
     ELSEWHERE = "elsewhere"  # on another origin, or not at all
 
 
@@ -101,8 +100,8 @@ def is_idempotent(head: RequestHead, idempotency_key: bool) -> bool:
 class Budget:
     """How many requests of one upstream may get another chance elsewhere.
 
-    At most a fifth of all requests, and `RESERVE` before there were many.  What is not used is
-    kept for later, up to `MOST`.  So repetition never becomes the overload.
+    At most a fifth of all requests, and at first `RESERVE`.  What is not used is kept for later, up
+    to `MOST`.  So retries cannot overload the origins.
     """
 
     SHARE = 0.2

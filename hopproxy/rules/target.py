@@ -26,12 +26,12 @@ _ABSOLUTE_PART = re.compile(
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
 #: Paths without any of these are plain.
 _ODD = re.compile(rb"%|/[/.]")
-#: What stands in no path as it is.
+#: Bytes that must be escaped in a path.
 _ESCAPED = re.compile(rb"[^!-\"$->@-~]")
 
 
 def plain_path(path: bytes) -> bytes:
-    """A path as most applications understand it, to compare it with others.
+    """A path as most applications understand it, for comparisons.
 
     Escapes are decoded, except those of `/` and `%`; `.` and `..` are resolved (RFC 3986 section
     6.2.2), and slashes in a row are one.
@@ -50,13 +50,13 @@ def plain_path(path: bytes) -> bytes:
 
 
 def written_path(path: bytes) -> bytes:
-    """A plain path as it stands in a request."""
+    """A plain path, escaped as in a request."""
     return _ESCAPED.sub(lambda one: b"%%%02X" % ord(one[0]), path)
 
 
 def _decoded(match: re.Match[bytes]) -> bytes:
     if match[1] is None:
-        return b"%25"  # it is no escape
+        return b"%25"  # not an escape
     byte = bytes([int(match[1], 16)])
     return match[0].upper() if byte in b"/%" else byte
 
@@ -94,8 +94,8 @@ def settle_target(head: RequestHead) -> None:
     """Bring the target to origin-form (or `*`), and find the host.
 
     Without Host, the authority of an absolute-form target is the host.  A Host that names another
-    authority is refused, not replaced, so that nobody behind us can see another one.  If it names
-    the same in another spelling, Host is passed on.  Raises BadRequest, and Denied for CONNECT
+    authority is refused, not replaced, so that no other hop can read another one.  If both are the
+    same in two spellings, Host is passed on.  Raises BadRequest, and Denied for CONNECT
     (405).
     """
     hosts = [field.value for field in head.special if field.kind is Kind.HOST]

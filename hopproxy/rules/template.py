@@ -1,8 +1,8 @@
 """Values with variables, such as `{client}` or `https://{host}{path}`.
 
 A variable is one word in braces; `{{host}}` is the plain text `{host}`, and all other braces are
-plain.  No variable can hold a control byte, so no value can end its line and begin another: the
-rules about heads have checked all but the names of clients.
+plain.  No variable contains a control byte, so no value can end its line: heads were checked, and
+names of clients are checked here.
 """
 
 import re
@@ -42,7 +42,7 @@ class UnknownVariable(ValueError):
 
 
 class Asked:
-    """What variables stand for: one request, its sender, its id (empty if there is none)."""
+    """Values of variables for one request: its sender, its id (empty if there is none)."""
 
     __slots__ = ("head", "request_id", "sender")
 
@@ -102,7 +102,7 @@ _VALUES: dict[str, Value] = {
 }
 
 
-#: For templates without variables, which ask for nothing.
+#: For templates without variables.
 NOTHING_ASKED = Asked(RequestHead(b"", b"", 1, [], []), Sender("", b"", ()))
 
 

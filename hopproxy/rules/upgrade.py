@@ -9,8 +9,8 @@ def settle_upgrade(head: RequestHead) -> None:
     """Note the protocols a client offers to switch to.
 
     HTTP/1.0 cannot upgrade, and an Upgrade that Connection does not name is ignored.  `h2c` is
-    never passed on, since we do not understand it.  The request may have a body: the new protocol
-    begins after it.
+    never passed on, since hopproxy does not support it.  The request may have a body: the new
+    protocol begins after it.
     """
     if b"upgrade" not in head.options or head.minor == 0:
         return
@@ -62,6 +62,6 @@ def declined(request: RequestHead) -> CloseReason | None:
 
 
 def check_sent(sent: bool) -> None:
-    """Refuse a 101 from an origin that then did not read the rest of the request."""
+    """Refuse a 101 from an origin that did not read the whole request."""
     if not sent:
         raise BadResponse("101, and then the request's body was not taken")

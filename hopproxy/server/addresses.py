@@ -15,7 +15,7 @@ from hopproxy.wire.http1 import write_response
 
 log = logging.getLogger("hopproxy")
 
-#: Bytes read of a request that is not served.
+#: Bytes to read of a request that is refused unread.
 GLANCE = 65536
 #: Seconds between two messages about refused connections.
 QUIET = 60.0
@@ -65,7 +65,7 @@ class Addresses:
 
 
 class Refusals:
-    """Tells of refused connections, once a minute."""
+    """Logs refused connections, once a minute."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -89,7 +89,7 @@ def turn_away(sock: socket.socket, entrance: Entrance, pseudonym: bytes) -> None
         answer = write_response(head, b"Connection: close\r\n") + body
         sock.setblocking(False)
         with contextlib.suppress(OSError):
-            sock.recv(GLANCE)  # what is unread at the close would destroy the answer
+            sock.recv(GLANCE)  # unread bytes would make the close a reset
         with contextlib.suppress(OSError):
             sock.send(answer)
     sock.close()

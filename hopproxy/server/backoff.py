@@ -6,7 +6,7 @@ import math
 FIRST, MOST = 0.1, 10.0
 #: A worker that has served for so many seconds is started again at once.
 STEADY = 10.0
-#: After so many workers in a row that have ended before they served, nothing is to be hoped for.
+#: After this many workers in a row that ended before they served, no other is started.
 HOPELESS = 6
 
 
@@ -20,7 +20,7 @@ class BackOff:
     def ended(self, served_for: float | None) -> float:
         """A worker has ended, `served_for` seconds after it began to serve (None: it never did).
 
-        Returns the seconds until the next is started; infinity if that makes no sense.
+        Returns the seconds until the next one is started; infinity for never.
         """
         self._stillborn = self._stillborn + 1 if served_for is None else 0
         if self._stillborn >= HOPELESS:

@@ -1,8 +1,8 @@
 """A piece of memory that the supervisor and all workers share.
 
-It holds secrets that all workers must agree on, and for each worker a slot with what the others
-have to know at once: how many connections it has.  Only a worker writes to its own slot; the
-supervisor clears it when the worker has ended.  Memory that nobody touches takes no space.
+It holds secrets that all workers share, and a slot for each worker with its number of connections,
+which the others read.  Only a worker writes to its own slot; the supervisor clears it when the
+worker has ended.  Pages that are never touched take no memory.
 """
 
 import mmap
@@ -20,7 +20,7 @@ _RATES, RATES = _SLOTS + PLACES * _SLOT, 1024 * 1024
 #: an entry is the name of an address (48 bits) and its count.
 _COUNTS, _SETS, _WAYS = _RATES + RATES, 2048, 8
 _TABLE = _SETS * _WAYS * 8
-#: All of it; a worker maps the tables of as many workers as there are.
+#: The whole size; a worker maps only the tables of existing workers.
 SIZE = _COUNTS + PLACES * _TABLE
 
 
@@ -71,7 +71,7 @@ class Board:
         return bool(self._others)
 
     def serve(self) -> None:
-        """From now on this worker takes part."""
+        """This worker serves from now on."""
         self._words[self._own] = 1
 
     def count(self, connections: int) -> None:
@@ -87,7 +87,7 @@ class Board:
     def publish(self, name: int, count: int) -> None:
         """This worker has so many connections of an address; counts above 32767 stay there.
 
-        If its set is full of others the count stays unknown to other workers.
+        If its set is full, other workers do not see this count.
         """
         words, free = self._words, -1
         base = self._table + name % _SETS * _WAYS

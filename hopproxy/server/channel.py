@@ -2,7 +2,7 @@
 
 Each message is a packet on a pair of Unix sockets: its kind, a body of plain values, and any number
 of descriptors.  Both ends belong to the same program, so the encoding is Python's own (`marshal`),
-which costs no import.  What is large goes into a file in memory (`in_memory`), whose descriptor is
+which costs no import.  Large data goes into a file in memory (`in_memory`), whose descriptor is
 sent.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # the supervisor should stay small
 #: In the environment of a worker: the number of its end of the channel.
 VARIABLE = "HOPPROXY_CHANNEL"
 
-#: Of the encoding; the program that takes over may run on another Python.
+#: Version of the encoding; the program that takes over may run on another Python.
 VERSION = 4
 #: Most descriptors in one packet; the kernel allows 253.
 AT_ONCE = 240
@@ -57,7 +57,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._waiting: list[int] = []  # descriptors of a message whose last packet is to come
+        self._waiting: list[int] = []  # descriptors of a message that is not complete
 
     def fileno(self) -> int:
         """The descriptor, to wait for messages."""
@@ -66,7 +66,7 @@ class Channel:
     def send(self, kind: str, body: object = None, fds: Sequence[int] = ()) -> bool:
         """Send a message; False if the other side has gone, or takes none at the moment.
 
-        It waits only with more than AT_ONCE descriptors, at most PATIENCE seconds.
+        Waits only if there are more than AT_ONCE descriptors, at most PATIENCE seconds.
         """
         self._sock.settimeout(PATIENCE if len(fds) > AT_ONCE else 0)
         first = (len(fds) - 1) // AT_ONCE * AT_ONCE if fds else 0
@@ -96,7 +96,7 @@ class Channel:
             if kind:
                 close_all(self._waiting)
                 self._waiting = []
-        # What is left of a message whose sender gave up is not of this one.
+        # Drop what is left of a message whose sender gave up.
         start = len(self._waiting) - count
         for fd in self._waiting[:start]:
             os.close(fd)

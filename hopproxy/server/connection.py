@@ -2,7 +2,7 @@
 
 While the link is idle there is no coroutine; the transport wakes this object when bytes arrive.
 Then a coroutine begins, and runs until the link is idle again.  Most connections never get a task.
-One that got a task, because the worker drains, keeps its coroutine while idle.
+If one got a task, because the worker drains, it keeps its coroutine while idle.
 
 `server.h2_connection` does the same for HTTP/2.
 """
@@ -131,7 +131,7 @@ class Connection(Stepper):
         """
 
     def end_idle(self) -> None:
-        """Close the link if it is idle; a request that arrives in this moment is still answered."""
+        """Close the link if it is idle; a request that arrives at this moment is still answered."""
         draining = LinkError(Hop.CLIENT, CloseReason.DRAINING, "the gateway is draining")
         self.client.transport.interrupt(draining)
 
@@ -219,7 +219,7 @@ class Connection(Stepper):
         return await self._linger(self.client.closing or error.reason)
 
     async def _read_preface(self, read: bytes) -> bytes:
-        """What has come, if it begins with the preface (RFC 9113 section 3.4), else b""."""
+        """What has arrived, if it begins with the preface (RFC 9113 section 3.4), else b""."""
         client = self.client
         if client.served > 1:
             return b""

@@ -1,4 +1,4 @@
-"""The workers that there are, and what goes from one to the next: sockets, settings, counts."""
+"""The workers, and what they inherit: sockets, settings, counts."""
 
 import contextlib
 import math
@@ -17,8 +17,8 @@ from hopproxy.server.takeover import Inheritance, inherited_from
 
 
 class Crew:
-    """`places` have the workers; `retiring` those of the program before this one, which serve until
-    new ones do.
+    """`places` have the workers; `retiring` has the workers of the previous program, which serve
+    until new ones do.
 
     `held` are the listening sockets by address, `settings` is the descriptor of the settings, -1
     until a worker has read them, and `grace` how long a drain may take, `grace_before` one of those
@@ -40,7 +40,7 @@ class Crew:
         self._passed = PASSED.collect()
 
     def _follow(self, left: Inheritance) -> None:
-        """Go on with what the program before this one has left."""
+        """Take over from the previous program."""
         PASSED.held, self.held = left.passed, left.held
         self.grace = self.grace_before = left.grace
         self.files = SocketFiles(left.files)
@@ -52,7 +52,7 @@ class Crew:
             self.poll.register(place.channel, select.POLLIN)
 
     def estate(self) -> Inheritance:
-        """What another program gets that goes on with all this."""
+        """What the next program takes over."""
         past = in_memory(self.past.dump_all())
         files = self.files.known
         return inherited_from(
@@ -66,11 +66,11 @@ class Crew:
 
     @property
     def every(self) -> list[Place]:
-        """Those of all workers, the old ones last."""
+        """The places of all workers, the old ones last."""
         return [*self.places, *self.retiring]
 
     def name(self, place: Place) -> str:
-        """A worker, for the log."""
+        """The name of a worker for the log."""
         which = f"worker {place.number}" if len(self.places) > 1 else "the worker"
         return f"{'the old worker' if place in self.retiring else which} (pid {place.pid})"
 
@@ -117,7 +117,7 @@ class Crew:
     # -- all workers ------------------------------------------------------------------------
 
     def adopt(self, names: list[str], fds: list[int]) -> None:
-        """Settings were read and their sockets opened: keep them instead of those before."""
+        """Settings were read and their sockets opened: keep these, and close the earlier ones."""
         close_all([*([self.settings] if self.settings >= 0 else []), *self.held.values()])
         self.settings, *sockets = fds
         self.held = dict(zip(names, sockets, strict=True))
@@ -132,18 +132,18 @@ class Crew:
     def tell_others(
         self, place: Place, kind: str, body: object, fds: Sequence[int] = ()
     ) -> list[Place]:
-        """Pass something on to all workers but this one and the old ones.
+        """Send a message to all workers except this one and the old ones.
 
-        Returns those that do not take it: they have not read what came before.
+        Returns those that cannot receive it, because they do not read their messages.
         """
         others = [one for one in self.places if one is not place and one.channel is not None]
         return [one for one in others if one.channel and not one.channel.send(kind, body, fds)]
 
     def ask(self, asker: Place, channel: Channel, number: int, question: object) -> None:
-        """Pass a question of one worker on to all others.
+        """Send a question of one worker to all others.
 
-        Each answers on a socket, of which the asker gets the other end.  It also gets the last
-        report of each, which counts if that does not answer.
+        Each answers on a socket whose other end the asker gets.  The asker also gets the last
+        report of each, for workers that do not answer.
         """
         roster: list[tuple[int, int, bool]] = []
         reported = [place for place in self.every if place.report >= 0 and place is not asker]

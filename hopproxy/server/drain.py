@@ -1,11 +1,11 @@
 """How a worker stops.
 
-1. For `drain_delay` it serves as before, but is not ready, and each response says close: clients
-   and balancers go elsewhere.
+1. For `drain_delay` it still serves, but is not ready, and each response says close, so that
+   clients and balancers go elsewhere.
 2. It accepts what waits in the kernel's queue and closes its listeners.
 3. Idle client links close, spread over a few seconds so that their clients do not all connect
-   elsewhere in the same moment.  A client that sends a request meanwhile is answered, with close.
-   HTTP/2 links in use get their GOAWAY in the same way, or at their next request.
+   elsewhere in the same moment.  A request that arrives meanwhile is answered, with close.  HTTP/2
+   links in use get their GOAWAY in the same way, or at their next request.
 4. After `drain_timeout`, or a second stop, the rest is cut.
 """
 
@@ -24,15 +24,15 @@ from hopproxy.settings.schema import Settings
 
 log = logging.getLogger("hopproxy")
 
-#: Idle links closed in a second, and the most seconds that closing all of them takes.
+#: Idle links closed in a second, and most seconds for all of them.
 RATE, SPREAD = 20, 5.0
-#: A `drain_timeout` up to this leaves no time to spread anything, unless there was a delay.
+#: With a `drain_timeout` up to this, and no delay, all idle links close at once.
 SHORT = 10.0
-#: Seconds for which a connection without a request so far is kept: its first one is on its way.
+#: Seconds for which a new connection is kept, since its first request is on its way.
 FRESH = 1.0
 #: Seconds that an idle link, closed on our side, waits for the client to close too.
 GOODBYE = 1.0
-#: Seconds between two looks at the idle links: while they are closed one by one, and later.
+#: Seconds between two looks at the idle links: while they are closed one by one, and afterwards.
 STEP, SWEEP = 0.05, 0.25
 
 
@@ -59,9 +59,9 @@ class Report(NamedTuple):
 
 
 class Drain:
-    """Stops one worker.  Begins when it is made: from now on each response says close.
+    """Stops one worker.  From its creation on each response says close.
 
-    `slowly` if it has time, because others have taken its place.
+    `slowly` if there is time, because other workers have taken its place.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Drain:
 
     @property
     def report(self) -> Report:
-        """What has become of the client links so far."""
+        """What became of the client links so far."""
         cut, tunnels, lost = self._cut
         ended = self._closed() - self._before - cut
         lost += self._clients.late
@@ -111,7 +111,7 @@ class Drain:
     async def end_idle(self) -> None:
         """Close idle client links, those that were idle longest first.  Runs until cancelled.
 
-        A link becomes idle later if its response had begun before it could say close.
+        A link may become idle later, if its response had begun before it could say close.
         """
         idle = self._clients.idle
         count = sum(link.served > 0 for link in idle)
@@ -135,7 +135,7 @@ class Drain:
                 await trio.sleep(SWEEP)
 
     def _announce(self, links: list[AnyClientLink]) -> None:
-        """Tell the clients of links in use."""
+        """Announce the close on links in use."""
         for link in links:
             self._gateway.announce_close(link)
 
@@ -153,7 +153,7 @@ class Drain:
 
     def _may_end(self, link: AnyClientLink, now: float) -> bool:
         if link.closing is not None:
-            return False  # it has been told
+            return False  # it was announced
         if not link.served and now - link.opened < min(FRESH, self._timeout / 4):
             return False
         return not link.transport.endpoint.has_input()  # a request has arrived: answer it first

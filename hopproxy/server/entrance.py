@@ -1,4 +1,4 @@
-"""What a listener means for the connections that it accepts."""
+"""What the connections of one listener have in common."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hopproxy.settings.certificate import ListenerTls
 from hopproxy.settings.client import LinkSettings, Listener
 from hopproxy.settings.schema import Settings
 
-#: The protocols of clients, as ALPN names them.
+#: The protocols of clients, by their ALPN names.
 HTTP1, H2 = "http/1.1", "h2"
 
 log = logging.getLogger("hopproxy")
@@ -22,9 +22,9 @@ SENDERS = 1024
 
 
 class Entrance:
-    """One listener, for its connections: their limits, their TLS, and what to tell of them.
+    """One listener: limits and TLS of its connections, and what origins are told about them.
 
-    `direct` if HTTP/1.1 begins with the first byte, so that nothing has to be opened.  `speaks_h2`
+    `direct` if HTTP/1.1 begins with the first byte, so no opening is needed.  `speaks_h2`
     if a client may choose HTTP/2.  `limits` are for new connections.
 
     Raises OSError if a certificate cannot be used.
@@ -35,7 +35,7 @@ class Entrance:
         self.apply(settings, listener)
 
     def apply(self, settings: Settings, listener: Listener) -> None:
-        """Use these settings for new connections.  A certificate that is read anew takes effect.
+        """Use these settings for new connections, and read the certificates again.
 
         Raises OSError if a certificate cannot be used; then nothing has changed.
         """

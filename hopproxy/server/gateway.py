@@ -27,7 +27,7 @@ from hopproxy.settings.schema import Settings
 
 log = logging.getLogger("hopproxy")
 
-#: Idle links that are checked to find one to close without a request that has just arrived.
+#: Most idle links to check for one without a request that has just arrived.
 LOOKS = 16
 
 
@@ -41,7 +41,7 @@ class Gateway:
         self._nursery = nursery
         self._connections: dict[AnyClientLink, Served] = runtime.clients.links
         self._addresses = Addresses(runtime.board)
-        #: What was counted for a connection, by `max_connections_per_address`.
+        #: The network that a connection counts for, by `max_connections_per_address`.
         self._networks: dict[AnyClientLink, str] = {}
         self._refusals = Refusals()
         self._per_address = runtime.settings.client.max_connections_per_address
@@ -96,7 +96,7 @@ class Gateway:
             connection.on_fault(fault)
 
     def _is_welcome(self, network: str) -> bool:
-        """Count one more connection of a client, unless it has too many."""
+        """Count one more connection of a client; False if it has too many."""
         if self._addresses.enter(network, self._per_address):
             return True
         self._refusals.note(network)
@@ -120,7 +120,7 @@ class Gateway:
         openings[client] = None
 
     def _end_opening(self, reason: CloseReason) -> None:
-        """Close the connection that has not been opening for longest, if there is one."""
+        """Close the opening that has made no progress for longest, if there is one."""
         for client in self._runtime.clients.openings:
             error = LinkError(Hop.CLIENT, reason, "made room for another connection")
             if client.driver is not None and client.driver.throw(error):
@@ -147,7 +147,7 @@ class Gateway:
             connection.on_fault(fault)
 
     def speak_h2(self, connection: Connection, data: bytes) -> None:
-        """The client has begun with `data`, which is HTTP/2: serve its connection in that."""
+        """The client has begun with `data`, the preface of HTTP/2: serve it as HTTP/2."""
         self._serve_h2(connection.client, data, in_task=connection.in_task)
 
     def _serve_h2(self, client: ClientLink, data: bytes, *, in_task: bool) -> None:

@@ -26,10 +26,10 @@ from hopproxy.server.runtime import Runtime
 from hopproxy.settings.client import LinkSettings
 from hopproxy.settings.units import Bind
 
-#: Connections accepted in a row (3 ms of work); the next ones come with the next events.
+#: Most connections accepted in a row (3 ms of work), and seconds until the next ones.
 BATCH, TURN = 32, 0.0
-#: Seconds that a worker leaves connections to another one that has fewer.  If that does not take
-#: them, because it is busy or stopped, it steps back again after 1 more, then after 3, 7, ...
+#: Seconds for which a worker leaves connections to one that has fewer.  If nobody accepts them, the
+#: worker waits again only after 1 more connection, then after 3, 7, ...
 STEP_BACK, MOST_KEPT = 0.001, 31
 #: Seconds to wait if no file descriptor is left.
 PAUSE = 0.1
@@ -38,7 +38,7 @@ FULL_PAUSE = 0.01
 
 
 class CannotBind(Exception):
-    """An address that we cannot listen on; `in_use` if another process does."""
+    """An address that we cannot listen on; `in_use` if another process listens there."""
 
     def __init__(self, message: str, *, in_use: bool = False) -> None:
         super().__init__(message)
@@ -71,8 +71,8 @@ def open_listener(
     """Open a listening, non-blocking socket.  Raises CannotBind, which says what to do.
 
     Connections inherit the TCP settings of `client` from it.  `mode` is the mode of a Unix socket's
-    file, None for what the umask leaves.  With `share_port` another socket may have the port that
-    allows it too (SO_REUSEPORT).  Close it with `close_listener`.
+    file, None for what the umask leaves.  With `share_port` another socket
+    with SO_REUSEPORT may have the same port.  Close it with `close_listener`.
     """
     if bind.kind == "passed":
         return _open_passed(bind, client)
@@ -176,8 +176,8 @@ _TCP_HINTS = {
     errno.EADDRNOTAVAIL: "no interface of this machine has that address",
 }
 _UNIX_HINTS = {
-    errno.EADDRINUSE: "another process listens there, or the file is no socket or not ours to "
-    "remove: stop it, or choose another path",
+    errno.EADDRINUSE: "another process listens there, or the file is not a socket, or we may not "
+    "remove it: stop the process, or choose another path",
     errno.EACCES: "not permitted to create a file in its directory",
     errno.ENOENT: "its directory does not exist",
 }
@@ -221,8 +221,8 @@ class Intake:
     def accept_rest(self) -> None:
         """Accept every connection that waits in the kernel's queue, then stop accepting.
 
-        Closing a socket resets the connections in its queue, so no further one is made from now on.
-        Where that is not possible, there is room for one only.
+        Closing a socket resets the connections in its queue, so new ones are prevented first.
+        Where that is not possible, the queue is made as short as possible.
         """
         ignore_newcomers(self._listener)
         with contextlib.suppress(OSError):
@@ -277,7 +277,7 @@ class Intake:
             try:
                 number, address = self._listener._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
-                if self._stepped_back:  # another one has taken it
+                if self._stepped_back:  # another worker has accepted it
                     self._stepped_back = False
                     self._kept = self._left = 0
                 return None
@@ -285,8 +285,8 @@ class Intake:
                 if error.errno in NONE_LEFT:
                     gateway.shed()
                     return PAUSE
-                continue  # the client has gone already
-            if self._stepped_back:  # no other has
+                continue  # the client has left already
+            if self._stepped_back:  # no other worker has
                 self._stepped_back = False
                 self._kept = self._left = min(2 * self._kept + 1, MOST_KEPT)
             sock = socket.socket(*self._kind, 0, number)

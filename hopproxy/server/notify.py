@@ -1,4 +1,4 @@
-"""Tells systemd how the service is doing (sd_notify(3)), if systemd asks for it."""
+"""Tells systemd the state of the service (sd_notify(3)), if systemd asks for it."""
 
 import contextlib
 import math
@@ -12,7 +12,7 @@ _VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 class Notifier:
     """Sends messages to the socket in NOTIFY_SOCKET.  Children do not inherit the variable.
 
-    `environ` is what another program needs that goes on with this process.  `interval` is how many
+    `environ` is what the next program in this process needs.  `interval` is how many
     seconds systemd allows between two messages of `alive`, halved; infinity if it does not ask.
     """
 
@@ -34,7 +34,7 @@ class Notifier:
             self._tell("READY=1", "STATUS=serving")
 
     def reloading(self) -> None:
-        """Settings are read anew, or the program starts anew; `ready` follows."""
+        """A reload or a take-over begins; `ready` follows."""
         micros = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._tell("RELOADING=1", f"MONOTONIC_USEC={micros}", "STATUS=reloading")
 
@@ -44,7 +44,7 @@ class Notifier:
         self._tell("STOPPING=1", "STATUS=draining")
 
     def alive(self) -> None:
-        """It is not stuck."""
+        """It is alive (for systemd's watchdog)."""
         self._tell("WATCHDOG=1")
 
     def _tell(self, *lines: str) -> None:

@@ -68,7 +68,7 @@ class Opening(Stepper):
         self.begin(self._open())
 
     def on_end(self, result: object) -> None:
-        """It is open, in the protocol that is named; or it has failed for this reason."""
+        """The connection is open (`result` is the protocol) or has failed (it is the reason)."""
         if isinstance(result, CloseReason):
             self.owner.close(self, result, self.detail)
         else:
@@ -118,7 +118,7 @@ class Opening(Stepper):
             if first.startswith((V1, V2)):
                 detail = "a PROXY header on a listener without proxy_protocol"
                 return await self._refuse(CloseReason.NOT_TLS, detail)
-            if first[:1].isupper():  # no record begins with a letter, and every method does
+            if first[:1].isupper():  # a TLS record never begins with a letter, a method always does
                 detail = "this port speaks TLS: use https://"
                 return await self._refuse(CloseReason.NOT_TLS, detail)
             return await self._shake(entrance.front.context, deadline)
@@ -127,7 +127,7 @@ class Opening(Stepper):
             return error.reason
 
     def _has_moved(self) -> None:
-        """There is progress: of those that are opening, this one is the last to make room."""
+        """There is progress: move this opening behind the others, which are closed first."""
         openings = self.client.clients.openings
         if openings.pop(self.client, True) is None:
             openings[self.client] = None
@@ -186,7 +186,7 @@ class Opening(Stepper):
             return H2
         if HTTP1 in protocols:
             return HTTP1
-        return await self._refuse(CloseReason.NO_PROTOCOL, "only HTTP/2 is spoken on this port")
+        return await self._refuse(CloseReason.NO_PROTOCOL, "this port serves HTTP/2 only")
 
     async def _shake(self, context: ssl.SSLContext, deadline: float) -> str:
         """The TLS handshake; the protocol that ALPN has chosen."""
@@ -216,12 +216,12 @@ class Opening(Stepper):
             client.sender = self.entrance.sender(client.sender.address.decode(), lines)
         protocol = tls.selected_alpn_protocol() or HTTP1
         if protocol not in listener.protocols:
-            detail = "the client named no protocol by ALPN, and HTTP/1.1 is not spoken here"
+            detail = "the client offered no protocol by ALPN, and HTTP/1.1 is not served here"
             raise LinkError(Hop.CLIENT, CloseReason.NO_PROTOCOL, detail)
         return protocol
 
     async def _refuse(self, reason: CloseReason, detail: str) -> CloseReason:
-        """Answer 400 in plain text, whatever was asked."""
+        """Answer 400 without TLS, whatever was requested."""
         client = self.client
         error = BadRequest(detail)
         error.reason = reason
@@ -233,9 +233,9 @@ class Opening(Stepper):
 
 
 def handshake_error(error: OSError, *, no_protocol: bool) -> LinkError:
-    """Why the handshake of a client has failed."""
+    """The error for a client's handshake that failed."""
     if no_protocol:
-        detail = "the client named protocols by ALPN, and none that is spoken here"
+        detail = "the client offered protocols by ALPN, but none that is served here"
         return LinkError(Hop.CLIENT, CloseReason.NO_PROTOCOL, detail)
     said: str = getattr(error, "reason", None) or ""
     if not said:
@@ -246,17 +246,17 @@ def handshake_error(error: OSError, *, no_protocol: bool) -> LinkError:
         detail = f"the client's certificate is not accepted: {error.verify_message}"
         return LinkError(Hop.CLIENT, CloseReason.CLIENT_CERTIFICATE, detail)
     if said == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
-        detail = "the client has shown no certificate"
+        detail = "the client sent no certificate"
         return LinkError(Hop.CLIENT, CloseReason.CLIENT_CERTIFICATE, detail)
     if "ALERT_" in said:
         alert = words.partition("alert ")[2]
-        detail = f"the client has ended the TLS handshake: {alert}"
+        detail = f"the client ended the TLS handshake: {alert}"
         return LinkError(Hop.CLIENT, CloseReason.HANDSHAKE_REFUSED, detail)
     detail = _FAILURES.get(said, f"the TLS handshake has failed: {words}")
     return LinkError(Hop.CLIENT, CloseReason.HANDSHAKE_FAILED, detail)
 
 
-_TOO_OLD = "the client speaks only versions of TLS older than min_version"
+_TOO_OLD = "the client supports only versions of TLS older than min_version"
 _FAILURES = {
     "UNSUPPORTED_PROTOCOL": _TOO_OLD,
     "VERSION_TOO_LOW": _TOO_OLD,

@@ -1,10 +1,10 @@
-"""What outlives a worker: what those that have ended had counted, learned and read."""
+"""What outlives a worker: counters, learned limits, and when settings were read."""
 
 import marshal
 
 from hopproxy.server.channel import Channel, content
 
-#: Most origins whose learned limits are kept for workers to come.
+#: Most origins whose learned limits are kept for new workers.
 MOST_LEARNED = 4096
 #: Counters are numbers by a key of plain values.
 Counters = dict[object, float]
@@ -19,7 +19,7 @@ LOST = (
 
 
 class Past:
-    """Sums over the workers that have ended; nothing in it ever falls."""
+    """Sums over the workers that have ended; they only grow."""
 
     def __init__(self) -> None:
         self.counters: Counters = {}
@@ -34,7 +34,7 @@ class Past:
             mine[key] = mine.get(key, 0) + count
 
     def lose(self, connections: int) -> None:
-        """A worker has ended unasked, and so many connections with it."""
+        """A worker has crashed or was killed, and has lost `connections`."""
         for key, count in ((ENDS, 1), (LOST, connections)):
             self.counters[key] = self.counters.get(key, 0) + count
 
@@ -47,7 +47,7 @@ class Past:
         return marshal.dumps((self.counters, self._learned))
 
     def take_over(self, past: int) -> None:
-        """Go on with what another supervisor has left, a file in memory."""
+        """Take over what another supervisor has left, a file in memory."""
         self.counters, self._learned = marshal.loads(content(past))
 
     def learn(self, origin: object, found: object) -> None:
@@ -66,7 +66,7 @@ class Past:
             channel.send("last_reload", self._reload)
 
     def tell(self, channel: Channel) -> None:
-        """Tell a new worker what the others have learned and read."""
+        """Send a new worker what the others have learned and read."""
         self.tell_reload(channel)
         for origin, found in self._learned.items():
             channel.send("learned", (origin, found))

@@ -9,15 +9,15 @@ import sys
 from hopproxy.server.backoff import BackOff
 from hopproxy.server.channel import VARIABLE, Channel, pair
 
-#: Seconds that a worker serves on, as before, once others have taken its place.
+#: Seconds for which a worker still serves after others have taken its place.
 RETIRING = 2.0
 
 
 class Place:
-    """Has one worker at a time, unless it waits for the time to start one.
+    """Has at most one worker at a time.
 
-    `pid` is 0 while there is none, `start_at` is then when to start one.  `serving_since` is None
-    until it has said that it serves.  `report` is the descriptor of what it has counted.
+    `pid` is 0 while there is none; then `start_at` is when to start one.  `serving_since` is None
+    until the worker says that it serves.  `report` is the descriptor of its last report.
     """
 
     def __init__(self, number: int) -> None:
@@ -28,13 +28,13 @@ class Place:
         self.start_at = 0.0
         self.report = -1
         self.back_off = BackOff()
-        #: Whether it was told that others have taken its place.
+        #: Whether it knows that others have taken its place.
         self.retired = False
         #: When it is killed if it has not ended by itself.
         self.kill_at = math.inf
 
     def start(self) -> Channel:
-        """Start a worker: this program once more, with one end of a channel.
+        """Start a worker: this program again, with one end of a channel.
 
         Its signals are blocked until it has decided what they mean.  Raises OSError.
         """

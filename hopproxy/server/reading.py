@@ -8,14 +8,14 @@ from hopproxy.server.notify import Notifier
 from hopproxy.server.place import Place
 from hopproxy.server.say import say
 
-#: Seconds in which a worker has to begin; one that is stopped does not.
+#: Seconds in which a worker must begin; a stopped one does not.
 PATIENCE = 1.0
 
 
 class Reading:
     """Has one worker read the settings; it passes them on to the others.
 
-    `late_at` is when another one is asked, unless the worker has begun by then.
+    `late_at` is when another worker is asked, unless this one has begun.
     """
 
     def __init__(self, crew: Crew, notifier: Notifier) -> None:
@@ -23,7 +23,7 @@ class Reading:
         self._notifier = notifier
         self._due = False
         self._reads: Place | None = None
-        self._silent: list[Place] = []  # were asked, and did not begin
+        self._silent: list[Place] = []  # were asked, but did not begin
         self._ended_meanwhile = 0  # workers, one after another
         self.late_at = math.inf
 
@@ -33,7 +33,7 @@ class Reading:
         return self._reads is not None
 
     def ask(self) -> None:
-        """Ask a worker, now or once one serves."""
+        """Ask a worker, now or as soon as one serves."""
         self._ended_meanwhile = 0
         self._ask_again()
 
@@ -59,7 +59,7 @@ class Reading:
             return
 
     def pass_over(self) -> None:
-        """The worker that was asked has not begun: ask another one, if there is one."""
+        """The worker that was asked has not begun: ask another one."""
         self.late_at = math.inf
         late, self._reads = self._reads, None
         if late is not None:
@@ -81,7 +81,7 @@ class Reading:
         self._notifier.ready()
 
     def has_left(self, place: Place) -> None:
-        """This worker has ended; perhaps before it could read.
+        """This worker has ended, perhaps before it could read.
 
         A second one is asked then, but no third one: perhaps it is the settings that end them.
         """

@@ -1,8 +1,8 @@
-"""Reloading: the settings file is read and checked anew, and a worker that serves changes in place.
+"""Reloading: the settings file is read and checked again, and applied while the worker serves.
 
-Nothing changes unless all of the file is valid and every new address can be listened on.  New
-addresses are opened before old ones are given up.  Links stay, and so do requests under way, which
-end with the settings that they began with.
+Nothing changes unless the whole file is valid and every new address can be listened on.  New
+addresses are opened before old ones are closed.  Links stay.  Requests under way keep the settings
+that they began with.
 """
 
 import logging
@@ -31,7 +31,7 @@ log = logging.getLogger("hopproxy")
 
 #: Seconds between two looks at the files, with `watch: on`.
 INTERVAL = 0.5
-#: Seconds that each worker leaves a change to the one before it.
+#: Seconds that each worker waits longer than the one before it.
 IN_TURN = 2.0
 #: Settings that a process cannot change while it runs.
 _AT_START = ("workers",)
@@ -43,7 +43,7 @@ class Reloader:
     """Reloads one worker when it is asked to, and with `watch: on` when a file has changed.
 
     `sockets` are those of `file.settings`.  `fit` makes the worker's own settings from those in the
-    file.  With several workers one reads the file, and the others take over what it has read.
+    file.  With several workers one reads the file, and the others take over its result.
     """
 
     def __init__(
@@ -78,28 +78,28 @@ class Reloader:
         self._worker.retire()
 
     def reload(self) -> None:
-        """Reload soon.  What is asked for while a reload is under way causes one more."""
+        """Reload soon.  A call during a reload causes one more."""
         self._asked = True
         self._woken.set()
 
     def change(self, message: Message) -> None:
-        """Take over soon what another worker has read and opened."""
+        """Take over soon the settings and sockets of another worker."""
         self._read_by_others.append(message)
         self._woken.set()
 
     def note_reload(self, *, done: bool, at: float) -> None:
-        """Another worker has read the settings anew, with or without success."""
+        """Another worker has read the settings again, with or without success."""
         self._heard += 1
         if not done:
-            self._files.accept()  # it need not be told twice that they are bad
+            self._files.accept()  # that they are bad need not be logged twice
         self._worker.reloads.note(done=done, at=at, counted=False)
 
     def recall_reload(self, last_at: float, in_use_since: float, *, failed: bool) -> None:
-        """When settings were read last, perhaps before this worker was started."""
+        """When settings were last read, perhaps before this worker was started."""
         self._worker.reloads.recall(last_at, in_use_since, failed=failed)
 
     async def run(self) -> None:
-        """Do what is asked for, one after the other, until cancelled."""
+        """Carry out reloads and changes, one after the other, until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch)
             while True:
@@ -114,7 +114,7 @@ class Reloader:
     # -- reloading ---------------------------------------------------------------------------
 
     async def reload_now(self) -> bool:
-        """Reload; whether that succeeded.  All that goes wrong is in the log."""
+        """Reload; returns whether that succeeded.  Errors are in the log."""
         name, began = self.file.name, time.perf_counter()
         self._files.accept()
         try:
@@ -131,12 +131,12 @@ class Reloader:
         except (Failure, CannotBind, OSError) as failure:
             for line in str(failure).splitlines():
                 log.error("%s", line)
-            log.error("%s: not reloaded: the settings that were in use stay in use", name)
+            log.error("%s: not reloaded: the current settings stay in use", name)
             self._note(done=False)
             return False
         _tell(*before, read, sockets)
         for file in renewed:
-            log.info("%s: a new content", file)
+            log.info("%s: has new content", file)
         count = len(changes(before[0], read.settings)) + len(renewed)
         if self._siblings is not None:
             self._siblings.publish(read[:2], read.settings, sockets)
@@ -146,7 +146,7 @@ class Reloader:
         return True
 
     async def _take_over(self, message: Message) -> None:
-        """Apply what another worker has read and opened."""
+        """Apply the settings and sockets of another worker."""
         names, (settings, *fds) = message.body, message.fds
         source = marshal.loads(content(settings))
         os.close(settings)
@@ -156,7 +156,7 @@ class Reloader:
             if not self._worker.stopping:
                 sockets = inherited(self.file.settings, self.sockets, read.settings, held)
                 self._apply(read, files, sockets)
-        except (Failure, OSError) as failure:  # a certificate has changed in this moment
+        except (Failure, OSError) as failure:  # a certificate has changed meanwhile
             log.error("%s", failure)
         finally:
             close_all(held.values())
@@ -176,7 +176,7 @@ class Reloader:
     async def _watch(self) -> None:
         """With `watch: on`, reload when the content of a file has changed.
 
-        Of several workers the first one does; if it is stopped, the next one.
+        Of several workers the first one does this; if it is stopped, the next one.
         """
         place = 0 if self._siblings is None else self._siblings.place
         while True:
@@ -206,7 +206,7 @@ def _reread(source: tuple[str, str]) -> tuple[SettingsFile, WatchedFiles]:
 
 
 def _tell(before: Settings, left: Sockets, read: SettingsFile, sockets: Sockets) -> None:
-    """Say what has changed, and what is new to be warned of."""
+    """Log what has changed, and new warnings."""
     known = {(risk.path, risk.message) for risk in all_risks(before)}
     found = [risk for risk in all_risks(read.settings) if risk[:2] not in known]
     for warning in warnings(read, found):

@@ -64,9 +64,9 @@ def run(read: Callable[[], SettingsFile], channel: Channel | None, error_log: Er
 def _work(
     begin: Message, read: Callable[[], SettingsFile], channel: Channel, error_log: ErrorLog
 ) -> int:
-    """Serve as the worker that this message makes of us."""
+    """Serve as the worker that this message describes."""
     place, workers, names, passed = begin.body
-    tells = not workers  # as the first one
+    tells = not workers  # the first worker logs where it listens
     board, *fds = begin.fds
     split = len(fds) - len(passed)
     PASSED.held = dict(zip(passed, fds[split:], strict=True))
@@ -106,7 +106,7 @@ def _checked(read: Callable[[], SettingsFile]) -> SettingsFile:
 def _listening(settings: Settings, opened: ExitStack, held: dict[str, int]) -> Sockets:
     """Open all listening sockets; `opened` closes them.  Raises Failure.
 
-    Those in `held` come from the program before this one, and are taken out of it.
+    Sockets in `held` come from the previous program; those that are used are removed from it.
     """
     listen: list[tuple[str, Bind, Callable[[], socket.socket]]] = [
         (
@@ -191,14 +191,14 @@ def _say_where_clients_resume() -> None:
 
 
 async def _prepare_metrics() -> None:
-    """Import soon what only a scrape needs: the first one would take four times as long."""
+    """Import soon what only a scrape needs; otherwise the first one takes four times as long."""
     await trio.sleep(PREPARE_AFTER)
     module = "hopproxy.observe.exposition"
     await trio.to_thread.run_sync(import_module, module, abandon_on_cancel=True)
 
 
 async def _serve(worker: Worker, reloader: Reloader, error_log: ErrorLog, *, tells: bool) -> None:
-    """`tells` if it is for this process to say where it listens."""
+    """`tells` if this process logs where it listens."""
     siblings, settings, sockets = worker.siblings, reloader.file.settings, reloader.sockets
     async with trio.open_nursery() as nursery:
         if siblings is None:
@@ -206,7 +206,7 @@ async def _serve(worker: Worker, reloader: Reloader, error_log: ErrorLog, *, tel
         else:
             await nursery.start(siblings.run, reloader)
         if tells:
-            # Logged once signals are handled: whoever waits for this line may send one.
+            # Logged once signals are handled, since a signal may be sent after this line.
             for listener, sock in zip(settings.listeners, sockets.clients, strict=True):
                 scheme = "" if listener.tls is None else " (https)"
                 log.info("listening on %s%s", bound(listener.bind, sock), scheme)

@@ -30,7 +30,7 @@ from hopproxy.settings.upstream import UpstreamSettings
 
 
 class Reloads:
-    """How often settings were read anew, and how that went the last time.  Times are Unix time."""
+    """How often settings were read again, and the result of the last time.  Times are Unix time."""
 
     def __init__(self) -> None:
         self.done = self.failed = 0
@@ -39,11 +39,11 @@ class Reloads:
         self.last_at = self.in_use_since = time.time()
 
     def recall(self, last_at: float, in_use_since: float, *, failed: bool) -> None:
-        """What is known from before this worker."""
+        """Results from before this worker."""
         self.last_at, self.in_use_since, self.last_failed = last_at, in_use_since, failed
 
     def note(self, *, done: bool, at: float, counted: bool = True) -> None:
-        """Settings were read; `done` if they are in use now.  One of several workers counts it."""
+        """Settings were read; `done` if they are in use now.  One of the workers counts it."""
         self.last_at = at
         self.last_failed = not done
         self.done += counted and done
@@ -73,9 +73,9 @@ class Runtime:
         self.clients = Clients(settings.client.max_connections)
         self.clients.streams.most = settings.client.max_total_streams
         self.upstreams: dict[str, Upstream] = {}
-        #: Those that settings before had: what they have counted stays.
+        #: Upstreams of earlier settings: their counts stay.
         self.gone: dict[str, Upstream] = {}
-        #: What is counted, by upstream; "" for what no route took.  Observers hold it.
+        #: Counters by upstream; "" is for requests without one.  Observers keep a reference.
         self.tallies: dict[str, Tally] = {}
         self.terms = self._made_of(settings)
         self.terms.log = log
@@ -169,12 +169,12 @@ class Runtime:
         return before
 
     def join(self, place: int, tell: Callable[[Any, Any], None]) -> None:
-        """There are other workers: tell them what is learned and checked here."""
+        """There are other workers: send them what is learned and checked here."""
         self.pool.news.tell = tell
         self._turns.join(place, tell)
 
     def hear(self, about: str | tuple[str, str], found: Any) -> None:  # noqa: ANN401
-        """Another worker has learned this about an origin, or checked one of an upstream."""
+        """Another worker has learned something about an origin, or checked one."""
         if isinstance(about, str):
             self.pool.hear(about, found)
         elif (upstream := self.upstreams.get(about[0])) is not None:

@@ -1,4 +1,4 @@
-"""Messages of the supervisor on standard error, which must not make it wait."""
+"""Messages of the supervisor on standard error, written without waiting."""
 
 import contextlib
 import os

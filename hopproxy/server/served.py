@@ -1,4 +1,4 @@
-"""What serves a client connection, and what owns those that do, whatever protocol they speak."""
+"""Interfaces of what serves a client connection, and of its owner, for all protocols."""
 
 from typing import Protocol
 
@@ -25,7 +25,7 @@ class Served(Protocol):
         """The worker is about to stop, but still serves."""
 
     def end_idle(self) -> None:
-        """Close the link, which is idle; a request that arrives in this moment is not lost."""
+        """Close the link, which is idle; a request that arrives at this moment is not lost."""
 
     def close(self) -> None:
         """End what is under way."""

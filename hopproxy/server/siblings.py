@@ -1,7 +1,7 @@
-"""What a worker knows of the others: it asks them, answers them, and tells the supervisor.
+"""The messages of a worker to and from the others, which all go through the supervisor.
 
-Everything goes through the supervisor.  A question reaches every other worker with a pipe for its
-answer; one that is stopped does not answer in time, and one that has ended closes its pipe.
+A question reaches every other worker together with a pipe for the answer.  A stopped worker does
+not answer in time; if a worker ends, its pipe closes.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from hopproxy.server.channel import Channel, Ended, Message, content, in_memory
 from hopproxy.server.sockets import Sockets, hand_over
 from hopproxy.settings.schema import Settings
 
-#: Seconds that the others have to answer.
+#: Seconds in which the others must answer.
 PATIENCE = 1.0
 #: Seconds between two reports of what is counted.
 REPORT = 2.0
@@ -29,7 +29,7 @@ Question = Any
 
 
 class Part(NamedTuple):
-    """What one other worker has answered; None if it has not."""
+    """The answer of one other worker; None if there is none."""
 
     place: int
     pid: int
@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """The answers of all other workers, and what ended and silent ones had counted."""
+    """The answers of all other workers, and the counts of ended and silent ones."""
 
     parts: list[Part]
     past: dict[Any, float]
@@ -51,10 +51,10 @@ class Member(Protocol):
     """The worker, as messages see it."""
 
     def stop(self) -> None:
-        """Drain; the second time, stop at once."""
+        """Drain; stop at once if called a second time."""
 
     def retire(self) -> None:
-        """Drain, and leave the listening sockets to others, which accept already."""
+        """Drain, and leave the listening sockets to others, which already accept."""
 
     def reload(self) -> None:
         """Read the settings file anew."""
@@ -63,10 +63,10 @@ class Member(Protocol):
         """Take over the settings and sockets of another worker, which this message brings."""
 
     def note_reload(self, *, done: bool, at: float) -> None:
-        """Another worker has read the settings file anew, with or without success."""
+        """Another worker has read the settings file again, with or without success."""
 
     def recall_reload(self, last_at: float, in_use_since: float, *, failed: bool) -> None:
-        """When settings were read last, perhaps before this worker was started."""
+        """When settings were last read, perhaps before this worker was started."""
 
 
 class Siblings:
@@ -76,13 +76,13 @@ class Siblings:
         self.board = board
         self.place = place
         self.workers = workers
-        #: Answers a question of another worker, and makes the report of what is counted here.
+        #: Answers a question of another worker, and makes the report of our counters.
         self.answer: Callable[[Question], Awaitable[Any]] | None = None
         self.count: Callable[[], dict[Any, float]] | None = None
-        #: Changes with what is counted.
+        #: Changes whenever a counter does.
         self.stamp: Callable[[], object] | None = None
         self._learn: Callable[[Any, Any], None] | None = None
-        self._learned: list[Any] = []  # what was heard before anybody could learn it
+        self._learned: list[Any] = []  # received before `teach` was called
         self._channel = channel
         self._asked = 0
         self._open: dict[int, trio.MemorySendChannel[Message]] = {}
@@ -90,7 +90,7 @@ class Siblings:
     async def run(
         self, member: Member, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Obey messages until cancelled.  If the supervisor has gone, drain."""
+        """Obey messages until cancelled.  If the supervisor has ended, drain."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._report)
             task_status.started()
@@ -138,9 +138,9 @@ class Siblings:
         async with trio.lowlevel.FdStream(pipe) as stream:
             if self.answer is not None:
                 answer = marshal.dumps(await self.answer(question))
-                self.report()  # what was told must not be lost
+                self.report()  # what was counted must not be lost
                 with trio.move_on_after(PATIENCE):
-                    # Perhaps nobody waits for it any more.
+                    # Perhaps nobody waits for the answer any more.
                     with contextlib.suppress(trio.BrokenResourceError):
                         await stream.send_all(answer)
 
@@ -171,24 +171,24 @@ class Siblings:
         past, reports = counted[0], dict(zip(reported, counted[1:], strict=True))
         parts = [Part(at, pid, answers.get(at)) for at, pid, _ in roster]
         for part in parts:
-            if part.answer is None:  # what it has reported last still counts
+            if part.answer is None:  # its last report still counts
                 for key, count in reports.get(part.place, {}).items():
                     past[key] = past.get(key, 0) + count
         return Whole(parts, past)
 
     def teach(self, learn: Callable[[Any, Any], None]) -> None:
-        """Call this with what other workers have learned about origins, and have learned before."""
+        """Pass on to `learn` what other workers learn about origins, and have learned so far."""
         self._learn = learn
         for origin, found in self._learned:
             learn(origin, found)
         self._learned = []
 
     def tell_learned(self, origin: Any, found: Any) -> None:  # noqa: ANN401
-        """Tell the others what was learned about an origin."""
+        """Send the others what was learned about an origin."""
         self._channel.send("learned", (origin, found))
 
     async def _report(self) -> None:
-        """Report what has changed now and then: little is lost if this worker is killed."""
+        """Report changes now and then, so that little is lost if this worker is killed."""
         before = None
         while True:
             await trio.sleep(REPORT)
@@ -197,22 +197,22 @@ class Siblings:
                 self.report()
 
     def report(self) -> None:
-        """Tell the supervisor what is counted here, so that it outlives this worker."""
+        """Send our counters to the supervisor, so that they outlive this worker."""
         if self.count is not None:
             fd = in_memory(marshal.dumps(self.count()))
             self._channel.send("report", None, [fd])
             os.close(fd)
 
     def publish(self, source: tuple[str, str], settings: Settings, sockets: Sockets) -> None:
-        """Have the others take over these settings, read from `source`, and their sockets."""
+        """Make the others take over these settings, read from `source`, and their sockets."""
         hand_over(self._channel, "changed", source, settings, self.workers, sockets)
 
     def tell_reload(self, *, done: bool, at: float) -> None:
-        """Tell the others that the settings file was read anew, with or without success."""
+        """Tell the others that the settings file was read again, with or without success."""
         self._channel.send("reloaded", (done, at))
 
     def tell_report(self, ended: int, cut: int, lost: int) -> None:
-        """Tell the supervisor what became of the connections of this worker, which has drained."""
+        """Send the supervisor the result of this worker's drain."""
         self._channel.send("drained", (ended, cut, lost))
 
     def serving(self) -> None:

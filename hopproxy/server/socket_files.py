@@ -1,4 +1,4 @@
-"""The files of the Unix sockets that this program listens on, removed when that has ended."""
+"""The files of the Unix sockets that this program listens on, removed when it ends."""
 
 import contextlib
 import os
@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 
 class SocketFiles:
-    """Knows each file by its identity: one that another process has put in its place stays."""
+    """Knows each file by its identity: a file that another process has put there stays."""
 
     def __init__(self, known: dict[str, tuple[int, int]] | None = None) -> None:
         self.known = known or {}
 
     def note(self, names: Iterable[str]) -> None:
-        """These are the addresses now.  The files of others are removed."""
+        """Set the addresses, and remove the files of earlier ones."""
         paths = {name.removeprefix("unix:") for name in names if name.startswith("unix:")}
         for path in self.known.keys() - paths:
             _remove(path, self.known.pop(path))

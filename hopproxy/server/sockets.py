@@ -75,7 +75,7 @@ def closed_on_error(made: Sockets, before: Sockets) -> Iterator[None]:
 
 
 def names_of(settings: Settings) -> list[str]:
-    """A name for each listening socket, the admin listener's last: its address as it is set."""
+    """A name for each listening socket, the admin listener's last: its address in the settings."""
     names: list[str] = []
     for bind in _binds(settings):
         name = str(bind)
@@ -91,7 +91,7 @@ def hand_over(
     workers: int,
     sockets: Sockets,
 ) -> bool:
-    """Pass settings and their sockets on to the supervisor; False if it has gone.
+    """Pass settings and their sockets on to the supervisor; False if it has ended.
 
     `source` is the settings file: its name and its text.  From now on the supervisor removes the
     files of Unix sockets.
@@ -107,7 +107,7 @@ def hand_over(
 
 
 def inherited(before: Settings, sockets: Sockets, after: Settings, held: dict[str, int]) -> Sockets:
-    """As `rebound`, for sockets that another worker has opened.  Takes what is needed of `held`."""
+    """As `rebound`, for sockets that another worker has opened; takes them out of `held`."""
     ours = dict(zip(names_of(before), sockets.every, strict=True))
     found: list[socket.socket] = []
     for name in names_of(after):
@@ -121,7 +121,7 @@ def inherited(before: Settings, sockets: Sockets, after: Settings, held: dict[st
 
 
 def adjust(settings: Settings, sockets: Sockets) -> None:
-    """Give sockets that were kept what the settings say now: backlog, mode, TCP options."""
+    """Apply new settings to sockets that were kept: backlog, mode, TCP options."""
     for listener, sock in zip(settings.listeners, sockets.clients, strict=True):
         client = listener.client or settings.client
         if listener.bind.kind != "passed":
@@ -155,10 +155,10 @@ def _open(settings: Settings, at: int, *, share_port: bool) -> socket.socket:
 
 @contextlib.contextmanager
 def _sharing(old: list[socket.socket]) -> Iterator[bool]:
-    """Let a new socket have the port of these old ones, which are about to be closed.
+    """Allow a new socket to share the port of these old ones, which are about to be closed.
 
-    `:8080` can thus take the place of `127.0.0.1:8080` while that still accepts.  Only a process
-    of the same user that asks for it too (SO_REUSEPORT) could join in.
+    So `:8080` can replace `127.0.0.1:8080` while that still accepts.  Only a process of the same
+    user with SO_REUSEPORT could join in.
     """
     for sock in old:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -1,12 +1,12 @@
 """The parent of the workers: starts them, relays signals to them, replaces those that end.
 
-It neither serves nor reads settings, and imports next to nothing: with one worker it costs a few
-MiB.  The first worker reads the settings file and opens the listening sockets, and passes both to
-the supervisor, which hands them to all other workers.  So a worker that is replaced costs no
-connection that waits in a queue, and the settings it gets are the ones that were checked.
+It neither serves nor reads settings, and imports very little, so it takes only a few MiB.  The
+first worker reads the settings file and opens the listening sockets, and passes both to the
+supervisor, which passes them to all other workers.  So if a worker is replaced, no connection in a
+queue is lost, and the new worker gets the settings that were checked.
 
-Workers obey messages, not signals: a terminal sends Ctrl-C to every process, and systemd SIGTERM,
-which would count twice.
+Workers obey messages, not signals: a terminal sends Ctrl-C to every process, and systemd sends
+SIGTERM to all, which would count twice.
 """
 
 import contextlib
@@ -31,8 +31,7 @@ from hopproxy.signals import SIGNALS, STOP
 
 #: Exit codes: as asked; a fault of ours.
 DONE, FAULT = 0, 70
-#: Seconds beyond the time that workers have to drain, and after a second stop, until they are
-#: killed.
+#: Seconds until workers are killed: after their time to drain, and after a second stop.
 LATE, AT_ONCE = 5.0, 1.0
 #: Seconds between two tries to start a worker that cannot serve, while others do.
 RETRY = 10.0
@@ -47,7 +46,7 @@ def supervise() -> int:
 
 
 class Supervisor:
-    """Decides what its crew, the workers, has to do."""
+    """Decides what its crew, the workers, must do."""
 
     def __init__(self) -> None:
         left = inheritance()
@@ -62,19 +61,19 @@ class Supervisor:
         self._is_ready = False
         self._reading = Reading(self._crew, self._notifier)
         self._upgrade = Upgrade(self._crew, self._notifier, self._reading)
-        self._drained: list[tuple[int, int, int]] = []  # what workers that stopped have told
+        self._drained: list[tuple[int, int, int]] = []  # results of workers that have drained
         self._code: int | None = None  # once all is over
 
     # -- the loop ----------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Run until there is no worker and none is wanted."""
+        """Run until there is no worker and none will be started."""
         signal.set_wakeup_fd(self._rope, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # it only has to wake the poll
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # it only wakes the poll
         self._crew.poll.register(self._bell, select.POLLIN)
         try:
             with SIGNALS.obeyed_by(self._heard.append):
-                signal.pthread_sigmask(signal.SIG_SETMASK, ())  # blocked by a program before this
+                signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the previous program blocked them
                 while self._code is None:
                     self._turn()
         finally:
@@ -124,14 +123,14 @@ class Supervisor:
             say(f"{number.name}: received, nothing to do")
 
     def _reload(self) -> None:
-        """Have one worker read the settings file anew, once one serves."""
+        """Make one worker read the settings file again, as soon as one serves."""
         if self._crew.settings < 0:
-            self._crew.places[0].start_at = 0.0  # it could not begin; perhaps it can now
+            self._crew.places[0].start_at = 0.0  # it could not start before; perhaps it can now
         if not self.stopping:
             self._reading.ask()
 
     def _stop(self) -> None:
-        """Have the workers drain; the second time, have them stop at once."""
+        """Make the workers drain; the second time, make them stop at once."""
         now = time.monotonic()
         late = AT_ONCE if self.stopping else self._crew.grace + LATE
         for place in self._crew.every:
@@ -153,9 +152,9 @@ class Supervisor:
                 place.kill()
 
     def _kill_old(self, deaf: list[Place]) -> None:
-        """Kill workers that could not be told of new settings: they would keep the old ones."""
+        """Kill workers that could not receive new settings, since they would keep the old ones."""
         for place in deaf:
-            say(f"{self._crew.name(place)} takes no messages, so its settings are old: killing it")
+            say(f"{self._crew.name(place)} reads no messages, so its settings are old: killing it")
             place.kill()
 
     # -- workers -----------------------------------------------------------------------------
@@ -177,7 +176,7 @@ class Supervisor:
                 self._upgrade.has_ended(pid, code)
 
     def _has_retired(self, place: Place, code: int) -> None:
-        """A worker of the program before this one has ended."""
+        """A worker of the previous program has ended."""
         self._hear(place)
         name = self._crew.name(place)
         self._crew.let_go(place)
@@ -196,10 +195,10 @@ class Supervisor:
         lost = connections_of(self._crew.board, place.number)
         served_for = None if place.serving_since is None else now - place.serving_since
         self._crew.forget(place)
-        if self._crew.settings < 0:  # it could not even begin, and has said why
+        if self._crew.settings < 0:  # it could not begin, and has logged why
             place.start_at = math.inf
             if self._crew.retiring and not self.stopping:
-                say("the new program cannot serve: the old workers go on")
+                say("the new program cannot serve: the old workers still serve")
                 self._notifier.ready()
                 self._upgrade.go_on()
             else:
@@ -258,7 +257,7 @@ class Supervisor:
     # -- what workers say --------------------------------------------------------------------
 
     def _hear(self, place: Place) -> None:
-        """Take every message of a worker that has come."""
+        """Handle every message of a worker that has arrived."""
         channel = place.channel
         with contextlib.suppress(BlockingIOError):
             while channel is not None:
@@ -317,7 +316,7 @@ class Supervisor:
             self._crew.tell_others(place, kind, body)
 
     def _all_serve(self) -> None:
-        """Every worker serves: those of the program before this one are not needed any more."""
+        """Every worker serves: the workers of the previous program are no longer needed."""
         if not self._is_ready:
             self._is_ready = True
             self._notifier.ready()

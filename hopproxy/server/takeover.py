@@ -1,4 +1,4 @@
-"""A new program under the same process id (SIGUSR2): what it gets from the one before it.
+"""A new program under the same process id (SIGUSR2), and what it takes over from the old one.
 
 The supervisor replaces itself (execve) and keeps its sockets and its children.  What the new
 program has to know is in a file in memory.  The old workers serve until new ones do.
@@ -22,10 +22,10 @@ OLD = 10_000
 class Inheritance:
     """What goes from one supervisor to the next: descriptors by name, and the old workers.
 
-    `held` are the listening sockets, `passed` those that this process was started with, `workers`
-    each have a pid, a channel, a report (or -1), and whether they were told to retire.  `files` are
-    those of Unix sockets, `past` is the descriptor of what workers that have ended had counted,
-    `board` that of what workers share, `grace` how long a drain takes.
+    `held` are the listening sockets, `passed` those that this process was started with.  `workers`
+    each have a pid, a channel, a report (or -1), and whether they must retire.  `files` are those
+    of Unix sockets, `past` is the descriptor of the counters of ended workers, `board` that of
+    shared memory, `grace` how long a drain takes.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ def inherited_from(
     board: int,
     grace: float,
 ) -> Inheritance:
-    """What another program gets that takes over."""
+    """What the next program takes over."""
     workers = [
         (place.pid, place.channel.fileno(), place.report, place.retired)
         for place in places
@@ -84,9 +84,9 @@ def inherited_from(
 
 
 def start_check() -> int:
-    """Have the program that would be started check its settings file; the pid of that process.
+    """Start the installed program to check its settings file; returns the pid of that process.
 
-    It speaks on standard error only.
+    It writes to standard error only.
     """
     words = sys.argv[1:]
     command = [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(words)]]
@@ -119,7 +119,7 @@ def replace(state: Inheritance, environ: dict[str, str]) -> None:
 
 
 def inheritance() -> Inheritance | None:
-    """What the program before this one has left, if there was one.  Call it once."""
+    """The inheritance from the previous program, if there was one.  Call it once."""
     number = os.environ.pop(VARIABLE, None)
     if number is None:
         return None

@@ -38,7 +38,7 @@ class Upgrade:
         if not self._due or self._crew.is_beginning:
             return
         self._due = False
-        say("SIGUSR2: checking the settings with the program that is there now")
+        say("SIGUSR2: checking the settings with the installed program")
         try:
             self._check = start_check()
         except OSError as error:
@@ -73,4 +73,4 @@ class Upgrade:
 
     @staticmethod
     def _refuse(error: OSError) -> None:
-        say(f"SIGUSR2: that program cannot be started: {error.strerror}")
+        say(f"SIGUSR2: the installed program cannot be started: {error.strerror}")

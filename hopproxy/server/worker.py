@@ -61,7 +61,7 @@ class Worker:
         self._admin_scope = trio.CancelScope()
         self._stop = trio.Event()
         self._stop_now = trio.Event()
-        #: What became of the client links, once it has stopped.
+        #: What became of the client links; set when it has stopped.
         self.report: Report | None = None
 
     async def run(self, task_status: trio.TaskStatus[Runtime] = trio.TASK_STATUS_IGNORED) -> None:
@@ -98,7 +98,7 @@ class Worker:
             base.cancel_scope.cancel()
 
     def _made_views(self, runtime: Runtime) -> Views:
-        """What this worker shows, to the others too."""
+        """The views of this worker, for the others too."""
         siblings = self.siblings
         if siblings is None:
             return Views(runtime, self._access_log, self._error_log)
@@ -106,7 +106,7 @@ class Worker:
         return Views(runtime, self._access_log, self._error_log, place)
 
     def _serve_admin(self) -> None:
-        """Serve the admin listener, if there is one, instead of the one that was served before."""
+        """Serve the admin listener, if there is one, instead of the previous one."""
         self._admin_scope.cancel()
         listener, siblings, views = self._sockets.admin, self.siblings, self._views
         if listener is None:  # nobody asks
@@ -152,8 +152,8 @@ class Worker:
     def _leave_listeners(self) -> None:
         """Close the listeners.
 
-        What waits in their queues is accepted first, unless another process goes on there.  A
-        socket that one process still has open would take connections that nobody accepts.
+        Connections in their queues are accepted first, unless another process serves there.  Every
+        copy of a socket must be closed, or it would get connections that nobody accepts.
         """
         passed = _passed(self._settings, self._sockets)
         for sock, intake in self._intakes.items():
@@ -169,7 +169,7 @@ class Worker:
         sock.close()
 
     async def _delay(self) -> None:
-        """Serve on for `drain_delay`.  A second stop ends it."""
+        """Still serve for `drain_delay`.  A second stop ends it."""
         delay = self._settings.drain_delay
         if self._retired:
             self._leave_listeners()
@@ -235,13 +235,13 @@ class Worker:
         return self._access_log if self._settings.access_log != "off" else None
 
     def has_read(self, settings: Settings) -> None:
-        """Settings are in use, of which this worker has its part: observers show all of them."""
+        """Settings are in use.  This worker has its share of them; observers show the whole."""
         self._as_read = settings
         if self._gateway is not None:
             self._runtime.as_read = settings
 
     def retire(self) -> None:
-        """Drain, but other processes have taken over the listeners: leave what waits to them."""
+        """Drain, but leave the queues of the listeners to the processes that have taken over."""
         self._retired = True
         self.stop()
 
@@ -276,7 +276,7 @@ class Worker:
 
 
 def _passed(settings: Settings, sockets: Sockets) -> list[socket.socket]:
-    """The sockets that this program was started with: others go on with them."""
+    """The sockets that this program was started with; other processes serve them afterwards."""
     pairs = zip(settings.listeners, sockets.clients, strict=False)
     return [sock for listener, sock in pairs if listener.bind.kind == "passed"]
 

@@ -1,6 +1,6 @@
 """Addresses that conflict: two listeners on one port, and an origin that is one of our listeners.
 
-Names other than localhost are not resolved; conflicts between them show when they are bound.
+Names other than localhost are not resolved; conflicts between them appear when they are bound.
 """
 
 import posixpath
@@ -29,7 +29,7 @@ def meet(one: Bind, other: Bind) -> bool:
 
 def reaches(origin: OriginAddress, bind: Bind) -> bool:
     """Whether a connection to `origin` from this machine reaches a listener on `bind`."""
-    if bind.kind == "passed":  # its address shows once it is used
+    if bind.kind == "passed":  # its address is known once it is used
         return False
     if "unix" in (origin.kind, bind.kind):
         return origin.kind == bind.kind and _same_file(origin.path, bind.path)

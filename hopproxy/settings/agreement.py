@@ -27,7 +27,7 @@ def _addresses(settings: Settings) -> Iterator[Contradiction]:
     binds = [(f"listeners[{n}].bind", one.bind) for n, one in enumerate(settings.listeners)]
     if settings.admin is not None:
         binds.append(("admin.bind", settings.admin.bind))
-    binds = [(path, bind) for path, bind in binds if bind]  # empty: it was not understood
+    binds = [(path, bind) for path, bind in binds if bind]  # empty: it was not valid
     for n, (path, bind) in enumerate(binds):
         for owner, earlier in binds[:n]:
             if meet(earlier, bind):
@@ -77,7 +77,7 @@ def _limits(settings: Settings) -> Iterator[Contradiction]:
 
 def _shares(settings: Settings) -> Iterator[Contradiction]:
     """Limits are totals, of which every worker needs a share."""
-    if settings.workers == "auto":  # takes no more workers than there are shares
+    if settings.workers == "auto":  # starts no more workers than there are shares
         return
     for path, total in limits(settings):
         if total < settings.workers:
@@ -89,7 +89,7 @@ def _shares(settings: Settings) -> Iterator[Contradiction]:
 def _upstream_names(settings: Settings) -> Iterator[Contradiction]:
     known = list(settings.upstreams)
     if len(known) > 1 and not settings.routes:
-        message = f"is missing: nothing says which request goes to {', '.join(known)}"
+        message = f"is missing: nothing says which requests go to {', '.join(known)}"
         hint = f"write routes:, the last one `- upstream: {known[0]}` for all that is left"
         yield Contradiction("routes", message, hint)
 
@@ -120,7 +120,7 @@ def _keys_alone(settings: Settings) -> Iterator[Contradiction]:
 
 
 def _listeners(settings: Settings) -> Iterator[Contradiction]:
-    """Who may connect to a listener that demands something of its clients."""
+    """Listeners that require something of clients which no client can have."""
     for n, listener in enumerate(settings.listeners):
         path, tls = f"listeners[{n}]", listener.tls
         if tls is not None and tls.client_cert != "off" and tls.client_ca is None:

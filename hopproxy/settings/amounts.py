@@ -73,7 +73,7 @@ def _not_a_duration(text: str) -> Misread:
     if text.isdecimal():
         return Misread(f"`{text}` has no unit", f"write {text}s for seconds, or {text}ms")
     if text == "off":
-        # If `off` has one meaning for a setting, the setting itself reads it.
+        # Settings for which `off` has one meaning read it themselves.
         hint = "write 0s not to wait at all, or a long time like 1d"
         return Misread("`off` could mean two things here", hint)
     for written in (_shortened(text), text.replace(" ", "")):

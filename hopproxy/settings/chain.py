@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hopproxy.settings.pem import Finding, Source, Unusable, certificates, private_key
 
-#: Days before its end at which a certificate is said to end soon: these, or a fifth of its life.
+#: A certificate expires soon with this many days left, or with a fifth of its life.
 SOON_DAYS, SOON_SHARE = 14.0, 0.2
 DAY = 86400.0
 #: The smallest keys that TLS accepts, in bits.
@@ -25,7 +25,7 @@ Roots = Callable[[], frozenset[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One certificate: whom it is for, who has signed it, from when until when (Unix time)."""
+    """One certificate: its names, its issuer, and when it is valid (Unix time)."""
 
     file: str
     subject: str
@@ -57,7 +57,7 @@ def examine(
     except Unusable as unusable:
         found.append(unusable.finding)
     try:
-        if key is not None or chain:  # otherwise one file would be told twice
+        if key is not None or chain:  # otherwise the same file would be reported twice
             found += _keys(chain, key or cert)
             found += open_to_others(key or cert, of_key=key is not None)
     except Unusable as unusable:
@@ -66,7 +66,7 @@ def examine(
 
 
 def examine_authorities(source: Source, now: float) -> tuple[list[Facts], list[Finding]]:
-    """Examine a file of authorities: one that has ended signs nobody any more."""
+    """Examine a file of authorities: an expired one is of no use."""
     try:
         held = certificates(source)
     except Unusable as unusable:
@@ -131,7 +131,7 @@ def open_to_others(source: Source, *, of_key: bool) -> list[Finding]:
 
 
 def _own(one: x509.Certificate, file: str, now: float, *, server: bool) -> list[Finding]:
-    """What is wrong with the first certificate of a file, whatever its key and its chain are."""
+    """What is wrong with the first certificate of a file itself, without its key and its chain."""
     found = [*_weak(one, file), *_time(one, file, "the certificate", now)]
     since, until = _since(one), _until(one)
     soon = min(SOON_DAYS * DAY, (until - since) * SOON_SHARE)
@@ -153,14 +153,14 @@ def _own(one: x509.Certificate, file: str, now: float, *, server: bool) -> list[
 def _above(
     chain: list[x509.Certificate], file: str, now: float, roots: Roots | None
 ) -> list[Finding]:
-    """What is wrong with the issuers in the file: they lead to one that the peers have.
+    """What is wrong with the issuers in the file, which must lead to one that the peers have.
 
-    `roots` is None if only the peers know whom they trust.
+    `roots` is None if it is not known whom the peers trust.
     """
     found: list[Finding] = []
     last, rest = chain[0], chain[1:]
     if _signs_itself(last) and roots is not None:
-        message = f"{file} is self-signed: only who was given it by hand trusts it"
+        message = f"{file} is self-signed: only clients that were given it by hand trust it"
         return [Finding("self_signed", message, "get one from an authority that the peers trust")]
     while not _signs_itself(last):
         issuer = next((one for one in rest if one.subject == last.issuer), None)
@@ -172,7 +172,7 @@ def _above(
             found.append(Finding("order", message, hint))
         rest.remove(issuer)
         found += _time(issuer, file, f"the issuer `{named(issuer.subject)}`", now)
-        if not _signs_itself(issuer):  # nobody looks at the signature of the authority itself
+        if not _signs_itself(issuer):  # the signature of the authority itself is not verified
             found += _weak(issuer, file)
         last = issuer
     for stranger in rest:
@@ -208,7 +208,7 @@ def _keys(chain: list[x509.Certificate], source: Source) -> list[Finding]:
 
 
 def _weak(one: x509.Certificate, file: str) -> list[Finding]:
-    """Keys and signatures that TLS refuses, or that browsers do."""
+    """Keys and signatures that TLS or browsers refuse."""
     key, name = one.public_key(), named(one.subject)
     weak = ""
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < LEAST_RSA:
@@ -223,7 +223,7 @@ def _weak(one: x509.Certificate, file: str) -> list[Finding]:
     algorithm = one.signature_hash_algorithm
     if algorithm is not None and algorithm.name in ("md5", "sha1") and not _signs_itself(one):
         message = f"{file}: `{name}` is signed with {algorithm.name.upper()}, which TLS refuses"
-        hint = "have it issued anew: authorities sign with SHA-256 today"
+        hint = "have it issued again: authorities sign with SHA-256 today"
         return [Finding("weak", message, hint, fatal=True)]
     if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
         message = f"{file}: `{name}` has an {_kind_of_key(one)} key, which browsers refuse"
@@ -255,7 +255,7 @@ def _signs_itself(one: x509.Certificate) -> bool:
 
 
 def _signs_nobody(one: x509.Certificate) -> bool:
-    """Whether it is neither an authority nor, as old ones do, leaves open whether it is one."""
+    """Whether it cannot be an authority; old certificates do not say."""
     try:
         return not one.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:

@@ -4,7 +4,7 @@
     upstreams.app.origins: + 10.0.0.8:3000
     upstreams.old: removed
 
-The Structs of the schema say what there is; no setting is named here.
+The settings come from the Structs of the schema; none is named here.
 """
 
 from collections.abc import Iterator, Mapping

@@ -23,7 +23,7 @@ from hopproxy.settings.kinds import (
 )
 from hopproxy.settings.units import Bind
 
-#: The protocols that clients may speak, as ALPN names them.
+#: The protocols that clients may speak, by their ALPN names.
 Protocol = Literal["h2", "http/1.1"]
 
 

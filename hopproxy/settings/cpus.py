@@ -1,7 +1,7 @@
-"""How many workers `workers: auto` means: as many as CPUs may be used.
+"""The number of workers for `workers: auto`: as many as CPUs may be used.
 
-A container is limited by a quota of its control group or of one above it, which `os.cpu_count`
-does not know.
+`os.cpu_count` does not know the quota of a container, which is that of its control group or of one
+above it.
 """
 
 import math
@@ -16,7 +16,7 @@ _ROOTS_1 = (f"{_ROOT}/cpu,cpuacct", f"{_ROOT}/cpu")
 
 
 def cpus(allowed: int, read: Read) -> int:
-    """How many CPUs this process may use: of the `allowed` ones, as many as fill its quota."""
+    """How many CPUs this process may use: the `allowed` ones, or fewer if its quota is smaller."""
     quotas = [math.ceil(quota) for quota in _quotas(read)]
     return max(1, min([allowed, *quotas]))
 
@@ -40,8 +40,8 @@ def _quotas(read: Read) -> Iterator[float]:
 def _upwards(root: str, path: str) -> Iterator[str]:
     """The folder of a group, then those above it.
 
-    In a container the path may be that of the host, which is not mounted: its own group is the
-    root.
+    In a container the path may be that of the host, which is not mounted; then its own group is
+    the root.
     """
     parts = [part for part in path.split("/") if part and part != ".."]
     for end in range(len(parts), -1, -1):

@@ -11,9 +11,9 @@ from hopproxy.settings.lint import Risk
 from hopproxy.settings.schema import Settings
 
 #: Kept for the admin listener's connections (32), for dials that try several addresses at once,
-#: for name look-ups, for the pipe of long bodies, and for what is opened for a moment only.
+#: for name look-ups, for the pipe of long bodies, and for files that are open only for a moment.
 RESERVED = 128
-#: Open in a process that serves nobody yet, without its listeners.
+#: Descriptors of an idle process, without its listeners.
 AT_REST = 16
 
 _HINT = "raise the limit of open files to {} (ulimit -n, LimitNOFILE=, --ulimit nofile=)"
@@ -50,7 +50,7 @@ def shortfalls(settings: Settings, limit: int, held: int = 0) -> Iterator[Risk]:
 
 
 def _shares(settings: Settings, limit: int, held: int) -> tuple[int, int]:
-    """(for clients, for origins): as the settings ask, or else about half each."""
+    """(for clients, for origins): as in the settings, or if that does not fit about half each."""
     available = max(0, limit - _at_rest(settings, held))
     rest = available - min(RESERVED, available // 2)
     most = settings.client.max_connections

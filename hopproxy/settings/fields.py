@@ -13,26 +13,26 @@ from hopproxy.settings.words import HOST, Unit, parse_count, parse_host, parse_t
 OWN_FORWARDING = frozenset(
     {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"}
 )
-_FRAMING = "hopproxy writes it anew on each hop, from what it has understood; leave it out"
+_FRAMING = "hopproxy writes it again on each hop; leave it out"
 #: Why a field cannot be changed, by its kind.
 _UNTOUCHED = {
     Kind.HOST: "write `host` in the upstream: pass, origin or a name",
     Kind.LENGTH: _FRAMING,
     Kind.CODING: _FRAMING,
-    Kind.CONNECTION: "it belongs to one hop; upgrades (WebSocket) and keep-alive work without it",
-    Kind.HOP: "it belongs to one hop; upgrades (WebSocket) and keep-alive work without it",
+    Kind.CONNECTION: "it is about one hop; upgrades (WebSocket) and keep-alive work without it",
+    Kind.HOP: "it is about one hop; upgrades (WebSocket) and keep-alive work without it",
     Kind.VIA: "`via` says which messages get it",
     Kind.EXPECT: "`continue_timeout` says how long an origin is waited for; leave it out",
-    Kind.DATE: "it is added where the origin sends none; leave it out",
+    Kind.DATE: "hopproxy adds it if the origin sends none; leave it out",
 }
 _UNTOUCHED_NAMES = {"trailer": _FRAMING, "max-forwards": "hopproxy counts it down by itself"}
 #: A URL with a host, or a path.
 _REDIRECT = re.compile(
     r"(?:(?:https?|\{scheme\})://(?![/?#]|\{(?:path|query|request_id)\})|/(?![/\\]))[!-~]*"
 )
-#: A path that may become one with two slashes: a variable may be empty, and {path} begins with one.
+#: A path that may begin with two slashes: a variable may be empty, and {path} begins with a slash.
 _TWO_SLASHES = re.compile(r"/(?:\{(?:query|request_id)\})*(?:\{path\}|[/\\])")
-#: Statuses that send a client elsewhere (RFC 9110 section 15.4).
+#: Statuses of redirects (RFC 9110 section 15.4).
 REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -55,7 +55,7 @@ def parse_field_name(text: str) -> str:
 
 
 def _untouched(name: str) -> str | None:
-    """What to do instead of changing the field of this name; None if it may be changed."""
+    """What to do instead of changing a field of this name; None if it may be changed."""
     if name in OWN_FORWARDING:
         return "`forwarding` and `trusted_proxies` say what the origin is told about the client"
     return _UNTOUCHED.get(kind_of(name.encode())) or _UNTOUCHED_NAMES.get(name)

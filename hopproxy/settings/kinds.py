@@ -12,11 +12,11 @@ from hopproxy.settings import fields, rates, words
 from hopproxy.settings.origins import Balance
 from hopproxy.settings.units import Bind, Network, OriginAddress
 
-#: Durations for which 0 makes sense: `off` could mean 0 or no limit, and is refused.
+#: Durations that may be 0; `off` could mean 0 or no limit, and is refused.
 Seconds = Annotated[float, Meta(ge=0, extra={"unit": words.DURATION})]
-#: How often something is done: not without a pause.
+#: Intervals; 0 is refused.
 Interval = Annotated[float, Meta(ge=1, extra={"unit": words.DURATION})]
-#: Durations for which 0 makes no sense: `0` and `off` mean no limit.
+#: Durations for which `0` and `off` mean no limit.
 Timeout = Annotated[float, Meta(ge=0, extra={"unit": words.DURATION, "off": math.inf})]
 #: `off` means 0.
 SecondsOrOff = Annotated[float, Meta(ge=0, extra={"unit": words.DURATION, "off": 0.0})]

@@ -1,9 +1,8 @@
 """Settings that are valid but probably a mistake: unused ones, loops, idle limits.
 
-Idle limits: on each hop the connecting end must close before the accepting end, since a request
-sent on a connection that the accepting end is just closing is lost.  So `pool.idle_timeout` must be
-shorter than the origin's limit, and `client.idle_timeout` longer than the limit of the balancer
-that connects to us.
+Idle limits: on each hop the connecting side must close first.  If the accepting side does, a
+request that is sent at that moment is lost.  So `pool.idle_timeout` must be shorter than the
+origin's limit, and `client.idle_timeout` longer than the limit of the balancer that connects to us.
 """
 
 import math
@@ -68,7 +67,7 @@ _FOREIGN = re.compile(r"\$[a-z][a-z0-9_]*\b|\{[a-z]+(?:\.[A-Za-z0-9_-]+)+\}")
 
 
 class Risk(NamedTuple):
-    """What is risky about the setting at `path`, and what is safe."""
+    """What is probably wrong with the setting at `path`, and what to write."""
 
     path: str
     message: str
@@ -98,7 +97,7 @@ def risks(settings: Settings) -> Iterator[Risk]:
 
 
 def _endless_redirects(settings: Settings) -> Iterator[Risk]:
-    """Redirects to https although no request is seen to come by https."""
+    """Redirects to https although no request can arrive by https."""
     if settings.trusted_proxies or any(one.tls is not None for one in settings.listeners):
         return
     for n, route in enumerate(settings.routes):
@@ -127,7 +126,7 @@ def _foreign_variables(settings: Settings) -> Iterator[Risk]:
                 known = ", ".join(f"{{{name}}}" for name in VARIABLES)
                 yield Risk(
                     f"routes[{n}].{path}",
-                    f"`{found[0]}` is sent as it stands: it is not a variable",
+                    f"`{found[0]}` is sent unchanged: it is not a variable",
                     f"there are {known}",
                 )
 
@@ -138,7 +137,7 @@ def _against_forgers(settings: Settings) -> Iterator[Risk]:
         if network.first and not any(network.first) and min(network.last) == 255:
             yield Risk(
                 f"trusted_proxies[{n}]",
-                f"`{network}` is everybody: each client may say that it is another",
+                f"`{network}` is every address: any client can forge its own",
                 "list the addresses of your own proxies only",
             )
     if not any(str(network) == UNIX for network in settings.trusted_proxies):
@@ -165,7 +164,7 @@ def against_via(settings: Settings, who: str) -> Iterator[Risk]:
 
 
 def _grace(settings: Settings) -> Iterator[Risk]:
-    """A stop that takes longer than the platform waits.  The default is for no platform."""
+    """A stop that takes longer than the platform waits; the defaults are not warned of."""
     most = settings.drain_delay + settings.drain_timeout
     set_here = settings.drain_delay or settings.drain_timeout != DRAIN_TIMEOUT
     if most > DOCKER_GRACE and set_here:

@@ -1,8 +1,8 @@
-"""How much memory hopproxy may take with given settings, at the very worst.
+"""The most memory that hopproxy can take with given settings.
 
-Every connection is open, every request has the largest head, and nobody reads or ends.  What the
-kernel keeps in the buffers of sockets is not in it, nor what reading the settings takes.
-`tests/workers/test_memory.py` compares the result with processes at their worst.
+In the worst case every connection is open, every request has the largest head, and no peer reads.
+The kernel's socket buffers are not included, nor is the memory for reading the settings.
+`tests/workers/test_memory.py` compares the result with processes in the worst case.
 """
 
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import packed_address
 from hopproxy.settings.upstream import UpstreamSettings
 
-#: A worker that serves nobody, with its caches and logs full; the supervisor.
+#: An idle worker with full caches and logs; the supervisor.
 WORKER, SUPERVISOR = 72 * MiB, 14 * MiB
 #: An upstream, with its last failed requests; a name that is being looked up, in a thread.
 UPSTREAM, LOOKUP, MOST_LOOKUPS = 512 * KiB, 256 * KiB, 128
-#: A connection without requests, and the last that was read of it.
+#: A connection without requests, and the last bytes read from it.
 LINK, READ = 4 * KiB, 64 * KiB
 #: TLS on a connection: OpenSSL's state and its buffers (110 KiB), ciphertext that was read, and
 #: ciphertext that the peer does not take.
@@ -27,9 +27,9 @@ TLS = 110 * KiB + READ + 64 * KiB + 128 * KiB
 H2 = (128 + 128 + 128 + 80 + 24) * KiB
 #: A request under way, without its head and its body; a field of a head beside its bytes.
 REQUEST, FIELD = 12 * KiB, 320
-#: What is kept of a body to send it again, with the last that was read.
+#: Bytes of a body kept for a retry, with the last bytes read.
 KEPT = 128 * KiB
-#: What a receiver has not taken of a body: after a splice, and with HTTP/2.
+#: Bytes of a body that its receiver has not accepted: after a splice, and with HTTP/2.
 SPLICED, UNSENT = 256 * KiB, 128 * KiB
 
 
@@ -51,7 +51,7 @@ def most_memory(settings: Settings, workers: int) -> int:
     link = LINK + READ + worst.head + TLS * secured
     if worst.streams:
         link += H2 + worst.head
-    # A head as it came, as its lines, and as it is sent; the answer's head as lines and as frames.
+    # A head as received, as lines, and as sent; the response's head as lines and as frames.
     request = REQUEST + 5 * worst.head + FIELD * worst.fields + KEPT + 2 * collected + 2 * answer
     multiplexed = min(client.max_total_streams, worst.streams * client.max_connections)
     single = client.max_connections
@@ -92,14 +92,14 @@ def _most_links(settings: Settings) -> int:
 
 
 def _has_twins(upstream: UpstreamSettings) -> bool:
-    """Whether what HTTP/2 cannot carry has connections of its own."""
+    """Whether there are connections of its own for what HTTP/2 cannot carry."""
     return upstream.protocol == "auto" and any(one.scheme == "https" for one in upstream.origins)
 
 
 def _upstream_links(settings: Settings, requests: int, stuck: int) -> int:
-    """The connections to origins: as many as there are requests have `stuck` bytes of theirs.
+    """Memory of the connections to origins; as many as there are requests hold `stuck` bytes each.
 
-    That is what an origin does not take of a request, and the head that it has begun.
+    These are bytes of a request that the origin does not accept, and an incomplete response head.
     """
     most = _most_links(settings)
     each = LINK
@@ -117,7 +117,7 @@ def _may_multiplex(upstream: UpstreamSettings) -> bool:
 
 
 def _is_name(host: str) -> bool:
-    """Whether this has to be looked up."""
+    """Whether this host must be looked up."""
     return host not in ("", "localhost") and packed_address(host) is None
 
 

@@ -1,4 +1,4 @@
-"""Networks of clients, as they are written in a settings file."""
+"""Networks in a settings file: how they are written."""
 
 import re
 from ipaddress import IPv6Network, ip_address, ip_network

@@ -94,7 +94,7 @@ def parse_balance(text: str) -> Balance:
     if policy in ("least_requests", "round_robin") and not colon:
         return Balance("least_requests" if policy == "least_requests" else "round_robin")
     if policy != "hash":
-        raise Misread(f"`{text}` is no way to choose an origin", _instead(policy))
+        raise Misread(f"`{text}` is not a way to choose an origin", _instead(policy))
     source, _, name = by.partition(":")
     name = name.strip()
     if source == "client" and not name:

@@ -1,4 +1,4 @@
-"""Names of settings in other proxies: what they are called here, and what to do instead."""
+"""Names of settings in other proxies, with hopproxy's names or what to do instead."""
 
 #: What people write for `off`, besides `off`.
 NO = frozenset(

@@ -1,6 +1,6 @@
 """What is in a file of certificates or in a file of a key, and what is wrong with it.
 
-The files have been read already: each is a `Source`.  What is wrong is a list of `Finding`s.
+The files were read before: each is a `Source`.  Problems are `Finding`s.
 """
 
 import re
@@ -38,8 +38,8 @@ class Source(NamedTuple):
 class Finding(NamedTuple):
     """Something wrong with a certificate or its key.
 
-    `kind` is a word for it.  `of_key` if the setting of the key is meant, not that of the
-    certificate.  A `fatal` one leaves nothing that could be used.
+    `kind` is a word for it.  `of_key` if the problem is at the setting of the key, not of the
+    certificate.  With a `fatal` one the certificate cannot be used.
     """
 
     kind: str
@@ -50,7 +50,7 @@ class Finding(NamedTuple):
 
 
 class Unusable(Exception):
-    """A file has nothing that could be used; `finding` says why."""
+    """A file that cannot be used; `finding` says why."""
 
     def __init__(self, kind: str, message: str, hint: str, *, of_key: bool = False) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ def certificates(source: Source) -> list[x509.Certificate]:
     read: list[x509.Certificate] = []
     for number, block in enumerate(blocks, 1):
         try:
-            with warnings.catch_warnings():  # of old authorities, whose serial number is 0
+            with warnings.catch_warnings():  # about old authorities with serial number 0
                 warnings.simplefilter("ignore")
                 one = x509.load_pem_x509_certificate(_as_plain(block))
                 # Parsed only when they are asked for.
@@ -99,7 +99,7 @@ def private_key(source: Source) -> PrivateKeyTypes:
     if label.startswith("ENCRYPTED") or b"Proc-Type: 4,ENCRYPTED" in block:
         raise Unusable(
             "encrypted",
-            f"{source.file} is encrypted, and nobody is there to type its passphrase",
+            f"{source.file} is encrypted, and hopproxy cannot ask for its passphrase",
             f"decrypt it: openssl pkey -in {source.file} -out plain.key",
             of_key=True,
         )
@@ -146,15 +146,15 @@ def _blocks(source: Source, *, of_key: bool) -> list[tuple[str, bytes]]:
     raise Unusable("format", f"{file} {message}", f"convert it: {hint}", of_key=of_key)
 
 
-_LINES = "was a file without a line end before the next one? Break the line there"
+_LINES = "were two files joined without a line end? Add a line break there"
 #: The error of a `Source` whose file does not exist.
 MISSING = "no such file"
-_EMPTY = "has whatever writes it run?"
+_EMPTY = "did the program that writes it run?"
 _PEM = "it begins with -----BEGIN CERTIFICATE----- or -----BEGIN PRIVATE KEY-----"
 
 
 def _no_certificate(file: str, labels: list[str]) -> Unusable:
-    """What a file holds that has no certificate."""
+    """The error for a file without a certificate: what it holds instead."""
     if any(label.endswith("PRIVATE KEY") for label in labels):
         held, hint = "a private key, not a certificate", "write it as `key`, the other as `cert`"
     elif any(label in _REQUESTS for label in labels):
@@ -168,7 +168,7 @@ def _no_certificate(file: str, labels: list[str]) -> Unusable:
 
 
 def _no_key(file: str, labels: list[str]) -> Unusable:
-    """What a file holds that has no private key."""
+    """The error for a file without a private key: what it holds instead."""
     if any(label in _CERTIFICATES for label in labels):
         held, hint = "a certificate and no private key", "write the file of the key as `key`"
     elif "PUBLIC KEY" in labels:
@@ -179,7 +179,7 @@ def _no_key(file: str, labels: list[str]) -> Unusable:
 
 
 def _as_plain(block: bytes) -> bytes:
-    """The block with the label that all readers know."""
+    """The block with the usual label."""
     return re.sub(rb"(-----(?:BEGIN|END) )(?:X509 |TRUSTED )", rb"\1", block)
 
 

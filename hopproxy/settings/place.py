@@ -1,7 +1,7 @@
 """Parses YAML text into a tree of values that know their line and column.
 
-Scalars stay text: YAML 1.1 would turn `on` into True, `8080:22` into a number and `0777` into 511,
-so its types are not used; the setting decides what a value means.  Errors are collected as
+Scalars stay text, since YAML 1.1 would turn `on` into True, `8080:22` into a number and `0777` into
+511.  The setting decides what a value means.  Errors are collected as
 problems, each with its place.
 """
 
@@ -21,7 +21,7 @@ MAX_DEPTH = 32
 MAX_NODES = 20_000
 
 _KEY = re.compile(r"\s*(?:- +)?\w+:(\s|$)")
-#: `origins:[x]`; neither `http://x` nor `unix:/x`, which may stand alone in a list.
+#: `origins:[x]`, but not `http://x` or `unix:/x`, which may be items of a list.
 _KEY_WITHOUT_SPACE = re.compile(r"\s*(?:- +)?(?!unix:)([a-z_]+):(?!//)(\S.*?)\s*$")
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 #: Hints, by PyYAML's message or by the line where it stopped.
@@ -99,7 +99,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Blank:
-    """A value whose variables could not be filled in; the problem has been noted."""
+    """A value with a variable that could not be filled in; the problem is noted."""
 
     place: Place
 
@@ -244,7 +244,7 @@ class _Planter:
             place = _place_of(key)
             if not isinstance(key, ScalarNode):
                 hint = "quote a key that begins with [ or {"
-                self._document.complain(place, path, "has a key that is no word", hint)
+                self._document.complain(place, path, "has a key that is not a word", hint)
                 continue
             name = key.value
             below = child(path, name)
@@ -264,7 +264,7 @@ class _Planter:
 def _key_without_space(lines: list[str]) -> tuple[Place, str] | None:
     """The last line that looks like a key and a value without a space, and what to write instead.
 
-    YAML takes such a line for one word, goes on, and stops at a later one.
+    YAML reads such a line as one word, and stops at a later line.
     """
     for number in range(len(lines), 0, -1):
         found = _KEY_WITHOUT_SPACE.match(lines[number - 1])

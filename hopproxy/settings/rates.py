@@ -1,4 +1,4 @@
-"""How limits of routes are written: rates such as `100/s`, and what is counted apart.
+"""How limits of routes are written: rates such as `100/s`, and what is counted.
 
 Invalid text raises `Misread`.
 """

@@ -1,6 +1,6 @@
 """Reads a settings text: returns `Settings`, or reports every problem at once.
 
-The Structs of the schema say what to read; no setting is named here.  An invalid value is replaced
+The settings come from the Structs of the schema; none is named here.  An invalid value is replaced
 by its default, so that the rest is still checked.
 """
 
@@ -49,7 +49,7 @@ def read(text: str, *, file: str, environ: Mapping[str, str]) -> Settings:
 
 
 def places(text: str, *, file: str, environ: Mapping[str, str]) -> Callable[[str], Place]:
-    """A function from paths to places in a valid `text`; an absent setting gets its section's."""
+    """A function from paths to places in a valid `text`; for absent settings, of the section."""
     document = place.place(text, file=file, environ=environ)
     assert document.tree is not None
     reading = _Reading(document)
@@ -112,7 +112,7 @@ class _Reading:
         return replace(self._top(shape.like), **values) if shape.like else shape.struct(**values)
 
     def _top(self, name: str) -> Struct:
-        """The section of this name at the top of the file; its problems are those found there."""
+        """The section of this name at the top of the file; problems in it are noted there."""
         [setting] = [one for one in settings_of(Settings) if one.name == name]
         entries = self._root.entries if isinstance(self._root, place.Mapping) else ()
         for entry in entries:
@@ -191,7 +191,7 @@ class _Reading:
         return read
 
     def _item(self, tree: Tree, shape: Shape, path: str) -> object:
-        """As `_read`; an invalid item is replaced, so that the others keep their positions."""
+        """As `_read`; an invalid item is replaced, so that the others keep their numbers."""
         try:
             return self._read(tree, shape, path)
         except _Unread:
@@ -249,7 +249,7 @@ def _is_part(tree: Tree, shape: Shape | None) -> bool:
 
 
 def _joined(tree: Tree) -> Tree:
-    """A mapping with one key, as the one word that it may also be written as."""
+    """A mapping with one key, joined to the word that means the same."""
     if not isinstance(tree, place.Mapping) or len(tree.entries) != 1:
         return tree
     [entry] = tree.entries

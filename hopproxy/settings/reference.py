@@ -126,12 +126,12 @@ def _schema(shape: Shape) -> dict[str, Any]:
 
 def _section_schema(struct: type[Struct], like: str = "") -> dict[str, Any]:
     keys = settings_of(struct)
-    if like:  # what is not written has no default of its own
+    if like:  # an absent setting has no default of its own
         keys = tuple(replace(setting, default=None) for setting in keys)
     required = [setting.name for setting in keys if setting.required]
     choice = [{"required": [name]} for name in getattr(struct, "ONE_OF", ())]
     return ({"anyOf": choice} if choice else {}) | {
-        # An empty section is null in YAML, and means its defaults.
+        # An empty section is null in YAML, and means the defaults.
         "type": "object" if required else ["object", "null"],
         "properties": {setting.name: _setting_schema(setting) for setting in keys},
         "required": required,

@@ -10,7 +10,7 @@ from hopproxy.settings.suggest import nearest
 
 
 class Contradiction(NamedTuple):
-    """What is wrong with the setting at `path`, assuming that those it `rests_on` are right."""
+    """What is wrong with the setting at `path`, if those that it `rests_on` are valid."""
 
     path: str
     message: str
@@ -18,7 +18,7 @@ class Contradiction(NamedTuple):
     rests_on: tuple[str, ...] = ()
 
 
-#: Settings of a route that say something about the way to an origin.
+#: Settings of a route that only apply if it has an upstream.
 _ON_THE_WAY = ("strip", "request_fields", "locations", *TIMEOUTS)
 
 
@@ -36,7 +36,7 @@ def route_contradictions(
 
 
 def _ends(path: str, route: Route, upstreams: list[str]) -> Iterator[Contradiction]:
-    """What the route leads to: one thing, and nothing that has no meaning for it."""
+    """The goal of the route: exactly one, without settings that have no effect for it."""
     ends = _ends_of(route)
     if not ends:
         hint = "write upstream: NAME, or redirect, or respond"

@@ -1,4 +1,4 @@
-"""What each of several workers gets of the limits in the settings, which are totals."""
+"""The share of each worker in the limits of the settings, which are totals."""
 
 from msgspec.structs import replace
 
@@ -31,7 +31,7 @@ def most_workers(settings: Settings) -> int:
 def share(settings: Settings, place: int, workers: int) -> Settings:
     """The settings of the worker at `place` (from 0) of so many: all shares add up to the totals.
 
-    Each gets at least 1 of what is not off; `settings.agreement` refuses totals below `workers`.
+    Each gets at least 1, unless a limit is off; `settings.agreement` refuses smaller totals.
     """
     if workers == 1:
         return settings

@@ -1,6 +1,6 @@
-"""The settings in use as plain values, for people to read; secrets are hidden.
+"""The settings in use as plain values, with secrets hidden.
 
-What is secret is told by the name of a field, or by how its value begins.
+A field is secret by its name, or by the beginning of its value.
 """
 
 import re
@@ -27,7 +27,7 @@ def shown(settings: Settings) -> dict[str, Any]:
 
 
 def is_secret(field: str, value: object) -> bool:
-    """Whether the value of a field that is set or added should be seen by few."""
+    """Whether the value of a field that is set or added is secret."""
     values = value if isinstance(value, tuple) else (value,)
     begins = any(isinstance(one, str) and _CREDENTIALS.match(one) for one in values)
     return _SECRET.search(field) is not None or begins

@@ -23,7 +23,7 @@ UNIX = "unix"
 MAPPED = bytes(10) + b"\xff\xff"
 
 _BIND_FORMS = "host:port, :port, [address]:port or unix:/path"
-#: Words that people write to turn a listener on or off; never taken for a host.
+#: Words that people write to turn a listener on or off; they are not hosts.
 SWITCHES = frozenset({"on", "off", "true", "false", "yes", "no", "none"})
 _IPV4 = re.compile(r"\.".join([r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"] * 4))
 _AUTHORITY = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::([^:]*))?")
@@ -59,7 +59,7 @@ class OriginAddress:
     `https` means TLS, `h2c` HTTP/2 without TLS, `http` HTTP/1.1 (or HTTP/2, by the settings).
     `srv` is a name whose SRV records say where its origins are.  `weight` is its share of the
     requests; a lower `priority` is used first.  `name` is the name that this address was found by.
-    These three make no other address.  A name that ends with a dot is looked up as it stands.
+    These three do not make it another address.  A name that ends with a dot is looked up unchanged.
     """
 
     kind: Literal["tcp", "unix", "srv"]
@@ -275,7 +275,7 @@ def _passed(text: str) -> str:
         return text
     if not name.isascii() or not name.isdecimal() or int(name) < 3:
         hint = "write the number of a listening socket that this process inherits, from 3 on"
-        raise Misread(f"`{text}` is no descriptor", hint)
+        raise Misread(f"`{text}` is not a descriptor", hint)
     return f"fd:{int(name)}"
 
 

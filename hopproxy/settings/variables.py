@@ -23,7 +23,7 @@ def filled_in(written: str, environ: Environ, complain: Complain) -> str | None:
             return "$"
         name, mark, default = (found[1] or "").partition(":-")
         if not _NAME.fullmatch(name):
-            message = f"`{found[0]}` is no variable"
+            message = f"`{found[0]}` is not a variable"
             hint = "write ${NAME} or ${NAME:-default}; $$ is a plain $"
         elif (set_to := _variable(name, environ)) or (set_to is not None and not mark):
             return set_to
@@ -44,7 +44,7 @@ def filled_in(written: str, environ: Environ, complain: Complain) -> str | None:
 def _variable(name: str, environ: Environ) -> str | None:
     """The value of a variable; one that the platform has set for a Service counts as unset.
 
-    No setting takes a tcp:// URL, so `${APP_PORT:-3000}` still means 3000.
+    No setting has a tcp:// URL, so `${APP_PORT:-3000}` still means 3000.
     """
     value = environ.get(name)
     if value and name.endswith("_PORT") and _SERVICE_LINK.fullmatch(value):

@@ -121,7 +121,7 @@ def parse_host(text: str) -> str:
 
 
 def _instead_of_host(host: str) -> str:
-    """How to write an IPv6 address or an international name; "" for anything else."""
+    """How to write an IPv6 address or an internationalised name; "" for anything else."""
     if ":" in host:
         with suppress(Misread):
             return f"write [{parse_ipv6(host)}]"

@@ -12,7 +12,7 @@ from hopproxy.wire.unfinished import FIELD_PART
 #: Most bytes of a chunk-size line with its extensions, and of all trailers together.
 MAX_LINE = 4096
 MAX_TRAILERS = 16384
-#: Most bytes of chunk extensions beyond twice the data, so that endless one-byte chunks with long
+#: Most bytes of chunk extensions beyond twice the data, so that endless small chunks with long
 #: extensions are refused (RFC 9112 section 7.1.1).
 MAX_EXTENSIONS = 65536
 

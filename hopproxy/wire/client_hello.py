@@ -1,7 +1,7 @@
-"""What a TLS ClientHello says about protocols (ALPN, RFC 7301), where OpenSSL does not tell.
+"""The protocols in a TLS ClientHello (ALPN, RFC 7301).
 
-OpenSSL completes a handshake in which no protocol is shared, and does not say that the client had
-named some.
+If no protocol is shared, OpenSSL completes the handshake, and does not say that the client has
+offered some.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ _TYPE = _ALPN.to_bytes(2, "big")
 
 
 def offers_other(data: bytes, protocols: tuple[bytes, ...]) -> bool:
-    """Whether the client names protocols, and none of `protocols` is among them.
+    """Whether the client offers protocols, but none of `protocols`.
 
     `data` are its records so far, with a complete ClientHello that OpenSSL has accepted.
     """

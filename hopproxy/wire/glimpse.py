@@ -1,4 +1,4 @@
-"""What can be read of a refused head; only for the log."""
+"""The parts of a refused head that can be read, for the log."""
 
 import re
 

@@ -48,7 +48,7 @@ _blocks: dict[bytes, tuple[bytes, bytes]] = {}
 def websocket_block(written: bytes, scheme: bytes) -> bytes:
     """The extended CONNECT that means the same as `written`, the head of a WebSocket's handshake.
 
-    HTTP/2 needs no key, and what follows is no content (RFC 8441 section 5).
+    HTTP/2 needs no key, and what follows is not content (RFC 8441 section 5).
     """
     start, *lines = written.removesuffix(b"\r\n\r\n").split(b"\r\n")
     kept = [line for line in lines if not line.lower().startswith(_NOT_ASKED)]

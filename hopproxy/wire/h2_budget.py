@@ -1,9 +1,9 @@
-"""How much a peer may annoy one HTTP/2 connection: a leaky bucket.
+"""A budget for useless frames on one HTTP/2 connection: a leaky bucket.
 
-Many frames are allowed, cost us work and mean nothing: PING, SETTINGS, empty DATA, streams that are
-reset at once (RFC 9113 section 10.5).  Each has a cost.  Time lowers the level, and so does useful
-work: a response that was sent completely, a DATA frame sent.  A peer whose level passes the
-capacity loses its connection with ENHANCE_YOUR_CALM.
+Some frames are valid and cost us work, but are useless: PING, SETTINGS, empty DATA, streams that
+are reset at once (RFC 9113 section 10.5).  Each has a cost.  Time lowers the level, and so does
+useful work: a complete response, a DATA frame that was sent.  If the level exceeds the capacity,
+the connection ends with ENHANCE_YOUR_CALM.
 """
 
 from hopproxy.wire.h2_frames import Code, H2Error
@@ -20,22 +20,22 @@ SETTINGS_COST = 2  # and 1 for each 8 values in it
 RESET_COST = 4  # a stream reset by the peer before its response was sent completely
 ERROR = 10  # a stream that we had to reset because the peer broke a rule
 
-#: What a message or a DATA frame that we have sent earns: a peer may well answer each with a PING
+#: What a message or a DATA frame that we have sent earns, since a peer may answer each with a PING
 #: or a small WINDOW_UPDATE.
 EARNED_MESSAGE = 3
 EARNED_DATA = 2
 
 SMALL_UPDATE = 1024
 
-#: WINDOW_UPDATEs that are free for each piece of a frame that we have sent, as in Envoy for each
-#: DATA frame; and the most that are free at a time, which is also what a connection begins with.
-#: They may come late, on streams that have ended.
+#: Free WINDOW_UPDATEs for each piece of a frame that we have sent (Envoy: for each DATA frame); and
+#: the most at a time, which is also the number at the beginning.  They may arrive late, on streams
+#: that have ended.
 UPDATES_FREE = 10
 MOST_UPDATES_FREE = 2000
 
 
 class Budget:
-    """One connection, as far as its `level` is concerned."""
+    """The budget of one connection; `level` is what was spent."""
 
     __slots__ = ("_spent_at", "level")
 
@@ -48,7 +48,7 @@ class Budget:
         self.level = max(0.0, self.level - (now - self._spent_at) * PER_SECOND) + cost
         self._spent_at = now
         if self.level > CAPACITY:
-            raise H2Error(Code.ENHANCE_YOUR_CALM, "10.5", f"too many frames to no purpose: {what}")
+            raise H2Error(Code.ENHANCE_YOUR_CALM, "10.5", f"too many useless frames: {what}")
 
     def owes(self, now: float) -> bool:
         """Whether the level is above 0."""

@@ -41,7 +41,7 @@ class Control(Input):
         elif kind == PRIORITY:
             self._priority(number, payload)
         elif kind == PUSH_PROMISE:
-            raise H2Error(Code.PROTOCOL_ERROR, "8.4", "PUSH_PROMISE, though push is disabled")
+            raise H2Error(Code.PROTOCOL_ERROR, "8.4", "PUSH_PROMISE, although push is disabled")
         else:
             self._glitch(FRAME, f"frame of unknown type {kind:#x}")  # ignored (section 4.1)
 
@@ -102,7 +102,7 @@ class Control(Input):
             self._out.append(frame(PING, ACK, 0, payload))
 
     def _priority(self, number: int, payload: bytes) -> None:
-        """Ignored, but for its form (section 6.3)."""
+        """Check the form of PRIORITY, and ignore it (section 6.3)."""
         if not number:
             raise H2Error(Code.PROTOCOL_ERROR, "6.3", "PRIORITY on stream 0")
         self._glitch(FRAME, "PRIORITY")

@@ -1,4 +1,4 @@
-"""Field lines of HTTP/2: what they mean to a gateway, and which are malformed (RFC 9113 8.2).
+"""Field lines of HTTP/2: their meaning for a gateway, and which are malformed (RFC 9113 8.2).
 
 A line is checked once; the result stays with it while it is in a table of HPACK.
 """
@@ -10,7 +10,7 @@ from hopproxy.message import Field, Kind, binds_connection, kind_of
 from hopproxy.wire.chunked import may_trail
 from hopproxy.wire.hpack import FieldLine
 
-#: What a line is: passed on as it is, looked at by a rule, and those that a head has but once.
+#: Classes of lines: passed on unchanged, read by a rule, and allowed only once in a head.
 ORDINARY, SPECIAL, COOKIE, HOST, PSEUDO, MALFORMED = range(6)
 
 #: A name is a token without upper case (section 8.2.1).
@@ -18,7 +18,7 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 #: As in HTTP/1.1: no control bytes but tab, no white space around it (section 8.2.1).
 _VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
 
-#: About a connection, and so about none of ours (section 8.2.2).
+#: About a connection of HTTP/1.1 (section 8.2.2).
 _OF_CONNECTIONS = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 )

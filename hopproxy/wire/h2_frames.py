@@ -94,7 +94,7 @@ class Settings:
         self.connect = False
 
     def followed_by(self, payload: bytes) -> "Settings":
-        """These, after a SETTINGS frame: others, since many connections share the same.
+        """A changed copy, after a SETTINGS frame; many connections share the same object.
 
         Raises H2Error as `read`.
         """
@@ -160,13 +160,13 @@ class Settings:
         return frame(SETTINGS, 0, 0, b"".join(said))
 
 
-#: What holds before the peer has said anything; never changed.
+#: The values before the peer has sent any; never changed.
 DEFAULTS = Settings()
 #: The same for our own end of a connection to an origin, which may not push.
 WITHOUT_PUSH = Settings()
 WITHOUT_PUSH.push = False
 
-#: Bounds of what is remembered of first SETTINGS: nearly all clients send one of a few.
+#: Bounds of the cache of first SETTINGS, since nearly all clients send one of a few.
 MEMO_SETTINGS, MEMO_SETTINGS_SIZE = 64, 96
 _known: dict[tuple[Settings, bytes], Settings] = {}
 

@@ -38,7 +38,7 @@ Event = tuple[int, Stream | None, Any, bool]
 #: Reads one field block; what it returns is the payload of the HEAD event.  Raises H2Error.
 Decode = Callable[[bytes], Any]
 
-#: An idle connection keeps no lists.
+#: Shared by idle connections, instead of empty lists.
 NO_EVENTS = cast("list[Event]", ())
 NO_PARTS = cast("list[bytes]", ())
 

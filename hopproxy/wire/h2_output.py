@@ -63,7 +63,7 @@ class Output(Budget):
         )
         self._late_room = 0  # how many bytes of DATA may still come on them
         self._updates_free = MOST_UPDATES_FREE
-        self._cut_before = 0  # as all of these were, that are no longer remembered
+        self._cut_before = 0  # forgotten streams below this were reset too
         self._out: list[bytes | memoryview] = [ours.write()]
         if link_window > DEFAULT_WINDOW:
             self._out.append(window_update(0, link_window - DEFAULT_WINDOW))
@@ -179,7 +179,7 @@ class Output(Budget):
             self._cut_before = max(self._cut_before, oldest)
 
     def _forget(self, stream: Stream, code: int) -> None:
-        """The stream was reset: nobody will claim what has arrived on it."""
+        """The stream was reset: give back the window for bytes that were not read."""
         stream.reset = code
         del self.streams[stream.number]
         unclaimed, stream.unclaimed = stream.unclaimed, 0

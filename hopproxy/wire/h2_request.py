@@ -1,7 +1,7 @@
 """A field section of HTTP/2 as a request (RFC 9113 section 8.3, RFC 8441).
 
-The head means the same as one that came as HTTP/1.1, and goes through the same rules: so it has the
-lines, and the bytes, that HTTP/1.1 would have.
+The head means the same as one of HTTP/1.1, and goes through the same rules.  So it has the lines
+and the bytes that HTTP/1.1 would have.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Section:
         head = _head_of(lines)
         http1.read_request_fields(head)  # not `settle_request`: this head is no model for others
         if head.body is not NO_BODY:
-            raise Malformed("Content-Length in an extended CONNECT: what follows is no content")
+            raise Malformed("Content-Length in an extended CONNECT: what follows is not content")
         head.upgrade = protocol
         head.simple = False
         _check_limits(head, limits)

@@ -1,6 +1,6 @@
 """A field section of HTTP/2 as a response (RFC 9113 section 8.3.2).
 
-The head means the same as one that came as HTTP/1.1, and goes through the same rules.
+The head means the same as one of HTTP/1.1, and goes through the same rules.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """HPACK, the header compression of HTTP/2 (RFC 7541).
 
 Decoding is a function: (dynamic table, field block) -> (field lines, next dynamic table).  A table
-here is an immutable value, and what blocks mean is remembered on it, so nothing remembered can be
-wrong.  All connections begin with the same empty table and share what was learned: clients that
-send the same requests in the same order are decoded by a look-up each.
+is immutable, and the results for blocks are cached on it, so a cached result is always right.  All
+connections begin with the same empty table and share the caches: if clients send the same requests
+in the same order, each block costs one look-up.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from hopproxy.wire.static_table import STATIC_LINES
 
 #: The size of dynamic table that a decoder allows: the default, which we never change.
 TABLE_SIZE = 4096
-#: What each line counts for beyond its bytes (RFC 7541 section 4.1).
+#: What each line counts in addition to its bytes (RFC 7541 section 4.1).
 OVERHEAD = 32
 
-#: Bounds of what is remembered: blocks, bytes of a block, size of its field section.
+#: Bounds of the cache: blocks, bytes of a block, size of its field section.
 MEMO_BLOCKS = 1024
 MEMO_BLOCK_SIZE = 1024
 MEMO_SECTION_SIZE = 4096
@@ -48,7 +48,7 @@ class CompressionError(Exception):
 
 
 class Bomb(CompressionError):
-    """A small block for a huge field section: decoding it further only costs time."""
+    """A small block for a huge field section; decoding stops."""
 
 
 class FieldSectionTooLarge(Exception):
@@ -56,9 +56,9 @@ class FieldSectionTooLarge(Exception):
 
 
 class FieldLine:
-    """One field line.  `size` is what it counts for (RFC 7541 section 4.1).
+    """One field line.  `size` is its size for HPACK (RFC 7541 section 4.1).
 
-    `checked` is what its reader has found out about it: a line of a table is checked once.
+    `checked` is the result of the reader's checks, so a line of a table is checked once.
     """
 
     __slots__ = ("checked", "name", "size", "value")
@@ -84,8 +84,7 @@ _FIRST = _STATIC_COUNT + 1
 class Table(Generic[M]):
     """One state of a dynamic table, newest line first; never changed.
 
-    `known` is what is remembered of blocks that were decoded with it: their meaning, and the table
-    after them.
+    `known` caches blocks that were decoded with it: their meaning, and the next table.
     """
 
     __slots__ = ("capacity", "known", "lines", "size")
@@ -213,7 +212,7 @@ _strings: dict[bytes, bytes] = {}
 
 
 class Meanings(Generic[M]):
-    """What field blocks mean, for all connections of one kind: `read` makes it of their lines.
+    """The meanings of field blocks, for all connections of one kind; `read` makes them of lines.
 
     `limit` is the largest field section that is read, in bytes as HPACK counts them.  A block is
     remembered when it has been seen twice with the same table.  `read` must be pure; what it raises
@@ -229,7 +228,7 @@ class Meanings(Generic[M]):
         self.count = self.size = 0
 
     def remember(self, table: Table[M], block: bytes, found: tuple[M, Table[M]], size: int) -> None:
-        """This block was decoded with this table: remember that if it comes a second time.
+        """This block was decoded with this table: cache the result if it was seen twice.
 
         `size` is that of its section.
         """

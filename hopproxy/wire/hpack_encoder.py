@@ -1,7 +1,7 @@
 """Encoding field lines for HTTP/2 (RFC 7541).
 
-It is without state: names of the static table, no dynamic table, no Huffman code.  So an encoded
-line is right on every connection, and is kept.
+It has no state: it uses names of the static table, no dynamic table and no Huffman code.  So an
+encoded line is right on every connection, and is cached.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ MEMO_LINE_SIZE = 256
 #: Must begin the first block after a peer has allowed less than 4096 bytes (RFC 7541 section 4.2).
 NO_TABLE = b"\x20"
 
-#: Fields that no hop behind us should put into its table either (RFC 7541 section 7.1.3).
+#: Fields that later hops must not put into their tables either (RFC 7541 section 7.1.3).
 _SENSITIVE = frozenset({b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"})
 
 _NAMES: dict[bytes, int] = {}

@@ -43,11 +43,11 @@ _Forms = tuple[bytes | Kind, ...]
 
 
 class _Memo(Generic[H]):
-    """A cache of heads by their bytes: on persistent connections the same heads come again.
+    """A cache of heads by their bytes, since the same heads come again on persistent connections.
 
-    Only heads of the fast parser that were accepted.  Every `TEACHING`th new head is added, so that
-    frequent ones soon are and rare ones seldom.  `models` are heads by their forms, for requests
-    that differ only in values that no rule looks at.
+    It has only accepted heads of the fast parser.  Every `TEACHING`th new head is added, so that
+    frequent ones are added soon, and rare ones seldom.  `models` are heads by their forms, for
+    requests that differ only in values that no rule looks at.
     """
 
     #: Bounds each of the two caches to about a megabyte.

@@ -1,7 +1,7 @@
 """The Huffman code of HPACK (RFC 7541 section 5.2, appendix B).  Decoding only: we send none.
 
-The code is canonical: codes of one length are in the order of their symbols.  So the lengths say
-everything.
+The code is canonical: codes of one length are in the order of their symbols.  So the lengths are
+enough.
 """
 
 #: The symbols whose codes have this many bits.  EOS is the last code of 30 bits.

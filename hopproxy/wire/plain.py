@@ -19,8 +19,8 @@ MEMO_LINE_SIZE = 256
 MEMO_NAMES = 1024
 MEMO_NAME_SIZE = 64
 MEMO_STARTS = 512
-#: One in so many heads with something new is cached: frequent lines soon are, and rare ones seldom
-#: cost more than parsing.
+#: One in this many heads with something new is cached, so frequent lines are cached soon, and rare
+#: ones seldom.
 TEACHING = 16
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

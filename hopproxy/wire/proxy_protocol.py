@@ -1,7 +1,7 @@
 """The PROXY header that begins a connection from a balancer: versions 1 and 2.
 
-It names the client whose bytes follow.  Whatever is not exactly a header is refused: whoever can
-forge one can be any client.  (haproxy.org/download/3.0/doc/proxy-protocol.txt)
+It names the client whose bytes follow.  Anything that is not exactly a header is refused, since a
+forged one could name any client.  (haproxy.org/download/3.0/doc/proxy-protocol.txt)
 """
 
 import re
@@ -29,7 +29,7 @@ _CRC32C = 0x03
 class Header(NamedTuple):
     """A header: its size, and the client's address and port; "" where it names no client.
 
-    Then the client is whoever has connected, such as the balancer itself for a health check.
+    Then the client is the peer itself, such as the balancer for a health check.
     """
 
     size: int
@@ -38,7 +38,7 @@ class Header(NamedTuple):
 
 
 class BadHeader(ValueError):
-    """The connection does not begin with a PROXY header, or with one that nobody may send."""
+    """The connection does not begin with a valid PROXY header."""
 
 
 def read_header(data: bytes) -> Header | None:
@@ -155,7 +155,7 @@ def own_header(version: str) -> bytes:
 def write_header(version: str, client: tuple[str, int], here: tuple[str, int]) -> bytes:
     """The header, `v1` or `v2`, for a client and for where it has connected: addresses and ports.
 
-    A client without an IP address is told as unknown.
+    A client without an IP address is written as unknown.
     """
     try:
         source = ip_address(client[0].partition("%")[0])

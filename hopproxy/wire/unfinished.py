@@ -1,7 +1,7 @@
 """Incomplete heads: refused as soon as they can never become valid.
 
-Otherwise a peer that speaks another protocol would be waited for until a timeout, and the timeout
-would be reported.  Heads that arrive in one piece are not checked here.  A beginning that may still
+Otherwise a peer that speaks another protocol would end in a timeout, and only the timeout would be
+reported.  Heads that arrive in one piece are not checked here.  A beginning that may still
 become a head which `wire/http1.py` accepts is never refused; `tests/pure` searches for one.
 """
 
@@ -156,7 +156,7 @@ class UnfinishedHead(ABC):
 
     @abstractmethod
     def _settle(self, start: bytes, special: list[Field]) -> None:
-        """Refuse fields that further ones cannot make valid."""
+        """Refuse fields that no further field can make valid."""
 
     @abstractmethod
     def _refusal(self, detail: str) -> HopError:
@@ -285,7 +285,7 @@ def field_fault(line: bytes) -> str:
     if name[-1:] in (b" ", b"\t"):
         return "a space before the colon of a field"
     if not _NAME.fullmatch(name):
-        return "a field name that is no token"
+        return "a field name that is not a token"
     return "a control byte in a field value"
 
 
@@ -317,7 +317,7 @@ def _no_response(head: bytes, line: bytes) -> BadResponse:
     if _CONTENT.match(head):
         return BadResponse("the origin answers without a status line (HTTP/0.9)", _NO_HEAD)
     if not head.startswith(b"HTTP/"):
-        detail = "the origin does not answer HTTP/1.1: its first line is no status line"
+        detail = "the origin does not answer HTTP/1.1: its first line is not a status line"
         return BadResponse(detail, _OTHER_PORT)
     return BadResponse("the origin sent a status line that cannot be read")
 

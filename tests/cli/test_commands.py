@@ -83,7 +83,7 @@ def test_a_file_that_is_no_text_ends_with_1(tmp_path: Path) -> None:
 
 def test_a_device_without_end_ends_with_1() -> None:
     ended = told("check", "/dev/zero")
-    assert (ended.returncode, ended.stderr) == (1, "/dev/zero: is no settings file: too long\n")
+    assert (ended.returncode, ended.stderr) == (1, "/dev/zero: is not a settings file: too long\n")
 
 
 def test_without_config_the_file_of_this_folder_is_taken(tmp_path: Path) -> None:

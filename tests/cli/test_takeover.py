@@ -159,7 +159,7 @@ def test_a_new_program_that_cannot_serve_leaves_the_old_workers(folder: Path) ->
         with socket.create_server(("127.0.0.1", taken)):
             write(folder, origin, f"{{bind: 127.0.0.1:{port}}}, {{bind: 127.0.0.1:{taken}}}")
             command.process.send_signal(signal.SIGUSR2)
-            command.wait_for("the new program cannot serve: the old workers go on")
+            command.wait_for("the new program cannot serve: the old workers still serve")
             assert children_of(command.process.pid) == [old]
             assert get(url)[2] == b"here"
         command.process.send_signal(signal.SIGHUP)  # now it can

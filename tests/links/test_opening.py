@@ -251,7 +251,7 @@ async def test_a_client_without_a_certificate_is_refused_where_one_is_required(
     client.close()
     await hops.quiet()
     assert hops.closes(Hop.CLIENT) == [CloseReason.CLIENT_CERTIFICATE]
-    assert hops.runtime.closes.last[-1].detail == "the client has shown no certificate"
+    assert hops.runtime.closes.last[-1].detail == "the client sent no certificate"
 
 
 async def test_a_refused_client_that_has_sent_its_request_is_told_why(

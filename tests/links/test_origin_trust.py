@@ -141,7 +141,7 @@ async def test_whoever_answers_is_believed_if_the_settings_say_so(hops: TlsHops)
 async def test_an_origin_with_an_old_version_only(hops: TlsHops) -> None:
     hops.add_origin(context=only(ssl.TLSVersion.TLSv1_1))
     await hops.start()
-    what = "it speaks no version of TLS that we speak, 1.2 or 1.3"
+    what = "it supports neither TLS 1.2 nor TLS 1.3"
     await refused(hops, "tls_alert_received", what)
 
 

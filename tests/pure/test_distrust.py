@@ -70,13 +70,13 @@ def test_a_certificate_that_is_not_trusted(what: str, sentence: str) -> None:
     [
         (
             "TLSV13_ALERT_CERTIFICATE_REQUIRED",
-            "it wants a certificate of ours: write tls.cert and tls.key",
+            "it requires a client certificate: write tls.cert and tls.key",
         ),
         ("TLSV1_ALERT_UNKNOWN_CA", "it refuses our certificate (unknown ca)"),
         ("SSLV3_ALERT_BAD_CERTIFICATE", "it refuses our certificate (bad certificate)"),
         (
             "TLSV1_ALERT_PROTOCOL_VERSION",
-            "it speaks no version of TLS that we speak, 1.2 or 1.3",
+            "it supports neither TLS 1.2 nor TLS 1.3",
         ),
         (
             "TLSV1_UNRECOGNIZED_NAME",
@@ -84,11 +84,11 @@ def test_a_certificate_that_is_not_trusted(what: str, sentence: str) -> None:
         ),
         (
             "TLSV1_ALERT_NO_APPLICATION_PROTOCOL",
-            "it speaks none of the protocols that we offer (ALPN)",
+            "it supports none of the protocols that we offer (ALPN)",
         ),
         (
             "SSLV3_ALERT_HANDSHAKE_FAILURE",
-            "it found nothing in common with us, or wants a certificate of ours",
+            "it has no cipher suite in common with us, or requires a client certificate",
         ),
         ("TLSV1_ALERT_INTERNAL_ERROR", "it sent the alert `internal error`"),
     ],
@@ -105,7 +105,7 @@ def test_an_alert_of_the_origin(reason: str, what: str) -> None:
             Seen("a", "WRONG_VERSION_NUMBER"),
             "it does not speak TLS on this port: write http:// if it speaks plain HTTP",
         ),
-        (Seen("a", "UNSUPPORTED_PROTOCOL"), "it speaks only versions of TLS before 1.2"),
+        (Seen("a", "UNSUPPORTED_PROTOCOL"), "it supports only versions of TLS before 1.2"),
         (Seen("a", "DH_KEY_TOO_SMALL"), "dh key too small"),
         (
             Seen("a", broke="it closed the connection"),

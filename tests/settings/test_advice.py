@@ -176,4 +176,4 @@ def test_trust_in_everybody_is_warned_of(network: str) -> None:
     settings = read(f"{APP}trusted_proxies: ['10.0.0.0/8', '{network}']\n", file="a", environ={})
     (risk,) = risks(settings)
     assert risk.path == "trusted_proxies[1]"
-    assert risk.message == f"`{network}` is everybody: each client may say that it is another"
+    assert risk.message == f"`{network}` is every address: any client can forge its own"

@@ -110,7 +110,7 @@ def test_a_mode_is_of_a_file() -> None:
 
 def test_several_upstreams_need_routes() -> None:
     assert said("") == [
-        "a:1:1: routes: is missing: nothing says which request goes to app, api "
+        "a:1:1: routes: is missing: nothing says which requests go to app, api "
         "(write routes:, the last one `- upstream: app` for all that is left)"
     ]
 

@@ -75,7 +75,7 @@ MENDED = "(copy the file again, whole)"
     ("name", "data", "line"),
     [
         ("me.crt", None, CERT + "me.crt: no such file (write the path of an existing file)"),
-        ("me.crt", b"", CERT + "me.crt is empty (has whatever writes it run?)"),
+        ("me.crt", b"", CERT + "me.crt is empty (did the program that writes it run?)"),
         ("me.crt", ME.cert[:-30], CERT + f"me.crt is cut off, or damaged {MENDED}"),
         (
             "me.crt",
@@ -105,7 +105,7 @@ MENDED = "(copy the file again, whole)"
         (
             "me.key",
             ME.encrypted(),
-            KEY + "me.key is encrypted, and nobody is there to type its passphrase (decrypt it: "
+            KEY + "me.key is encrypted, and hopproxy cannot ask for its passphrase (decrypt it: "
             "openssl pkey -in me.key -out plain.key)",
         ),
         (

@@ -125,8 +125,8 @@ def test_a_certificate_that_does_not_belong_to_the_chain() -> None:
 
 def test_a_certificate_that_has_signed_itself() -> None:
     assert said(issue("a.example")) == (
-        "self_signed: C is self-signed: only who was given it by hand trusts it (get one from an "
-        "authority that the peers trust)"
+        "self_signed: C is self-signed: only clients that were given it by hand trust it "
+        "(get one from an authority that the peers trust)"
     )
 
 

@@ -74,7 +74,7 @@ PARAMETERS = b"-----BEGIN EC PARAMETERS-----\nAA==\n-----END EC PARAMETERS-----\
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b" \n", "empty: F is empty (has whatever writes it run?)"),
+        (b" \n", "empty: F is empty (did the program that writes it run?)"),
         (
             SITE.certificate.public_bytes(Encoding.DER),
             "format: F is DER, not PEM (convert it: openssl x509 -inform der -in F -out F.pem)",
@@ -144,7 +144,7 @@ def test_file_without_a_certificate(data: bytes, problem: str) -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "empty: F is empty (has whatever writes it run?)"),
+        (b"", "empty: F is empty (did the program that writes it run?)"),
         (
             SITE.secret.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),
             "format: F is DER, not PEM (convert it: openssl pkey -inform der -in F -out F.pem)",
@@ -169,12 +169,12 @@ def test_file_without_a_certificate(data: bytes, problem: str) -> None:
         ),
         (
             SITE.encrypted(),
-            "encrypted: F is encrypted, and nobody is there to type its passphrase (decrypt it: "
+            "encrypted: F is encrypted, and hopproxy cannot ask for its passphrase (decrypt it: "
             "openssl pkey -in F -out plain.key)",
         ),
         (
             ENCRYPTED,
-            "encrypted: F is encrypted, and nobody is there to type its passphrase (decrypt it: "
+            "encrypted: F is encrypted, and hopproxy cannot ask for its passphrase (decrypt it: "
             "openssl pkey -in F -out plain.key)",
         ),
     ],

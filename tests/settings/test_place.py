@@ -143,7 +143,7 @@ def test_variable_without_a_value_is_a_problem(text: str, problems: list[str]) -
         ),
         (
             "? [a]\n: 1",
-            "a.yaml:1:3: has a key that is no word (quote a key that begins with [ or {)",
+            "a.yaml:1:3: has a key that is not a word (quote a key that begins with [ or {)",
         ),
         ("a: !!int 3", "a.yaml:1:4: a: has a tag (tags like !!str are not read)"),
         ("a: !!python/name:os.system x", "a.yaml:1:4: a: has a tag (tags like !!str are not read)"),
