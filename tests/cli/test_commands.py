@@ -151,7 +151,7 @@ def test_check_warns_of_settings_that_do_nothing_or_run_in_a_circle(tmp_path: Pa
     ended = told("check", str(file))
     assert ended.returncode == 0
     *lines, memory, valid = ended.stdout.splitlines()
-    assert re.fullmatch(r"at most [\d.]+ [MG]iB with these settings, without the .*", memory)
+    assert re.fullmatch(r"at most [\d.]+ [MG]iB with these settings, not counting .*", memory)
     assert [*lines, valid] == [
         f"{file}:3:19: warning: upstreams.app.origins[0]: `http://localhost:8080` is this proxy "
         "itself: listeners[0], `:8080` (write the address of the application, or listen elsewhere)",

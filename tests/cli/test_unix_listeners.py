@@ -147,7 +147,7 @@ def test_what_is_no_socket_is_never_removed(folder: Path, put: object) -> None:
     path = folder / "site"
     assert callable(put)
     put(path)
-    with pytest.raises(CannotBind, match="the file is no socket"):
+    with pytest.raises(CannotBind, match="the file is not a socket"):
         open_listener(Bind("unix", path=str(path)), 8)
     assert path.is_symlink() or path.exists()
 

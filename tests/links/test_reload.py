@@ -243,7 +243,7 @@ async def test_a_bad_file_changes_nothing(
     client, upstream = await live.pair()
     assert not await live.reload(text.replace("gateway}", 'gateway"}').replace('all"', "all"))
     assert any(said in message for message in caplog.messages), caplog.messages
-    assert caplog.messages[-1].endswith("not reloaded: the settings that were in use stay in use")
+    assert caplog.messages[-1].endswith("not reloaded: the current settings stay in use")
     assert (await live.again(client, upstream)).body == b"ok"
     assert (await live.again(await live.client(), upstream)).body == b"ok"
     reloads = live.runtime.reloads
@@ -609,7 +609,7 @@ async def test_a_certificate_that_is_renewed_is_read(
     assert await live.reload(tls)
     ca.write_bytes(authority("new", now=time.time()).cert)
     assert await settled(live) == 2
-    assert caplog.messages[-2] == f"{ca}: a new content"
+    assert caplog.messages[-2] == f"{ca}: has new content"
     assert caplog.messages[-1].endswith(", 1 change")
     ca.write_text("half of a certifi")
     assert await settled(live) == 2

@@ -43,16 +43,16 @@ def told(code: int, *chain: Issued, message: str = "said so", name: str = "api.e
         (told(62, ROOT.issue()), "its certificate is for no name, not for `api.example`"),
         (
             told(18, issue("a.example")),
-            "its certificate is self-signed (`a.example`): to trust it write it as tls.ca",
+            "its certificate is self-signed (`a.example`): to trust it, write it as tls.ca",
         ),
         (
             told(19, SITE, ROOT),
-            "nobody here trusts the authority `Test root`: to trust it write it as tls.ca",
+            "the authority `Test root` is not trusted: to trust it, write it as tls.ca",
         ),
         (
             told(20, SITE),
-            "nobody here knows `Test root`, which has signed its certificate: write that "
-            "authority as tls.ca, or have the origin send its full chain",
+            "its certificate was signed by `Test root`, which is not known here: write that "
+            "authority as tls.ca, or let the origin send its full chain",
         ),
         (told(26, SITE, message="unsupported purpose"), "its certificate: unsupported purpose"),
         (

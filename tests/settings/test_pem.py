@@ -106,8 +106,8 @@ PARAMETERS = b"-----BEGIN EC PARAMETERS-----\nAA==\n-----END EC PARAMETERS-----\
         *(
             pytest.param(
                 data,
-                "damaged: F: a BEGIN or END of PEM does not have a line of its own (was a file "
-                "without a line end before the next one? Break the line there)",
+                "damaged: F: a BEGIN or END of PEM does not have a line of its own (were two "
+                "files joined without a line end? Add a line break there)",
                 id=what,
             )
             for what, data in {

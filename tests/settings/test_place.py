@@ -109,15 +109,15 @@ def test_variable_is_filled_in(written: str, text: str) -> None:
         ),
         (
             "${NAME",
-            ["`${` is no variable (write ${NAME} or ${NAME:-default}; $$ is a plain $)"],
+            ["`${` is not a variable (write ${NAME} or ${NAME:-default}; $$ is a plain $)"],
         ),
         (
             "${1A}",
-            ["`${1A}` is no variable (write ${NAME} or ${NAME:-default}; $$ is a plain $)"],
+            ["`${1A}` is not a variable (write ${NAME} or ${NAME:-default}; $$ is a plain $)"],
         ),
         (
             "${UNSET:-${NAME}}",
-            ["`${` is no variable (write ${NAME} or ${NAME:-default}; $$ is a plain $)"],
+            ["`${` is not a variable (write ${NAME} or ${NAME:-default}; $$ is a plain $)"],
         ),
     ],
 )

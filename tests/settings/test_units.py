@@ -292,8 +292,8 @@ def test_authority_brackets_an_ipv6_address_alone() -> None:
         (
             parse_bind,
             "fd:2",
-            "`fd:2` is no descriptor (write the number of a listening socket that this process "
-            "inherits, from 3 on)",
+            "`fd:2` is not a descriptor (write the number of a listening socket that this "
+            "process inherits, from 3 on)",
         ),
         (
             parse_bind,
