@@ -1,4 +1,4 @@
-"""SIGUSR2 as the supervisor sees it: when the program that is there now takes over."""
+"""SIGUSR2 as the supervisor sees it: when the installed program takes over."""
 
 import math
 import time
@@ -14,7 +14,7 @@ PATIENCE = 5.0
 
 
 class Upgrade:
-    """Has the other program check the settings, then becomes it.
+    """Makes the installed program check the settings, then becomes it.
 
     `replace_at` is when to become it, if no worker reads settings any more before.
     """
@@ -55,7 +55,7 @@ class Upgrade:
             self.replace_at = time.monotonic() + PATIENCE
 
     def replace_if_due(self) -> None:
-        """Become the other program, if its time has come.  All sockets and workers go on."""
+        """Become the installed program, if it is time.  All sockets and workers stay."""
         late = self.replace_at <= time.monotonic()
         if self.replace_at == math.inf or (self._reading.is_under_way and not late):
             return
@@ -68,7 +68,7 @@ class Upgrade:
             self._notifier.ready()
 
     def stop(self) -> None:
-        """It is not wanted any more."""
+        """Cancel a take-over that was asked for."""
         self._due, self._check, self.replace_at = False, 0, math.inf
 
     @staticmethod
