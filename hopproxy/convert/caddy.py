@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from hopproxy.convert.caddy_match import Match
 from hopproxy.convert.caddy_proxy import time_of
-from hopproxy.convert.caddy_site import NO_FILE, UNKNOWN, Block
+from hopproxy.convert.caddy_site import DIRECTIVES, NO_FILE, PLACES, UNKNOWN, Block
 from hopproxy.convert.caddy_words import Line, environment, lines_of, snippets_of, with_imports
 from hopproxy.convert.draft import Draft, Values
-from hopproxy.settings.amounts import Misread
+from hopproxy.settings.amounts import Misread, parse_size
 from hopproxy.settings.networks import parse_network
 from hopproxy.settings.units import parse_bind
-from hopproxy.settings.words import parse_host
+from hopproxy.settings.words import parse_host, parse_prefix
 
 _PRIVATE = ["192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8", "127.0.0.0/8", "fd00::/8", "::1"]
 _TIMEOUTS = {"read_body": "body_timeout", "read_header": "head_timeout", "write": "write_timeout",
              "idle": "idle_timeout"}  # fmt: skip
 _NEEDLESS = frozenset({"debug", "skip_install_trust", "local_certs", "storage", "persist_config",
-                       "order", "default_sni", "fallback_sni", "ocsp_stapling",
+                       "default_sni", "fallback_sni", "ocsp_stapling",
                        "log"})  # fmt: skip
 _ACME = frozenset({"email", "acme_ca", "acme_ca_root", "acme_dns", "acme_eab", "cert_issuer",
                    "on_demand_tls", "cert_lifetime", "key_type", "renew_interval"})  # fmt: skip
@@ -33,15 +35,20 @@ _TLS = {
     "ciphers": "the standard library's choice is used",
     "curves": "the standard library's choice is used",
 }
+_CLIENT_NAMED = frozenset({"x-forwarded-for", "forwarded"})
 _NO_ACME = "hopproxy does not request certificates: write listeners[].tls with files"
 
 
 class Address(NamedTuple):
-    """One address of a site: its host ("" for every one), its port, whether it does TLS."""
+    """One address of a site: its host ("" for every one), its port, whether it does TLS.
+
+    `path` is the one that it serves, "" for all.
+    """
 
     host: str
     port: str
     secure: bool
+    path: str
 
 
 def caddy(text: str, folder: Path) -> Draft:
@@ -53,9 +60,9 @@ def caddy(text: str, folder: Path) -> Draft:
     found = lines_of(text)
     lines = with_imports(found, snippets_of(found), folder)
     sites = [one for one in lines if one.words and not one.is_snippet]
-    if sites and all(one.block is None or one.name in ("handle", "route") for one in sites):
+    if sites and all(one.block is None or one.name in DIRECTIVES for one in sites):
         # A file with one site may leave its braces out.
-        sites = [Line(sites[0].words, tuple(sites[1:]), sites[0].line)]
+        sites = [replace(sites[0], block=tuple(sites[1:]))]
     _Conversion(draft).run([one for one in lines if not one.words], sites)
     return draft
 
@@ -71,97 +78,94 @@ class _Conversion:
         for block in options:
             for one in block.block or ():
                 self._option(one)
-        made: list[tuple[int, int, tuple[str, ...], list[Values], Line]] = []
+        made: list[tuple[int, int, int, list[Values], Line]] = []
         for number, site in enumerate(sites):
             if site.block is None or site.name.startswith("&("):
                 named = "named routes are not read" if site.block is not None else UNKNOWN
-                self._draft.note(site.line, site.text, NO_FILE if site.name == "import" else named)
+                self._draft.note(site, NO_FILE if site.name == "import" else named)
                 continue
             lines = site.block
-            hosts = self._addresses(site, lines)
-            if hosts is None:
-                continue
-            routes = Block(self._draft, lines, {}, "").routes({})
-            if not any(not {"path", "host"} & route.keys() for route in routes):
-                files = any(one.name in ("file_server", "php_fastcgi") for one in lines)
-                routes.append({"respond": {"status": 404 if files else 200}})
-            wild = any(host.startswith("*") for host in hosts)
-            made.append((2 if not hosts else 1 if wild else 0, number, hosts, routes, site))
-        for _, _, hosts, routes, site in sorted(made, key=lambda one: one[:2]):
+            for path, hosts in self._addresses(site, lines).items():
+                where: Values = {}
+                if hosts:
+                    where["host"] = list(hosts) if len(hosts) > 1 else hosts[0]
+                if path:
+                    below = path.endswith("*")
+                    where |= {"path": path.removesuffix("*")} | ({} if below else {"exact": True})
+                routes = Block(self._draft, lines, Match(where, ""), {}).routes()
+                wild = any(host.startswith("*") for host in hosts)
+                rank = 2 if not hosts else 1 if wild else 0
+                made.append((rank, -len(path), number, routes, site))
+        for _, _, _, routes, site in sorted(made, key=lambda one: one[:3]):
             for route in routes:
-                self._add(hosts, route, site)
-
-    def _add(self, hosts: tuple[str, ...], route: Values, site: Line) -> None:
-        own = route.get("host") or (list(hosts) if len(hosts) > 1 else "".join(hosts))
-        whole = ({"host": own} if own else {}) | {k: v for k, v in route.items() if k != "host"}
-        self._draft.add(whole, site.line, site.text)
+                self._draft.add(route, site)
 
     # -- addresses ---------------------------------------------------------------------------
 
-    def _addresses(self, site: Line, lines: tuple[Line, ...]) -> tuple[str, ...] | None:
-        """Add listeners for the addresses of a site, and return its hosts, none for all.
-
-        None if no address can be converted.
-        """
+    def _addresses(self, site: Line, lines: tuple[Line, ...]) -> dict[str, tuple[str, ...]]:
+        """Add listeners for the addresses of a site; its hosts for each path, () for all."""
         files = next((one.args for one in lines if one.name == "tls" and len(one.args) == 2), None)
         binds = [word for one in lines if one.name == "bind" for word in one.args] or self._binds
         self._secure_only(lines)
         words = [word for word in re.split(r"[,\s]+", " ".join(site.words)) if word]
         found = [one for word in words if (one := self._address(site, word)) is not None]
-        if not found:
-            return None
         secure = [one for one in found if one.secure]
         for one in found:
             plain = one.secure and files is None and one.port == self._https
             for bind in binds:
                 where = _place(bind, self._http if plain else one.port)
                 self._listen(site, where, files if one.secure else None)
-        hosts = tuple(dict.fromkeys(one.host for one in found if one.host))
         if secure and files is None:
-            self._draft.note(site.line, site.text, _NO_ACME)
+            self._draft.note(site, _NO_ACME)
         elif secure and self._redirects and any(one.port == self._https for one in secure):
             for bind in binds:
                 self._listen(site, _place(bind, self._http), None)
             names = [one.host for one in secure if one.host]
             host = {"host": names if len(names) > 1 else names[0]} if names else {}
             self._draft.routes.append(host | {"redirect": "https"})
-        return () if any(not one.host for one in found) else hosts
+        hosts: dict[str, tuple[str, ...]] = {}
+        for path in dict.fromkeys(one.path for one in found):
+            named = [one.host for one in found if one.path == path]
+            hosts[path] = tuple(dict.fromkeys(named)) if all(named) else ()
+        return hosts
 
     def _secure_only(self, lines: tuple[Line, ...]) -> None:
         """Note the block of a `tls`: only its files are converted."""
         for below in [below for one in lines if one.name == "tls" for below in one.block or ()]:
             why = _NO_ACME if below.name in _ACME_BELOW else _TLS.get(below.name, UNKNOWN)
-            self._draft.note(below.line, below.text, why)
+            self._draft.note(below, why)
 
     def _address(self, site: Line, word: str) -> Address | None:
         word = environment(word)
-        match = re.fullmatch(
-            r"(?:(https?)://)?(\$\{[^}]*\}|\[[^\]]*\]|[^:/]*)(?::([^/]+))?(/.*)?", word
-        )
+        match = _ADDRESS.fullmatch(word)
         if match is None:
-            self._draft.note(site.line, word, "it is not an address")
+            self._draft.note(site, "it is not an address", word)
             return None
         scheme, host, port, path = match.groups()
-        if path not in (None, "/"):
-            self._draft.note(site.line, word, "write the path in a handle")
+        path = "" if path in (None, "/", "/*") else path
+        try:
+            parse_prefix(path.removesuffix("*") or "/")
+        except Misread as misread:
+            self._draft.note(site, f"{misread.wrong}: {misread.hint}", word)
+            return None
         if host and "$" not in host:
             try:
                 host = parse_host(host)
             except Misread as misread:
-                self._draft.note(site.line, word, f"{misread.wrong}: {misread.hint}")
+                self._draft.note(site, f"{misread.wrong}: {misread.hint}", word)
                 return None
         secure = scheme == "https" or (scheme is None and bool(host) and port != self._http)
         secure = secure or (scheme is None and port == self._https)
         if re.fullmatch(r"[0-9.]+|0\.0\.0\.0", host or ""):
             host = "" if host == "0.0.0.0" else host
-        return Address(host or "", port or (self._https if secure else self._http), secure)
+        return Address(host or "", port or (self._https if secure else self._http), secure, path)
 
     def _listen(self, site: Line, bind: str, files: tuple[str, ...] | None) -> None:
         try:
             parse_bind(bind)
         except Misread as misread:
             if "$" not in bind:
-                self._draft.note(site.line, bind, f"{misread.wrong}: {misread.hint}")
+                self._draft.note(site, f"{misread.wrong}: {misread.hint}", bind)
                 return
         listener = self._draft.listen(bind)
         if files is not None:
@@ -181,7 +185,10 @@ class _Conversion:
         elif one.name == "default_bind" and one.args:
             self._binds = list(one.args)
         elif one.name == "auto_https":
-            self._redirects = False
+            self._redirects = first not in ("off", "disable_redirects")
+        elif one.name == "order":
+            if first in PLACES:
+                draft.note(one, "the usual order of Caddy is taken")
         elif one.name == "grace_period" and (time := time_of(draft, one)) is not None:
             draft.top["drain_timeout"] = time
         elif one.name == "shutdown_delay" and (time := time_of(draft, one)) is not None:
@@ -190,11 +197,11 @@ class _Conversion:
             for below in one.block or ():
                 self._server(below)
         elif one.name == "admin" and first != "off":
-            draft.note(one.line, one.text, "it only shows the state: write admin.bind")
+            draft.note(one, "it only shows the state: write admin.bind")
         elif one.name in _ACME:
-            draft.note(one.line, one.text, _NO_ACME)
+            draft.note(one, _NO_ACME)
         elif one.name not in _NEEDLESS | {"admin"}:
-            draft.note(one.line, one.text, UNKNOWN)
+            draft.note(one, UNKNOWN)
 
     def _server(self, one: Line) -> None:
         draft = self._draft
@@ -207,22 +214,29 @@ class _Conversion:
             for below in one.block or ():
                 name = _TIMEOUTS.get(below.name)
                 if name is None:
-                    draft.note(below.line, below.text, UNKNOWN)
+                    draft.note(below, UNKNOWN)
                 elif (time := time_of(draft, below)) is not None:
                     draft.client[name] = time
         elif one.name == "max_header_size" and one.args:
-            draft.client["max_head_size"] = one.args[0]
-        elif one.name == "client_ip_headers" and "x-forwarded-for" not in one.text.lower():
-            draft.note(one.line, one.text, "the client is taken from X-Forwarded-For or Forwarded")
+            try:
+                parse_size(one.args[0])
+            except Misread as misread:
+                draft.note(one, f"{misread.wrong}: {misread.hint}")
+            else:
+                draft.client["max_head_size"] = one.args[0]
+        elif one.name == "client_ip_headers" and not _CLIENT_NAMED.issuperset(
+            word.lower() for word in one.args
+        ):
+            draft.note(one, "the client is taken from X-Forwarded-For or Forwarded")
         elif one.name not in ("protocols", "metrics", "log_credentials", "client_ip_headers"):
-            draft.note(one.line, one.text, UNKNOWN)
+            draft.note(one, UNKNOWN)
 
     def _trust(self, one: Line, network: str, trusted: list[str]) -> None:
         try:
             parse_network(network)
         except Misread as misread:
             if network != "127.0.0.0/8":
-                self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+                self._draft.note(one, f"{misread.wrong}: {misread.hint}")
                 return
             network = "127.0.0.0/8"
         if network not in trusted:

@@ -20,17 +20,17 @@ def limit_rates(draft: Draft, block: Line, routes: Sequence[Values]) -> None:
     found: list[tuple[float, Line, Values]] = []
     for one in block.block or ():
         if one.name != "zone":
-            draft.note(one.line, one.text, "hopproxy has nothing like it")
+            draft.note(one, "hopproxy has nothing like it")
         elif (values := _zone(draft, one)) is not None:
             found.append((parse_rate(values["rate"]), one, values))
     if block.args:
-        draft.note(block.line, block.text, "it applies to every route here")
+        draft.note(block, "it applies to every route here")
     found.sort(key=lambda pair: pair[0])
     for _, one, _ in found[1:]:
-        draft.note(one.line, one.text, "a route has one rate: the lowest is taken")
+        draft.note(one, "a route has one rate: the lowest is taken")
     led = [route for route in routes if "upstream" in route]
     if len(led) > 1 and found:
-        draft.note(found[0][1].line, found[0][1].text, "each route counts for itself")
+        draft.note(found[0][1], "each route counts for itself")
     for route in led:
         for _, _, values in found[:1]:
             route.setdefault("limits", dict(values))
@@ -45,16 +45,16 @@ def _zone(draft: Draft, zone: Line) -> Values | None:
         by, seconds = _by(key), parse_duration(window)
         count = int(events)
     except (Misread, ValueError):
-        draft.note(zone.line, zone.text, "requests are counted by client, by field, or all")
+        draft.note(zone, "requests are counted by client, by field, or all")
         return None
     for name in words.keys() - {"key", "events", "window"}:
-        draft.note(words[name].line, words[name].text, "hopproxy has nothing like it")
+        draft.note(words[name], "hopproxy has nothing like it")
     for unit, length in (("s", 1), ("m", 60), ("h", 3600)):
         rate = count * length / seconds if seconds else 0
         if rate >= 1 and rate == int(rate):
             values: Values = {"rate": f"{int(rate)}/{unit}", "burst": count}
             return values | ({} if by == "client" else {"by": by})
-    draft.note(zone.line, zone.text, "a rate is a whole number a second, a minute or an hour")
+    draft.note(zone, "a rate is a whole number a second, a minute or an hour")
     return None
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-from hopproxy.convert.caddy_words import Line, environment, value_of
+from hopproxy.convert.caddy_fields import edit_field
+from hopproxy.convert.caddy_words import Line, environment
 from hopproxy.convert.draft import Draft, Values, filled, fitted
 from hopproxy.settings.amounts import Misread, parse_duration
-from hopproxy.settings.fields import OWN_FORWARDING, parse_field_name, parse_field_value
+from hopproxy.settings.fields import OWN_FORWARDING, parse_sent_host
 from hopproxy.settings.units import parse_origin
 
 _BALANCE = {
@@ -31,6 +32,8 @@ _COUNTS = {"keepalive_idle_conns": "max_idle", "keepalive_idle_conns_per_host": 
 #: Values of Host that name the origin itself.
 _OWN_HOST = frozenset({"{upstream_hostport}", "{http.reverse_proxy.upstream.hostport}",
                        "{http.reverse_proxy.upstream.host}"})  # fmt: skip
+_CLIENTS_HOST = frozenset({"{host}", "{hostport}", "{http.request.host}",
+                           "{http.request.hostport}"})  # fmt: skip
 #: Values that mean the same as what hopproxy writes in this field.
 _FORWARDED = {
     "x-forwarded-for": (("{remote_host}",), ("{client_ip}",), ("{http.request.remote.host}",)),
@@ -39,8 +42,7 @@ _FORWARDED = {
                          ("{http.request.hostport}",)),
 }  # fmt: skip
 #: What hopproxy does anyway, or what has no meaning here.
-_NEEDLESS = frozenset({"flush_interval", "trusted_proxies", "stream_timeout",
-                       "stream_close_delay"})  # fmt: skip
+_NEEDLESS = frozenset({"flush_interval", "stream_close_delay"})
 
 
 def origin_of(word: str) -> str:
@@ -61,10 +63,12 @@ def origin_of(word: str) -> str:
 class Proxy:
     """One reverse_proxy directive."""
 
-    def __init__(self, draft: Draft, line: Line, to: tuple[str, ...]) -> None:
+    def __init__(self, draft: Draft, line: Line, to: tuple[str, ...], *, stripped: bool) -> None:
         self._draft = draft
+        self._stripped = stripped
         self._line = line
         self._to = list(to)
+        self._first = False
         self._upstream: Values = {}
         self._pool: Values = {}
         self._check: Values = {}
@@ -77,9 +81,14 @@ class Proxy:
         """The route's settings; None if there is no origin that hopproxy can use."""
         for one in self._line.block or ():
             self._setting(one)
-        origins = [origin for word in self._to for origin in self._origin(word)]
-        if not origins:
+        found = [origin for word in self._to for origin in self._origin(word)]
+        if not found:
             return None
+        origins = list(dict.fromkeys(found))
+        if len(origins) < len(found):
+            self._note(self._line, "each origin is listed only once")
+        if self._first:
+            origins[1:] = [f"{origin} backup" for origin in origins[1:]]
         if self._check.get("path"):
             self._health["check"] = self._check
         if self._health:
@@ -101,7 +110,7 @@ class Proxy:
             if "${" not in origin:
                 parse_origin(origin)
         except Misread as misread:
-            self._draft.note(self._line.line, self._line.text, f"{misread.wrong}: {misread.hint}")
+            self._draft.note(self._line, f"{misread.wrong}: {misread.hint}")
             return []
         return [origin]
 
@@ -111,6 +120,8 @@ class Proxy:
             self._to += args
         elif name in ("header_up", "header_down"):
             self._field(one, up=name == "header_up")
+        elif name == "lb_policy" and args == ("first",):
+            self._first = True
         elif name == "lb_policy" and (balance := _balance(args)):
             self._upstream["balance"] = balance
             if args[0] == "cookie":
@@ -151,11 +162,18 @@ class Proxy:
                 self._to = [word if "://" in word else f"https://{word}" for word in self._to]
                 if one.name == "tls_insecure_skip_verify":
                     self._upstream.setdefault("tls", {})["verify"] = False
+            elif one.name == "proxy_protocol" and one.args in (("v1",), ("v2",)):
+                self._upstream["proxy_protocol"] = one.args[0]
+            elif one.name == "tls_client_auth" and len(one.args) == 2:
+                tls = self._upstream.setdefault("tls", {})
+                tls |= {"cert": environment(one.args[0]), "key": environment(one.args[1])}
+            elif one.name == "versions" and one.args[:1] == ("h2c",):
+                self._to = [word if "://" in word else f"h2c://{word}" for word in self._to]
             elif one.name == "tls_server_name" and one.args:
                 self._upstream.setdefault("tls", {})["server_name"] = one.args[0]
             elif one.name in ("tls_trusted_ca_certs", "tls_trust_pool") and one.args:
                 self._upstream.setdefault("tls", {})["ca"] = one.args[-1]
-            else:
+            elif one.name not in ("compression", "versions"):
                 self._note(one, "hopproxy has nothing like it")
 
     def _field(self, one: Line, *, up: bool) -> None:
@@ -163,24 +181,31 @@ class Proxy:
         name, *rest = one.args or ("",)
         low = name.lstrip("+-").lower()
         if up and low == "host" and rest:
-            value = rest[0]
-            if value in _OWN_HOST:
-                self._upstream["host"] = "origin"
-            elif value not in ("{host}", "{http.request.host}", "{hostport}"):
-                self._upstream["host"] = environment(value)
+            self._host(one, rest[0])
             return
         if up and low in OWN_FORWARDING and tuple(rest) not in _FORWARDED.get(low, ()):
             why = "hopproxy writes this field; trusted_proxies says which peers may send it"
             self._note(one, why)
         if up and low in OWN_FORWARDING | {"connection", "upgrade"}:
             return
-        edit_field(self._draft, one, self._request if up else self._response)
+        edits = self._request if up else self._response
+        edit_field(self._draft, one, edits, stripped=self._stripped)
+
+    def _host(self, one: Line, value: str) -> None:
+        if value in _OWN_HOST:
+            self._upstream["host"] = "origin"
+        elif value not in _CLIENTS_HOST:
+            try:
+                host = environment(value)
+                self._upstream["host"] = host if "${" in host else parse_sent_host(host)
+            except Misread as misread:
+                self._note(one, f"{misread.wrong}: {misread.hint}")
 
     def _time(self, one: Line) -> str | None:
         return time_of(self._draft, one)
 
     def _note(self, one: Line, why: str) -> None:
-        self._draft.note(one.line, one.text, why)
+        self._draft.note(one, why)
 
 
 def _statuses(args: tuple[str, ...]) -> list[int]:
@@ -204,6 +229,8 @@ def _balance(args: tuple[str, ...]) -> str:
 
 
 _REASONS = {
+    "trusted_proxies": "write trusted_proxies for all of the settings",
+    "stream_timeout": "write tunnel_timeout, which is for connections that are silent",
     "lb_policy": "hopproxy cannot choose origins like this",
     "lb_retries": "a request is sent again once, if that is safe",
     "lb_retry_match": "a request is sent again once, if that is safe",
@@ -225,43 +252,12 @@ _REASONS = {
 }
 
 
-def edit_field(draft: Draft, one: Line, edits: Values) -> None:
-    """`X value`, `+X value`, `-X`, `?X value`, `>X value`: as set, add and remove."""
-    name, *rest = one.words if one.name not in ("header", "header_up", "header_down") else one.args
-    mark, bare = (name[0], name[1:]) if name[:1] in "+-?>" and name else ("", name)
-    try:
-        parse_field_name(bare)
-        if "*" in bare:
-            raise Misread("patterns for names are not supported", "write each of them")
-        value = value_of(rest[0]) if len(rest) == 1 else None
-        parse_field_value(value or "")
-    except Misread as misread:
-        draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
-        return
-    if mark == "-":
-        edits.setdefault("remove", []).append(bare)
-        return
-    if value is None:
-        why = "it replaces parts of a value" if len(rest) == 2 else "hopproxy has no equivalent"
-        draft.note(one.line, one.text, why)
-        return
-    if mark == "?":
-        draft.note(one.line, one.text, "it is set even if the origin sends one")
-    fields = edits.setdefault("add" if mark == "+" else "set", {})
-    fields[bare] = joined(fields[bare], value) if mark == "+" and bare in fields else value
-
-
-def joined(first: str | list[str], second: str | list[str]) -> list[str]:
-    """The values of two lines that add to the same field."""
-    return [value for one in (first, second) for value in (one if isinstance(one, list) else [one])]
-
-
 def time_of(draft: Draft, one: Line) -> str | None:
     """The time on this line; None if it is not a time."""
     text = one.args[0] if one.args else ""
     try:
         parse_duration(text)
     except Misread as misread:
-        draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+        draft.note(one, f"{misread.wrong}: {misread.hint}")
         return None
     return text

@@ -34,8 +34,13 @@ PLACEHOLDERS = {
     "http.request.scheme": "{scheme}",
     "http.request.uri": "{path}{query}",
     "http.request.uri.path": "{path}",
+    "http.request.orig_uri": "{path}{query}",
+    "http.request.orig_uri.path": "{path}",
     "http.request.uuid": "{request_id}",
 }
+#: Those that say what is left of the path, where something has been taken off.
+_OF_PATH = frozenset({"path", "uri", "http.request.uri", "http.request.uri.path"})
+_QUERY = frozenset({"query", "http.request.uri.query"})
 _ENVIRONMENT = re.compile(r"\{\$(\w+)(?::([^{}]*))?\}|\{env\.(\w+)\}")
 _PLACEHOLDER = re.compile(r"\{((?!env\.)[a-z?%][^\s{}\",]*)\}")
 #: Most nested imports.
@@ -44,11 +49,15 @@ _DEEPEST = 20
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One directive: its words, the lines of its block if it has one, and its line."""
+    """One directive: its words, the lines of its block if it has one, and its place.
+
+    `file` is empty in the file that is converted.
+    """
 
     words: tuple[str, ...]
     block: tuple["Line", ...] | None
     line: int
+    file: str = ""
 
     @property
     def name(self) -> str:
@@ -195,8 +204,8 @@ def _imported(one: Line, snippets: dict[str, Line], folder: Path) -> tuple[Line,
             inside = lines_of(Path(file).read_text())
         except (OSError, UnicodeDecodeError, Unreadable) as error:
             raise Unreadable(one.line, f"{file} cannot be read: {error}") from error
-        snippets |= snippets_of(inside)
-        found = (*(found or ()), *_filled(_at(inside, one.line), tuple(args), one.block or ()))
+        snippets |= snippets_of(_in(inside, file))
+        found = (*(found or ()), *_filled(_in(inside, file), tuple(args), one.block or ()))
     return found
 
 
@@ -205,10 +214,10 @@ def snippets_of(lines: tuple[Line, ...]) -> dict[str, Line]:
     return {one.name[1:-1]: one for one in lines if one.is_snippet}
 
 
-def _at(lines: tuple[Line, ...], number: int) -> tuple[Line, ...]:
-    """The lines of an imported file, with the number of the line that imports it."""
+def _in(lines: tuple[Line, ...], file: str) -> tuple[Line, ...]:
+    """The lines of an imported file."""
     return tuple(
-        replace(one, line=number, block=None if one.block is None else _at(one.block, number))
+        replace(one, file=file, block=None if one.block is None else _in(one.block, file))
         for one in lines
     )
 
@@ -235,7 +244,7 @@ def _filled(
             else:
                 words.append(re.sub(r"\{args[.\[](\d+)\]?\}", put, word))
         inner = None if one.block is None else _filled(one.block, args, block)
-        found.append(Line(tuple(words), inner, one.line))
+        found.append(replace(one, words=tuple(words), block=inner))
     return tuple(found)
 
 
@@ -251,14 +260,20 @@ def environment(text: str) -> str:
     return "".join([*parts, plain(text[at:])])
 
 
-def value_of(text: str) -> str | None:
-    """A value with hopproxy's variables for Caddy's placeholders; None if one has no equivalent."""
+def value_of(text: str, *, stripped: bool = False) -> str | None:
+    """A value with hopproxy's variables for Caddy's placeholders; None if one has no equivalent.
+
+    With `stripped` the path of the request is another one than the client's.
+    """
     parts: list[str] = []
     at = 0
     for match in _PLACEHOLDER.finditer(text):
+        before = text[at : match.start()]
         found = PLACEHOLDERS.get(match[1])
-        if found is None:
+        if match[1] in _QUERY and before.endswith("?"):
+            before, found = before[:-1], "{query}"
+        if found is None or (stripped and match[1] in _OF_PATH):
             return None
-        parts += [environment(braces(text[at : match.start()])), found]
+        parts += [environment(braces(before)), found]
         at = match.end()
     return "".join([*parts, environment(braces(text[at:]))])

@@ -29,7 +29,7 @@ def convert(options: argparse.Namespace) -> int:
         message = f"{name}:{error.line}: cannot be read: {error}"
         raise Failure(message, BAD_CONFIGURATION) from error
     for note in sorted(draft.notes):
-        print(f"{name}:{note.line}: {note.text}: {note.why}", file=sys.stderr)
+        print(f"{note.file or name}:{note.line}: {note.text}: {note.why}", file=sys.stderr)
     print(draft.text(Path(name).name), end="")
     return DONE
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -14,10 +14,22 @@ from hopproxy.settings.upstream import Pool
 Values = dict[str, Any]
 
 
+class Written(Protocol):
+    """A line of a configuration; `file` is empty in the file that is converted."""
+
+    @property
+    def file(self) -> str: ...
+    @property
+    def line(self) -> int: ...
+    @property
+    def text(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Note:
     """A line that is not converted, or not exactly, and why."""
 
+    file: str
     line: int
     text: str
     why: str
@@ -34,9 +46,13 @@ class Draft:
     routes: list[Values] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
-    def note(self, line: int, text: str, why: str) -> None:
-        """Note a line that is not converted, or means something slightly different here."""
-        note = Note(line, text, why)
+    def note(self, one: Written, why: str, text: str = "") -> None:
+        """Note a line that is not converted, or means something slightly different here.
+
+        `text` is the part of it that is meant.
+        """
+        plain = "".join(c if c.isprintable() else " " for c in text or one.text)
+        note = Note(one.file, one.line, plain, why)
         if note not in self.notes:
             self.notes.append(note)
 
@@ -63,7 +79,7 @@ class Draft:
             name = f"{base}-{number}"
         return name
 
-    def add(self, values: Values, line: int, text: str) -> None:
+    def add(self, values: Values, one: Written, text: str = "") -> None:
         """Add a route.  If earlier routes match all of its requests, note that instead."""
         route = _matching(values)
         for earlier in self.routes:
@@ -71,7 +87,7 @@ class Draft:
                 if values != earlier and values.get("respond", {}) not in _REST:
                     where = values.get("path") or "the rest of it"
                     why = f"{where} is never reached: a route above takes it, on every listener"
-                    self.note(line, text, why)
+                    self.note(one, why, text)
                 return
         self.routes.append(values)
 
@@ -80,7 +96,7 @@ class Draft:
         lines = [f"# Made from {source}.  `hopproxy check` this file before you use it."]
         if self.notes:
             lines.append("# Not converted, or not exactly (the number is the line there):")
-        lines += [f"#   {note.line}: {note.text} ({note.why})" for note in sorted(self.notes)]
+        lines += [f"#   {_place(note)}: {note.text} ({note.why})" for note in sorted(self.notes)]
         if not self.upstreams:
             lines.append(
                 "# No request reaches an origin: this upstream is only here because one is"
@@ -99,6 +115,10 @@ class Draft:
         yield "upstreams", used or {"unused": {"origins": ["127.0.0.1:9"]}}
         if self.routes:
             yield "routes", self.routes
+
+
+def _place(note: Note) -> str:
+    return f"{note.file}:{note.line}" if note.file else str(note.line)
 
 
 #: Answers to requests that no route of a server matches.

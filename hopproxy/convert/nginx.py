@@ -37,9 +37,11 @@ _HERE = frozenset(
         "keepalive_timeout", "large_client_header_buffers", "map", "real_ip_header",
         "real_ip_recursive", "server", "set_real_ip_from", "upstream", "worker_processes",
         "worker_shutdown_timeout", "access_log", "ssl_certificate", "ssl_certificate_key",
-        "ssl_protocols", "proxy_set_header", "proxy_hide_header", "proxy_redirect",
+        "ssl_protocols", "ssl_client_certificate", "ssl_verify_client",
+        "proxy_set_header", "proxy_hide_header", "proxy_redirect",
         "proxy_cookie_path", "proxy_connect_timeout", "proxy_read_timeout", "proxy_send_timeout",
         "events", "limit_req_zone", "limit_conn_zone", *LIMITS,
+        *_CLIENT_TIMES, "http2_max_concurrent_streams",
     }
 )  # fmt: skip
 
@@ -76,12 +78,12 @@ class _Conversion:
         if scope.last("client_max_body_size") is None:
             draft.client["max_body_size"] = "1MiB"  # nginx's default
         blocks = [one for one in self._found if one.name == "server" and one.block is not None]
-        servers = [Server(draft, one) for one in blocks]
+        servers = [Server(draft, one, self._found) for one in blocks]
         if not servers:
-            draft.note(1, "", "there is no server block")
+            draft.note(Directive("", (), None, 1), "there is no server block")
         connections(draft, known, self._found)
         for server in servers:
-            self._client(server.block)
+            self._client(server.block, others=len(servers) > 1)
             connections(draft, known, server.block)
         for server in servers:
             server.make_routes(scope)
@@ -89,7 +91,13 @@ class _Conversion:
         for server in servers:
             if server.is_nameless and all(server is not one for _, one in chosen):
                 why = "none of its names can be converted: it is left out"
-                draft.note(server.line, f"server on {server.address}", why)
+                draft.note(server.written, why, server.text)
+        for server in servers:
+            if not server.to_https and any(
+                not other.to_https and not set(server.binds) & set(other.binds) for other in servers
+            ):
+                why = "routes apply to all listeners: here it answers on each of them"
+                draft.note(server.written, why, server.text)
         for hosts, server in chosen:
             for route in server.routes:
                 self._add(hosts, dict(route), server)
@@ -100,7 +108,7 @@ class _Conversion:
         if host is not None:
             hosts = (host,)
         matched = {"host": hosts[0] if len(hosts) == 1 else list(hosts)} if hosts else {}
-        self._draft.add(matched | route, server.line, f"server on {server.address}")
+        self._draft.add(matched | route, server.written, server.text)
 
     # -- above the servers -------------------------------------------------------------------
 
@@ -120,19 +128,20 @@ class _Conversion:
         ):
             return
         elif one.name == "access_log":
-            draft.note(one.line, one.text, "the access log is on standard output")
+            draft.note(one, "the access log is on standard output")
         elif one.name not in _HERE - {"map"} and one.name not in NEEDLESS and one.args != ("off",):
-            draft.note(one.line, one.text, reason(one.name))
+            draft.note(one, reason(one.name))
         self._client([one])
 
-    def _client(self, block: Iterable[Directive]) -> None:
-        """Settings of the client's hop: they hold for every server."""
+    def _client(self, block: Iterable[Directive], *, others: bool = False) -> None:
+        """Settings of the client's hop: they hold for every server, also for `others`."""
         draft = self._draft
         for one in block:
             first = one.args[0] if one.args else ""
+            known = dict(draft.client)
             times = one.name in _CLIENT_TIMES or one.name == "keepalive_timeout"
             if times and (time := duration(first)) is None:
-                draft.note(one.line, one.text, "it is not a time")
+                draft.note(one, "it is not a time")
             elif one.name in _CLIENT_TIMES:
                 draft.client[_CLIENT_TIMES[one.name]] = time
             elif one.name == "keepalive_timeout":
@@ -145,19 +154,21 @@ class _Conversion:
             elif one.name == "large_client_header_buffers" and _buffers(one.args):
                 draft.client |= _buffers(one.args)
             elif one.name in ("keepalive_requests", "large_client_header_buffers"):
-                draft.note(one.line, one.text, "it is not a number")
+                draft.note(one, "it is not a number")
             elif one.name == "set_real_ip_from":
                 self._trusted(one, first)
             elif one.name == "real_ip_header" and first.lower() not in _CLIENT_NAMED:
                 why = "the client is taken from X-Forwarded-For or Forwarded"
-                draft.note(one.line, one.text, why)
+                draft.note(one, why)
+            if others and any(draft.client[name] != value for name, value in known.items()):
+                draft.note(one, "it is the same for every server here: the last one counts")
 
     def _trusted(self, one: Directive, network: str) -> None:
         word = "unix" if network == "unix:" else network
         try:
             parse_network(word)
         except Misread as misread:
-            self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+            self._draft.note(one, f"{misread.wrong}: {misread.hint}")
             return
         trusted = self._draft.top.setdefault("trusted_proxies", [])
         if word not in trusted:
@@ -189,19 +200,21 @@ class _Conversion:
             elif balance := _balance(one):
                 values["balance"] = balance
             elif one.name not in NEEDLESS:
-                self._draft.note(one.line, one.text, reason(one.name))
+                self._draft.note(one, reason(one.name))
         if not any(_balance(one) for one in block.block or ()) and len(origins) > 1:
             values["balance"] = "round_robin"
         if not origins:
-            self._draft.note(block.line, block.text, "it has no origin that hopproxy can use")
+            self._draft.note(block, "it has no origin that hopproxy can use")
             origins.append("127.0.0.1:9")
         lines = [one for one in block.block or () if one.name == "server"]
         lines = [one for one in lines if not {"down", "backup"} & set(one.args)]
         most, fails = (shared(self._draft, lines, name) for name in ("max_conns", "max_fails"))
-        if most.strip("0"):
+        if most.isdecimal() and int(most):
             pool["max_connections"] = int(most)
-        if fails and len(origins) > 1:
+        if fails.isdecimal() and len(origins) > 1:
             values["health"] = {"failures": int(fails)}
+        if (slow := duration(shared(self._draft, lines, "slow_start"))) is not None:
+            values["health"] = values.get("health", {}) | {"slow_start": slow}
         return {"origins": origins} | values | filled({"pool": fitted(pool)})
 
     def _origin(self, one: Directive) -> Iterator[str]:
@@ -214,18 +227,18 @@ class _Conversion:
             word = f"{name}={value}" if name == "weight" else name
             if name in ("weight", "backup") and _is_origin(f"{origin} {word}"):
                 origin = f"{origin} {word}"
-            elif name not in ("max_conns", "max_fails", "fail_timeout", "resolve"):
+            elif name not in ("max_conns", "max_fails", "fail_timeout", "resolve", "slow_start"):
                 # Names are resolved again anyway, and an origin is out for 5 s, then for longer.
-                self._draft.note(one.line, one.text, f"hopproxy has no equivalent for `{name}`")
+                self._draft.note(one, f"hopproxy has no equivalent for `{name}`")
         if not _is_origin(origin):
-            self._draft.note(one.line, one.text, "it is not the address of an origin")
+            self._draft.note(one, "it is not the address of an origin")
             return
         yield origin
 
 
 def _balance(one: Directive) -> str:
     """How a group chooses an origin, in our words; "" for any other directive."""
-    if one.name == "least_conn" or one.args in (("two",), ("two", "least_conn")):
+    if one.name == "least_conn" or (one.name == "random" and "two" in one.args):
         return "least_requests"
     if one.name == "ip_hash":
         return "hash: client"

@@ -42,9 +42,9 @@ def zones(found: Iterable[Directive], draft: Draft) -> dict[str, Zone]:
             words = dict(word.split("=", 1) for word in one.args[1:] if "=" in word)
             zone = Zone(_by(one.args[0]), _rate(words.get("rate", "")))
             if not zone.by:
-                draft.note(one.line, one.text, "requests are counted by client, by field, or all")
+                draft.note(one, "requests are counted by client, by field, or all")
             elif one.name == "limit_req_zone" and not zone.rate:
-                draft.note(one.line, one.text, "it is not a rate")
+                draft.note(one, "it is not a rate")
             else:
                 named[words.get("zone", "").partition(":")[0]] = zone
     return named
@@ -98,9 +98,9 @@ class Limits:
             words = dict(word.split("=", 1) for word in one.args if "=" in word)
             zone = self._zones.get(words.get("zone", ""))
             if zone is None or not zone.rate:
-                self._draft.note(one.line, one.text, "no zone of this name could be converted")
+                self._draft.note(one, "no zone of this name could be converted")
             elif self._last("limit_req_dry_run") == ("on",):
-                self._draft.note(one.line, one.text, "it only logs what it would refuse")
+                self._draft.note(one, "it only logs what it would refuse")
             else:
                 burst = words.get("burst", "0")
                 # nginx lets one request pass in addition to the burst.
@@ -114,7 +114,7 @@ class Limits:
             return {}
         found.sort(key=lambda pair: pair[0])
         for _, one, _ in found[1:]:
-            self._draft.note(one.line, one.text, "a route has one rate: the lowest is taken")
+            self._draft.note(one, "a route has one rate: the lowest is taken")
         return {"limits": found[0][2]}
 
     def _tell(self, one: Directive, zone: Zone) -> None:
@@ -128,7 +128,7 @@ class Limits:
             why.append("each route counts for itself")
         zone.used = True
         if why:
-            self._draft.note(one.line, one.text, "; ".join(why))
+            self._draft.note(one, "; ".join(why))
 
     def in_flight(self) -> Values:
         """The limit on all requests under way, as a setting of the upstream."""
@@ -139,7 +139,7 @@ class Limits:
         ]
         for one in self._all("limit_conn_status"):
             if found and one.args != ("503",):
-                self._draft.note(one.line, one.text, "requests above the limit get 503")
+                self._draft.note(one, "requests above the limit get 503")
         return {"max_requests_in_flight": min(found)} if found else {}
 
     def failures(self, origins: int) -> Values:
@@ -149,9 +149,9 @@ class Limits:
         for one in self._all("proxy_next_upstream_tries"):
             if one.args not in (("0",), ("2",)):
                 why = "a request is sent again once, if that is safe"
-                self._draft.note(one.line, one.text, why)
+                self._draft.note(one, why)
         for one in self._all("proxy_next_upstream_timeout"):
-            self._draft.note(one.line, one.text, "a request is sent again once, and at once")
+            self._draft.note(one, "a request is sent again once, and at once")
         found = self._all("proxy_next_upstream")[-1:]
         for one in found:
             words = set(one.args) - _ANYWAY
@@ -162,7 +162,7 @@ class Limits:
             if statuses:
                 differs.append("these are passed on, and count as failures of their origin")
             if differs:
-                self._draft.note(one.line, one.text, "; ".join(differs))
+                self._draft.note(one, "; ".join(differs))
             if statuses:
                 return {"statuses": sorted(statuses)}
         return {}
@@ -181,12 +181,12 @@ def connections(draft: Draft, zones: dict[str, Zone], block: Iterable[Directive]
     for one in own:
         zone = zones.get(one.args[0]) if one.args else None
         if zone is None or zone.by not in ("client", "all"):
-            draft.note(one.line, one.text, "connections are counted by client, or all requests")
+            draft.note(one, "connections are counted by client, or all requests")
         elif zone.by == "client":
             for _, count in _pairs([one]):
                 name = "max_connections_per_address"
                 draft.client[name] = max(int(count), draft.client.get(name, 0))
-                draft.note(one.line, one.text, "idle connections count too, for every server")
+                draft.note(one, "idle connections count too, for every server")
 
 
 def in_location(draft: Draft, zones: dict[str, Zone], block: Iterable[Directive]) -> None:
@@ -194,7 +194,7 @@ def in_location(draft: Draft, zones: dict[str, Zone], block: Iterable[Directive]
     for one in block:
         zone = zones.get(one.args[0]) if one.name == "limit_conn" and one.args else None
         if one.name == "limit_conn" and (zone is None or zone.by != "all"):
-            draft.note(one.line, one.text, "write client.max_connections_per_address")
+            draft.note(one, "write client.max_connections_per_address")
 
 
 def shared(draft: Draft, lines: list[Directive], option: str) -> str:
@@ -206,7 +206,6 @@ def shared(draft: Draft, lines: list[Directive], option: str) -> str:
     if len(found) > 1:
         for value, one in found.items():
             if value:
-                draft.note(one.line, one.text, f"{option} is the same for all origins here")
+                draft.note(one, f"{option} is the same for all origins here")
         return ""
-    value = next(iter(found), "")
-    return value if value.isdecimal() else ""
+    return next(iter(found), "")

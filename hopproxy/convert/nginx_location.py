@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from hopproxy.convert.draft import Draft, Values, filled, plain
+from hopproxy.convert.nginx_limits import INHERITED as LIMITS
 from hopproxy.convert.nginx_proxy import INHERITED, Proxied, Scope
 from hopproxy.convert.nginx_reasons import NEEDLESS, OFF, reason
 from hopproxy.convert.nginx_words import Directive, value_of
@@ -32,16 +34,27 @@ _SERVER = frozenset(
         "limit_conn_zone",
     }
 )  # fmt: skip
+#: Directives that decide about a request before the others are asked.
+_REWRITTEN = ("return", "rewrite", "if")
+#: Limits that are applied before a named location is asked.
+_OUTER = frozenset({"client_max_body_size", *LIMITS})
 
 
 class Location:
     """One location, or a server with its directives outside of locations."""
 
     def __init__(
-        self, draft: Draft, scope: Scope, path: str, block: tuple[Directive, ...], *, exact: bool
+        self,
+        draft: Draft,
+        scope: Scope,
+        path: str,
+        block: tuple[Directive, ...],
+        *,
+        exact: bool,
+        is_server: bool = False,
     ) -> None:
         self._draft = draft
-        self._outer = scope
+        self._is_server = is_server
         self._scope = scope.below(block)
         self._proxied = Proxied(draft, self._scope, path, exact=exact)
         self._path = path
@@ -50,42 +63,58 @@ class Location:
 
     def routes(self) -> list[Values]:
         """The routes for this location; none if nothing in it can be converted."""
-        end: Values | None = None
-        first: list[Values] = []
-        strip = ""
+        if any(one.name == "internal" for one in self._block):
+            return [self.nothing()]
+        first, end, strip = self._rewritten()
         for one in self._block:
-            if one.name == "internal":
-                return [self.nothing()]
             if one.args == ("off",) and one.name in OFF:
-                self._draft.note(one.line, one.text, OFF[one.name])
-            if one.name in INHERITED or one.name == "location" or one.args in (("off",), ("1.1",)):
+                self._draft.note(one, OFF[one.name])
+            if one.name in INHERITED or one.name in ("location", *_REWRITTEN):
                 continue
-            if one.name == "return" and end is None:
-                end = self._return(one)
-            elif one.name == "proxy_pass" and end is None:
-                end = self._proxied.proxy_pass(one, strip)
+            if one.name == "proxy_pass":
+                end = end or self._proxied.proxy_pass(one, strip)
             elif one.name == "try_files" and one.args and one.args[-1] in self._scope.named:
                 why = f"hopproxy serves no files: every request goes to {one.args[-1]}"
-                self._draft.note(one.line, one.text, why)
+                self._draft.note(one, why)
                 end = end or self._named(one.args[-1])
-            elif one.name == "rewrite":
-                found = self._rewrite(one)
-                if isinstance(found, str):
-                    strip = found
-                elif found is not None and end is None:
-                    end = found
-            elif one.name == "if":
-                first += self._if(one)
-            elif one.name not in NEEDLESS and one.name not in _SERVER:
-                self._draft.note(one.line, one.text, reason(one.name))
+            elif one.name in _SERVER and self._is_server:
+                if one.name == "access_log":
+                    self._draft.note(one, reason(one.name))
+            elif one.args not in (("off",), ("1.1",)) and one.name not in NEEDLESS:
+                self._draft.note(one, reason(one.name))
         if end is None:
             return first
         return [*first, self._here() | end]
 
+    def _rewritten(self) -> tuple[list[Values], Values | None, str]:
+        """(routes of conditions, what answers all other requests, what is taken off the path).
+
+        nginx does this before anything else, in the order of the file.
+        """
+        first: list[Values] = []
+        strip = ""
+        for one in self._block:
+            if one.name == "return":
+                end = self._return(one)
+                if end is None:
+                    self._draft.note(one, "it answers 404")
+                return first, end or {"respond": {"status": 404}}, ""
+            if one.name == "if":
+                first += self._if(one)
+            elif one.name == "rewrite":
+                found = self._rewrite(one)
+                if isinstance(found, str):
+                    strip = found
+                elif found is not None:
+                    return first, found, ""
+        return first, None, strip
+
     def _named(self, name: str) -> Values | None:
-        """The route for a named location, with the path of this one."""
-        block = self._scope.named[name]
-        routes = Location(self._draft, self._outer, self._path, block, exact=self._exact).routes()
+        """What a named location does with a request for this one, whose limits hold."""
+        block = tuple(one for one in self._scope.named[name] if one.name not in _OUTER)
+        own = {name: one for name, one in self._scope.inherited.items() if name in _OUTER}
+        scope = replace(self._scope, inherited=self._scope.server | own)
+        routes = Location(self._draft, scope, self._path, block, exact=self._exact).routes()
         return routes[-1] if routes else None
 
     def nothing(self) -> Values:
@@ -110,11 +139,11 @@ class Location:
         if status == 444 or not 200 <= status <= 599:
             closed = "hopproxy answers before it closes a connection"
             why = closed if status == 444 else "it is not the status of a final response"
-            self._draft.note(one.line, one.text, why)
+            self._draft.note(one, why)
             return None
         body = rest[0] if rest else ""
         if "$" in body:
-            self._draft.note(one.line, one.text, "a fixed response has no variables")
+            self._draft.note(one, "a fixed response has no variables")
         if status in (204, 205, 304):  # nginx sends none either
             body = ""
         values: Values = {"status": status} | filled({"body": plain(body)})
@@ -133,26 +162,26 @@ class Location:
             to = "https"
             if not match[1].startswith(("$host", "$http_host")) and len(self._scope.names) > 1:
                 why = "each host is redirected to its own name"
-                self._draft.note(one.line, one.text, why)
+                self._draft.note(one, why)
         else:
             known = dict(self._scope.known)
             whole = value_of(re.sub(r"\$(request_uri|uri\$is_args\$args)$", "$uri", url), known)
             ends = whole is not None and whole.endswith("{path}")
             found = whole if ends else value_of(url, known)
             if found is None:
-                self._draft.note(one.line, one.text, "hopproxy has no equivalent for its variables")
+                self._draft.note(one, "hopproxy has no equivalent for its variables")
                 return None
             to = found + "{query}" * (adds and not ends and "?" not in found)
             if adds and not ends and "?" in found:
-                self._draft.note(one.line, one.text, "nginx would add the query")
+                self._draft.note(one, "nginx would add the query")
             if ends and url.endswith("$uri"):
-                self._draft.note(one.line, one.text, "the query is kept here, too")
+                self._draft.note(one, "the query is kept here, too")
         if to.startswith("/"):  # nginx makes it absolute
             to = "{scheme}://{authority}" + to
         try:
             parse_redirect(to)
         except Misread as misread:
-            self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+            self._draft.note(one, f"{misread.wrong}: {misread.hint}")
             return None
         return {"redirect": to, "redirect_status": status} | self._proxied.response_fields()
 
@@ -164,7 +193,7 @@ class Location:
             url = re.sub(r"/?\$1(\?)?$", r"$request_uri\1", to)
             if _TO_HTTPS.fullmatch(pattern):
                 if url.endswith("$request_uri?") and url != to:
-                    self._draft.note(one.line, one.text, "the query is kept here, too")
+                    self._draft.note(one, "the query is kept here, too")
                 return self._redirect(
                     one, url.rstrip("?"), 301 if permanent else 302, adds=not to.endswith("?")
                 )
@@ -173,7 +202,7 @@ class Location:
             inside = match is not None and (self._path + "/").startswith(match[1] + "/")
             if match is not None and inside:
                 return match[1]
-        self._draft.note(one.line, one.text, reason("rewrite"))
+        self._draft.note(one, reason("rewrite"))
         return None
 
     def _if(self, one: Directive) -> list[Values]:
@@ -197,13 +226,13 @@ class Location:
             if http and end.get("redirect", "").startswith("https"):
                 if what == "$http_x_forwarded_proto":
                     hint = "list the proxy in front in trusted_proxies"
-                    self._draft.note(one.line, one.text, hint)
+                    self._draft.note(one, hint)
                 return [self._here() | end | {"redirect": "https"}]
             if what in ("$host", "$http_host") and how == "=":
                 try:
                     return [{"host": parse_host(value)} | self._here() | end]
                 except Misread as misread:
-                    self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+                    self._draft.note(one, f"{misread.wrong}: {misread.hint}")
                     return []
-        self._draft.note(one.line, one.text, reason("if"))
+        self._draft.note(one, reason("if"))
         return []

@@ -50,7 +50,7 @@ class Scope:
 
     `secure` if the server does TLS on every listener, `names` are its names; `known` are variables
     with fixed values; `groups` are the upstream blocks by name, `named` the locations `@name`,
-    `zones` those of limits.
+    `zones` those of limits; `server` is what holds in the whole server.
     """
 
     inherited: dict[str, tuple[Directive, ...]]
@@ -60,6 +60,7 @@ class Scope:
     groups: dict[str, Values] = field(default_factory=dict)
     named: dict[str, tuple[Directive, ...]] = field(default_factory=dict)
     zones: dict[str, Zone] = field(default_factory=dict)
+    server: dict[str, tuple[Directive, ...]] = field(default_factory=dict)
 
     def below(self, block: Iterable[Directive]) -> Scope:
         """The scope of a block within this one."""
@@ -90,7 +91,7 @@ class Proxied:
         if match is None:
             variables = "an origin has no variables in its address"
             why = variables if "$" in url else "it is not the URL of an origin"
-            self._draft.note(one.line, one.text, why)
+            self._draft.note(one, why)
             return None
         scheme, place, uri = match[1].lower(), match[2], match[3] or ""
         if uri and not strip:
@@ -134,10 +135,10 @@ class Proxied:
         if uri == "/":
             if not self._exact:
                 why = "nginx would send // before the rest of the path"
-                self._draft.note(one.line, one.text, why)
+                self._draft.note(one, why)
             return path
         why = "hopproxy can remove a prefix from a path, but not add one"
-        self._draft.note(one.line, one.text, why)
+        self._draft.note(one, why)
         return None
 
     def _origins(self, one: Directive, scheme: str, place: str) -> tuple[Values | None, str]:
@@ -147,14 +148,14 @@ class Proxied:
             if scheme == "https":
                 if any(origin.startswith("unix:") for origin in group["origins"]):
                     why = "hopproxy speaks no TLS on a Unix socket: these origins get plain HTTP"
-                    self._draft.note(one.line, one.text, why)
+                    self._draft.note(one, why)
                 group["origins"] = [re.sub("^http:", "https:", one) for one in group["origins"]]
             return group, place
         origin = place if place.startswith("unix:") else f"{scheme}://{place}"
         try:
             parse_origin(origin)
         except Misread as misread:
-            self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+            self._draft.note(one, f"{misread.wrong}: {misread.hint}")
             return None, ""
         return {"origins": [origin]}, re.sub(r":80$", "", place).removeprefix("unix:")
 
@@ -172,13 +173,12 @@ class Proxied:
         if value in ("$proxy_host", "$proxy_host:$proxy_port"):
             return {"host": group or "origin"}
         if "$" in value:
-            why = "hopproxy has no equivalent for its variables"
-            self._draft.note(found[-1].line, found[-1].text, why)
+            self._draft.note(found[-1], "hopproxy has no equivalent for its variables")
             return {}
         try:
             return {"host": parse_sent_host(value)}
         except Misread as misread:
-            self._draft.note(found[-1].line, found[-1].text, f"{misread.wrong}: {misread.hint}")
+            self._draft.note(found[-1], f"{misread.wrong}: {misread.hint}")
             return {}
 
     def _request_fields(self) -> Values:
@@ -189,7 +189,7 @@ class Proxied:
             low = name.lower()
             if low in OWN_FORWARDING and value not in _FORWARDED.get(low, ()):
                 why = "hopproxy writes this field; trusted_proxies says which peers may send it"
-                self._draft.note(one.line, one.text, why)
+                self._draft.note(one, why)
             if low == "host" or low in _ANYWAY or low in ("content-length", "transfer-encoding"):
                 continue
             if value == "$request_id" and low == "x-request-id":
@@ -211,17 +211,17 @@ class Proxied:
             parse_field_name(name)
             parse_field_value(found or "")
         except Misread as misread:
-            self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+            self._draft.note(one, f"{misread.wrong}: {misread.hint}")
             return None
         if found is None:
-            self._draft.note(one.line, one.text, "hopproxy has no equivalent for its variables")
+            self._draft.note(one, "hopproxy has no equivalent for its variables")
         return found
 
     def _removed(self, one: Directive, name: str) -> list[str]:
         try:
             return [parse_field_name(name)]
         except Misread as misread:
-            self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+            self._draft.note(one, f"{misread.wrong}: {misread.hint}")
             return []
 
     def response_fields(self) -> Values:
@@ -233,7 +233,7 @@ class Proxied:
                 continue
             if rest != ["always"]:
                 why = "it applies to every status here, like `always`"
-                self._draft.note(one.line, one.text, why)
+                self._draft.note(one, why)
             adds[name] = [*adds.get(name, []), found]
         single = {name: values[0] if len(values) == 1 else values for name, values in adds.items()}
         hidden = [
@@ -249,13 +249,13 @@ class Proxied:
         redirect, cookie = self._scope.last("proxy_redirect"), self._scope.last("proxy_cookie_path")
         for name in ("proxy_redirect", "proxy_cookie_path"):
             for one in self._scope.inherited.get(name, ())[:-1]:
-                self._draft.note(one.line, one.text, "the last one counts here")
+                self._draft.note(one, "the last one counts here")
         whole = ("/", strip + "/")
         if cookie is not None and strip and cookie.args in (whole, ("/", strip)):
             return {"locations": "all"}
         if cookie is not None and cookie.args != ("off",):
             why = "only the prefix that `strip` removes is added again"
-            self._draft.note(cookie.line, cookie.text, why)
+            self._draft.note(cookie, why)
         if redirect is None or redirect.args == ("default",):
             return {}
         if redirect.args == ("off",):
@@ -263,21 +263,21 @@ class Proxied:
         if strip and redirect.args in (whole, ("/", strip)):
             return {"locations": "all"}
         why = "URLs of the origin are rewritten for the client anyway"
-        self._draft.note(redirect.line, redirect.text, why)
+        self._draft.note(redirect, why)
         return {}
 
     def _time(self, name: str, theirs: str) -> Values:
         one = self._scope.last(theirs)
         found = duration(one.args[0]) if one is not None and one.args else None
         if one is not None and found is None:
-            self._draft.note(one.line, one.text, "it is not a time")
+            self._draft.note(one, "it is not a time")
         return {name: found} if found is not None else {}
 
     def _size(self, one: Directive) -> Values:
         try:
             parse_size(one.args[0])
         except Misread as misread:
-            self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+            self._draft.note(one, f"{misread.wrong}: {misread.hint}")
             return {}
         return {"max_body_size": one.args[0]}
 
@@ -289,6 +289,8 @@ class Proxied:
         ca = self._scope.last("proxy_ssl_trusted_certificate")
         cert = self._scope.last("proxy_ssl_certificate")
         key = self._scope.last("proxy_ssl_certificate_key")
+        if name is not None and "$" in name.args[0]:
+            self._draft.note(name, "hopproxy has no equivalent for its variables")
         values = {
             "verify": None if verify is not None and verify.args == ("on",) else False,
             "ca": ca and ca.args[0],

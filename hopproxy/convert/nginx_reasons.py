@@ -31,6 +31,7 @@ _SECURITY = "hopproxy does not do this: requests that nginx refuses would pass"
 _CACHE = "hopproxy does not cache"
 _GZIP = "hopproxy does not compress: let the application do it"
 _TLS = "the standard library's choice is used"
+_WHOLE = "it applies to all requests here: write it in the server"
 _LOG = "the access log is on standard output, errors are on standard error"
 
 REASONS = {
@@ -65,7 +66,8 @@ REASONS = {
          "proxy_ssl_protocols", "proxy_ssl_ciphers", "ssl_session_ticket_key"), _TLS,
     ),
     **dict.fromkeys(
-        ("error_log", "log_format", "rewrite_log", "log_subrequest", "open_log_file_cache"), _LOG
+        ("access_log", "error_log", "log_format", "rewrite_log", "log_subrequest",
+         "open_log_file_cache"), _LOG
     ),
     **dict.fromkeys(
         ("map", "set", "split_clients", "perl", "js_content", "lua", "content_by_lua_block",
@@ -77,6 +79,10 @@ REASONS = {
     ),
     **dict.fromkeys(
         ("mirror", "mirror_request_body"), "hopproxy sends a request to one origin"
+    ),
+    **dict.fromkeys(
+        ("client_body_timeout", "keepalive_requests", "keepalive_time", "keepalive_timeout",
+         "real_ip_header", "real_ip_recursive", "send_timeout", "set_real_ip_from"), _WHOLE
     ),
     "user": "start hopproxy as the user that it should run as",
     "daemon": "hopproxy runs in the foreground",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from hopproxy.convert.draft import Draft, Values
 from hopproxy.convert.nginx_limits import in_location
 from hopproxy.convert.nginx_location import Location
 from hopproxy.convert.nginx_proxy import Scope
 from hopproxy.convert.nginx_words import Directive
+from hopproxy.rules.target import written_path
 from hopproxy.settings.amounts import Misread
 from hopproxy.settings.units import parse_bind
 from hopproxy.settings.words import parse_host, parse_prefix
@@ -26,10 +28,11 @@ class Server:
     redirects everything to https.  `is_nameless` if none of its names can be converted.
     """
 
-    def __init__(self, draft: Draft, block: Directive) -> None:
+    def __init__(self, draft: Draft, block: Directive, above: Iterable[Directive] = ()) -> None:
         self._draft = draft
+        self._above = tuple(above)
         self.block = block.block or ()
-        self.line = block.line
+        self.written = block
         self.is_default = False
         self.secure = False
         self.port = "80"
@@ -40,6 +43,11 @@ class Server:
         self.to_https = False
         self.routes: list[Values] = []
         self._listen()
+
+    @property
+    def text(self) -> str:
+        """What it is called in notes."""
+        return f"server on {self.address}"
 
     # -- names and listeners -----------------------------------------------------------------
 
@@ -59,7 +67,7 @@ class Server:
                         yield parse_host(host)
                     except Misread as misread:
                         why = "the only pattern for a host is *.suffix"
-                        self._draft.note(one.line, one.text, why if "~" in name or "*" in name
+                        self._draft.note(one, why if "~" in name or "*" in name
                                          else misread.wrong)  # fmt: skip
 
     def _listen(self) -> None:
@@ -67,16 +75,16 @@ class Server:
         plain = False
         tls = self._tls()
         everywhere = any((one.name, one.args) == ("ssl", ("on",)) for one in self.block)
-        for one in listens or [Directive("listen", ("80",), None, self.line)]:
+        for one in listens or [replace(self.written, name="listen", args=("80",))]:
             place, *options = one.args or ("80",)
             if "quic" in options:
-                self._draft.note(one.line, one.text, "hopproxy has no HTTP/3")
+                self._draft.note(one, "hopproxy has no HTTP/3")
                 continue
             bind = _bind(place)
             try:
                 parse_bind(bind)
             except Misread as misread:
-                self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+                self._draft.note(one, f"{misread.wrong}: {misread.hint}")
                 continue
             listener = self._draft.listen(bind)
             self.binds.append(bind)
@@ -94,7 +102,7 @@ class Server:
 
     def _secure(self, listener: Values, tls: Values, one: Directive, *, h2: bool) -> None:
         if not tls.get("certificates"):
-            self._draft.note(one.line, one.text, "it has no ssl_certificate: write listeners[].tls")
+            self._draft.note(one, "it has no ssl_certificate: write listeners[].tls")
             return
         there = listener.setdefault("tls", {"certificates": []})
         for pair in tls["certificates"]:
@@ -103,22 +111,30 @@ class Server:
         there |= {key: value for key, value in tls.items() if key != "certificates"}
 
     def _tls(self) -> Values:
-        """What the ssl_ directives of this server say."""
-        certs = [one for one in self.block if one.name == "ssl_certificate" and one.args]
-        keys = [one for one in self.block if one.name == "ssl_certificate_key" and one.args]
-        pairs = [{"cert": c.args[0], "key": k.args[0]} for c, k in zip(certs, keys, strict=False)]
+        """What the ssl_ directives of this server say, or those above it."""
+        own = {one.name for one in self.block}
+        block = [*(one for one in self._above if one.name not in own), *self.block]
+        files = [one for one in block if one.name in ("ssl_certificate", "ssl_certificate_key")]
+        for one in files:
+            if "$" in one.args[0]:
+                self._draft.note(one, "a file has no variables in its name")
+        certs, keys = (
+            [one.args[0] for one in files if one.name == name and "$" not in one.args[0]]
+            for name in ("ssl_certificate", "ssl_certificate_key")
+        )
+        pairs = [{"cert": cert, "key": key} for cert, key in zip(certs, keys, strict=False)]
         tls: Values = {"certificates": pairs}
-        for one in self.block:
+        for one in block:
             if one.name == "ssl_protocols":
                 tls["min_version"] = "1.3" if one.args == ("TLSv1.3",) else "1.2"
                 if {"TLSv1", "TLSv1.1", "SSLv3"} & set(one.args):
-                    self._draft.note(one.line, one.text, "TLS 1.2 is the oldest here")
+                    self._draft.note(one, "TLS 1.2 is the oldest here")
             elif one.name == "ssl_client_certificate" and one.args:
                 tls["client_ca"] = one.args[0]
             elif one.name == "ssl_verify_client" and one.args in (("on",), ("optional",)):
                 tls["client_cert"] = "required" if one.args == ("on",) else "optional"
             elif one.name == "ssl_verify_client" and one.args != ("off",):
-                self._draft.note(one.line, one.text, "write client_cert: required or optional")
+                self._draft.note(one, "write client_cert: required or optional")
         return tls
 
     # -- routes ------------------------------------------------------------------------------
@@ -135,12 +151,14 @@ class Server:
         below = Scope(
             scope.inherited, self.names, self.secure, known, scope.groups, named, scope.zones
         )
+        inside = below.below(self.block)
+        inside = replace(inside, server=inside.inherited)
         own = tuple(one for one in self.block if one.name != "location")
-        outside = Location(self._draft, below, "/", own, exact=False).routes()
+        outside = Location(self._draft, below, "/", own, exact=False, is_server=True).routes()
         ends = [one for one in outside if "host" not in one and one.get("redirect") != "https"]
         found: list[tuple[bool, int, list[Values]]] = []
         if not any("respond" in one or "redirect" in one for one in ends):
-            for exact, path, routes in self._locations(self.block, below.below(self.block)):
+            for exact, path, routes in self._locations(self.block, inside):
                 found.append((not exact, -len(path), routes))
         inner = [route for *_, routes in sorted(found, key=lambda one: one[:2]) for route in routes]
         # Directives of the server itself come before its locations, as in nginx.
@@ -163,29 +181,28 @@ class Server:
             kind, path = (one.args[0], one.args[1]) if len(one.args) == 2 else ("", *one.args[:1])
             if len(one.args) == 1 and path.startswith(("=", "^~", "~")):
                 kind, path = re.match(r"(=|\^~|~\*?)(.*)", path).groups()  # type: ignore[union-attr]
-            if path in _tried(self.block):
+            if path.startswith("@") and path in _tried(self.block):
                 continue
             if kind.startswith("~") or path.startswith("@"):
                 named = "only nginx itself goes there"
                 why = "patterns for paths are not supported" if kind else named
-                self._draft.note(one.line, one.text, why)
+                self._draft.note(one, why)
                 continue
+            path = written_path(path.encode()).decode()
             try:
                 parse_prefix(path)
             except Misread as misread:
-                self._draft.note(one.line, one.text, f"{misread.wrong}: {misread.hint}")
+                self._draft.note(one, f"{misread.wrong}: {misread.hint}")
                 continue
             exact = kind == "="
             if not exact and not path.endswith("/"):
                 why = f"nginx also takes {path}..., here a path ends where a segment ends"
-                self._draft.note(one.line, one.text, why)
+                self._draft.note(one, why)
             in_location(self._draft, scope.zones, one.block)
             location = Location(self._draft, scope, path, one.block, exact=exact)
             routes = location.routes()
             if not routes:
-                self._draft.note(
-                    one.line, one.text, "nothing in it can be converted: it answers 404"
-                )
+                self._draft.note(one, "nothing in it can be converted: it answers 404")
                 routes = [location.nothing()]
             yield exact, path, routes
             yield from self._locations(one.block, scope.below(one.block))

@@ -3,7 +3,7 @@
 import glob
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hopproxy.convert.draft import Draft, braces, plain
@@ -58,12 +58,16 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """One directive: its words, the directives in its block, and its line."""
+    """One directive: its words, the directives in its block, and its place.
+
+    `file` is empty in the file that is converted.
+    """
 
     name: str
     args: tuple[str, ...]
     block: tuple["Directive", ...] | None
     line: int
+    file: str = ""
 
     @property
     def text(self) -> str:
@@ -71,9 +75,9 @@ class Directive:
         return " ".join((self.name, *self.args))
 
 
-def directives(text: str) -> tuple[Directive, ...]:
+def directives(text: str, file: str = "") -> tuple[Directive, ...]:
     """All directives of a file.  Raises Unreadable."""
-    return tuple(_block(_tokens(text), top=True))
+    return tuple(_block(_tokens(text), file, top=True))
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
@@ -113,7 +117,9 @@ def _foreign(text: str, at: int, line: int) -> int:
     raise Unreadable(line, "a brace is not closed")
 
 
-def _block(tokens: Iterator[tuple[str, str, int]], *, top: bool = False) -> Iterator[Directive]:
+def _block(
+    tokens: Iterator[tuple[str, str, int]], file: str, *, top: bool = False
+) -> Iterator[Directive]:
     words: list[str] = []
     began = 0
     for kind, text, line in tokens:
@@ -127,10 +133,10 @@ def _block(tokens: Iterator[tuple[str, str, int]], *, top: bool = False) -> Iter
         elif not words:
             raise Unreadable(line, f"`{text}` without a directive")
         else:
-            block = tuple(_block(tokens)) if text == "{" else None
+            block = tuple(_block(tokens, file)) if text == "{" else None
             if words[0] in _NEED_A_VALUE and len(words) == 1:
                 raise Unreadable(began, f"`{words[0]}` has no value")
-            yield Directive(words[0], tuple(words[1:]), block, began)
+            yield Directive(words[0], tuple(words[1:]), block, began, file)
             words = []
 
 
@@ -144,7 +150,7 @@ def included(
             all_of += _included(one, folder, draft, depth)
         elif one.block is not None:
             block = included(one.block, folder, draft, depth)
-            all_of.append(Directive(one.name, one.args, block, one.line))
+            all_of.append(replace(one, block=block))
         else:
             all_of.append(one)
     return tuple(all_of)
@@ -155,24 +161,17 @@ def _included(one: Directive, folder: Path, draft: Draft, depth: int) -> Iterato
         return
     files = sorted(glob.glob(str(folder / one.args[0])))
     if not files:
-        draft.note(one.line, one.text, "no such file is here: its lines are not converted")
+        draft.note(one, "no such file is here: its lines are not converted")
     for file in files:
         try:
             if depth == _DEEPEST:
                 raise Unreadable(one.line, "files include each other without an end")
-            inner = directives(Path(file).read_text())
+            inner = directives(Path(file).read_text(), file)
         except (OSError, UnicodeDecodeError, Unreadable) as error:
             why = error.strerror if isinstance(error, OSError) else error
-            draft.note(one.line, one.text, f"{file} cannot be read: {why}")
+            draft.note(one, f"{file} cannot be read: {why}")
             continue
-        for below in included(inner, folder, draft, depth + 1):
-            yield _at(below, one.line)
-
-
-def _at(one: Directive, line: int) -> Directive:
-    """A directive of an included file, with the line that includes it."""
-    block = tuple(_at(below, line) for below in one.block) if one.block is not None else None
-    return Directive(one.name, one.args, block, line)
+        yield from included(inner, folder, draft, depth + 1)
 
 
 def duration(text: str) -> str | None:

@@ -56,6 +56,8 @@ Text = Annotated[str, Meta(extra={"unit": fields.TEXT})]
 RateWord = Annotated[float, Meta(extra={"unit": rates.RATE})]
 ByWord = Annotated[str, Meta(extra={"unit": rates.BY})]
 PathWord = Annotated[str, Meta(extra={"unit": words.PATH})]
+#: A path, maybe with a query.
+TargetWord = Annotated[str, Meta(extra={"unit": words.TARGET})]
 #: The protocol spoken to origins.
 Protocol = Literal["auto", "http/1.1", "h2"]
 #: Servers and balancers whose idle limits `check` knows.

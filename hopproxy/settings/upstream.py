@@ -13,7 +13,6 @@ from hopproxy.settings.kinds import (
     HeadSize,
     Interval,
     OriginWord,
-    PathWord,
     Positive,
     Protocol,
     Seconds,
@@ -23,6 +22,7 @@ from hopproxy.settings.kinds import (
     Share,
     SizeOrOff,
     Status,
+    TargetWord,
     Timeout,
     about,
 )
@@ -59,7 +59,9 @@ class Pool(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Check(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A request that is sent to each origin now and then."""
 
-    path: Annotated[PathWord, about("Path to GET; a status below 400 passes.")]
+    path: Annotated[
+        TargetWord, about("Path to GET, maybe with a query; a status below 400 passes.")
+    ]
     interval: Annotated[Interval, about("How often each origin is checked.")] = 5.0
     timeout: Annotated[Interval, about("Longest time to the head of the response.")] = 2.0
     fall: Annotated[Positive, about("Failures in a row after which an origin is out.")] = 3

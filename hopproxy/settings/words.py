@@ -161,6 +161,19 @@ def parse_path(text: str) -> str:
     return text
 
 
+def parse_target(text: str) -> str:
+    """A path, maybe with a query.  Raises Misread."""
+    path, mark, query = text.partition("?")
+    if mark and not re.fullmatch(r"[!\"$-~]*", query):
+        bare, fragment, _ = query.partition("#")
+        encoded = quote(bare, safe="/?%:@!$&'()*+,;=~-._")
+        raise Misread(
+            f"`{text}` has a fragment" if fragment else f"`{text}` is not a path",
+            f"write {path}?{encoded}",
+        )
+    return parse_path(path) + mark + query
+
+
 def _instead_of(pattern: str) -> str:
     """What to write instead of a pattern: the plain path at its beginning."""
     path = re.sub(r"^([~=^*]+ )?\^?/?", "/", pattern)
@@ -266,5 +279,6 @@ BALANCE = Unit(
 NETWORK = Unit("network", parse_network, r"unix|[0-9A-Fa-f.:]+(/[0-9]+)?")
 HOST = Unit("host", parse_host, r"(\*\.)?[A-Za-z0-9_.-]+|\[.+\]")
 PATH = Unit("path", parse_prefix, r"/[!-~]*")
+TARGET = Unit("path", parse_target, r"/[!-~]*")
 FILE = Unit("file", parse_file, r".*[^/]")
 SERVER_NAME = Unit("host", parse_server_name, r"[A-Za-z0-9_.:\[\]-]+")

@@ -1,4 +1,4 @@
-"""Eleven configurations of nginx and Caddy, as people write them, and what to ask of each.
+"""Fourteen configurations of nginx and Caddy, as people write them, and what to ask of each.
 
 `@NAME@` is a port: @HTTP@ and @HTTPS@ of the proxy, the others of origins.
 """
@@ -20,6 +20,11 @@ class Site:
     sent: tuple[str, ...] = ()
     seen: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
+
+
+def asked(host: str, paths: str) -> list[str]:
+    """Requests for several paths of one host."""
+    return [f"{host} {path}" for path in paths.split()]
 
 
 NGINX = (
@@ -196,6 +201,45 @@ server {
         ("authorization", "accept-encoding"),
         ("location", "x-powered-by"),
         ("alias /srv/files/", "expires 30d"),
+    ),
+    Site(
+        "what nginx does first, whatever stands first",
+        r"""
+server {
+    listen @HTTP@;
+    location /never/ { proxy_pass http://127.0.0.1:@APP@; return 403; }
+    location /if/ { proxy_pass http://127.0.0.1:@APP@; if ($host = a.example) { return 418; } }
+    location /late/ { return 202 "late"; if ($host = a.example) { return 404; } return 500; }
+    location /moved/ { proxy_pass http://127.0.0.1:@APP@; rewrite ^ http://b.example/ permanent; }
+    location /static/ { try_files $uri /; }
+    location / { proxy_pass http://127.0.0.1:@APP@; }
+    location = /index.html { proxy_pass http://127.0.0.1:@API@; }
+    location "/two words/" { proxy_pass http://127.0.0.1:@API@; }
+    location /upload/ {
+        proxy_set_header X-A upload; client_max_body_size 20; try_files /none @app;
+        location /upload/in/ { try_files /none @app; }
+    }
+    location @app {
+        proxy_set_header X-B named; client_max_body_size 5; proxy_pass http://127.0.0.1:@ADMIN@;
+    }
+}
+""",
+        (
+            "a.example /never/x",
+            "a.example /if/x",
+            "b.example /if/x",
+            "a.example /late/x",
+            "a.example /moved/x",
+            "a.example /",
+            "a.example /index.html",
+            "a.example /two%20words/x",
+            "POST:19 a.example /upload/x",
+            "POST:21 a.example /upload/x",
+            "POST:19 a.example /upload/in/x",
+        ),
+        ("x-a", "x-b"),
+        (),
+        ("try_files $uri /", "location /static/"),
     ),
     Site(
         "rates, connections and retries",
@@ -384,6 +428,108 @@ http://a.example:@HTTP@ {
         ("x-real-ip", "x-env", "x-debug"),
         ("x-powered-by", "x-proxy"),
         ("basicauth /secret/*",),
+    ),
+    Site(
+        "handles within handles, and the order of directives",
+        """
+http://a.example:@HTTP@/site/* {
+	respond "site"
+}
+http://a.example:@HTTP@, http://b.example:@HTTP@ {
+	handle {
+		reverse_proxy 127.0.0.1:@APP@
+	}
+	@b host b.example
+	handle @b {
+		respond "b"
+	}
+	@many path /t/* /u/*
+	handle @many {
+		respond "many"
+	}
+	handle /t/x/* {
+		respond "never"
+	}
+	handle /api/* {
+		handle /health {
+			respond "never"
+		}
+		respond /ping "never"
+		handle /api/v2/* {
+			reverse_proxy 127.0.0.1:@ADMIN@
+		}
+		reverse_proxy 127.0.0.1:@API@
+	}
+	handle_path /cut/* {
+		handle_path /deep/* {
+			reverse_proxy 127.0.0.1:@ADMIN@ {
+				header_up X-From {http.request.orig_uri.path}
+			}
+		}
+		handle {
+			respond /pong "pong"
+			reverse_proxy /x/* 127.0.0.1:@API@
+			redir /old /new?{query} permanent
+		}
+	}
+}
+""",
+        (
+            *asked("a.example", "/ /health /ping /api/health /api/v2/x /api/x /cut/deep/x /deep/x"),
+            *asked("a.example", "/cut/pong /pong /cut/x/y /x/y /cut/z /cut/old?a=b /t/x/1 /u/1"),
+            *asked("a.example", "/site/x /site"),
+            *asked("b.example", "/ /api/x"),
+        ),
+        ("x-from",),
+        ("content-type",),
+    ),
+    Site(
+        "directives that hold for a path",
+        """
+http://a.example:@HTTP@ {
+	header X-All 1
+	header /static/* Cache-Control "max-age=1"
+	header /static/deep/* Cache-Control "max-age=2"
+	header /one X-One 1
+	@api path /api/*
+	header @api {
+		X-Api 1
+		-X-Powered-By
+	}
+	header /api/* X-Powered-By never
+	request_body /small/* {
+		max_size 10
+	}
+	reverse_proxy /api/v1/* 127.0.0.1:@API@
+	reverse_proxy 127.0.0.1:@APP@
+	respond /one "one"
+}
+http://b.example:@HTTP@ {
+	uri strip_prefix /app
+	reverse_proxy /api/* 127.0.0.1:@API@
+	reverse_proxy 127.0.0.1:@APP@
+}
+http://c.example:@HTTP@ {
+	route {
+		respond /early "early"
+		reverse_proxy /api/* 127.0.0.1:@API@
+		respond /api/never "never"
+		uri strip_prefix /cut
+		reverse_proxy /x/* 127.0.0.1:@ADMIN@
+		header X-All late
+		reverse_proxy 127.0.0.1:@APP@
+	}
+}
+""",
+        (
+            *asked("a.example", "/ /static/x /static/deep/x /static /one /one/x /api/v1/x /api/x"),
+            "POST:11 a.example /x",
+            "POST:9 a.example /small/x",
+            *asked("b.example", "/app/x /app/api/x /api/x /x /app"),
+            *asked("c.example", "/early /api/x /api/never /cut/x/y /x/y /cut/z /z"),
+        ),
+        (),
+        ("x-all", "x-one", "x-api", "x-powered-by", "cache-control"),
     ),
     Site(
         "route, uri strip_prefix and answers",

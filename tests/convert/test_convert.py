@@ -125,7 +125,7 @@ def test_the_host_that_nginx_sends(body: str, host: str | None) -> None:
         (f"location / {{ {PASS} rewrite ^/x/(.*)$ /y/$1 last; }}",
          ["2: rewrite ^/x/(.*)$ /y/$1 last"]),
         (f"location / {{ {PASS} proxy_read_timeout soon; }}", ["2: proxy_read_timeout soon"]),
-        ("location / { return 444; }", ["2: location /", "2: return 444"]),
+        ("location / { return 444; }", ["2: return 444", "2: return 444"]),
         (f"location / {{ {PASS} proxy_set_header X-Forwarded-Proto https; }}",
          ["2: proxy_set_header X-Forwarded-Proto https"]),
         (f"location / {{ {PASS} proxy_set_header X-Forwarded-For ''; }}",
@@ -270,7 +270,9 @@ def test_included_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     text = "\n".join(f"include {name};" for name in ("loop", "broken", "binary", "folder"))
     made = converted(f"{text}\nserver {{ listen 80; return 404; }}", tmp_path, "nginx")
-    assert [note.line for note in sorted(made.notes)] == [1, 2, 3, 4]
+    assert [(note.file[-4:], note.line) for note in sorted(made.notes)] == [
+        ("", 2), ("", 3), ("", 4), ("loop", 1),
+    ]  # fmt: skip
     assert all("cannot be read" in note.why for note in made.notes)
 
 
@@ -351,14 +353,60 @@ def test_keepalive_off_and_servers_that_differ_by_their_port_alone() -> None:
     )
     assert made.client["max_requests"] == 1
     assert [route["respond"]["body"] for route in made.routes] == ["a"]
-    assert notes(made) == ["2: server on :2"]
+    assert notes(made) == ["1: server on :1", "2: server on :2", "2: server on :2"]
 
 
 def test_included_files_are_read(tmp_path: Path) -> None:
-    (tmp_path / "a.conf").write_text("server { listen 1; location / { return 200; gzip on; } }")
+    (tmp_path / "a.conf").write_text("server { listen 1;\nlocation / { return 200; gzip on; } }")
     made = converted("http { include *.conf; include mime.types;\n}", tmp_path, "nginx")
     assert made.routes
-    assert notes(made) == ["1: gzip on"]
+    assert [(note.file, note.line, note.text) for note in made.notes] == [
+        (str(tmp_path / "a.conf"), 2, "gzip on")
+    ]
+    assert f"#   {tmp_path}/a.conf:2: gzip on (" in made.text("x")
+
+
+def test_a_note_of_several_lines_is_one_line() -> None:
+    made = server("location / { return 200 'a\nb: $c'; }")
+    assert "#   2: return 200 a b: $c (a fixed response has no variables)" in made.text("x")
+
+
+def test_what_servers_of_other_ports_cannot_keep_apart_is_told() -> None:
+    apart = "server { listen 80; server_name a.example; location / { return 200; } }\n"
+    inside = "server { listen 127.0.0.1:81; server_name b.example; location / { return 200; } }"
+    assert notes(draft(apart + inside)) == [
+        "1: server on :80", "2: server on 127.0.0.1:81",
+    ]  # fmt: skip
+    https = "server { listen 80; server_name a.example; return 301 https://$host$request_uri; }\n"
+    assert notes(draft(https + inside)) == []
+
+
+def test_what_holds_for_every_server_here_is_told_if_they_differ() -> None:
+    first = "server { listen 80; send_timeout 9s; location / { return 200; } }\n"
+    second = "server { listen 80; server_name b; send_timeout 8s; location / { return 200; } }"
+    assert notes(draft(first + second)) == ["2: send_timeout 8s"]
+    assert notes(draft("send_timeout 7s;\n" + first)) == []
+    assert notes(server(f"location / {{ {PASS} send_timeout 9s; access_log /x; }}")) == [
+        "2: access_log /x", "2: send_timeout 9s",
+    ]  # fmt: skip
+
+
+def test_tls_that_stands_above_the_servers() -> None:
+    made = draft(
+        "ssl_certificate a.crt; ssl_certificate_key a.key; ssl_protocols TLSv1.3;\n"
+        "ssl_client_certificate ca.crt; ssl_verify_client on;\n"
+        "server { listen 443 ssl; location / { return 200; } }\n"
+        "server { listen 444 ssl; ssl_protocols TLSv1.2; location / { return 200; } }"
+    )
+    tls = {"certificates": [{"cert": "a.crt", "key": "a.key"}], "min_version": "1.3",
+           "client_ca": "ca.crt", "client_cert": "required"}  # fmt: skip
+    assert made.listeners[":443"]["tls"] == tls
+    assert made.listeners[":444"]["tls"] == tls | {"min_version": "1.2"}
+    assert "3: listen 443 ssl" not in notes(made)
+    text = "listen 443 ssl; ssl_certificate $name.crt; ssl_certificate_key $name.key; return 200;"
+    assert notes(server(text))[1:] == [
+        "2: ssl_certificate $name.crt", "2: ssl_certificate_key $name.key",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -390,7 +438,7 @@ def test_what_cannot_be_read_is_told_with_its_line(text: str, language: str, lin
         ("header >X-A b\nreverse_proxy a:1", {"response_fields": {"set": {"X-A": "b"}}}),
         ("request_body {\n max_size 1MB\n}\nreverse_proxy a:1", {"max_body_size": "1MB"}),
         ("uri strip_prefix /x\nhandle /x/* {\n uri strip_prefix /x\n reverse_proxy a:1\n}",
-         {"path": "/x/", "strip": "/x"}),
+         {"path": "/x/x/", "strip": "/x/x"}),
         ("redir https://b{uri} 308", {"redirect": "https://b{path}", "redirect_status": 308}),
         ("redir /x https://b/y", {"path": "/x", "exact": True, "redirect_status": 302}),
         ('respond "hi {$A:x} $"', {"respond": {"status": 200, "body": "hi ${A:-x} $$"}}),
@@ -398,9 +446,9 @@ def test_what_cannot_be_read_is_told_with_its_line(text: str, language: str, lin
         ("error", {"respond": {"status": 500}}),
         ("abort", {"respond": {"status": 404}}),
         ("uri strip_prefix /x\nreverse_proxy a:1", {"path": "/x", "strip": "/x"}),
-        ("uri strip_prefix /x\nreverse_proxy /y/* a:1", {"path": "/y/", "strip": None}),
+        ("uri strip_prefix /x\nreverse_proxy /y/* a:1", {"path": "/x/y/", "strip": "/x"}),
         ("@a {\n path /x/* /y\n host a.example\n}\nrespond @a 204",
-         {"host": ["a.example"], "path": "/y", "exact": True}),
+         {"host": "a.example", "path": "/x/"}),
         ("reverse_proxy /x* a:1", {"path": "/x"}),
     ],
 )  # fmt: skip
@@ -414,7 +462,7 @@ def test_a_directive_of_caddy(body: str, keys: dict[str, Any]) -> None:
     [
         ("encode gzip\nreverse_proxy a:1", ["2: encode gzip"]),
         ("root * /srv\nfile_server", ["2: root * /srv", "3: file_server"]),
-        ("@p method POST\nrespond @p 204", ["2: method POST"]),
+        ("@p method POST\nrespond @p 204", ["2: method POST", "3: respond @p 204"]),
         ("respond @none 204", ["2: respond @none 204"]),
         ("reverse_proxy a:1 {\n header_up X-A b c\n header_up Via x\n}",
          ["3: header_up X-A b c", "4: header_up Via x"]),
@@ -432,7 +480,7 @@ def test_a_directive_of_caddy(body: str, keys: dict[str, Any]) -> None:
         ("tls a b {\n client_auth {\n mode require\n}\n protocols tls1.3\n dns x\n}\nrespond 1",
          ["3: client_auth", "6: protocols tls1.3", "7: dns x"]),
         ("respond /x* 200\nheader /y/* A b\nheader ?A b",
-         ["2: respond /x* 200", "3: header /y/* A b", "4: header ?A b"]),
+         ["2: respond /x* 200", "4: header ?A b"]),
         ("import nothing", ["2: import nothing"]),
         ("uri replace a b\nrespond 99", ["2: uri replace a b"]),
         ("respond 100", ["2: respond 100"]),
@@ -517,6 +565,49 @@ def test_a_fixed_answer_of_caddy(body: str, answer: dict[str, Any]) -> None:
     assert route == {"respond": {"status": 200} | answer}
 
 
+def test_fields_that_directives_of_caddy_set_and_remove_one_after_another() -> None:
+    # Those that remove wait for the response: the outermost comes last.
+    made = caddy("header -X-A\nheader X-A 1\nheader X-B 1\nheader X-B 2\nheader {\n +X-C 1\n"
+                 "X-D 1\n -x-d\n}\nreverse_proxy a:1 {\n header_down X-E 1\n}")  # fmt: skip
+    assert made.routes[0]["response_fields"] == {
+        "set": {"X-B": "2", "X-E": "1"}, "add": {"X-C": "1"}, "remove": ["x-d", "X-A"],
+    }  # fmt: skip
+
+
+def test_a_host_that_cannot_be_said_is_told() -> None:
+    made = caddy("reverse_proxy a:1 {\n header_up Host {header.X}\n}")
+    assert notes(made) == ["3: header_up Host {header.X}"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "origins"),
+    [
+        ("reverse_proxy a:1 b:1 c:1 {\n lb_policy first\n}",
+         ["http://a:1", "http://b:1 backup", "http://c:1 backup"]),
+        ("reverse_proxy a:1 a:1", ["http://a:1"]),
+        ("reverse_proxy a:1 {\n transport http {\n versions h2c 2\n}\n}", ["h2c://a:1"]),
+    ],
+)  # fmt: skip
+def test_origins_of_caddy(lines: str, origins: list[str]) -> None:
+    (upstream,) = caddy(lines).upstreams.values()
+    assert upstream["origins"] == origins
+
+
+def test_a_transport_of_caddy() -> None:
+    transport = "tls_client_auth a.crt a.key\n proxy_protocol v2\n compression off"
+    made = caddy(f"reverse_proxy a:1 {{\n transport http {{\n {transport}\n}}\n}}")
+    (upstream,) = made.upstreams.values()
+    assert upstream["tls"] == {"cert": "a.crt", "key": "a.key"}
+    assert upstream["proxy_protocol"] == "v2"
+    assert notes(made) == []
+
+
+def test_options_of_caddy_that_cannot_be_said_are_told() -> None:
+    options = "order respond before redir\n order x first\n servers {\n max_header_size 1foo\n}"
+    made = draft(f"{{\n {options}\n}}\n:80 {{\n respond /* ok\n}}", "caddy")
+    assert notes(made) == ["2: order respond before redir", "5: max_header_size 1foo"]
+
+
 def test_fields_that_caddy_adds_and_sets_more_than_once() -> None:
     made = caddy(
         "reverse_proxy :3000 {\n header_up +A 1\n header_up +A 2\n}\n"
@@ -574,7 +665,24 @@ def test_a_quote_of_caddy_that_is_not_closed() -> None:
         caddy('respond "a')
 
 
+def test_a_header_also_holds_for_what_is_left_over() -> None:
+    made = caddy("header X-A 1\nheader /y/* X-B 2\nrespond /x ok")
+    assert [(one.get("path"), one["response_fields"]) for one in made.routes] == [
+        ("/x", {"set": {"X-A": "1"}}),
+        ("/y/", {"set": {"X-B": "2", "X-A": "1"}}),
+        (None, {"set": {"X-A": "1"}}),
+    ]
+
+
+def test_a_line_that_is_a_variable_is_no_site() -> None:
+    made = draft("{$MORE}\n:80 {\n respond ok\n}\n", "caddy")
+    assert made.routes == [{"respond": {"status": 200, "body": "ok"}}]
+    assert notes(made) == ["1: {$MORE}"]
+
+
 def test_a_caddyfile_of_one_site_without_braces() -> None:
+    made = draft("a.example\ntls me@a.example {\n}\nreverse_proxy a:1\n", "caddy")
+    assert made.routes[-1]["host"] == "a.example"
     made = draft("http://localhost:8080\n\nrespond /a 204\nreverse_proxy 127.0.0.1:1\n", "caddy")
     assert [route.get("path") for route in made.routes] == ["/a", None]
 

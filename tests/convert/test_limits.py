@@ -107,7 +107,8 @@ def test_connections_of_nginx(
         ("server a:1 max_fails=5; server b:1 max_fails=4;", 256, 3,
          ["1: server a:1 max_fails=5", "1: server b:1 max_fails=4"]),
         ("server a:1 max_conns=0; random two least_conn;", 256, 3, []),
-        ("server a:1 slow_start=30s;", 256, 3, ["1: server a:1 slow_start=30s"]),
+        ("server a:1 slow_start=30s;", 256, 3, []),
+        ("server a:1; random two; zone two;", 256, 3, []),
     ],
 )  # fmt: skip
 def test_origins_of_nginx(group: str, most: int, failures: int, told: list[str]) -> None:
@@ -220,3 +221,12 @@ def test_health_of_caddy() -> None:
     assert notes(made) == ["7: fail_duration 30s", "9: unhealthy_request_count 9"]
     odd = caddy("reverse_proxy a:1 b:1 {\n unhealthy_status any\n}")
     assert notes(odd) == ["3: unhealthy_status any"]
+
+
+def test_the_slow_start_of_a_group() -> None:
+    made = draft(
+        f"upstream a {{ server a:1 slow_start=30s; server b:1 slow_start=30s; }}"
+        f"server {{ listen 80; location / {{ {PASS[:18]}a; }} }}"
+    )
+    assert made.routes[0]["upstream"] == "a"
+    assert made.upstreams["a"]["health"] == {"slow_start": "30s"}

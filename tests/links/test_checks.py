@@ -14,7 +14,7 @@ from tests.links.test_one_of_two import BAD, Serving, hangs, member, well
 from tests.raw_peers import GET, OK, Peer
 from tests.wire_pair import Hops
 
-CHECK = Check(path="/healthz", interval=5.0, timeout=2.0, fall=3, rise=2)
+CHECK = Check(path="/healthz?deep=1", interval=5.0, timeout=2.0, fall=3, rise=2)
 HEALTH = Health(failures=0, check=CHECK, slow_start=0.0)
 
 
@@ -28,7 +28,7 @@ async def ask(hops: Hops, times: int) -> None:
 
 def answers(serving: Serving, status: bytes) -> None:
     async def answer(_: Serving, peer: Peer) -> None:
-        checked = serving.seen[-1][1].startswith(b"GET /healthz ")
+        checked = serving.seen[-1][1].startswith(b"GET /healthz?deep=1 ")
         await peer.send(BAD.replace(b"500", status) if checked else OK)
 
     serving.answer = answer
@@ -43,7 +43,7 @@ async def test_checks_that_fail_keep_requests_away_until_they_pass(
     await trio.sleep(1)
     await ask(hops, 4)
     assert [start for _, start in first.seen] == [
-        b"GET /healthz HTTP/1.1", b"GET / HTTP/1.1", b"GET / HTTP/1.1",
+        b"GET /healthz?deep=1 HTTP/1.1", b"GET / HTTP/1.1", b"GET / HTTP/1.1",
     ]  # fmt: skip
     answers(first, b"503")
     await trio.sleep(10)

@@ -173,6 +173,9 @@ def test_word_is_read_and_passes_the_editors_pattern(unit: Unit, text: str, valu
             "/\xe4",
             "`/\xe4` is not a path (percent-encode it: /%C3%A4)",
         ),
+        (words.parse_target, "/a?b#c", "`/a?b#c` has a fragment (write /a?b)"),
+        (words.parse_target, "/a?b c", "`/a?b c` is not a path (write /a?b%20c)"),
+        (words.parse_target, "/a#c", "`/a#c` has a query or a fragment (write /a)"),
     ],
 )
 def test_misread_says_what_would_do(parse: Callable[[str], object], text: str, said: str) -> None:
