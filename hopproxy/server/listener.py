@@ -135,6 +135,12 @@ def disown(sock: socket.socket) -> None:
     _files.pop(sock, None)
 
 
+def pass_on(sock: socket.socket, copy: socket.socket) -> None:
+    """From now on this copy of a listening socket removes its file."""
+    if sock in _files:
+        _files[copy] = _files.pop(sock)
+
+
 def _bind_file(sock: socket.socket, path: str, mode: int | None) -> None:
     """Bind to a path.  The file is created with its final mode, never with a wider one."""
     _remove_stale(path)

@@ -23,7 +23,9 @@ from hopproxy.server.sockets import Sockets, closed_on_error, inherited, rebound
 from hopproxy.server.worker import Worker
 from hopproxy.settings.amounts import format_duration
 from hopproxy.settings.changes import changes
+from hopproxy.settings.reader import places
 from hopproxy.settings.schema import Settings
+from hopproxy.settings.shares import limits
 from hopproxy.settings_file import SettingsFile, all_risks, read_file, read_text, warnings
 from hopproxy.watched_files import WatchedFiles
 
@@ -33,6 +35,8 @@ log = logging.getLogger("hopproxy")
 INTERVAL = 0.5
 #: Seconds that each worker waits longer than the one before it.
 IN_TURN = 2.0
+#: Seconds until a worker that could not take over settings tries again.
+AGAIN = 1.0
 #: Settings that a process cannot change while it runs.
 _AT_START = ("workers",)
 
@@ -123,6 +127,7 @@ class Reloader:
             if self._worker.stopping:
                 log.info("%s: not reloaded: hopproxy is stopping", name)
                 return False
+            self._refuse_small_limits(read)
             sockets = rebound(self.file.settings, self.sockets, read.settings)
             before = self.file.settings, self.sockets
             renewed = files.renewed_since(self._files)
@@ -145,6 +150,19 @@ class Reloader:
         log.info("%s: reloaded in %s, %d change%s", name, taken, count, "s" * (count != 1))
         return True
 
+    def _refuse_small_limits(self, read: SettingsFile) -> None:
+        """Refuse totals below the number of workers, which stays as it is."""
+        workers = 1 if self._siblings is None else self._siblings.workers
+        for path, total in limits(read.settings):
+            if total < workers:
+                at = places(read.text, file=read.name, environ=os.environ)(path)
+                raise Failure(
+                    f"{read.name}:{at.line}:{at.column}: {path}: {total} cannot be divided among "
+                    f"the {workers} workers that serve (write {workers} or more, or change "
+                    "`workers` and send SIGUSR2)",
+                    BAD_CONFIGURATION,
+                )
+
     async def _take_over(self, message: Message) -> None:
         """Apply the settings and sockets of another worker."""
         names, (settings, *fds) = message.body, message.fds
@@ -152,14 +170,24 @@ class Reloader:
         os.close(settings)
         held = dict(zip(names, fds, strict=True))
         try:
+            while not await self._took_over(source, held):
+                if self._asked or self._read_by_others or self._worker.stopping:
+                    break  # newer ones come, or none are wanted
+                await trio.sleep(AGAIN)
+        finally:
+            close_all(held.values())
+
+    async def _took_over(self, source: tuple[str, str], held: dict[str, int]) -> bool:
+        """Whether these settings are in use now; if not, a certificate is just being replaced."""
+        try:
             read, files = await trio.to_thread.run_sync(_reread, source)
             if not self._worker.stopping:
                 sockets = inherited(self.file.settings, self.sockets, read.settings, held)
                 self._apply(read, files, sockets)
-        except (Failure, OSError) as failure:  # a certificate has changed meanwhile
+        except (Failure, OSError) as failure:
             log.error("%s", failure)
-        finally:
-            close_all(held.values())
+            return False
+        return True
 
     def _apply(self, read: SettingsFile, files: WatchedFiles, sockets: Sockets) -> None:
         self._worker.apply(self._fit(read.settings), sockets)

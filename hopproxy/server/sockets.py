@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from hopproxy.link.tcp import tune
 from hopproxy.server.channel import Channel, in_memory
-from hopproxy.server.listener import close_listener, disown, open_listener
+from hopproxy.server.listener import close_listener, disown, open_listener, pass_on
 from hopproxy.settings.addresses import meet
 from hopproxy.settings.client import Listener
 from hopproxy.settings.schema import Settings
@@ -19,11 +19,36 @@ ADMIN_BACKLOG = 128
 
 
 class Sockets:
-    """The listening sockets of a worker: one for each listener of the settings, and the admin's."""
+    """The listening sockets of a worker: one for each listener of the settings, and the admin's.
+
+    `moved` has copies of those that the admin listener has given to clients, or the other way
+    round: the ones before, and the copies.
+    """
 
     def __init__(self, clients: list[socket.socket], admin: socket.socket | None) -> None:
         self.clients = clients
         self.admin = admin
+        self.moved: list[tuple[socket.socket, socket.socket]] = []
+
+    def take(self, sock: socket.socket, *, admin: bool, was_admin: bool) -> None:
+        """Go on with a socket from before, in the same role or in the other one."""
+        if admin != was_admin:  # whoever had it is going to close it
+            before, sock = sock, sock.dup()
+            self.moved.append((before, sock))
+        self.add(sock, admin=admin)
+
+    def add(self, sock: socket.socket, *, admin: bool) -> None:
+        """Listen there too."""
+        if admin:
+            self.admin = sock
+        else:
+            self.clients.append(sock)
+
+    def settle(self) -> list[socket.socket]:
+        """Those before that have copies, which are theirs now: the files, and what waits there."""
+        for before, sock in self.moved:
+            pass_on(before, sock)
+        return [before for before, _ in self.moved]
 
     @property
     def every(self) -> list[socket.socket]:
@@ -51,14 +76,13 @@ def rebound(before: Settings, sockets: Sockets, after: Settings) -> Sockets:
         found.append(same and same[1])
     made = Sockets([], None)
     with closed_on_error(made, sockets):
-        for at, sock in enumerate(found):
-            if sock is None:
-                bind = _binds(after)[at]
-                with _sharing([old for one, old in left if meet(one, bind)]) as share:
-                    sock = _open(after, at, share_port=share)
-            made.clients.append(sock)
-    if after.admin is not None:
-        made.admin = made.clients.pop()
+        for at, (sock, bind) in enumerate(zip(found, _binds(after), strict=True)):
+            admin = at == len(after.listeners)
+            if sock is not None:
+                made.take(sock, admin=admin, was_admin=sock is sockets.admin)
+                continue
+            with _sharing([old for one, old in left if meet(one, bind)]) as share:
+                made.add(_open(after, at, share_port=share), admin=admin)
     return made
 
 
@@ -109,15 +133,16 @@ def hand_over(
 def inherited(before: Settings, sockets: Sockets, after: Settings, held: dict[str, int]) -> Sockets:
     """As `rebound`, for sockets that another worker has opened; takes them out of `held`."""
     ours = dict(zip(names_of(before), sockets.every, strict=True))
-    found: list[socket.socket] = []
-    for name in names_of(after):
-        sock = ours.get(name)
-        if sock is None:
+    made = Sockets([], None)
+    for at, name in enumerate(names_of(after)):
+        admin, sock = at == len(after.listeners), ours.get(name)
+        if sock is not None:
+            made.take(sock, admin=admin, was_admin=sock is sockets.admin)
+        else:
             sock = socket.socket(fileno=held.pop(name))
             sock.setblocking(False)
-        found.append(sock)
-    admin = found.pop() if after.admin is not None else None
-    return Sockets(found, admin)
+            made.add(sock, admin=admin)
+    return made
 
 
 def adjust(settings: Settings, sockets: Sockets) -> None:

@@ -203,7 +203,7 @@ class Worker:
             self._runtime.terms.log = self._log
         if sockets is self._sockets:
             return
-        passed = _passed(before, self._sockets)
+        passed = _passed(before, self._sockets) + sockets.settle()
         left, self._sockets, self._entrances = self._sockets, sockets, entrances
         adjust(settings, sockets)
         for sock, entrance in zip(sockets.clients, entrances, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import marshal
 import math
 import os
 import socket
@@ -18,11 +19,13 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
 
+from hopproxy.exits import Failure
 from hopproxy.observe.families import Key, lasting
 from hopproxy.observe.metrics import Metrics
 from hopproxy.observe.snapshot import summary
 from hopproxy.reasons import CloseReason, Hop
 from hopproxy.server import reload
+from hopproxy.server.channel import Message, in_memory
 from hopproxy.server.listener import CannotBind, open_listener
 from hopproxy.server.reload import Reloader
 from hopproxy.server.siblings import Siblings
@@ -30,7 +33,7 @@ from hopproxy.server.sockets import Sockets, rebound
 from hopproxy.server.worker import Worker
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import Bind
-from hopproxy.settings_file import SettingsFile, read_file
+from hopproxy.settings_file import SettingsFile, read_file, read_text
 from tests.issued import authority
 from tests.ports import free_port
 from tests.raw_peers import GET, OK, Peer
@@ -476,6 +479,42 @@ async def test_what_changes_only_at_a_start_is_named(
     assert "workers: 1 -> 3 (from the next start on, or after SIGUSR2)" in caplog.messages
 
 
+@pytest.mark.parametrize("workers", ["2", "1", "auto"])
+async def test_limits_that_the_workers_there_are_cannot_share_are_refused(
+    live: Live, caplog: pytest.LogCaptureFixture, workers: str
+) -> None:
+    """A reload does not change how many there are."""
+    await live.serve(BASE)
+    live.reloader._siblings = cast("Siblings", Second())
+    small = BASE.replace('origin0"]', 'origin0"], pool: {max_connections: 1}')
+    assert not await live.reload(f"workers: {workers}\n{small}")
+    assert f"{live.file}:4:" in caplog.text
+    assert "upstreams.app.pool.max_connections: 1 cannot be divided among" in caplog.text
+    assert workers == "2" or "the 2 workers that serve" in caplog.text
+
+
+async def test_a_worker_that_cannot_take_over_at_once_tries_again(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate is just being replaced: another worker has read the one before."""
+    await live.serve(BASE)
+    tries: list[float] = []
+
+    def torn(name: str, text: str) -> SettingsFile:
+        tries.append(time.monotonic())
+        if len(tries) < 3:
+            raise Failure("the key does not belong to the certificate", 1)
+        return read_text(name, text)
+
+    monkeypatch.setattr(reload, "read_text", torn)
+    text = live.file.read_text().replace("origin0", "origin1")
+    fds = [in_memory(marshal.dumps((str(live.file), text))), in_memory(b"")]
+    live.reloader.change(Message("changed", [f"unix:{live.folder}/gateway"], fds))
+    await trio.sleep(10)
+    assert len(tries) == 3
+    await live.asked_on(await live.client(), 1)
+
+
 async def test_only_new_risks_are_warned_of(live: Live, caplog: pytest.LogCaptureFixture) -> None:
     risky = WITH_API.replace("ROUTE", "app")
     await live.serve(risky)
@@ -560,7 +599,7 @@ async def test_a_bad_file_is_complained_of_once(
 class Second:
     """What the second of two workers knows of the first."""
 
-    place = 1
+    workers, place = 2, 1
 
     def publish(self, *_: object) -> None: ...
 
@@ -615,3 +654,34 @@ async def test_a_certificate_that_is_renewed_is_read(
     assert await settled(live) == 2
     assert live.runtime.reloads.failed == 1
     assert await live.reload(WATCHED)
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+async def test_the_admin_listener_and_one_for_clients_change_their_places(
+    live: Live, tcp: bool
+) -> None:
+    """Each socket goes on under the other, with its file."""
+    ports = free_port(), free_port()
+    binds = [f"127.0.0.1:{port}" for port in ports] if tcp else ["unix:@/0", "unix:@/1"]
+    targets = [
+        ("127.0.0.1", port) if tcp else str(live.folder / "01"[n]) for n, port in enumerate(ports)
+    ]
+    text = BASE.replace("unix:@/gateway", "SITE") + 'admin: {bind: "ADMIN"}\nreadiness: self\n'
+    texts = [text.replace("SITE", a).replace("ADMIN", b) for a, b in (binds, binds[::-1])]
+    await live.serve(texts[0])
+    live.tcp = tcp
+
+    async def client_at(place: int) -> Peer:
+        live.target = targets[place]
+        return await live.client()
+
+    upstream = await live.asked_on(await client_at(0), 0)
+    await upstream.send(OK)
+    for site in (1, 0, 1):
+        assert await live.reload(texts[site])
+        await live.quiet()
+        client, looker = await client_at(site), await client_at(1 - site)
+        assert (await live.again(client, upstream)).body == b"ok"
+        await looker.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await looker.message()).body == b"alive\n"
+    assert tcp or {"0", "1"} < set(os.listdir(live.folder))
