@@ -24,7 +24,7 @@ def _redir(draft: Draft, one: Line, args: tuple[str, ...], stripped: bool) -> Va
     if url.endswith("{path}{query}"):
         url = url.removesuffix("{query}")
     elif url.endswith("{path}"):
-        draft.note(one, "the query is kept here, too")
+        draft.note(one, "hopproxy keeps the query")
     try:
         parse_redirect(url)
     except Misread as misread:
@@ -47,7 +47,7 @@ def _respond(draft: Draft, one: Line, args: tuple[str, ...], _: bool) -> Values 
         draft.note(one, "it is not the status of a final response")
         return None
     if re.search(r"\{[a-z][\w.]*\}", body):
-        draft.note(one, "a fixed response has no variables")
+        draft.note(one, "a fixed response cannot have variables")
     if int(status) in (204, 205, 304):  # Caddy sends none either
         body = ""
     kind = "application/json" if _is_json(body) else None

@@ -41,7 +41,7 @@ def both(one: Values, other: Values) -> Values | None:
 
 
 def placed(match: Values, within: Values, strip: str) -> list[Match]:
-    """Where in the paths of clients a matcher applies that sees them without `strip`.
+    """The paths, as clients send them, for a matcher of paths without the prefix `strip`.
 
     Paths that do not begin with `strip` are seen as they are.
     """

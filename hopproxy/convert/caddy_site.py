@@ -24,7 +24,7 @@ PLACES = {name: place for place, names in enumerate(_ORDER) for name in names}
 _NEEDLESS = frozenset({"log", "log_skip", "skip_log", "bind", "tls"})
 _FILES = "hopproxy serves no files: let an origin do it"
 _SECURITY = "hopproxy does not do this: requests that Caddy refuses would pass"
-#: For an import of what is not there.
+#: The note for an import of something that does not exist.
 NO_FILE = "there is no such snippet or file"
 REASONS = {
     **dict.fromkeys(("file_server", "root", "try_files", "php_fastcgi", "templates"), _FILES),
@@ -51,8 +51,8 @@ UNKNOWN = "hopproxy has nothing like it"
 class Block:
     """The directives of a site, or of a handle within it.
 
-    `match` is what comes here, and what has been removed from its path.  `known` are the named
-    matchers around it.
+    `match` are the requests of this block, and the prefix removed from their paths.  `known` are
+    the named matchers around it.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Block:
             routes, found = narrowed(routes, match.where, change)
             hit = hit or found
         if routes and not hit and matches is not None:
-            self._draft.note(one, "no route here has this path")
+            self._draft.note(one, "no route has this path")
         return routes
 
     def _size(self, block: Line) -> str | None:
@@ -234,7 +234,7 @@ class Block:
         if not pattern.endswith("*"):
             return {"path": path, "exact": True}
         if not path.endswith("/"):
-            why = f"Caddy also takes {path}..., here a path ends where a segment ends"
+            why = f"Caddy also matches {path}..., hopproxy only whole segments"
             self._draft.note(one, why)
         return {"path": path}
 

@@ -38,7 +38,7 @@ PLACEHOLDERS = {
     "http.request.orig_uri.path": "{path}",
     "http.request.uuid": "{request_id}",
 }
-#: Those that say what is left of the path, where something has been taken off.
+#: Placeholders with the path after a prefix was removed.
 _OF_PATH = frozenset({"path", "uri", "http.request.uri", "http.request.uri.path"})
 _QUERY = frozenset({"query", "http.request.uri.query"})
 _ENVIRONMENT = re.compile(r"\{\$(\w+)(?::([^{}]*))?\}|\{env\.(\w+)\}")

@@ -96,7 +96,7 @@ class _Conversion:
             if not server.to_https and any(
                 not other.to_https and not set(server.binds) & set(other.binds) for other in servers
             ):
-                why = "routes apply to all listeners: here it answers on each of them"
+                why = "routes apply to all listeners, so it answers on each of them"
                 draft.note(server.written, why, server.text)
         for hosts, server in chosen:
             for route in server.routes:
@@ -161,7 +161,7 @@ class _Conversion:
                 why = "the client is taken from X-Forwarded-For or Forwarded"
                 draft.note(one, why)
             if others and any(draft.client[name] != value for name, value in known.items()):
-                draft.note(one, "it is the same for every server here: the last one counts")
+                draft.note(one, "hopproxy has one value for all servers: the last one is used")
 
     def _trusted(self, one: Directive, network: str) -> None:
         word = "unix" if network == "unix:" else network

@@ -18,10 +18,6 @@ _HTTPS = re.compile(
     r"https://(\$host|\$server_name|\$http_host|[A-Za-z0-9.-]+)(\$request_uri|/?\$1)?"
 )
 _TO_HTTPS = re.compile(r"\^(/?\(\.\*\)\$?|/)?")
-_STRIPPED = re.compile(
-    r"\^(/[A-Za-z0-9/._~-]*?)/?\(/?(\.\*)\)\$?|\^(/[A-Za-z0-9/._~-]*?)/\(\.\*\)\$?"
-)
-
 #: Directives of a server that do not concern requests.
 _SERVER = frozenset(
     {
@@ -143,7 +139,7 @@ class Location:
             return None
         body = rest[0] if rest else ""
         if "$" in body:
-            self._draft.note(one, "a fixed response has no variables")
+            self._draft.note(one, "a fixed response cannot have variables")
         if status in (204, 205, 304):  # nginx sends none either
             body = ""
         values: Values = {"status": status} | filled({"body": plain(body)})
@@ -175,7 +171,7 @@ class Location:
             if adds and not ends and "?" in found:
                 self._draft.note(one, "nginx would add the query")
             if ends and url.endswith("$uri"):
-                self._draft.note(one, "the query is kept here, too")
+                self._draft.note(one, "hopproxy keeps the query")
         if to.startswith("/"):  # nginx makes it absolute
             to = "{scheme}://{authority}" + to
         try:
@@ -193,7 +189,7 @@ class Location:
             url = re.sub(r"/?\$1(\?)?$", r"$request_uri\1", to)
             if _TO_HTTPS.fullmatch(pattern):
                 if url.endswith("$request_uri?") and url != to:
-                    self._draft.note(one, "the query is kept here, too")
+                    self._draft.note(one, "hopproxy keeps the query")
                 return self._redirect(
                     one, url.rstrip("?"), 301 if permanent else 302, adds=not to.endswith("?")
                 )

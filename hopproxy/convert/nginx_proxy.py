@@ -19,7 +19,7 @@ from hopproxy.settings.fields import (
 )
 from hopproxy.settings.units import parse_origin
 
-#: Headers of proxy_set_header that mean what happens here anyway.
+#: Headers of proxy_set_header that hopproxy sends anyway.
 _ANYWAY = OWN_FORWARDING | {"connection", "upgrade", "via", "keep-alive", "te", "expect"}
 #: Values that mean the same as what hopproxy writes in this field.
 _FORWARDED = {
@@ -46,7 +46,7 @@ INHERITED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where a location stands: what it inherits, and what is known of its server.
+    """The surroundings of a location: what it inherits, and its server.
 
     `secure` if the server does TLS on every listener, `names` are its names; `known` are variables
     with fixed values; `groups` are the upstream blocks by name, `named` the locations `@name`,
@@ -71,7 +71,7 @@ class Scope:
         return replace(self, inherited=self.inherited | found)
 
     def last(self, name: str) -> Directive | None:
-        """The directive of this name that holds here."""
+        """The directive of this name that applies here."""
         found = self.inherited.get(name, ())
         return found[-1] if found else None
 
@@ -249,7 +249,7 @@ class Proxied:
         redirect, cookie = self._scope.last("proxy_redirect"), self._scope.last("proxy_cookie_path")
         for name in ("proxy_redirect", "proxy_cookie_path"):
             for one in self._scope.inherited.get(name, ())[:-1]:
-                self._draft.note(one, "the last one counts here")
+                self._draft.note(one, "hopproxy uses only the last one")
         whole = ("/", strip + "/")
         if cookie is not None and strip and cookie.args in (whole, ("/", strip)):
             return {"locations": "all"}

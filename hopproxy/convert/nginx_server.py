@@ -93,14 +93,14 @@ class Server:
             self.is_default = self.is_default or "default_server" in options or "default" in options
             if "ssl" in options or everywhere:
                 self.secure = True
-                self._secure(listener, tls, one, h2="http2" in options)
+                self._secure(listener, tls, one)
             else:
                 plain = True
             if "proxy_protocol" in options:
                 listener["proxy_protocol"] = True
         self.secure = self.secure and not plain
 
-    def _secure(self, listener: Values, tls: Values, one: Directive, *, h2: bool) -> None:
+    def _secure(self, listener: Values, tls: Values, one: Directive) -> None:
         if not tls.get("certificates"):
             self._draft.note(one, "it has no ssl_certificate: write listeners[].tls")
             return
@@ -117,7 +117,7 @@ class Server:
         files = [one for one in block if one.name in ("ssl_certificate", "ssl_certificate_key")]
         for one in files:
             if "$" in one.args[0]:
-                self._draft.note(one, "a file has no variables in its name")
+                self._draft.note(one, "file names cannot have variables")
         certs, keys = (
             [one.args[0] for one in files if one.name == name and "$" not in one.args[0]]
             for name in ("ssl_certificate", "ssl_certificate_key")
@@ -128,7 +128,7 @@ class Server:
             if one.name == "ssl_protocols":
                 tls["min_version"] = "1.3" if one.args == ("TLSv1.3",) else "1.2"
                 if {"TLSv1", "TLSv1.1", "SSLv3"} & set(one.args):
-                    self._draft.note(one, "TLS 1.2 is the oldest here")
+                    self._draft.note(one, "hopproxy supports TLS 1.2 and 1.3 only")
             elif one.name == "ssl_client_certificate" and one.args:
                 tls["client_ca"] = one.args[0]
             elif one.name == "ssl_verify_client" and one.args in (("on",), ("optional",)):
@@ -184,7 +184,7 @@ class Server:
             if path.startswith("@") and path in _tried(self.block):
                 continue
             if kind.startswith("~") or path.startswith("@"):
-                named = "only nginx itself goes there"
+                named = "it is for internal redirects of nginx"
                 why = "patterns for paths are not supported" if kind else named
                 self._draft.note(one, why)
                 continue
@@ -196,7 +196,7 @@ class Server:
                 continue
             exact = kind == "="
             if not exact and not path.endswith("/"):
-                why = f"nginx also takes {path}..., here a path ends where a segment ends"
+                why = f"nginx also matches {path}..., hopproxy only whole segments"
                 self._draft.note(one, why)
             in_location(self._draft, scope.zones, one.block)
             location = Location(self._draft, scope, path, one.block, exact=exact)

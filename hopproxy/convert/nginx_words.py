@@ -161,7 +161,7 @@ def _included(one: Directive, folder: Path, draft: Draft, depth: int) -> Iterato
         return
     files = sorted(glob.glob(str(folder / one.args[0])))
     if not files:
-        draft.note(one, "no such file is here: its lines are not converted")
+        draft.note(one, "there is no such file: its lines are not converted")
     for file in files:
         try:
             if depth == _DEEPEST:

@@ -368,7 +368,7 @@ def test_included_files_are_read(tmp_path: Path) -> None:
 
 def test_a_note_of_several_lines_is_one_line() -> None:
     made = server("location / { return 200 'a\nb: $c'; }")
-    assert "#   2: return 200 a b: $c (a fixed response has no variables)" in made.text("x")
+    assert "#   2: return 200 a b: $c (a fixed response cannot have variables)" in made.text("x")
 
 
 def test_what_servers_of_other_ports_cannot_keep_apart_is_told() -> None:
