@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from hopproxy.settings.amounts import parse_duration
+from hopproxy.settings.amounts import parse_duration, parse_size
+from hopproxy.settings.memory import most_memory
 from hopproxy.settings.reader import read
 from hopproxy.settings.schema import Settings
 from tests.conftest import needs
@@ -56,6 +57,12 @@ def test_compose_waits_longer_than_a_stop_takes() -> None:
     assert parse_duration(service["stop_grace_period"]) > stop_of(sidecar(service["environment"]))
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
+
+
+def test_compose_gives_it_the_memory_that_it_may_use() -> None:
+    service = COMPOSE["services"]["hopproxy"]
+    limit = parse_size(service["deploy"]["resources"]["limits"]["memory"])
+    assert limit / 2 < most_memory(sidecar(service["environment"]), workers=1) < limit
 
 
 # -- Kubernetes --------------------------------------------------------------------------------
@@ -120,6 +127,20 @@ def test_the_sidecar_is_a_native_one_and_stops_in_time() -> None:
     assert settings.drain_delay == 0
     sleep = app["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod("shop")["terminationGracePeriodSeconds"] > sleep + stop_of(settings)
+
+
+def test_each_proxy_gets_the_memory_that_it_may_use() -> None:
+    [beside] = pod("shop")["initContainers"]
+    [front] = pod("front")["containers"]
+    text = named("ConfigMap", "front")["data"]["hopproxy.yaml"]
+    cpus = int(front["resources"]["limits"]["cpu"])
+    settings = [
+        (beside, sidecar({one["name"]: one["value"] for one in beside["env"]}), 1),
+        (front, read(text, file="hopproxy.yaml", environ={}), cpus),
+    ]
+    for container, its, workers in settings:
+        limit = parse_size(container["resources"]["limits"]["memory"] + "B")
+        assert limit / 2 < most_memory(its, workers) < limit, container["name"]
 
 
 def test_every_container_is_bound_in_what_it_may_do() -> None:
