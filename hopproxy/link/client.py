@@ -220,9 +220,10 @@ class ClientLink(Link):
             self._out += self._write_head(head, added) + content
 
     def begin_response(self, head: ResponseHead, added: bytes) -> None:
-        """Queue the head of a response whose body follows."""
-        self.codes = head.body is not SIZED and self.request.minor == 1
-        self.close_delimited = not self.codes and head.body is not SIZED
+        """Queue the head of a response whose body follows, or whose end does, if it has none."""
+        has_length = head.body is SIZED or head.body is NO_BODY
+        self.codes = not has_length and self.request.minor == 1
+        self.close_delimited = not has_length and not self.codes
         self.write(self._write_head(head, added + _CHUNKED if self.codes else added))
 
     def send_last(self) -> bool:

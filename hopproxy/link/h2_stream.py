@@ -65,10 +65,14 @@ class H2Stream(Inbound):
             self._h2.send_head(self.wire, encoded(head, b""), ended=False)
 
     def respond(self, head: ResponseHead, added: bytes, content: bytes) -> None:
-        """Queue a complete response, with the field lines `added` by the gateway."""
-        self._begin(head, added, ended=not content)
+        """Queue a complete response, with the field lines `added` by the gateway.
+
+        That to a malformed request does not end the stream: a reset does (RFC 9113 section 8.1.1).
+        """
+        ends = not self._is_malformed
+        self._begin(head, added, ended=ends and not content)
         self._out = content
-        self._end = True
+        self._end = ends
 
     def begin_response(self, head: ResponseHead, added: bytes) -> None:
         """Queue the head of a response whose body follows."""
@@ -224,11 +228,15 @@ class H2Stream(Inbound):
         self._h2.on_stream_fault(self, error)
 
     @property
+    def _is_malformed(self) -> bool:
+        return isinstance(self._flaw or self.refusal, Malformed)
+
+    @property
     def last_code(self) -> Code:
         """The code to reset the stream with after its exchange, if it is still open."""
         if self.needs_http1:
             return Code.HTTP_1_1_REQUIRED
-        if isinstance(self._flaw or self.refusal, Malformed):
+        if self._is_malformed:
             return Code.PROTOCOL_ERROR
         if self.wire.finished:
             return Code.NO_ERROR  # answered before the request had ended (section 8.1)

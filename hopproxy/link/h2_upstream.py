@@ -8,7 +8,6 @@ their whole response.
 from __future__ import annotations
 
 import math
-from collections import deque
 from typing import Protocol
 
 from hopproxy.errors import BadResponse, HopError, LinkError
@@ -33,7 +32,6 @@ from hopproxy.wire.h2 import (
     RESET,
     ROOM,
     Event,
-    Stream,
 )
 from hopproxy.wire.hpack_encoder import NO_TABLE
 
@@ -69,7 +67,7 @@ class H2UpstreamLink(PooledLink):
     """
 
     __slots__ = (
-        "_ending", "_watch", "_woken", "answered_at", "assumed", "begun_at", "heard_at",
+        "_watch", "_woken", "answered_at", "assumed", "begun_at", "heard_at",
         "max_streams", "output", "pings", "record", "retiring", "scheme", "speaks_http1",
         "streams", "timer_at", "wire",
     )  # fmt: skip
@@ -97,7 +95,6 @@ class H2UpstreamLink(PooledLink):
         self.heard_at = self.begun_at = self.answered_at = self.opened
         self._watch = watch
         self.streams: dict[H2UpstreamStream, None] = {}
-        self._ending: deque[Stream] = deque()
         self._woken: dict[H2UpstreamStream, None] = {}
         self.pings = Pings(self)
         self.timer_at = math.inf
@@ -170,11 +167,6 @@ class H2UpstreamLink(PooledLink):
                 if self.wire.has_output:
                     self.output.stir()
                 return
-            if stream.only_ends and stream.error is None:
-                self._ending.append(wire)
-                if len(self._ending) <= MOST_ENDING:
-                    return
-                wire = self._ending.popleft()
             self.wire.reset(wire, code)
             self.output.stir()
 

@@ -14,7 +14,7 @@ from hopproxy.link.h2_outbound import Carrier
 from hopproxy.link.h2_outbound_tunnel import OutboundTunnel
 from hopproxy.link.link import Link
 from hopproxy.link.stepper import Wait, Waker, wait
-from hopproxy.message import NO_BODY, Head, ResponseHead
+from hopproxy.message import Head, ResponseHead
 from hopproxy.reasons import CloseReason, Hop, Unused
 from hopproxy.wire.h2 import Code, H2Error
 from hopproxy.wire.h2_frames import code_name
@@ -137,9 +137,9 @@ class H2UpstreamStream(OutboundTunnel):
     def take_content(self, head: Head) -> bytes | None:
         """Take the body if all of the response has arrived and it has no trailers; else None.
 
-        A response that can have no body need not have ended.  Raises BadResponse.
+        What can have no body ends with END_STREAM too (RFC 9113 section 8.1).  Raises BadResponse.
         """
-        if head.body is not NO_BODY and (not self._ended or self._section is not None):
+        if not self._ended or self._section is not None:
             return None
         data = self.take_at_hand()
         self._credit()
@@ -192,14 +192,6 @@ class H2UpstreamStream(OutboundTunnel):
             assert self.wire is not None
             self.carrier.wire.credit(self.wire, taken)
             self.carrier.output.stir()
-
-    @property
-    def only_ends(self) -> bool:
-        """Whether nothing but END_STREAM is still to come, in a frame of its own."""
-        head, wire = self._head, self.wire
-        if head is None or wire is None or self.tunnel is not None:
-            return False
-        return head.body is NO_BODY and wire.finished
 
     def end_cycle(self, head: ResponseHead, request_sent: bool) -> None:
         """The response has been read.  The connection goes on, even if the request was not sent."""

@@ -5,6 +5,7 @@ from hopproxy.wire.h2_frames import (
     ACK,
     CONTINUATION,
     GOAWAY,
+    HEADER_TABLE_SIZE,
     MAX_NUMBER,
     MAX_WINDOW,
     PING,
@@ -12,10 +13,12 @@ from hopproxy.wire.h2_frames import (
     PRIORITY_SIZE,
     PUSH_PROMISE,
     RST_STREAM,
+    SETTING,
     SETTINGS,
     SETTINGS_ACK,
     Code,
     H2Error,
+    check_priority,
     frame,
 )
 from hopproxy.wire.h2_input import LEAVING, PEER_SETTINGS, PONG, RESET, ROOM, Input
@@ -59,8 +62,9 @@ class Control(Input):
         peer = self.peer = self.peer.followed_by(payload)
         if peer.window != before:
             self._shift_windows(peer.window - before)
-        if peer.table_size < TABLE_SIZE:
-            self.shrinks = True
+        for key, value in SETTING.iter_unpack(payload):
+            if key == HEADER_TABLE_SIZE and value < TABLE_SIZE:
+                self.shrinks = True  # even if a later value is larger (RFC 7541 section 4.2)
         self._check_settings()
         self._out.append(SETTINGS_ACK)
         self._events.append((PEER_SETTINGS, None, peer, False))
@@ -112,6 +116,8 @@ class Control(Input):
             if stream is None:
                 raise H2Error(Code.FRAME_SIZE_ERROR, "6.3", detail)
             self._break(stream, Code.FRAME_SIZE_ERROR, "6.3", detail)
+            return
+        check_priority(number, payload)
 
     def _rst_stream(self, number: int, payload: bytes) -> None:
         if len(payload) != 4:

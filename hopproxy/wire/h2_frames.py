@@ -29,7 +29,9 @@ PRIORITY_SIZE = 5
 
 _WITH_NUMBER = Struct(">HBBBII")
 _TWO_NUMBERS = Struct(">II")
-_SETTING = Struct(">HI")
+#: One value of SETTINGS; the key of the size of HPACK's table.
+SETTING = Struct(">HI")
+HEADER_TABLE_SIZE = 1
 
 
 class Code(IntEnum):
@@ -115,8 +117,8 @@ class Settings:
 
         Raises H2Error for a value that is not allowed.
         """
-        for key, value in _SETTING.iter_unpack(payload):
-            if key == 1:
+        for key, value in SETTING.iter_unpack(payload):
+            if key == HEADER_TABLE_SIZE:
                 self.table_size = value
             elif key == 2:
                 self.push = _flag(value, "6.5.2", "SETTINGS_ENABLE_PUSH is neither 0 nor 1")
@@ -144,7 +146,7 @@ class Settings:
     def write(self) -> bytes:
         """The SETTINGS frame that announces every value which is not the default."""
         pairs = [
-            (1, self.table_size, 4096),
+            (HEADER_TABLE_SIZE, self.table_size, 4096),
             (2, int(self.push), 1),
             (3, self.max_streams, None),
             (4, self.window, DEFAULT_WINDOW),
@@ -153,7 +155,7 @@ class Settings:
             (8, int(self.connect), 0),
         ]
         said = [
-            _SETTING.pack(key, value)
+            SETTING.pack(key, value)
             for key, value, default in pairs
             if value is not None and value != default
         ]
@@ -190,7 +192,7 @@ def unpad(data: bytes, start: int, end: int) -> tuple[int, int]:
     return start + 1, end - padding
 
 
-def unpadded(flags: int, payload: bytes) -> bytes:
+def unpadded(number: int, flags: int, payload: bytes) -> bytes:
     """The field block of HEADERS with padding or a priority, which is ignored (section 5.3.2)."""
     start, end = 0, len(payload)
     if flags & PADDED:
@@ -199,7 +201,14 @@ def unpadded(flags: int, payload: bytes) -> bytes:
         start += PRIORITY_SIZE
         if start > end:
             raise H2Error(Code.FRAME_SIZE_ERROR, "6.2", "HEADERS too short for its priority")
+        check_priority(number, payload, start - PRIORITY_SIZE)
     return payload[start:end]
+
+
+def check_priority(number: int, payload: bytes, at: int = 0) -> None:
+    """A stream that depends on itself is an error to those who still send priorities (RFC 7540)."""
+    if int.from_bytes(payload[at : at + 4], "big") & MAX_NUMBER == number:
+        raise H2Error(Code.PROTOCOL_ERROR, "7540 5.3.1", "a stream that depends on itself")
 
 
 # -- frames to send --------------------------------------------------------------------------

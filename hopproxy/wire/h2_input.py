@@ -170,7 +170,7 @@ class Input(Output, ABC):
 
     def _headers(self, number: int, flags: int, block: bytes) -> None:
         if flags & (PADDED | PRIORITIZED):
-            block = unpadded(flags, block)
+            block = unpadded(number, flags, block)
         if flags & END_HEADERS:
             self._field_block(number, block, bool(flags & END_STREAM))
             return

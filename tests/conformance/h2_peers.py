@@ -92,7 +92,7 @@ def _flaw_of_peer(row: Row, seen: Seen) -> str:
     if row.goaway is not None:
         return "" if seen.ended else "the connection lives"
     resets = seen.h2.reset_codes(1)
-    if row.reset is not None:
+    if row.reset is not None and not row.statuses:
         return "" if seen.ended or resets else "the stream lives"
     answer = seen.h2.answers.get(1)
     status = answer.status if answer is not None and answer.statuses else 0

@@ -244,6 +244,14 @@ ROWS: dict[str, Row] = {
     "6.3 PRIORITY on stream 0": wrong(
         PROTOCOL_ERROR, lambda h2: frame(PRIORITY, 0, 0, b"\0\0\0\0\x10")
     ),
+    "RFC 7540 5.3.1 PRIORITY of a stream that depends on itself": wrong(
+        PROTOCOL_ERROR, lambda h2: frame(PRIORITY, 0, 1, number(1) + b"\x10"), choice=LIMIT
+    ),
+    "RFC 7540 5.3.1 HEADERS of a stream that depends on itself": wrong(
+        PROTOCOL_ERROR,
+        raw(number(0x80000001) + b"\x10" + block(), END_HEADERS | END_STREAM | PRIORITIZED),
+        choice=LIMIT,
+    ),
     "6.3 PRIORITY of a wrong length": cut(
         FRAME_SIZE_ERROR, then(frame(PRIORITY, 0, 1, b"\0\0\0\0"), fields=POST, end=False)
     ),
@@ -359,6 +367,7 @@ ROWS: dict[str, Row] = {
             fields=[*POST, (b"content-length", b"3")],
             end=False,
         ),
+        reset=PROTOCOL_ERROR,
         statuses=(400,),
         asked=0,
     ),
@@ -366,6 +375,7 @@ ROWS: dict[str, Row] = {
         then(
             frame(DATA, END_STREAM, 1, b"ab"), fields=[*POST, (b"content-length", b"3")], end=False
         ),
+        reset=PROTOCOL_ERROR,
         statuses=(400,),
         asked=0,
     ),
@@ -567,11 +577,12 @@ def head_in_pieces(h2: H2Peer, fields: Fields) -> bytes:
 
 
 def malformed() -> Iterator[tuple[str, Row]]:
-    """Each request that is malformed by its fields: 400, a reset, and nothing upstream."""
+    """Each request that is malformed by its fields: 400, a reset, and nothing upstream (8.1.1)."""
     for param in MALFORMED:
         pairs = cast("Fields", param.values[0])
         choice = MAY_SERVE if param.id in ("8.3.1 another scheme", "8.3.1 port") else ""
-        row = Row(raw(block(pairs)), reset=None, statuses=(400,), asked=0, choice=choice)
+        send = raw(block(pairs))
+        row = Row(send, reset=PROTOCOL_ERROR, statuses=(400,), asked=0, choice=choice)
         yield f"malformed {param.id}", row
 
 

@@ -238,12 +238,18 @@ async def test_responses_that_their_clients_leave_give_the_window_back(hops: Hop
     assert link.wire.receive_window + link.wire._owed == LINK_WINDOW
 
 
-async def test_a_table_of_hpack_that_shrinks_and_grows_again_was_emptied(hops: Hops) -> None:
-    """The smallest size is said (RFC 7541 section 4.2)."""
+@pytest.mark.parametrize("together", [False, True])
+async def test_a_table_of_hpack_that_shrinks_and_grows_again_was_emptied(
+    hops: Hops, together: bool
+) -> None:
+    """The smallest size is said (RFC 7541 section 4.2), also if one frame sets both."""
     await hops.start()
     h2 = H2Peer(await hops.client())
-    await h2.start((1, 0))
-    await h2.send(frame(SETTINGS, 0, 0, setting(1, 4096)))
+    if together:
+        await h2.start((1, 0), (1, 4096))
+    else:
+        await h2.start((1, 0))
+        await h2.send(frame(SETTINGS, 0, 0, setting(1, 4096)))
     stream = await h2.request()
     await (await hops.origins[0].accept()).send(OK)
     await h2.answer(stream)
@@ -258,7 +264,7 @@ async def test_a_websocket_has_no_content_length(hops: Hops) -> None:
     fields = [(b":method", b"CONNECT"), *GET[1:], (b":protocol", b"websocket")]
     stream = await h2.request([*fields, (b"content-length", b"5")], end=False)
     answer = await h2.answer(stream)
-    assert (answer.status, answer.ended) == (400, True)
+    assert (answer.status, answer.reset) == (400, PROTOCOL_ERROR)
     assert not hops.origins[0].waiting()
 
 
@@ -349,7 +355,7 @@ async def test_a_refused_head_request_is_answered_without_a_body(hops: Hops) -> 
     h2 = H2Peer(await hops.client())
     await h2.start()
     answer = await h2.ask([(b":method", b"HEAD"), *GET[1:], (b"Bad", b"name")])
-    assert (answer.status, answer.body, answer.ended) == (400, b"", True)
+    assert (answer.status, answer.body, answer.reset) == (400, b"", PROTOCOL_ERROR)
     assert answer.values(b"content-length") != [b"0"]
     assert hops.records.kept[0].sent == 0
 

@@ -20,6 +20,7 @@ from tests.h2_peer import (
     END_STREAM,
     GET,
     HTTP_1_1_REQUIRED,
+    PROTOCOL_ERROR,
     RST_STREAM,
     H2Peer,
     frame,
@@ -216,7 +217,7 @@ async def test_a_small_body_that_is_longer_or_shorter_than_it_said_is_refused(ho
         stream = h2.next
         await h2.send(h2.head(sized, end=False), frame(DATA, END_STREAM, stream, body))
         answer = await h2.answer(stream)
-        assert (answer.statuses, answer.ended) == ([400], True)
+        assert (answer.statuses, answer.reset) == ([400], PROTOCOL_ERROR)
     assert [record.status for record in hops.records.kept] == [400, 400]
     assert hops.closes(Hop.UPSTREAM) == []
     assert not hops.origins[0].waiting()

@@ -10,6 +10,9 @@ from hopproxy.observe.h2_metrics import Streams
 from hopproxy.observe.snapshot import links_of
 from hopproxy.reasons import CloseReason, Hop
 from tests.h2_origin import OK, H2Peer, Request
+from tests.h2_peer import GET as ASKED
+from tests.h2_peer import INTERNAL_ERROR
+from tests.h2_peer import H2Peer as H2Client
 from tests.raw_peers import GET, Peer
 from tests.wire_pair import Hops
 
@@ -690,20 +693,58 @@ async def test_resets_of_all_requests_cost_no_flood_of_dials(hops: Hops) -> None
     assert {record.attempts for record in hops.records.kept[1:]} == {4}
 
 
-async def test_a_link_keeps_few_streams_whose_end_does_not_come(hops: Hops) -> None:
-    client, origin = await opened(hops)
-    numbers = []
-    for _ in range(12):
-        await client.send(GET)
+WITHOUT_BODY = [
+    (b"HEAD", [(":status", "200"), ("content-length", "9")]),
+    (b"GET", [(":status", "200"), ("content-length", "0")]),
+    (b"GET", [(":status", "204")]),
+    (b"GET", [(":status", "304")]),
+]
+
+
+@pytest.mark.parametrize(("method", "fields"), WITHOUT_BODY)
+async def test_data_behind_a_head_that_has_no_body_makes_it_malformed(
+    hops: Hops, method: bytes, fields: list[tuple[str, str]]
+) -> None:
+    """RFC 9113 section 8.1.1: it is not passed on, or cut if its head was."""
+    _client, origin = await opened(hops)
+    first = await ask(hops, GET.replace(b"GET", method))
+    second = H2Client(await hops.client())
+    await second.start()
+    stream = await second.request([(b":method", method), *ASKED[1:]])
+    for _ in range(2):
         request = await origin.request()
-        origin.h2.send_headers(request.number, [(":status", "204")])
+        origin.h2.send_headers(request.number, fields)
         await origin.send()
-        assert (await client.message()).status == 204
-        numbers.append(request.number)
+        await hops.quiet()
+        await origin.send(raw(0, 1, request.number, b"x"))
+    assert (await first.rest()).endswith(b"\r\n\r\n"), "a head, and the end of the connection"
+    answer = await second.answer(stream)
+    assert (answer.body, answer.ended, answer.reset) == (b"", False, INTERNAL_ERROR)
+    assert {record.cause for record in hops.records.kept[1:]} == {"http_protocol_error"}
+    assert len(hops.runtime.pool.links) == 1
+
+
+@pytest.mark.parametrize(("method", "fields"), WITHOUT_BODY)
+async def test_a_stream_counts_until_its_origin_has_ended_it(
+    hops: Hops, method: bytes, fields: list[tuple[str, str]]
+) -> None:
+    """An origin that allows one at a time takes the next one for an error before that."""
+    client, origin = await opened(hops, {3: 1})
+    await client.send(GET.replace(b"GET", method))
+    request = await origin.request()
+    origin.h2.send_headers(request.number, fields)
+    await origin.send()
+    await client.until(b"\r\n\r\n")
+    other = await ask(hops)
+    await (await accept(hops, {3: 1})).serve()
+    assert (await other.message()).status == 200
+    origin.h2.end_stream(request.number)
+    await origin.send()
     await hops.quiet()
-    await origin.catch_up()
-    reset = [number for number in numbers if origin.requests[number].reset == CANCEL]
-    assert reset == numbers[:4]
+    await client.send(GET)
+    await origin.serve()
+    assert (await client.message()).status == 200
+    assert request.reset is None
 
 
 async def test_a_large_head_is_502(hops: Hops) -> None:
