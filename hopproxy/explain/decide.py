@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import NamedTuple
 
 from hopproxy.errors import BadRequest, Denied, HopError, ends_connection
 from hopproxy.explain import links
 from hopproxy.explain.fields import Why, compare, own, why_of_kind
+from hopproxy.explain.taken import Taken, find
 from hopproxy.explain.told import LinkTold, MessageTold, Told, Verdict
 from hopproxy.message import (
     CHUNKED,
@@ -21,13 +21,14 @@ from hopproxy.message import (
     ResponseHead,
     kind_of,
 )
+from hopproxy.proxy.gather import waits_for_origin
 from hopproxy.reasons import CloseReason
-from hopproxy.routing.plan import Plan, plan_of
-from hopproxy.routing.table import Table
+from hopproxy.routing.plan import Plan
 from hopproxy.rules.answer import answer_to, last_hop
 from hopproxy.rules.edits import with_length
 from hopproxy.rules.forwarding import Sender, own_via, via_line
 from hopproxy.rules.framing import check_size
+from hopproxy.rules.grpc import asks_grpc, grpc_answer
 from hopproxy.rules.hop import Underscores, reject_underscores, request_for_upstream
 from hopproxy.rules.persistence import CLOSE, KEEP_ALIVE, client_ends
 from hopproxy.rules.template import Asked
@@ -37,14 +38,6 @@ from hopproxy.settings.schema import Settings
 from hopproxy.settings.upstream import UpstreamSettings
 from hopproxy.wire import http1
 from hopproxy.wire.chunked import ChunkedError, ChunkedReader
-
-
-class Taken(NamedTuple):
-    """The route that a request takes: its place in the settings, itself, its plan."""
-
-    place: int
-    route: Route
-    plan: Plan | None
 
 
 class Case:
@@ -102,7 +95,7 @@ class Case:
             self._sender.client(request) or self._sender.peer if request else self._sender.peer,
             self._asked.request_id.decode() if self._asked is not None else "",
             f"routes[{taken.place}]" if taken is not None else "",
-            _matched(taken.route) if taken is not None else "",
+            taken.matched if taken is not None else "",
             (taken.route.upstream or "") if taken is not None else "",
             [str(origin) for origin in self._upstream.origins] if self._upstream else [],
             self._to_origin,
@@ -125,7 +118,7 @@ class Case:
         if (answer := last_hop(request, traces=settings.trace)) is not None:
             self._answer(*answer)
             return
-        taken = self._taken = self._find(request)
+        taken = self._taken = find(settings, request, self._sender, self._underscores)
         if taken is None:
             raise Denied("no route matches this host and path", 404, "destination_not_found")
         out, extra = request, b""
@@ -137,6 +130,7 @@ class Case:
             asked = self._asked = Asked(request, self._sender, identity.id if identity else b"")
             out, extra = plan.outgoing(request, asked, identity)
             if (fixed := plan.answer(asked)) is not None:
+                check_size(request.length, self._largest_body(taken.route))
                 self._answer(*fixed)
                 return
         upstream = self._upstream = settings.upstreams[taken.route.upstream or ""]
@@ -144,10 +138,9 @@ class Case:
             reject_underscores(out)
         via = via_line(out, self._via_upstream, self._pseudonym)
         block = self._sender.block(out) + extra
-        own_limit = taken.route.max_body_size
-        limit = limits.max_body_size if own_limit is None else own_limit
+        limit = self._largest_body(taken.route)
         check_size(request.length, limit)
-        if request.body is CHUNKED and upstream.buffer_request:
+        if request.body is CHUNKED and (upstream.buffer_request or not waits_for_origin(out)):
             out = self._collected(out, body, upstream.buffer_request, limit)
         self._origin = upstream.origins[0].authority
         if plan is not None:
@@ -161,21 +154,9 @@ class Case:
         if self._response:
             self._respond(out, self._response)
 
-    def _find(self, request: RequestHead) -> Taken | None:
-        """The route of a request."""
-        settings = self._settings
-        routes: list[tuple[Route, Taken]] = []
-        for place, route in enumerate(settings.routes):
-            name = route.upstream
-            host = settings.upstreams[name].host if name is not None else "pass"
-            plan = plan_of(route, host, settings.request_id, self._underscores)
-            routes.append((route, Taken(place, route, plan)))
-        found = Table(routes).find(request.host, request.target)
-        only_http = found is not None and found.plan is not None and found.plan.only_http
-        if only_http and self._sender.scheme(request) == b"https":
-            rest = [one for one in routes if one[0].redirect != "https"]
-            return Table(rest).find(request.host, request.target)
-        return found
+    def _largest_body(self, route: Route) -> int:
+        own = route.max_body_size
+        return self._settings.client.max_body_size if own is None else own
 
     def _collected(self, head: RequestHead, body: bytes, size: int, limit: int) -> RequestHead:
         """The request with a length, if its chunked body is complete and small enough."""
@@ -185,7 +166,8 @@ class Case:
         except ChunkedError as error:
             raise BadRequest(str(error)) from error
         check_size(len(content), limit)
-        return with_length(head, len(content)) if reader.done and len(content) <= size else head
+        fits = reader.done and size and len(content) <= size
+        return with_length(head, len(content)) if fits else head
 
     def _why_start(self, request: RequestHead, out: RequestHead) -> bytes:
         if out.target != request.target and self._taken is not None:
@@ -247,7 +229,8 @@ class Case:
         ending = head.ending
         if ending is None and head.hint is not None and 0 in (head.hint.max, head.hint.timeout):
             ending = CloseReason.HINT
-        self._upstream_link = links.told(ending or declined(out))
+        bound = CloseReason.PRIVATE if out.binds and reason is not None else None
+        self._upstream_link = links.told(ending or declined(out) or bound)
 
     def _changed(self, plan: Plan | None, head: ResponseHead) -> tuple[ResponseHead, bytes]:
         if plan is None or self._asked is None:
@@ -255,7 +238,12 @@ class Case:
         return plan.incoming(head, self._asked, self._origin.encode())
 
     def _for_client(
-        self, head: ResponseHead, added: bytes, reason: CloseReason | None
+        self,
+        head: ResponseHead,
+        added: bytes,
+        reason: CloseReason | None,
+        *,
+        unread: bool = False,
     ) -> tuple[bytes, CloseReason | None]:
         """The head of a final response as the client gets it, and why its connection ends."""
         request = self._request
@@ -265,6 +253,8 @@ class Case:
             reason = client_ends(request, head.body)
             if reason is None and self._settings.client.max_requests == 1:
                 reason = CloseReason.REQUEST_LIMIT
+            if reason is None and unread:
+                reason = CloseReason.BODY_UNREAD
         if reason is not None:
             added += CLOSE
         elif request is not None and request.minor == 0:
@@ -276,22 +266,31 @@ class Case:
         request = self._request
         if request is not None and request.method == b"HEAD":
             body = b""
-        if reason is None and request is not None and request.body is not NO_BODY:
-            whole = self._raw.partition(b"\r\n\r\n")[2]
-            if request.body is not SIZED or len(whole) < request.length or self._error is not None:
-                reason = client_ends(request, head.body) or CloseReason.BODY_UNREAD
-        sent, reason = self._for_client(head, self._date(), reason)
+        unread = request is not None and not self._is_read(request)
+        sent, reason = self._for_client(head, self._date(), reason, unread=unread)
         self._to_client.append(own(sent, self._why_response))
         self._client_link = links.told(reason)
         self._body = body
 
+    def _is_read(self, request: RequestHead) -> bool:
+        """Whether the body of the request is read although we answer ourselves."""
+        if request.body is NO_BODY or self._to_origin is not None:
+            return True
+        whole = self._raw.partition(b"\r\n\r\n")[2]
+        routed = self._taken is not None and self._error is None
+        return routed and request.body is SIZED and len(whole) >= request.length
+
     def _refuse(self, error: HopError) -> None:
         self._error = error
         self._upstream_link = None
-        own_answer = answer_to(error, self._pseudonym)
+        request = self._request
+        if request is not None and asks_grpc(request):
+            own_answer = grpc_answer(request, error, self._pseudonym)
+        else:
+            own_answer = answer_to(error, self._pseudonym)
         if self._taken is not None and self._taken.plan is not None and self._asked is not None:
             own_answer = self._taken.plan.failure(own_answer, self._asked)
-        refused = self._request is None or ends_connection(error)
+        refused = request is None or ends_connection(error)
         self._answer(*own_answer, reason=error.reason if refused else None)
 
     def _date(self) -> bytes:
@@ -318,11 +317,3 @@ class Case:
         if name == b"proxy-status":
             return "the cause of the error", "RFC 9209"
         return why_of_kind(name)
-
-
-def _matched(route: Route) -> str:
-    """What a route matches, in words."""
-    host = " or ".join(route.host) if route.host else ""
-    path = f"{route.path}{' exactly' if route.exact else ''}" if route.path else ""
-    parts = [f"host {host}" if host else "", f"path {path}" if path else ""]
-    return ", ".join(filter(None, parts)) or "every request"

@@ -23,7 +23,7 @@ async def gather(attempt: Attempt, upstream: Upstream) -> None:
     second; `body_timeout` and `body_rate` bound it.  A client that waits for the origin (`Expect`,
     gRPC) does not wait here.  Raises PoolExhausted, BadRequest, LinkError.
     """
-    if attempt.upload is not None or _waits_for_origin(attempt.request):
+    if attempt.upload is not None or waits_for_origin(attempt.request):
         return
     if upstream.is_full():
         raise PoolExhausted("too many requests wait for their bodies")
@@ -70,7 +70,7 @@ def end_gathered(attempt: Attempt, upstream: Upstream | None) -> None:
         upstream.slow_uploads -= 1
 
 
-def _waits_for_origin(request: RequestHead) -> bool:
+def waits_for_origin(request: RequestHead) -> bool:
     """Whether the client may wait for the origin before it sends its body."""
     if request.expects or request.upgrade is not None:
         return True
