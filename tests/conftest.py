@@ -5,9 +5,14 @@ With HOPPROXY_REQUIRE_ALL=1, as `.ci/run` sets it, a test skipped for want of a 
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 import shutil
 from collections.abc import Generator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -36,6 +41,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not SERVING.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker("exchanges")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers that begin together share the work of compiling tests: each begins with its part."""
+    worker: dict[str, Any] = getattr(config, "workerinput", {})
+    if not worker:
+        return
+    files = [file for name in config.args for file in Path(name).rglob("test_*.py")]
+    own = int(worker["workerid"].removeprefix("gw"))
+    for file in sorted(files)[own :: worker["workercount"]]:
+        module = file.absolute().relative_to(config.rootpath).with_suffix("")
+        with suppress(Exception, pytest.skip.Exception):  # met again, and told, by the collection
+            importlib.import_module(".".join(module.parts))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Tests stay to the end: no search for garbage needs to pass through a million objects."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

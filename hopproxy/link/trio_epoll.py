@@ -10,6 +10,9 @@ from trio.lowlevel import wait_readable
 
 #: Information about each descriptor; for an epoll, which descriptors it watches.
 FDINFO = "/proc/self/fdinfo"
+#: What an epoll is called in /proc/self/fd.
+EPOLL = "anon_inode:[eventpoll]"
+_WATCHED = re.compile(r"^tfd:\s*(\d+)\s.*\bino:0*([0-9a-f]+)\b", re.MULTILINE)
 
 
 def is_guest() -> bool:
@@ -37,14 +40,15 @@ async def find_epoll() -> int | None:
 
 def _epoll_of(fd: int) -> int | None:
     """The only epoll of this process that watches `fd`, matched by number and inode."""
-    inode = os.fstat(fd).st_ino
-    watches = re.compile(rf"^tfd:\s*{fd}\s.*\bino:0*{inode:x}\b", re.MULTILINE)
+    watched = str(fd), f"{os.fstat(fd).st_ino:x}"
     found = []
     try:
-        for entry in Path(FDINFO).iterdir():
+        for name in os.listdir(FDINFO):
             with contextlib.suppress(OSError):  # the folder's own descriptor
-                if watches.search(entry.read_text()):
-                    found.append(int(entry.name))
+                if os.readlink(f"/proc/self/fd/{name}") != EPOLL:
+                    continue
+                if watched in _WATCHED.findall(Path(FDINFO, name).read_text()):
+                    found.append(int(name))
     except OSError:
         return None
     return found[0] if len(found) == 1 else None
