@@ -3,6 +3,8 @@
 from enum import IntEnum
 from struct import Struct
 
+from hopproxy.wire.other_protocols import protocol_of
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 #: The header of a frame: length in two parts, type, flags, stream (section 4.1).
@@ -73,6 +75,15 @@ class H2Error(Exception):
         self.code = code
         self.section = section
         self.detail = detail
+
+
+def unexpected(expected: int, data: bytes) -> H2Error:
+    """The error for a frame of another type than `expected`, or what is no frame at all."""
+    if expected == CONTINUATION:
+        return H2Error(Code.PROTOCOL_ERROR, "4.3", "a frame inside a field block")
+    name = "HTTP/1.1" if data.startswith(b"HTTP/1") else protocol_of(data)
+    what = "its first frame is another" if name in ("", "HTTP/2") else f"it speaks {name}"
+    return H2Error(Code.PROTOCOL_ERROR, "3.4", f"SETTINGS is missing: {what}")
 
 
 class Settings:

@@ -26,6 +26,7 @@ from hopproxy.wire.h2_frames import (
     Code,
     H2Error,
     Settings,
+    unexpected,
     unpad,
     unpadded,
 )
@@ -127,7 +128,7 @@ class Input(Output, ABC):
             start = at + HEADER_SIZE
             after = start + (high << 8 | low)
             if self._expected >= 0 and kind != self._expected:
-                raise self._unexpected(data)
+                raise unexpected(self._expected, data)
             if after - start > MIN_FRAME_SIZE:
                 raise H2Error(Code.FRAME_SIZE_ERROR, "4.2", "a frame above SETTINGS_MAX_FRAME_SIZE")
             if after > end:
@@ -148,14 +149,10 @@ class Input(Output, ABC):
             self._wait_for(data[at:], HEADER_SIZE - (end - at))
 
     def _wait_for(self, part: bytes, missing: int) -> None:
+        if self._expected == SETTINGS and (part[0] or part[3:4] not in (b"", b"\4")):
+            raise unexpected(SETTINGS, part)  # also if it is shorter than a frame's header
         self._parts = [part]
         self._missing = missing
-
-    def _unexpected(self, data: bytes) -> H2Error:
-        if self._expected == CONTINUATION:
-            return H2Error(Code.PROTOCOL_ERROR, "4.3", "a frame inside a field block")
-        what = "it speaks HTTP/1.1" if data.startswith(b"HTTP/1") else "its first frame is another"
-        return H2Error(Code.PROTOCOL_ERROR, "3.4", f"SETTINGS is missing: {what}")
 
     def _glitch(self, cost: float, what: str) -> None:
         self.spend(cost, self._now, what)

@@ -13,6 +13,7 @@ from hopproxy.errors import BadRequest, BadResponse, HopError
 from hopproxy.message import FIELD_LINE, Field, Kind, RequestHead, ResponseHead, field
 from hopproxy.rules.framing import frame_response, read_hop_fields, read_options
 from hopproxy.rules.target import is_served, may_become_served, settle_target
+from hopproxy.wire.other_protocols import protocol_of
 
 
 class HeadLimits(Protocol):
@@ -46,32 +47,6 @@ _BROKEN = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\Z)")
 #: Completes the beginning of a valid start line.
 _USUAL_VERSION = b"HTTP/1.1"
 _USUAL_STATUS = b"HTTP/1.1 200"
-
-#: Other protocols, by their first bytes.
-_PROTOCOLS = [
-    (re.compile(pattern, re.DOTALL), name)
-    for pattern, name in (
-        (rb"[\x14-\x18](?:\x03|\Z)|\x80.\x01\x03", "TLS"),
-        (rb"PRI \*|HTTP/2|\x00[\x00-\x40].[\x04\x06-\x08].\x00\x00\x00\x00", "HTTP/2"),
-        (rb"SSH-", "SSH"),
-        (rb"[-+][A-Z]{2}|\*[0-9]+\r", "Redis or POP3"),
-        (rb"(?:220|421|5[0-9][0-9])[ -]|(?:EHLO|HELO) ", "SMTP or FTP"),
-        (rb"\* (?:OK|BYE|PREAUTH)", "IMAP"),
-        (rb"[^\x00]\x00\x00\x00[\n\xff]", "MySQL"),
-        (rb"[EN]\x00\x00", "PostgreSQL"),
-        (rb"AMQP", "AMQP"),
-        (rb"ICY ", "ICY (Shoutcast)"),
-        (rb"RTSP/", "RTSP"),
-        (rb"SIP/", "SIP"),
-        (rb"ICAP/", "ICAP"),
-        (rb"RFB [0-9]", "VNC"),
-        (rb"@RSYNCD:", "rsync"),
-        (rb"(?:CLIENT_)?ERROR[ \r]", "memcached"),
-        (rb"\x05[\x01-\x09\xff]|\x04[\x01\x02]", "SOCKS"),
-        (rb"\x10.\x00[\x04\x06]MQ|\x20\x02[\x00\x01]", "MQTT"),
-        (rb"PROXY (?:TCP|UNKNOWN)|\x00\r\nQUIT\n", "the PROXY protocol"),
-    )
-]
 
 #: A body where the head should be, or the head that a CGI script writes.
 _CONTENT = re.compile(rb"[<{\[]|[A-Za-z-]+:")
@@ -291,7 +266,7 @@ def field_fault(line: bytes) -> str:
 
 def _no_request(head: bytes, line: bytes, detail: str) -> BadRequest:
     """The error for another protocol, or else for a request line with this fault."""
-    protocol = _protocol_of(head)
+    protocol = protocol_of(head)
     if protocol == "TLS":
         return BadRequest("a TLS handshake on a listener without TLS: use http:// here")
     if protocol == "HTTP/2":
@@ -304,7 +279,7 @@ def _no_request(head: bytes, line: bytes, detail: str) -> BadRequest:
 
 
 def _no_response(head: bytes, line: bytes) -> BadResponse:
-    protocol = _protocol_of(head)
+    protocol = protocol_of(head)
     if protocol == "TLS":
         return BadResponse("the origin speaks TLS: write https:// in its address", _OTHER_SCHEME)
     if protocol:
@@ -320,8 +295,3 @@ def _no_response(head: bytes, line: bytes) -> BadResponse:
         detail = "the origin does not answer HTTP/1.1: its first line is not a status line"
         return BadResponse(detail, _OTHER_PORT)
     return BadResponse("the origin sent a status line that cannot be read")
-
-
-def _protocol_of(head: bytes) -> str:
-    """The name of a known protocol that begins like this, else empty."""
-    return next((name for pattern, name in _PROTOCOLS if pattern.match(head)), "")

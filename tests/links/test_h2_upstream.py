@@ -755,14 +755,28 @@ async def test_a_large_head_is_502(hops: Hops) -> None:
     assert (await client.message()).status == 502
 
 
-async def test_an_origin_of_http11_is_named(hops: Hops) -> None:
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "TLS"),
+        (b"OK\n", "SETTINGS is missing"),
+    ],
+    ids=["HTTP/1.1", "TLS alert", "text"],
+)
+async def test_an_origin_of_another_protocol_is_named_at_once(
+    hops: Hops, said: bytes, named: str
+) -> None:
+    """It stays connected, and may have sent less than the header of a frame."""
     await start(hops)
+    began = trio.current_time()
     client = await ask(hops)
     origin = await hops.origins[0].accept()
-    await origin.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+    await origin.send(said)
     assert (await client.message()).status == 502
+    assert trio.current_time() == began
     await hops.quiet()
-    assert "HTTP/1.1" in hops.records.kept[-1].detail
+    assert named in hops.records.kept[-1].detail
 
 
 # -- faults of ours --------------------------------------------------------------------------

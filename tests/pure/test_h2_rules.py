@@ -197,10 +197,31 @@ def test_the_first_frame_is_settings(first: bytes) -> None:
     assert failure(machine.receive(PREFACE + first, 0.0)) == (PROTOCOL, "3.4")
 
 
-def test_an_answer_of_http11_is_named() -> None:
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "it speaks HTTP/1.1"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "it speaks TLS"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "it speaks SSH"),
+        (b"AMQP\x00\x00\x09\x01", "it speaks AMQP"),
+        (b"hello\n", "its first frame is another"),
+        (b"\x00\x00\x08\x06", "its first frame is another"),
+        (raw(PING, 0, 0, bytes(8)), "its first frame is another"),
+    ],
+)
+def test_what_is_no_frame_is_named_at_once(said: bytes, what: str) -> None:
+    """Also if it is shorter than a frame's header."""
     machine = H2Client(Blocks(), Settings())
-    [event] = machine.receive(b"HTTP/1.1 400 Bad Request\r\n\r\n", 0.0)
-    assert event[2].detail == "SETTINGS is missing: it speaks HTTP/1.1"
+    [event] = machine.receive(said, 0.0)
+    assert event[2].detail == f"SETTINGS is missing: {what}"
+
+
+@pytest.mark.parametrize("cut", range(1, 9))
+def test_a_first_frame_in_pieces_is_waited_for(cut: int) -> None:
+    frame = raw(SETTINGS, 0, 0, setting(3, 7))
+    machine = H2Client(Blocks(), Settings())
+    assert machine.receive(frame[:cut], 0.0) == []
+    assert machine.receive(frame[cut:], 0.0)[0][0] == PEER_SETTINGS
 
 
 def test_a_client_begins_with_preface_and_settings() -> None:
