@@ -19,7 +19,7 @@ from hopproxy.settings.place import Blank, Document, Entry, Place, Problem, Scal
 from hopproxy.settings.route import Route
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.shape import Named, Section, Setting, Several, Shape, Word, settings_of
-from hopproxy.settings.suggest import as_list, as_word, below_it, instead_of, like
+from hopproxy.settings.suggest import as_list, as_word, below_it, instead_of, is_alone, like
 
 __all__ = ["Problem", "SettingsErrors", "places", "read"]
 
@@ -143,7 +143,7 @@ class _Reading:
             items = ()
         elif isinstance(tree, Scalar) and tree.is_filled_in and isinstance(shape.item, Word):
             items = tree.words()
-        elif isinstance(tree, Scalar) and shape.single:
+        elif isinstance(tree, Scalar) and is_alone(tree, shape):
             items = (tree,)
         else:
             raise self._unread(tree, path, "is not a list", as_list(tree, shape))
@@ -151,8 +151,8 @@ class _Reading:
             items = tuple(word for item in items for word in _words(item))
         if len(items) < shape.least:
             raise self._unread(tree, path, "is empty", "at least one is needed")
-        if shape.single and not isinstance(tree, place.Sequence):
-            return tuple(self._item(item, shape.item, path) for item in items)
+        if items == (tree,):
+            return (self._item(tree, shape.item, path),)
         read = (self._item(item, shape.item, child(path, n)) for n, item in enumerate(items))
         return tuple(read)
 

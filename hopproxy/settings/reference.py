@@ -48,12 +48,12 @@ def _rows(struct: type[Struct], prefix: str) -> Iterator[Row]:
 
 
 def _kind(shape: Shape) -> str:
-    """`duration`, `list of origins`, `name: value`: how the value of a setting is written."""
+    """`duration`, `origin, or a list`, `name: value`: how the value of a setting is written."""
     if isinstance(shape, Named):
         return f"{_kind(shape.key)}: {_kind(shape.item)}"
     if isinstance(shape, Several):
         assert isinstance(shape.item, Word)
-        return f"{_type(shape.item)}, or a list" if shape.single else f"list of {_type(shape.item)}"
+        return f"{_type(shape.item)}, or a list"
     assert isinstance(shape, Word)
     return _type(shape)
 
@@ -111,9 +111,7 @@ def _schema(shape: Shape) -> dict[str, Any]:
             listed = {"type": kind, "items": _schema(item), "minItems": least}
             if not isinstance(item, Word):
                 return listed
-            # One variable may hold the whole list.
-            whole: Any = {"type": "string", "pattern": _VARIABLE}
-            return {"anyOf": [*(_word_schemas(item) if shape.single else [whole]), listed]}
+            return {"anyOf": [*_word_schemas(item), listed]}
         case Named(key=key, item=item, least=least):
             names = {"pattern": _anchored(key)}
             below = {"propertyNames": names, "additionalProperties": _schema(item)}

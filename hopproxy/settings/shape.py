@@ -38,11 +38,10 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """A list of `item`, at least `least` of them; if `single`, one may stand without a list."""
+    """A list of `item`, at least `least` of them; one word may stand without a list."""
 
     item: Word | Section
     least: int
-    single: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ def _shape(kind: inspect.Type, extra: dict[str, Any] | None = None) -> Shape:
         case inspect.VarTupleType(item_type=item, min_length=least):
             listed = _shape(item)
             assert isinstance(listed, Word | Section)
-            return Several(listed, least or 0, (extra or {}).get("single", False))
+            return Several(listed, least or 0)
         case inspect.DictType(key_type=key, value_type=item, min_length=least):
             name, named = _shape(key), _shape(item)
             assert isinstance(name, Word)

@@ -90,6 +90,16 @@ def _without_dash(tree: Sequence, first: Setting) -> str:
     return "it is one section, not a list: leave out the dash or the brackets"
 
 
+def is_alone(tree: Scalar, shape: Several) -> bool:
+    """Whether `tree` is one item, which may stand without a list."""
+    if not isinstance(shape.item, Word):
+        return False
+    if not _misread(tree.text, shape.item):
+        return True
+    other = tree.text[:1] == "-" or (not shape.least and tree.text.lower() in OFF)
+    return len(tree.words()) == 1 and not other
+
+
 def as_list(tree: Tree, shape: Several) -> str:
     """What to write instead of `tree` if a list of `shape` is needed."""
     if not isinstance(tree, Scalar):
@@ -99,6 +109,8 @@ def as_list(tree: Tree, shape: Several) -> str:
         below = hint.removesuffix(" below it").replace("`", "`- ", 1)
         return f"{below} below it" if hint.endswith(" below it") else "begin each item with a dash"
     items = tree.words()
+    if tree.text[:1] == "-":
+        return "put a space after the dash"
     if not shape.least and tree.text.lower() in OFF:
         return "write [] for none"
     if misread := next(filter(None, (_misread(item.text, shape.item) for item in items)), None):

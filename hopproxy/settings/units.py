@@ -245,6 +245,8 @@ def _without_dot(place: str) -> tuple[str, bool]:
 
 def _misspelt_origin(text: str) -> str | None:
     """What to write instead of something similar to an origin, None if that is not known."""
+    if text.lower() in SWITCHES:
+        return "write http://host:port"
     if re.search(r"[,\s]", text):
         return "write each origin as an item of its own"
     if text.startswith("."):

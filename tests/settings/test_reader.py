@@ -253,7 +253,7 @@ def test_problem_has_its_place_its_path_and_a_hint(line: str, problem: str) -> N
             "`unix:/path` or `srv://name`; behind it `weight=2` and `backup`.)",
         ),
         ("upstreams: {a: {origins: []}}", "1:26: upstreams.a.origins: is empty"),
-        ("upstreams: {a: {origins: http://b}}", "1:26: upstreams.a.origins: is not a list"),
+        ("upstreams: {a: {origins: http://b/c}}", "1:26: upstreams.a.origins: `http://b/c` has"),
         (
             "upstreams: {app: http://a}",
             "1:18: upstreams.app: is not a mapping (write `origins: [http://a]` below it)",
@@ -393,8 +393,8 @@ def test_list_from_a_variable_stands_beside_what_is_written() -> None:
             "(write it like 10.0.0.0/8 or fd00::/8, or unix; it came from ${T})",
         ),
         (
-            "trusted_proxies: 10.0.0.0/8",
-            "2:18: trusted_proxies: is not a list (write [10.0.0.0/8])",
+            "trusted_proxies: 10.0.0.0/8, ::1",
+            '2:18: trusted_proxies: is not a list (write [10.0.0.0/8, "::1"])',
         ),
         ("listeners: ${T}", "2:12: listeners: is not a list (begin each item with a dash)"),
     ],

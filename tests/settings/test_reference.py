@@ -61,7 +61,7 @@ def test_reference_has_each_setting_once() -> None:
         Row("client.max_head_size", "size", "32KiB", "Largest head of a request."),
         Row(
             "upstreams.<name>.origins",
-            "list of origin",
+            "origin, or a list",
             "required",
             "Where the application is: `http://host:port`, `https://host:port`, "
             "`h2c://host:port` (HTTP/2 without TLS), `port`, "
@@ -88,13 +88,13 @@ def test_reference_has_each_setting_once() -> None:
         ),
         Row(
             "trusted_proxies",
-            "list of network",
+            "network, or a list",
             "[]",
             "Peers whose X-Forwarded-* and Forwarded are believed; `unix`: all on Unix sockets.",
         ),
         Row(
             "forwarding",
-            "list of forwarded or x-forwarded",
+            "forwarded or x-forwarded, or a list",
             "[x-forwarded, forwarded]",
             "Fields that tell the origin about the client: X-Forwarded-* and X-Real-IP, Forwarded, "
             "both or none. Those not named are removed. If a trusted proxy sends both, the ones "
