@@ -2,7 +2,7 @@
 
 #: What people write for `off`, besides `off`.
 NO = frozenset(
-    {"disabled", "false", "inf", "infinite", "infinity", "never", "no", "none", "unlimited"}
+    {"-1", "disabled", "false", "inf", "infinite", "infinity", "never", "no", "none", "unlimited"}
 )
 OFF = NO | {"off"}
 _POOL = "upstreams.<name>.pool"
@@ -138,6 +138,40 @@ CALLED: dict[str, tuple[str, ...]] = {
     "url": ("upstreams.<name>.origins",),
     "urls": ("upstreams.<name>.origins",),
     "worker_processes": ("workers",),
+    "body_limit": ("client.max_body_size", "routes[].max_body_size"),
+    "circuit_breaker": ("upstreams.<name>.health",),
+    "circuit_breakers": ("upstreams.<name>.health",),
+    "outlier_detection": ("upstreams.<name>.health",),
+    "fail_timeout": ("upstreams.<name>.health",),
+    "max_fails": ("upstreams.<name>.health.failures",),
+    "default_backend": ("routes[].upstream",),
+    "use_backend": ("routes[].upstream",),
+    "dns_ttl": ("dns_interval",),
+    "entry_points": ("listeners",),
+    "entrypoints": ("listeners",),
+    "grace": ("drain_timeout",),
+    "shutdown": ("drain_timeout",),
+    "h2": ("listeners[].protocols", "upstreams.<name>.protocol"),
+    "http2": ("listeners[].protocols", "upstreams.<name>.protocol"),
+    "insecure": ("upstreams.<name>.tls.verify",),
+    "skip_verify": ("upstreams.<name>.tls.verify",),
+    "keepalive_time": ("client.max_age", f"{_POOL}.max_age"),
+    "large_client_header_buffers": ("client.max_head_size",),
+    "max_header_bytes": ("client.max_head_size",),
+    "lingering_close": ("client.linger_timeout",),
+    "lingering_time": ("client.linger_timeout",),
+    "lingering_timeout": ("client.linger_timeout",),
+    "match": ("routes[].host", "routes[].path"),
+    "maxconn": ("client.max_connections", f"{_POOL}.max_connections"),
+    "worker_connections": ("client.max_connections",),
+    "nbthread": ("workers",),
+    "permissions": ("listeners[].mode",),
+    "umask": ("listeners[].mode",),
+    "prometheus": ("admin",),
+    "real_ip": ("trusted_proxies",),
+    "request_timeout": ("client.head_timeout", *_READ),
+    "routing": ("routes",),
+    "x_forwarded_for": ("forwarding",),
 }
 #: Settings that hopproxy does not have, and what to do instead.
 ABSENT = {
@@ -159,7 +193,18 @@ ABSENT = {
         "write it behind the origin: http://10.0.0.7:3000 weight=2, http://10.0.0.8:3000 backup",
     ),
     **dict.fromkeys(("group", "user"), "start hopproxy as the user that it should run as"),
-    **dict.fromkeys(("h2", "http2"), "write protocols: [h2, http/1.1] in a listener"),
+    **dict.fromkeys(
+        ("auth", "auth_basic", "basic_auth", "basicauth"),
+        "hopproxy asks for no passwords: let the application do it",
+    ),
+    **dict.fromkeys(
+        ("acme", "auto_https", "email", "letsencrypt"),
+        "hopproxy reads certificates from files: write `tls` in a listener",
+    ),
+    "cors": "let the application do it, or `set` fields in `response_fields` of a route",
+    "include": "hopproxy reads one file",
+    **dict.fromkeys(("method", "methods"), "a route compares the host and the path alone"),
+    "resolver": "names are looked up as the system does, each `dns_interval`",
     "daemon": "hopproxy runs in the foreground: leave it out",
     "log_format": "write access_log: json or text",
     **dict.fromkeys(("limit_req", "rate_limit"), "write `limits` in a route: {rate: 10/s}"),
@@ -170,4 +215,17 @@ ABSENT = {
     **dict.fromkeys(
         ("file_server", "root", "static"), "hopproxy serves no files: let an origin do it"
     ),
+}
+#: Values that other proxies, and people, use for ours.
+VALUES = {
+    "express": "node",
+    "grpc": "h2",
+    "http": "http/1.1",
+    "http/2": "h2",
+    "http/2.0": "h2",
+    "http1": "http/1.1",
+    "http2": "h2",
+    "httpd": "apache",
+    "x-forwarded-for": "x-forwarded",
+    "xff": "x-forwarded",
 }

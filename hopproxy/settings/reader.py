@@ -19,7 +19,7 @@ from hopproxy.settings.place import Blank, Document, Entry, Place, Problem, Scal
 from hopproxy.settings.route import Route
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.shape import Named, Section, Setting, Several, Shape, Word, settings_of
-from hopproxy.settings.suggest import as_list, as_word, below_it, instead_of, is_alone, like
+from hopproxy.settings.suggest import as_list, as_word, below_it, instead_of, is_alone, like, odd
 
 __all__ = ["Problem", "SettingsErrors", "places", "read"]
 
@@ -220,7 +220,8 @@ class _Reading:
             return _parse(tree.filled if whole else tree.text, shape)
         except Misread as error:
             source = "" if tree.text == tree.written else f"; it came from {tree.written}"
-            raise self._unread(tree, path, error.wrong, error.hint + source) from error
+            hint = odd(tree.text) or error.hint + source
+            raise self._unread(tree, path, error.wrong, hint) from error
 
     def _unread(self, tree: Tree, path: str, message: str, hint: str) -> "_Unread":
         self._document.complain(tree.place, path, message, hint)
@@ -268,7 +269,7 @@ def _parse(text: str, word: Word) -> object:
     """The value of `text`.  Raises Misread, _SectionOff."""
     if text in word.choices:
         return text
-    if word.may_be_off and text == "off":
+    if word.may_be_off and text.lower() == "off":
         return _off(word)
     no = text.lower() in NO and (word.may_be_off or "off" in word.choices)
     choices = ", ".join(word.choices)

@@ -15,8 +15,9 @@ from msgspec import Struct
 
 from hopproxy.settings import words
 from hopproxy.settings.amounts import Misread
-from hopproxy.settings.other_names import ABSENT, CALLED, OFF
+from hopproxy.settings.other_names import ABSENT, CALLED, OFF, VALUES
 from hopproxy.settings.place import Mapping, Scalar, Sequence, Tree
+from hopproxy.settings.rates import RATE
 from hopproxy.settings.route import Route
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.shape import Named, Section, Setting, Several, Word, settings_of
@@ -26,6 +27,8 @@ from hopproxy.settings.upstream import UpstreamSettings
 ALMOST, ALIKE, VAGUE = 0.9, 0.8, 0.7
 #: Most settings to suggest that share a word with a key.
 FEW = 4
+#: Values of a section's first setting that people write in place of the section.
+_FIRST = (words.BIND, words.ORIGIN, words.TOKEN, words.TARGET, words.COUNT, RATE)
 
 
 def instead_of(key: str, value: Tree, struct: type[Struct], path: str) -> str:
@@ -71,10 +74,12 @@ def below_it(tree: Tree, struct: type[Struct]) -> str:
         # People often write the first setting's value in place of the section.
         name, shape = settings[0].name, settings[0].shape
         word = shape.item if isinstance(shape, Several) else shape
-        if isinstance(word, Word) and word.unit in (words.BIND, words.ORIGIN, words.TOKEN):
+        if isinstance(word, Word) and word.unit in _FIRST:
             text = tree.text
             if word.unit is words.BIND and text.isdecimal():
                 text = f"127.0.0.1:{text}"
+            if word.may_be_off and text.lower() in OFF:
+                return f"write `{name}: off` below it"
             with suppress(Misread):
                 word.unit.parse(text)
                 text = _flow(tree.words()) if isinstance(shape, Several) else text
@@ -116,6 +121,13 @@ def as_list(tree: Tree, shape: Several) -> str:
     if misread := next(filter(None, (_misread(item.text, shape.item) for item in items)), None):
         return misread
     return f"write {_flow(items)}" if items else "at least one is needed"
+
+
+def odd(text: str) -> str:
+    """What to write instead of a value of any kind with a mistake of YAML; "" if there is none."""
+    if found := re.search(r"\$([A-Z_][A-Z0-9_]*)", text):
+        return f"write ${{{found[1]}}}"
+    return "write straight quotes, or none" if re.search("[\u2018-\u201f]", text) else ""
 
 
 def _misread(text: str, word: Word) -> str:
@@ -166,8 +178,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def like(word: str, known: Iterable[str]) -> str:
     """A hint with the words of `known` most similar to `word`; empty if none is."""
-    known, low = list(known), word.lower()
-    close = [one for one in known if low in (one, *re.split("[_-]", one))][:FEW]
+    known, low = list(known), VALUES.get(word.lower(), word.lower())
+    close = [low] * (low in known) or [
+        one for one in known if low in (one, *re.split("[_-]", one))
+    ][:FEW]
     close = close or get_close_matches(low, known, n=1, cutoff=VAGUE)
     return _one_of(close) if close else ""
 

@@ -30,7 +30,7 @@ _TOKEN = r"[0-9A-Za-z!#$%&'*+.^_`|~-]+"
 _VIAS = ("both", "request", "response", "off")
 #: Wildcards, variables and regular expressions of other proxies.  Here they would only match
 #: themselves, and no client sends them.
-_PATTERN = re.compile(r"[*{}^|\[\]\\]|\$$|[~=] |/:[A-Za-z]|\.\+")
+_PATTERN = re.compile(r"[*{}<>^|\[\]\\]|\$$|[~=] |/:[A-Za-z]|\.\+")
 #: `.` or `..` as a segment of a path: clients resolve them before they send it.
 _DOT_SEGMENT = re.compile(r"^/(?:.*/)?\.\.?(?:/|$)")
 _SWITCHES = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
@@ -82,7 +82,10 @@ def format_mode(mode: int) -> str:
 def parse_share(text: str) -> float:
     """A share: `50%` is 0.5.  Raises Misread."""
     if not re.fullmatch(r"[0-9]{1,3}%", text) or int(text[:-1]) > 100:
-        raise Misread(f"`{text}` is not a share", "write it from 0% to 100%")
+        hint = "write it from 0% to 100%"
+        if re.fullmatch(r"[0-9]{1,2}|0?\.[0-9]{1,2}", text):
+            hint = f"write {text}%" if text.isdecimal() else f"write {format_share(float(text))}"
+        raise Misread(f"`{text}` is not a share", hint)
     return int(text[:-1]) / 100
 
 
@@ -177,7 +180,7 @@ def parse_target(text: str) -> str:
 def _instead_of(pattern: str) -> str:
     """What to write instead of a pattern: the plain path at its beginning."""
     path = re.sub(r"^([~=^*]+ )?\^?/?", "/", pattern)
-    path = re.split(r"[*{}^|\[\]\\$(]|(?<=/):", path)[0].removesuffix(".")
+    path = re.split(r"[*{}<>^|\[\]\\$(]|(?<=/):", path)[0].removesuffix(".")
     if path == "/":
         return (
             "a path is compared from its beginning, by whole segments; "

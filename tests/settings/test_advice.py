@@ -54,6 +54,14 @@ def advice(text: str) -> str:
         ("routes: [{upstream: app, path: [/a, /b]}]", "write a route for each"),
         ("routes: [{upstream: app, path: '/a,/b'}]", "write a route for each"),
         ("routes: [{upstream: app, path: /a/../b}]", "write /b"),
+        (
+            "routes: [{upstream: app, path: /a/<id>}]",
+            "write /a/: it matches that path and all below it",
+        ),
+        ("routes: [{upstream: app, limits: 5/s}]", "write `rate: 5/s` below it"),
+        ("routes: [{respond: 404}]", "write `status: 404` below it"),
+        ("client: {idle_timeout: $TIMEOUT}", "write ${TIMEOUT}"),
+        ("client: {idle_timeout: -1}", "did you mean `off`?"),
         ("routes: [{upstream: app, path: '/a b'}]", "percent-encode it: /a%20b"),
         (
             "routes: [{upstream: app, host: _}]",
@@ -83,6 +91,8 @@ def test_way_out_of_a_mistake(line: str, hint: str) -> None:
     [
         ("http://a:1/x", "each request keeps its own path: write http://a:1"),
         ("http:/a:1", "write http://a:1"),
+        ("$ORIGIN", "write ${ORIGIN}"),
+        ("\u201chttp://a:1\u201d", "write straight quotes, or none"),
         ("-app:3000", "put a space after the dash"),
         ("off", "write http://host:port"),
         ("'3000,3001'", "write [3000, 3001]"),
@@ -148,6 +158,22 @@ def test_way_out_of_upstreams_in_the_wrong_shape(text: str, hint: str) -> None:
     assert advice(f"upstreams:\n{text}") == hint
 
 
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("protocol: HTTP/2", "did you mean `h2`?"),
+        ("protocol: http2", "did you mean `h2`?"),
+        ("health: off", "write `failures: off` below it"),
+        ("health: {check: /up}", "write `path: /up` below it"),
+        ("pool: 5", "write `max_connections: 5` below it"),
+        ("pool: {young_share: 0.5}", "write 50%"),
+        ("pool: {young_share: 50}", "write 50%"),
+    ],
+)
+def test_way_out_of_a_mistake_in_an_upstream(line: str, hint: str) -> None:
+    assert advice(f"upstreams: {{app: {{origins: [3000], {line}}}}}\n") == hint
+
+
 def test_route_written_as_a_path_and_a_name() -> None:
     with pytest.raises(SettingsErrors) as caught:
         read(f"{APP}routes: [{{/api: app}}]\n", file="a", environ={})
@@ -165,6 +191,7 @@ def test_route_written_as_a_path_and_a_name() -> None:
         'trusted_proxies: ["::1"]',
         "forwarding: [forwarded, x-forwarded]",
         "admin: false",
+        "client: {idle_timeout: OFF, max_requests: Off, max_body_size: OFF}",
         "admin: none",
         "trusted_proxies: 10.0.0.0/8",
         "trusted_proxies: ::1",

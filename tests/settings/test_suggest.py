@@ -51,6 +51,10 @@ def hints(text: str) -> list[str]:
             "did you mean `client.idle_timeout`, `upstreams.<name>.pool.idle_timeout` "
             "or `upstreams.<name>.pool.max_idle`?",
         ),
+        ("grace: 5s", "did you mean `drain_timeout`?"),
+        ("fail_timeout: 5s", "did you mean `upstreams.<name>.health`?"),
+        ("http2: on", "did you mean `listeners[].protocols` or `upstreams.<name>.protocol`?"),
+        ("basic_auth: x", "hopproxy asks for no passwords: let the application do it"),
         ("site: {origins: [3000]}", "an upstream? put it below `upstreams:`"),
     ],
 )
@@ -81,6 +85,8 @@ def test_timeout_at_the_top_names_every_timeout_it_may_be() -> None:
         ),
         ("proxy_read_timeout: 8s", "did you mean `upstreams.app.response_timeout` "
          "or `upstreams.app.body_timeout`?"),
+        ("http2: on", "did you mean `upstreams.app.protocol`?"),
+        ("max_fails: 3", "did you mean `upstreams.app.health.failures`?"),
         ("path: /x", "it belongs to upstreams.app.health.check.path"),
         ("redirect: https", "it belongs to routes[].redirect"),
         ("routes: []", "it belongs to the top level of the file"),
@@ -110,6 +116,18 @@ def test_hint_in_an_upstream(line: str, hint: str) -> None:
         ("admin: {bind: 'a:1', port: 80}", "did you mean `admin.bind`?"),
         ("admin: {bind: 'a:1', colour: red}", "known here: bind"),
         ("routes: [{upstream: app, prefix: /a}]", "did you mean `routes[0].path`?"),
+        (
+            "client: {request_timeout: 1s}",
+            "did you mean `client.head_timeout` or `client.body_timeout`?",
+        ),
+        (
+            "routes: [{upstream: app, match: /a}]",
+            "did you mean `routes[0].host` or `routes[0].path`?",
+        ),
+        (
+            "routes: [{upstream: app, auth: a}]",
+            "hopproxy asks for no passwords: let the application do it",
+        ),
         ("routes: [{upstream: app, hosts: a}]", "did you mean `routes[0].host`?"),
         ("routes: [{upstream: app, origins: a}]", "it belongs to upstreams.<name>.origins"),
     ],

@@ -250,9 +250,10 @@ def test_a_share_is_read_and_written_back(text: str, share: float) -> None:
     assert words.SHARE.write(share) == text
 
 
-@pytest.mark.parametrize("text", ["", "%", "50", "0.5", "101%", "-1%", "5 %", "1000%"])
+@pytest.mark.parametrize("text", ["", "%", "101%", "-1%", "5 %", "1000%", "50", "0.5", ".05"])
 def test_what_is_no_share(text: str) -> None:
-    with pytest.raises(Misread, match="from 0% to 100%"):
+    meant = {"50": "write 50%", "0.5": "write 50%", ".05": "write 5%"}
+    with pytest.raises(Misread, match=meant.get(text, "from 0% to 100%")):
         words.SHARE.parse(text)
 
 
