@@ -1,4 +1,4 @@
-"""The limit of open files of this process."""
+"""The limit of open files of this process, and files without a name."""
 
 import contextlib
 import os
@@ -10,19 +10,26 @@ MOST = 1024 * 1024
 #: Descriptors that trio and the watch will open.
 _TO_COME = 8
 
+#: The soft and the hard limit that are assumed where a sandbox does not let us ask.
+_USUAL = 1024, 1024
+
+
+def _limits() -> tuple[int, int]:
+    try:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError:
+        return _USUAL
+
 
 def attainable() -> int:
     """How many descriptors this process may have once it has raised its soft limit."""
-    soft, hard = (
-        MOST if limit == resource.RLIM_INFINITY else limit
-        for limit in resource.getrlimit(resource.RLIMIT_NOFILE)
-    )
+    soft, hard = (MOST if one == resource.RLIM_INFINITY else one for one in _limits())
     return max(soft, min(hard, MOST))
 
 
 def raise_limit() -> None:
     """Raise the soft limit to the hard one, at most to MOST."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = _limits()
     wanted = attainable()
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):  # some systems allow less than they report
@@ -31,7 +38,7 @@ def raise_limit() -> None:
 
 def limit() -> int:
     """How many descriptors this process may have now."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, _ = _limits()
     return MOST if soft == resource.RLIM_INFINITY else soft
 
 
@@ -41,3 +48,17 @@ def held() -> int:
         return len(os.listdir("/proc/self/fd")) + _TO_COME
     except OSError:
         return 0
+
+
+def unnamed_file(title: str) -> int:
+    """The descriptor of a new file in memory; of a deleted file, if a sandbox denies that.
+
+    Raises OSError.
+    """
+    try:
+        return os.memfd_create(title, os.MFD_CLOEXEC)
+    except OSError:
+        import tempfile  # seldom needed
+
+        with tempfile.TemporaryFile() as file:
+            return os.dup(file.fileno())

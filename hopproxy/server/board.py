@@ -8,6 +8,8 @@ worker has ended.  Pages that are never touched take no memory.
 import mmap
 import os
 
+from hopproxy.descriptors import unnamed_file
+
 #: Most workers.
 PLACES = 1024
 #: Where the slots begin, and their size.  Before them are the secrets.
@@ -27,7 +29,7 @@ SIZE = _COUNTS + PLACES * _TABLE
 def new_board(old: int = -1) -> int:
     """The descriptor of a new board, with the secrets of an old one if there is one."""
     secrets = os.urandom(_SECRET + _TICKETS) if old < 0 else os.pread(old, _SECRET + _TICKETS, 0)
-    fd = os.memfd_create("hopproxy-board", os.MFD_CLOEXEC)
+    fd = unnamed_file("hopproxy-board")
     os.ftruncate(fd, SIZE)
     os.pwrite(fd, secrets, 0)
     return fd

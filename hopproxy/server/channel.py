@@ -15,6 +15,8 @@ import os
 import socket
 from collections.abc import Iterable, Sequence
 
+from hopproxy.descriptors import unnamed_file
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # the supervisor should stay small
     from typing import Any
@@ -141,7 +143,7 @@ def inherited() -> Channel | None:
 
 def in_memory(data: bytes) -> int:
     """The descriptor of a file in memory with this content, read with `content`."""
-    fd = os.memfd_create("hopproxy", os.MFD_CLOEXEC)
+    fd = unnamed_file("hopproxy")
     try:
         os.ftruncate(fd, len(data))
         view = memoryview(data)

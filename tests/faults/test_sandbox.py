@@ -15,8 +15,8 @@ import pytest
 from tests.cli.command import answering, get, hopproxy, write_settings
 from tests.ports import free_port
 
-#: The numbers of `splice` and `pipe2`, by machine.
-CALLS = {"x86_64": (275, 293), "aarch64": (76, 59)}
+#: The numbers of `splice`, `pipe2`, `prlimit64` and `memfd_create`, by machine.
+CALLS = {"x86_64": (275, 293, 302, 319), "aarch64": (76, 59, 261, 279)}
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in CALLS, reason="needs seccomp of Linux"
@@ -77,4 +77,24 @@ def test_long_bodies_pass_whole_where_a_filter_denies(
             status, _fields, body = get(url)
             assert (status, body == page) == (200, True)
         assert command.said.count("splice is not available") == 1, command.said
+        assert "Traceback" not in command.said
+
+
+@pytest.mark.parametrize("which", [2, 3], ids=["prlimit64", "memfd_create"])
+def test_it_serves_and_ends_where_a_filter_denies(tmp_path: Path, which: int) -> None:
+    call = CALLS[platform.machine()][which]
+    port = free_port()
+    file, url = write_settings(tmp_path, port)
+    with (
+        answering(port),
+        hopproxy(
+            "run",
+            "--config",
+            str(file),
+            until="listening on",
+            preexec_fn=lambda: deny(call, errno.EPERM),
+        ) as command,
+    ):
+        assert get(url)[0] == 200
+        assert command.stop() == 0
         assert "Traceback" not in command.said
