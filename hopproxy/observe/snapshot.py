@@ -210,8 +210,8 @@ def certificate_rows(runtime: Runtime) -> list[Row]:
 def summary(runtime: Runtime, now: float) -> Row:
     """The worker as a whole: its identity, its state, its totals."""
     tallies = runtime.tallies.values()
-    upstreams = [*runtime.upstreams.values(), *runtime.gone.values()]
-    members = [origin for upstream in upstreams for origin in upstream.balancer.members]
+    counted = [upstream.links_counted() for upstream in runtime.upstreams.values()]
+    opened, reused = (sum(one) for one in zip(runtime.gone.links_counted(), *counted, strict=True))
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -226,10 +226,8 @@ def summary(runtime: Runtime, now: float) -> Row:
             "received": sum(tally.received for tally in tallies),
             "sent": sum(tally.sent for tally in tallies),
             "accepted": runtime.clients.accepted,
-            "opened": sum(origin.opened for origin in members)
-            + sum(upstream.former.opened for upstream in upstreams),
-            "reused": sum(origin.reused for origin in members)
-            + sum(upstream.former.reused for upstream in upstreams),
+            "opened": opened,
+            "reused": reused,
             "closed": sum(runtime.closes.counts.values()),
             "clients": len(runtime.clients.links),
             "clients_idle": len(runtime.clients.idle),

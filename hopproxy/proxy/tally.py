@@ -35,6 +35,11 @@ class Durations:
         self.seconds += seconds
         self.buckets[bisect_left(BUCKETS, seconds)] += 1
 
+    def absorb(self, other: "Durations") -> None:
+        """Add another histogram."""
+        self.seconds += other.seconds
+        self.buckets = [one + more for one, more in zip(self.buckets, other.buckets, strict=True)]
+
 
 class Tally:
     """Counters of the exchanges of one upstream.
@@ -73,6 +78,21 @@ class Tally:
         self.queued = Durations()
         self.connecting = Durations()
         self.notable: deque[ExchangeRecord] = deque(maxlen=KEPT)
+
+    def absorb(self, other: "Tally") -> None:
+        """Add the counts of another tally."""
+        for status, count in other.statuses.items():
+            self.statuses[status] = self.statuses.get(status, 0) + count
+        for mine, others in ((self.causes, other.causes), (self.aborts, other.aborts)):
+            for cause, count in others.items():
+                mine[cause] = mine.get(cause, 0) + count
+        self.repeated += other.repeated
+        self.received += other.received
+        self.sent += other.sent
+        self.durations.absorb(other.durations)
+        self.upgraded.absorb(other.upgraded)
+        self.queued.absorb(other.queued)
+        self.connecting.absorb(other.connecting)
 
     def limit(self, most: int | Literal["auto"]) -> None:
         """Allow so many requests under way; 0: any number."""

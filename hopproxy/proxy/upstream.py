@@ -227,6 +227,12 @@ class Upstream:
         tally.limit(self.settings.max_requests_in_flight)
         self.former.succeed(former, left, self.balancer.members)
 
+    def links_counted(self) -> tuple[int, int]:
+        """How many links its origins have opened, and how many requests took an idle one."""
+        members, former = self.balancer.members, self.former
+        opened = former.opened + sum(origin.opened for origin in members)
+        return opened, former.reused + sum(origin.reused for origin in members)
+
     def drain(self) -> None:
         """Take no new requests; those in progress go on to their end.
 

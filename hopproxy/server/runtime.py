@@ -14,6 +14,7 @@ from hopproxy.link.watch import Watch
 from hopproxy.pool import change
 from hopproxy.pool.checked import State, Turns
 from hopproxy.pool.pool import Pool
+from hopproxy.proxy.gone import Gone
 from hopproxy.proxy.guard import guard_of
 from hopproxy.proxy.route import RouteTerms
 from hopproxy.proxy.tally import Tally
@@ -73,8 +74,8 @@ class Runtime:
         self.clients = Clients(settings.client.max_connections)
         self.clients.streams.most = settings.client.max_total_streams
         self.upstreams: dict[str, Upstream] = {}
-        #: Upstreams of earlier settings: their counts stay.
-        self.gone: dict[str, Upstream] = {}
+        #: Upstreams of earlier settings.
+        self.gone = Gone()
         #: Counters by upstream; "" is for requests without one.  Observers keep a reference.
         self.tallies: dict[str, Tally] = {}
         self.terms = self._made_of(settings)
@@ -104,7 +105,7 @@ class Runtime:
     def _name_tallies(self) -> None:
         self.tallies.clear()
         self.tallies[""] = self.terms.unrouted
-        self.tallies.update((name, upstream.tally) for name, upstream in self.gone.items())
+        self.tallies.update(self.gone.tallies())
         self.tallies.update((name, upstream.tally) for name, upstream in self.upstreams.items())
 
     def _made_of(self, settings: Settings) -> Terms:
@@ -118,7 +119,7 @@ class Runtime:
             if old is not self.upstreams.get(old.name):
                 old.drain()
             if old.name not in self.upstreams:
-                self.gone[old.name] = old
+                self.gone.add(old)
         routes = settings.routes or (Route(upstream=next(iter(self.upstreams))),)
         terms = Terms(
             [(route, self._route(route)) for route in routes],
@@ -159,7 +160,7 @@ class Runtime:
             )  # fmt: skip
             if before is not None:
                 made.count_on(before.tally, before.former, before.balancer.members)
-            elif (gone := self.gone.pop(name, None)) is not None:
+            elif (gone := self.gone.take(name)) is not None:
                 made.count_on(gone.tally, gone.former, gone.balancer.members)
             return made
         before.settings = settings

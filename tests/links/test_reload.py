@@ -23,6 +23,7 @@ from hopproxy.exits import Failure
 from hopproxy.observe.families import Key, lasting
 from hopproxy.observe.metrics import Metrics
 from hopproxy.observe.snapshot import summary
+from hopproxy.proxy.gone import EARLIER
 from hopproxy.reasons import CloseReason, Hop
 from hopproxy.server import reload
 from hopproxy.server.channel import Message, in_memory
@@ -31,6 +32,7 @@ from hopproxy.server.reload import Reloader
 from hopproxy.server.siblings import Siblings
 from hopproxy.server.sockets import Sockets, rebound
 from hopproxy.server.worker import Worker
+from hopproxy.settings.reader import read
 from hopproxy.settings.schema import Settings
 from hopproxy.settings.units import Bind
 from hopproxy.settings_file import SettingsFile, read_file, read_text
@@ -184,6 +186,34 @@ async def test_no_counter_falls_whatever_leaves_and_comes_back(live: Live) -> No
     now_counted = counted()
     assert [key for key in before if now_counted.get(key, 0) < before[key]] == []
     client.close()
+
+
+async def test_of_many_upstreams_that_are_gone_the_sums_are_kept(live: Live) -> None:
+    """Names may be made anew for each deployment."""
+
+    def series() -> int:
+        return len(lasting(Metrics(live.runtime, None).collect()))
+
+    await live.serve(BASE)
+    client, upstream = await live.pair()
+    assert (await live.again(client, upstream)).body == b"ok"
+    client.close()
+    text = BASE.replace("@", str(live.folder))
+
+    def rename(number: int) -> None:
+        live.runtime.apply(read(text.replace("app:", f"app{number}:"), file="", environ={}))
+
+    for number in range(60):
+        rename(number)
+    earlier = live.runtime.tallies[EARLIER]
+    assert earlier.statuses == {200: 2}
+    assert sum(earlier.durations.buckets) == 2
+    totals = summary(live.runtime, 0.0)["totals"]
+    assert (totals["requests"], totals["opened"], totals["reused"]) == (2, 1, 1)
+    before = series()
+    for number in range(60, 90):
+        rename(number)
+    assert series() == before
 
 
 async def test_an_upgraded_connection_lives_through_reloads(live: Live) -> None:
