@@ -37,6 +37,8 @@ INTERVAL = 0.5
 IN_TURN = 2.0
 #: Seconds until a worker that could not take over settings tries again.
 AGAIN = 1.0
+#: In this time so many tries to listen on an address that is in use.
+TRIES = 10
 #: Settings that a process cannot change while it runs.
 _AT_START = ("workers",)
 
@@ -128,7 +130,7 @@ class Reloader:
                 log.info("%s: not reloaded: hopproxy is stopping", name)
                 return False
             self._refuse_small_limits(read)
-            sockets = rebound(self.file.settings, self.sockets, read.settings)
+            sockets = await self._rebound(read.settings)
             before = self.file.settings, self.sockets
             renewed = files.renewed_since(self._files)
             with closed_on_error(sockets, self.sockets):
@@ -149,6 +151,19 @@ class Reloader:
         taken = format_duration(round(time.perf_counter() - began, 3))
         log.info("%s: reloaded in %s, %d change%s", name, taken, count, "s" * (count != 1))
         return True
+
+    async def _rebound(self, settings: Settings) -> Sockets:
+        """As `rebound`.  An address that another worker is about to give up comes free soon."""
+        several = self._siblings is not None and self._siblings.workers > 1
+        tries = TRIES if several else 1
+        while True:
+            tries -= 1
+            try:
+                return rebound(self.file.settings, self.sockets, settings)
+            except CannotBind as error:
+                if not tries or not error.in_use or self._worker.stopping:
+                    raise
+            await trio.sleep(AGAIN / TRIES)
 
     def _refuse_small_limits(self, read: SettingsFile) -> None:
         """Refuse totals below the number of workers, which stays as it is."""

@@ -440,6 +440,22 @@ async def looker_gone(live: Live, name: str) -> bool:
 # -- several at once ---------------------------------------------------------------------------
 
 
+async def test_an_address_that_another_worker_is_just_giving_up_is_waited_for(live: Live) -> None:
+    """It was removed by the reload before, which that worker has not heard of yet."""
+    port = free_port()
+    await live.serve(BASE, Second())
+    text = BASE.replace('gateway"}', f'gateway"}}, {{bind: "127.0.0.1:{port}"}}')
+    with socket.create_server(("127.0.0.1", port)):
+        assert not await live.reload(text)
+    with socket.create_server(("127.0.0.1", port)) as other:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(live.reload, text)
+            await trio.sleep(0.5)
+            assert len(live.reloader.sockets.clients) == 1
+            other.close()
+    assert len(live.reloader.sockets.clients) == 2
+
+
 async def test_what_is_asked_for_during_a_reload_causes_one_more(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
