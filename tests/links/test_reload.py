@@ -503,6 +503,9 @@ async def test_a_hundred_reloads_leave_nothing_behind(
         BASE.replace("/gateway", "/moved").replace("origin0", "origin1"),
         f'admin: {{bind: "unix:@/two"}}\npseudonym: other\n{BASE.replace("origin0", "origin1")}',
     ]
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    clock.autojump_threshold = 0.2  # reading a file takes longer while the machine is busy
     await live.serve(texts[0])
     caplog.set_level(logging.ERROR)  # what is captured is kept
     counts = []
