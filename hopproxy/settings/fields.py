@@ -103,6 +103,8 @@ def parse_redirect_status(text: str) -> int:
 def parse_sent_host(text: str) -> str:
     """The Host to send to origins: a name, maybe with a port.  Raises Misread."""
     name, colon, port = text.rpartition(":")
+    if "://" in text:
+        raise Misread(f"`{text}` is a URL", f"write {text.partition('://')[2].partition('/')[0]}")
     if colon and port.isdecimal() and not name.startswith("["):
         parse_host(name)
     elif not text.startswith("["):

@@ -156,7 +156,9 @@ def as_word(tree: Tree, word: Word) -> str:
         return f"write {tree.items[0].text}"
     if word.unit is None:
         return f"write {_listed(list(word.choices))}"
-    return _misread("", word)
+    if isinstance(tree, Sequence):
+        return _misread("", word) or "write one value"
+    return _misread("", word) or "write one value, in quotes if it has braces or a colon"
 
 
 def _closed_up(text: str, known: list[str]) -> str | None:
@@ -194,7 +196,9 @@ def _snake(key: str) -> str:
 def _from_here(homes: Iterable[str], struct: type[Struct], path: str) -> list[str]:
     """Those of `homes` within this section, relative to it; if there are none, all."""
     here = f"{_sections()[struct]}." if path else ""
+    known = {setting.name for setting in settings_of(struct)}
     within = [home for home in homes if home.startswith(here)]
+    within = [home for home in within if home[len(here) :].split(".")[0].split("[")[0] in known]
     return [f"{path}.{home[len(here) :]}" if path else home for home in within] or list(homes)
 
 

@@ -171,6 +171,20 @@ def test_optional_word_filled_with_nothing_is_absent() -> None:
             "2:24: client.max_requests: is a list, not one word (write 1)",
         ),
         ("via: {on: on}", "2:6: via: is a mapping, not one word (write one of these)"),
+        (
+            "routes: [{upstream: app, request_fields: {set: {X: [1, 2]}}}]",
+            "2:52: routes[0].request_fields.set.X: is a list, not one word (write one value)",
+        ),
+        (
+            "routes: [{upstream: app, request_fields: {set: {X: {host}}}}]",
+            "2:52: routes[0].request_fields.set.X: is a mapping, not one word "
+            "(write one value, in quotes if it has braces or a colon)",
+        ),
+        (
+            "upstreams: {a: {origins: [1], host: 'http://x/y'}}",
+            "2:1: upstreams: is given twice (first on line 1; keep one)\n"
+            "2:37: upstreams.a.host: `http://x/y` is a URL (write x, or origin, pass)",
+        ),
         ("via:", "2:5: via: has no value (leave the line out for the default)"),
         (
             "via: ''",

@@ -103,6 +103,10 @@ def test_hint_in_an_upstream(line: str, hint: str) -> None:
     ("line", "hint"),
     [
         ("client: {keepalive: 1s}", "did you mean `client.idle_timeout`?"),
+        (
+            "listeners: [{client: {max_connections: 1}}]",
+            "it belongs to client.max_connections or upstreams.<name>.pool.max_connections",
+        ),
         ("client: {keepalive_timeout: 1s}", "did you mean `client.idle_timeout`?"),
         (
             "client: {timeout: 1s}",
