@@ -58,6 +58,7 @@ class Name:
         self._changed: Changed | None = changed
         self._asking = False
         self._asked_at = -math.inf
+        self._targets: dict[tuple[str, bool], float] = {}  # when they were last answered
         watch.wake_at(self, watch.now())
 
     def hurry(self) -> None:
@@ -157,7 +158,20 @@ class Name:
                     name=record.target.lower(),
                 )
                 found.setdefault(address, address)
+        for kept in self._of_failed(answer):
+            found.setdefault(kept, kept)
         return list(found)[:MOST]
+
+    def _of_failed(self, answer: Records) -> list[OriginAddress]:
+        """The last addresses of targets whose own look-up failed, unless they are too old."""
+        now = self._watch.now()
+        known = {(record.target.lower(), ":" in record.address): now for record in answer.records}
+        for target in answer.failed:
+            if now - self._targets.get(target, -math.inf) < KEPT:
+                known[target] = self._targets[target]
+        self._targets = known
+        failed = answer.failed & known.keys()
+        return [one for one in self.addresses if (one.name, ":" in one.host) in failed]
 
 
 def _routable(hosts: list[str]) -> list[str]:

@@ -31,10 +31,15 @@ class Record(NamedTuple):
 
 
 class Records(NamedTuple):
-    """An answer, and for how many seconds it is valid."""
+    """An answer, and for how many seconds it is valid.
+
+    `failed` are the targets, each with whether it is about IPv6, of which nothing is known because
+    their look-up failed.
+    """
 
     records: list[Record]
     ttl: float
+    failed: frozenset[tuple[str, bool]] = frozenset()
 
 
 def look_up(name: str) -> Records:
@@ -50,17 +55,19 @@ def look_up(name: str) -> Records:
     except (dns.exception.DNSException, OSError) as error:
         raise OSError(str(error) or type(error).__name__) from error
     found: list[Record] = []
+    failed: set[tuple[str, bool]] = set()
     ttl = float(answer.rrset.ttl) if answer.rrset is not None else 0.0
     # Sorted, so that of too many records always the same ones are used.
     for row in sorted(answer, key=lambda row: (row.priority, -row.weight, row))[:MOST]:
         target = row.target.to_text(omit_final_dot=True)
         if target in ("", "."):  # the service is not offered
             continue
-        addresses, holds = _addresses(resolver, row.target)
+        addresses, holds, families = _addresses(resolver, row.target)
         ttl = min(ttl, holds)
+        failed |= {(target.lower(), family) for family in families}
         weight = max(1, row.weight)
         found += [Record(one, row.port, row.priority, weight, target) for one in addresses]
-    return Records(found, ttl)
+    return Records(found, ttl, frozenset(failed))
 
 
 def _resolver() -> Resolver:
@@ -69,24 +76,33 @@ def _resolver() -> Resolver:
     return dns.resolver.Resolver()
 
 
-def _addresses(resolver: Resolver, target: Name) -> tuple[list[str], float]:
-    """The addresses of a target, and for how many seconds they are valid; /etc/hosts is read too.
+def _addresses(resolver: Resolver, target: Name) -> tuple[list[str], float, set[bool]]:
+    """The addresses of a target, for how many seconds they are valid, and which look-ups failed.
 
-    A target is a whole name: no search domain is added to it (RFC 2782).
+    The last are False for IPv4, True for IPv6.  /etc/hosts is read too.  A target is a whole name:
+    no search domain is added to it (RFC 2782).
     """
     import dns.exception
+    import dns.resolver
 
     found: list[str] = []
+    failed: set[bool] = set()
     ttl = float("inf")
     for kind in ("A", "AAAA"):
-        with contextlib.suppress(dns.exception.DNSException):
+        try:
             answer = resolver.resolve(target, kind, lifetime=LIFETIME)
-            found += [row.address for row in answer]
-            if answer.rrset is not None:
-                ttl = min(ttl, float(answer.rrset.ttl))
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            continue
+        except dns.exception.DNSException:
+            failed.add(kind == "AAAA")
+            continue
+        found += [row.address for row in answer]
+        if answer.rrset is not None:
+            ttl = min(ttl, float(answer.rrset.ttl))
     if not found:
         with contextlib.suppress(OSError):
             name = target.to_text(omit_final_dot=True)
             rows = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
             found = list(dict.fromkeys(str(row[4][0]) for row in rows))
-    return sorted(found)[:MOST], ttl
+            failed = set()
+    return sorted(found)[:MOST], ttl, failed

@@ -300,6 +300,26 @@ async def test_records_of_a_service_have_ports_weights_and_priorities(stage: Sta
     assert len(stage.names.asked) - asked == 3, "at most once a second"
 
 
+async def test_a_target_whose_look_up_fails_keeps_its_last_addresses_for_five_minutes(
+    stage: Stage,
+) -> None:
+    records = [Record(ONE, stage.port, 0, 1, "a.test"), Record(TWO, stage.port, 0, 1, "B.test")]
+    stage.names.records = Records(records, 5.0)
+    await stage.start("srv")
+    failed = frozenset({("b.test", False), ("b.test", True)})
+    stage.names.records = Records(records[:1], 5.0, failed)
+    await trio.sleep(280)
+    assert stage.hosts == [ONE, TWO]
+    await trio.sleep(30)
+    assert stage.hosts == [ONE]
+    stage.names.records = Records(records, 5.0)
+    await trio.sleep(10)
+    assert stage.hosts == [ONE, TWO]
+    stage.names.records = Records(records[:1], 5.0)
+    await trio.sleep(10)
+    assert stage.hosts == [ONE], "its look-up did not fail: it has no addresses"
+
+
 async def test_new_weights_of_the_same_addresses_are_used(stage: Stage) -> None:
     def records(first: int) -> Records:
         rows = [(ONE, first), (TWO, 1)]

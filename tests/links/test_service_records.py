@@ -67,6 +67,19 @@ def test_a_server_that_is_silent_is_an_error(server: DnsServer) -> None:
         look_up(NAME)
 
 
+def test_a_target_whose_look_up_fails_is_told_apart_from_one_without_addresses(
+    server: DnsServer,
+) -> None:
+    server.zone = {
+        (NAME, "SRV"): ["0 1 80 a.test.", "0 1 80 B.test.", "0 1 80 c.test."],
+        ("a.test", "A"): ["10.0.0.1"],
+    }
+    server.rcodes["b.test"] = dns.rcode.SERVFAIL
+    found = look_up(NAME)
+    assert [record.address for record in found.records] == ["10.0.0.1"]
+    assert found.failed == {("b.test", False), ("b.test", True)}
+
+
 def test_a_target_is_a_whole_name(server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     server.zone = {
         (NAME, "SRV"): ["0 1 80 a.b.test."],
