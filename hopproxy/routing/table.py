@@ -6,6 +6,8 @@ prefixes of the path.  A path is compared as most applications understand it, si
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
+from ipaddress import IPv6Address
 from typing import Generic, Protocol, TypeVar
 
 from hopproxy.rules.target import plain_path
@@ -101,10 +103,13 @@ def _prefix(rule: Rule) -> bytes:
 
 
 def _name(host: bytes) -> str:
-    """The host of an authority in lower case, without port and final dot."""
+    """The host of an authority in lower case, without port and final dot, IPv6 in one spelling."""
     name = host.decode("latin-1").lower()
     if name.startswith("["):
-        return name.partition("]")[0] + "]"
+        name = name[1:].partition("]")[0]
+        with suppress(ValueError):  # it has a zone
+            name = str(IPv6Address(name))
+        return f"[{name}]"
     return name.partition(":")[0].rstrip(".")
 
 

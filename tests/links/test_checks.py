@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import trio
 
@@ -94,3 +96,20 @@ async def test_a_stop_ends_a_check_that_is_under_way(hops: Hops) -> None:
     await hops.ended.wait()
     assert trio.current_time() - began < 1.0
     serving.stop()
+
+
+async def test_interim_responses_without_an_end_fail_a_check(hops: Hops) -> None:
+    first, second = (Serving(hops, hops.add_origin()) for _ in range(2))
+    await hops.start(upstream={"health": HEALTH})
+
+    async def endless(_: Serving, peer: Peer) -> None:
+        with suppress(OSError):
+            while True:
+                await peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+                await trio.sleep(0.5)
+
+    first.answer = endless
+    await trio.sleep(25)
+    assert member(hops, 0).reach.is_out
+    first.stop()
+    second.stop()
