@@ -26,6 +26,9 @@ export PYTHONDONTWRITEBYTECODE =
 # What a search or a soak takes when nothing else is said.
 SEED ?= 1
 
+# Tests that wait take turns with tests that compute (tests/conftest.py), in this order.
+AT_A_TIME = -n 4 --dist loadfile --no-loadscope-reorder
+
 # Where requests are served: tested with each driver (tests/drivers.py).
 SERVED = tests/conformance tests/links tests/learn tests/faults tests/peers
 
@@ -44,13 +47,13 @@ run: $(VENV)/.runs
 	@exec $(BIN)/hopproxy dev $(ORIGIN)
 
 test: $(VENV)/.tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest $(AT_A_TIME)
 
 # `make test` has connections stepped by events, without TLS; here tasks drive them, or take them
 # over midway, and the conformance tests speak TLS to clients, or on both hops, and HTTP/2 too.
 drivers: $(VENV)/.tests
-	HOPPROXY_TEST_DRIVER=tasks HOPPROXY_TEST_TLS=both $(BIN)/python -m pytest -q -n 3 --dist loadfile -m exchanges $(SERVED)
-	HOPPROXY_TEST_DRIVER=mixed HOPPROXY_TEST_TLS=clients HOPPROXY_TEST_HTTP2=clients $(BIN)/python -m pytest -q -n 3 --dist loadfile -m exchanges $(SERVED)
+	HOPPROXY_TEST_DRIVER=tasks HOPPROXY_TEST_TLS=both $(BIN)/python -m pytest -q $(AT_A_TIME) -m exchanges $(SERVED)
+	HOPPROXY_TEST_DRIVER=mixed HOPPROXY_TEST_TLS=clients HOPPROXY_TEST_HTTP2=clients $(BIN)/python -m pytest -q $(AT_A_TIME) -m exchanges $(SERVED)
 
 check: lint test drivers coverage
 

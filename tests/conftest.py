@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ MISSING = "missing:"
 SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
+#: Folders whose tests mostly wait: for processes, for real time.  The longest waits begin first.
+WAITING = ("conformance", "peers", "workers", "cli", "dev", "observe")
 #: Who asks for one of these has requests served by hopproxy.
 SERVING = {"hops", "tcp_hops", "proxy_for"}
 
@@ -41,6 +44,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not SERVING.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker("exchanges")
+    items[:] = _in_turns(items)
+
+
+def _in_turns(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """Files whose tests wait take turns with others: workers then seldom all wait, or none."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    waiting = [path for path in files if path.parent.name in WAITING]
+    waiting.sort(key=lambda path: WAITING.index(path.parent.name))
+    computing = [path for path in files if path.parent.name not in WAITING]
+    for path in chain(*zip_longest(waiting, computing)):
+        yield from files.get(path, ())
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -86,6 +86,7 @@ def test_a_stop_that_comes_with_the_first_connection_is_obeyed(
         limit = time.monotonic() + PATIENCE
         while not accepts(port):
             assert time.monotonic() < limit
+            time.sleep(0.001)
         process.send_signal(number)
         said = process.communicate(timeout=PATIENCE)[1]
     finally:
@@ -119,6 +120,7 @@ def test_a_stop_is_caught_before_anything_listens(tmp_path: Path) -> None:
         while not catches(process.pid, signal.SIGTERM):
             assert not accepts(port), "it listens, and would die of a SIGTERM"
             assert time.monotonic() < limit
+            time.sleep(0.001)
         process.send_signal(signal.SIGTERM)
         said = process.communicate(timeout=PATIENCE)[1]
     finally:

@@ -51,22 +51,20 @@ def ask(path: Path) -> bytes:
         return answer
 
 
-@pytest.mark.parametrize(
-    ("written", "mode"), [("", 0o666), (', mode: "0660"', 0o660), (", mode: 600", 0o600)]
-)
 @pytest.mark.parametrize("umask", [0o022, 0o000, 0o077])
-def test_the_file_has_the_mode_that_is_set_whatever_the_umask(
-    folder: Path, written: str, mode: int, umask: int
-) -> None:
-    path = folder / "site"
+def test_the_file_has_the_mode_that_is_set_whatever_the_umask(folder: Path, umask: int) -> None:
+    modes = {"": 0o666, ', mode: "0660"': 0o660, ", mode: 600": 0o600}
+    paths = {folder / f"site{number}": written for number, written in enumerate(modes)}
     port = free_port()
-    file = settings(folder, port, f"bind: unix:{path}{written}")
+    listeners = "}, {".join(f"bind: unix:{path}{written}" for path, written in paths.items())
+    file = settings(folder, port, listeners)
     with (
         answering(port, b"here"),
         hopproxy("run", "--config", file, until="listening on", umask=umask) as command,
     ):
-        assert mode_of(path) == mode
-        assert ask(path).endswith(b"here")
+        for path, written in paths.items():
+            assert mode_of(path) == modes[written]
+            assert ask(path).endswith(b"here")
         assert command.stop() == 0
 
 

@@ -146,7 +146,7 @@ def test_a_log_that_fills_up_under_load_holds_up_nobody(
 def drain(served: Proxy, origin: Server) -> None:
     """What is under way ends whole, and then the process does."""
     origin.asked.clear()
-    request = Slow(served.url, origin, 0.7)
+    request = Slow(served.url, origin, 0.3)
     begun = time.monotonic()
     served.process.terminate()
     assert served.process.wait(PATIENCE) == 0

@@ -20,7 +20,8 @@ class Edges:
         self.seen: set[int] = set()
         self._now: set[int] = set()
         self._last = 0
-        self._base: dict[CodeType, int] = {}
+        #: By the id of a code, which is kept: its hash takes longer than the rest of a step.
+        self._known: dict[int, tuple[CodeType, int, Trace]] = {}
 
     def __enter__(self) -> None:
         sys.settrace(self._enter_frame)
@@ -43,18 +44,25 @@ class Edges:
 
     def _enter_frame(self, frame: FrameType, event: str, arg: object) -> Trace:
         code = frame.f_code
-        base = self._base.get(code)
-        if base is None:
-            ours = code.co_filename.startswith(ROOT)
-            base = self._base[code] = (len(self._base) + 1) << 12 if ours else 0
-        if not base:
-            return None
-        self._last = base
-        return self._step
+        known = self._known.get(id(code))
+        if known is None:
+            base = (len(self._known) + 1) << 12
+            step = self._steps_of(base) if code.co_filename.startswith(ROOT) else None
+            known = self._known[id(code)] = code, base, step
+        _, base, step = known
+        if step is not None:
+            self._last = base
+        return step
 
-    def _step(self, frame: FrameType, event: str, arg: object) -> Trace:
-        if event == "line":
-            here = self._base[frame.f_code] + (frame.f_lineno & 0xFFF)
-            self._now.add(self._last << 32 | here)
-            self._last = here
-        return self._step
+    def _steps_of(self, base: int) -> Trace:
+        """What is called at each line of a code whose edges have these numbers."""
+        now = self._now
+
+        def step(frame: FrameType, event: str, arg: object) -> Trace:
+            if event == "line":
+                here = base + (frame.f_lineno & 0xFFF)
+                now.add(self._last << 32 | here)
+                self._last = here
+            return step
+
+        return step

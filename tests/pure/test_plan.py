@@ -181,11 +181,15 @@ def test_a_trusted_proxy_names_the_client_and_the_scheme() -> None:
 TEXT = "".join(f"{{{name}}}" for name in VARIABLES)
 BITS = [bytes([byte]) for byte in b'a_ \r\n\0\x7f\t[]:,;="'] + [b"%0a", b":1"]
 ODD = st.lists(st.sampled_from(BITS), max_size=6).map(b"".join)
+USUAL = st.text("a_", max_size=6).map(str.encode)
+#: Two of the four parts are odd: of heads with more, hardly any is accepted.
+PARTS = st.tuples(ODD, ODD, USUAL, USUAL).flatmap(st.permutations)
 
 
-@given(ODD, ODD, ODD, ODD)
+@given(PARTS)
 @search
-def test_no_variable_can_end_a_line(method: bytes, path: bytes, host: bytes, named: bytes) -> None:
+def test_no_variable_can_end_a_line(parts: list[bytes]) -> None:
+    method, path, host, named = parts
     told = [b"Host: a" + host, b"Forwarded: for=" + named, b"X-Request-ID: a" + named]
     raw = b"\r\n".join([b"G%b /%b HTTP/1.1" % (method, path), *told])
     try:
