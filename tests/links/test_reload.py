@@ -12,7 +12,7 @@ import stat
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import trio
@@ -81,6 +81,11 @@ class Live(Hops):
             await self._run(task_status)
             nursery.cancel_scope.cancel()
 
+    def by_tcp(self) -> None:
+        """From now on clients use TCP, whose delivery may lag behind the system call."""
+        self.tcp = True
+        clock().autojump_threshold = 0.02
+
     async def reload(self, text: str) -> bool:
         """Reload with these settings; whether that succeeded."""
         self.write(text)
@@ -103,12 +108,26 @@ def _as_it_is(settings: Settings) -> Settings:
     return settings
 
 
+def clock() -> MockClock:
+    """That of this run."""
+    found = trio.lowlevel.current_clock()
+    assert isinstance(found, MockClock)
+    return found
+
+
 @pytest.fixture
-async def live(directory: Path) -> AsyncIterator[Live]:
-    """Settings are read in a thread, which virtual time has to wait for."""
-    clock = trio.lowlevel.current_clock()
-    assert isinstance(clock, MockClock)
-    clock.autojump_threshold = 0.02
+async def live(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Live]:
+    """Settings are read in a thread; meanwhile no time passes, however long it takes."""
+    run_sync = trio.to_thread.run_sync
+
+    async def beside_time(*args: Any, **more: Any) -> Any:
+        before, clock().autojump_threshold = clock().autojump_threshold, math.inf
+        try:
+            return await run_sync(*args, **more)
+        finally:
+            clock().autojump_threshold = before
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", beside_time)
     with nothing_left():
         async with trio.open_nursery() as nursery:
             made = Live(nursery, directory)
@@ -379,7 +398,7 @@ async def test_a_listener_becomes_wider_or_narrower_on_its_port(
 ) -> None:
     port = free_port()
     await live.serve(BASE.replace("unix:@/gateway", f"{old}:{port}"))
-    live.tcp = True
+    live.by_tcp()
     live.target = ("127.0.0.1", port)
     client, upstream = await live.pair()
     assert await live.reload(BASE.replace("unix:@/gateway", f"{new}:{port}"))
@@ -401,9 +420,6 @@ async def test_backlog_and_mode_change_in_place(live: Live) -> None:
 
 async def test_more_listeners_than_one_message_takes_descriptors(live: Live) -> None:
     many = ", ".join(f'{{bind: "unix:@/{number}"}}' for number in range(300))
-    clock = trio.lowlevel.current_clock()
-    assert isinstance(clock, MockClock)
-    clock.autojump_threshold = math.inf  # it takes a while to read
     await live.serve(BASE)
     assert await live.reload(BASE)
     await live.quiet()
@@ -417,7 +433,6 @@ async def test_more_listeners_than_one_message_takes_descriptors(live: Live) -> 
     await live.leave()
     assert await live.reload(BASE)
     assert len(list(live.folder.iterdir())) == 4
-    clock.autojump_threshold = 0
 
 
 async def test_the_admin_listener_comes_moves_and_goes(live: Live) -> None:
@@ -718,7 +733,8 @@ async def test_the_admin_listener_and_one_for_clients_change_their_places(
     text = BASE.replace("unix:@/gateway", "SITE") + 'admin: {bind: "ADMIN"}\nreadiness: self\n'
     texts = [text.replace("SITE", a).replace("ADMIN", b) for a, b in (binds, binds[::-1])]
     await live.serve(texts[0])
-    live.tcp = tcp
+    if tcp:
+        live.by_tcp()
 
     async def client_at(place: int) -> Peer:
         live.target = targets[place]
