@@ -1,6 +1,6 @@
 """The frames and fields of a connection to an HTTP/2 origin, with what the settings allow."""
 
-from hopproxy.link.h2_reader import Reader
+from hopproxy.link.h2_reader import TOO_LARGE, Reader
 from hopproxy.settings.upstream import UpstreamSettings
 from hopproxy.wire.h2 import H2Client, Settings
 from hopproxy.wire.h2_response import ResponseSection
@@ -23,7 +23,8 @@ def new_wire(limits: UpstreamSettings) -> H2Client:
     ours.max_head_size = limits.max_head_size
     ours.window = STREAM_WINDOW
     reader = _Reader(_meanings_up_to(limits.max_head_size))
-    return H2Client(reader, ours, link_window=LINK_WINDOW, max_block=limits.max_head_size)
+    most = limits.max_head_size * TOO_LARGE
+    return H2Client(reader, ours, link_window=LINK_WINDOW, max_block=most)
 
 
 def _meanings_up_to(limit: int) -> Meanings[ResponseSection]:

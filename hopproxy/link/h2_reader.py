@@ -8,6 +8,10 @@ from hopproxy.wire.hpack import Bomb, CompressionError, Decoder, FieldSectionToo
 
 M = TypeVar("M")
 
+#: A block this many times larger than its section may be ends the connection.  A smaller one must
+#: be decoded, so that only its request or response fails, and no other.
+TOO_LARGE = 2
+
 
 class Reader(Decoder[M], ABC):
     """For `wire.h2_input`: called with each complete block.  Raises H2Error."""

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from hopproxy.link.h2_reader import Reader
+from hopproxy.link.h2_reader import TOO_LARGE, Reader
 from hopproxy.settings.client import LinkSettings
 from hopproxy.wire.h2 import H2Server, Packed, Settings
 from hopproxy.wire.h2_request import Section
@@ -69,7 +69,8 @@ def _terms_of(limits: LinkSettings) -> _Terms:
     ours.window = STREAM_WINDOW
     ours.connect = True
     most = limits.max_head_size + OVERHEAD * limits.max_fields
-    return _Terms(ours, Meanings(Section, most), STREAM_WINDOW * limits.max_streams, most)
+    window = STREAM_WINDOW * limits.max_streams
+    return _Terms(ours, Meanings(Section, most), window, most * TOO_LARGE)
 
 
 class _Reader(Reader[Section]):

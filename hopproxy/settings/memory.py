@@ -50,7 +50,7 @@ def most_memory(settings: Settings, workers: int) -> int:
     collected = max(one.buffer_request for one in settings.upstreams.values())
     link = LINK + READ + worst.head + TLS * secured
     if worst.streams:
-        link += H2 + worst.head
+        link += H2 + 2 * worst.head
     # A head as received, as lines, and as sent; the response's head as lines and as frames.
     request = REQUEST + 5 * worst.head + FIELD * worst.fields + KEPT + 2 * collected + 2 * answer
     multiplexed = min(client.max_total_streams, worst.streams * client.max_connections)

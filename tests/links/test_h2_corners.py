@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
+import hpack
 import pytest
 import trio
 
@@ -19,6 +20,7 @@ from tests.h2_origin import H2Peer as H2Origin
 from tests.h2_peer import (
     ACK,
     CANCEL,
+    CONTINUATION,
     DATA,
     END_HEADERS,
     END_STREAM,
@@ -410,3 +412,51 @@ async def test_a_flaw_behind_an_answer_that_waits_for_its_window_is_no_fault_of_
     await h2.send(frame(SETTINGS, 0, 0, setting(4, 65535)))
     assert (await h2.ask()).status == 404
     assert not hops.closes(Hop.CLIENT)
+
+
+async def test_a_head_of_twice_the_size_is_refused_and_costs_no_other_request(hops: Hops) -> None:
+    await hops.start()
+    h2 = H2Peer(await hops.client())
+    await h2.start()
+    stream = await h2.request()
+    upstream = await hops.origins[0].accept()
+    await upstream.message()
+    large = h2.take_number()
+    block = h2.encoder.encode([*GET, (b"cookie", b"y" * 60_000)], huffman=False)
+    first, *more = [block[at : at + 16384] for at in range(0, len(block), 16384)]
+    await h2.send(
+        frame(HEADERS, END_STREAM, large, first),
+        *[frame(CONTINUATION, END_HEADERS if p is more[-1] else 0, large, p) for p in more],
+    )
+    assert (await h2.answer(large)).status == 431
+    await upstream.send(OK)
+    assert (await h2.answer(stream)).status == 200
+
+
+@pytest.mark.parametrize("protocol", ["auto", "h2"])
+async def test_nothing_follows_the_reset_of_a_client(hops: Hops, protocol: str) -> None:
+    """What the origin sends once the reset was read: an interim response, a head, a body."""
+    await hops.start(upstream={"protocol": protocol})
+    h2 = H2Peer(await hops.client())
+    await h2.start()
+    stream = await h2.request()
+    peer = await hops.origins[0].accept()
+    if protocol == "h2":
+        origin = H2Origin(peer)
+        request = (await origin.whole()).number
+        hints, answer = (hpack.Encoder().encode([(b":status", v)]) for v in (b"103", b"200"))
+        said = frame(HEADERS, END_HEADERS, request, hints)
+        said += frame(HEADERS, END_HEADERS, request, answer) + frame(DATA, 1, request, b"ok")
+    else:
+        await peer.message()
+        said = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK
+    await h2.send(frame(RST_STREAM, 0, stream, number(CANCEL)))
+    await hops.quiet()
+    for piece in (said[:20], said[20:]):
+        await peer.send(piece)
+        await hops.quiet()
+    h2.take_all()
+    await h2.send(frame(PING, 0, 0, b"the last"))
+    while not any(one.payload == b"the last" for one in h2.frames):
+        await h2.read()
+    assert stream not in h2.answers

@@ -747,12 +747,21 @@ async def test_a_stream_counts_until_its_origin_has_ended_it(
     assert request.reset is None
 
 
-async def test_a_large_head_is_502(hops: Hops) -> None:
+@pytest.mark.parametrize("size", [70_000, 120_000])
+async def test_a_large_head_is_502_and_costs_no_other_response(hops: Hops, size: int) -> None:
     client, origin = await opened(hops)
     await client.send(GET)
     request = await origin.whole()
-    await origin.respond(request.number, b"", [*OK, ("x-large", "y" * 70_000)])
+    other = await ask(hops)
+    await origin.whole()
+    block = origin.h2.encoder.encode([*OK, ("x-large", "y" * size)], huffman=False)
+    first, *more = [block[at : at + 16384] for at in range(0, len(block), 16384)]
+    frames = [raw(1, 1, request.number, first)]
+    frames += [raw(9, 4 if part is more[-1] else 0, request.number, part) for part in more]
+    await origin.send(*frames)
     assert (await client.message()).status == 502
+    await origin.respond(request.number + 2)
+    assert (await other.message()).status == 200
 
 
 @pytest.mark.parametrize(
