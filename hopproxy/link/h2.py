@@ -11,11 +11,12 @@ import math
 
 from hopproxy.errors import LinkError
 from hopproxy.link.client import ClientLink
+from hopproxy.link.endpoint import RECEIVE_SIZE
 from hopproxy.link.faults import report
 from hopproxy.link.h2_ending import LEAVING_PING, H2Ending, H2Owner, violation
 from hopproxy.link.h2_half_head import HalfHead
 from hopproxy.link.h2_stream import H2Stream
-from hopproxy.link.transport import TURN
+from hopproxy.link.transport import COSTLY, TURN, portion
 from hopproxy.link.watch import Turn, Watch
 from hopproxy.reasons import CloseReason, Hop
 from hopproxy.wire.h2 import (
@@ -87,13 +88,14 @@ class _Held:
 class H2Link(H2Ending):
     """One connection of one client, which carries many requests at a time.  See `H2Ending`."""
 
-    __slots__ = ("_beginning", "_held", "_paused")
+    __slots__ = ("_beginning", "_held", "_paused", "_portion")
 
     def __init__(self, opened: ClientLink, watch: Watch) -> None:
         super().__init__(opened, watch)
         self._beginning = False
         self._held = 0  # places
         self._paused = False  # nothing is read until the client has read
+        self._portion = RECEIVE_SIZE
 
     # -- in ----------------------------------------------------------------------------------
 
@@ -114,12 +116,13 @@ class H2Link(H2Ending):
         transport = self.transport
         self.output.hold()
         self._paused = False
+        began = self.now()
         for _ in range(TURN):
             if self.output.crowded and not transport.hung_up:
                 self._paused = True
                 break
             try:
-                data = transport.receive_now()
+                data = transport.receive_now(self._portion)
             except LinkError as error:
                 self.end(error)
                 return
@@ -131,12 +134,19 @@ class H2Link(H2Ending):
             self._receive(data)
             if not transport.readable or self.wire.failed is not None:
                 break
+            now = self.now()
+            began, took = now, now - began
+            self._portion = portion(self._portion, took)
+            if took > COSTLY:
+                Turn(self.watch).waker = self
+                break
         else:
             Turn(self.watch).waker = self  # there may be more: read it in the next turn
         self._proceed()
 
     def _receive(self, data: bytes) -> None:
         """Read frames, and pass them to their streams."""
+        fed: dict[H2Stream, None] = {}
         for what, wire, payload, ended in self.wire.receive(data, self.now()):
             if wire is None:
                 self._on_own(what, payload)
@@ -150,6 +160,7 @@ class H2Link(H2Ending):
                 self._drop(stream)
             elif what == CONTENT:
                 stream.feed(payload, ended=ended)
+                fed[stream] = None
             elif what == HEAD:
                 stream.feed_trailers(payload)
             elif what == ROOM:
@@ -160,6 +171,8 @@ class H2Link(H2Ending):
             elif what == BROKEN:
                 self.clients.streams.add_reset("us", payload.code)
                 self._on_reset(stream, violation(payload))
+        for stream in fed:  # once for all its frames: each may be a single byte
+            stream.wake_reader()
 
     def _on_reset(self, stream: H2Stream, error: LinkError) -> None:
         begun = stream in self.streams

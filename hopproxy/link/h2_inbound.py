@@ -169,7 +169,7 @@ class Inbound(Stepper, ABC):
     # -- the request -------------------------------------------------------------------------
 
     def feed(self, data: bytes, *, ended: bool) -> None:
-        """DATA has arrived."""
+        """DATA has arrived; `wake_reader` follows."""
         if data:
             content = self._content
             content.append(data)
@@ -186,6 +186,7 @@ class Inbound(Stepper, ABC):
             except HopError as error:
                 self._refuse_body(error)
         self._fed(ended=True)
+        self.wake_reader()
 
     def _fed(self, *, ended: bool) -> None:
         self.ended = ended
@@ -195,6 +196,9 @@ class Inbound(Stepper, ABC):
         if not self._key and self._flaw is None and not self._adds_up():
             flaw = "DATA differs from Content-Length (RFC 9113 section 8.1.1)"
             self._refuse_body(Malformed(flaw))
+
+    def wake_reader(self) -> None:
+        """What has arrived can be read."""
         if self._reading is not None:
             self._reading.wake()
         elif self.tunnel is not None:

@@ -11,13 +11,14 @@ import math
 from typing import Protocol
 
 from hopproxy.errors import BadResponse, HopError, LinkError
+from hopproxy.link.endpoint import RECEIVE_SIZE
 from hopproxy.link.h2_origin_wire import new_wire
 from hopproxy.link.h2_output import H2Output
 from hopproxy.link.h2_pings import Pings
 from hopproxy.link.h2_upstream_stream import H2UpstreamStream
 from hopproxy.link.origin_tls import OriginTransport
 from hopproxy.link.pooled import Keeper, PooledLink
-from hopproxy.link.transport import TURN, Transport
+from hopproxy.link.transport import COSTLY, TURN, Transport, portion
 from hopproxy.link.watch import Turn, Watch
 from hopproxy.reasons import CloseReason, Hop
 from hopproxy.record import CloseRecord
@@ -67,7 +68,7 @@ class H2UpstreamLink(PooledLink):
     """
 
     __slots__ = (
-        "_watch", "_woken", "answered_at", "assumed", "begun_at", "heard_at",
+        "_portion", "_watch", "_woken", "answered_at", "assumed", "begun_at", "heard_at",
         "max_streams", "output", "pings", "record", "retiring", "scheme", "speaks_http1",
         "streams", "timer_at", "wire",
     )  # fmt: skip
@@ -94,6 +95,7 @@ class H2UpstreamLink(PooledLink):
         self.assumed = MOST_STREAMS
         self.heard_at = self.begun_at = self.answered_at = self.opened
         self._watch = watch
+        self._portion = RECEIVE_SIZE
         self.streams: dict[H2UpstreamStream, None] = {}
         self._woken: dict[H2UpstreamStream, None] = {}
         self.pings = Pings(self)
@@ -192,9 +194,10 @@ class H2UpstreamLink(PooledLink):
 
     def _read(self) -> None:
         transport = self.transport
+        began = self.now()
         for _ in range(TURN):
             try:
-                data = transport.receive_now()
+                data = transport.receive_now(self._portion)
             except LinkError as error:
                 self.end(error.reason, error)
                 return
@@ -206,6 +209,11 @@ class H2UpstreamLink(PooledLink):
             self._take(data)
             if transport.closed or not transport.readable:
                 return
+            now = self.now()
+            began, took = now, now - began
+            self._portion = portion(self._portion, took)
+            if took > COSTLY:
+                break
         Turn(self._watch).waker = self  # there may be more: read it in the next turn
 
     def _take(self, data: bytes) -> None:

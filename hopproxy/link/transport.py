@@ -18,6 +18,8 @@ from hopproxy.reasons import CloseReason, Hop
 
 #: Receives in a row without a wait before other connections get a turn.
 TURN = 16
+#: Frames of HTTP/2 that take longer to read, in seconds, are costly: then less is read at a time.
+COSTLY, LEAST = 0.002, 2048
 
 # A global is faster than an attribute of the class (see `message.Body`).
 _IDLE = CloseReason.IDLE_TIMEOUT
@@ -57,6 +59,11 @@ class Room:
         self.waker: Waker | None = None
         self.by = math.inf
         self.error: Exception | None = None
+
+
+def portion(before: int, seconds: float) -> int:
+    """How many bytes of frames to read at a time, after `before` bytes took so long."""
+    return max(LEAST, before // 4) if seconds > COSTLY else min(RECEIVE_SIZE, before * 2)
 
 
 class Transport:

@@ -15,7 +15,7 @@ from tests.fuzz.h2_reader import connection, settings_frame
 from tests.fuzz.h2_script import MARK
 from tests.fuzz.h11_reader import Disagreement, Seen
 from tests.fuzz.reference import Meant
-from tests.h2_peer import DATA, END_HEADERS, END_STREAM, HEADERS, Fields, frame
+from tests.h2_peer import DATA, END_HEADERS, END_STREAM, HEADERS, PROTOCOL_ERROR, Fields, frame
 
 if TYPE_CHECKING:
     from tests.fuzz.h2_whole import Answered, H2Stage
@@ -273,7 +273,9 @@ def _response_seen(heard: Half, reason: bytes) -> Seen:
     assert fields is not None
     start = fields[0][1], reason
     trailers = tuple(heard.trailers or ())
-    return Seen(start, tuple(fields[1:]), heard.content, trailers, heard.ended)
+    # A malformed request is answered, and then reset (RFC 9113 section 8.1.1).
+    ended = heard.ended or (start[0] == b"400" and heard.reset == PROTOCOL_ERROR)
+    return Seen(start, tuple(fields[1:]), heard.content, trailers, ended)
 
 
 def _judge_answer(

@@ -6,8 +6,13 @@ from collections.abc import Callable
 
 import pytest
 import trio
+from trio.testing import MockClock
 
+from hopproxy.link.h2 import H2Link
+from hopproxy.link.h2_upstream import H2UpstreamLink
 from hopproxy.reasons import CloseReason, Hop
+from hopproxy.wire.h2 import Event
+from tests.h2_origin import H2Peer as H2Origin
 from tests.h2_peer import (
     CANCEL,
     DATA,
@@ -108,3 +113,57 @@ async def test_closed_windows_hold_no_more_than_max_streams(hops: Hops) -> None:
         assert len(links) <= STREAMS
         nursery.cancel_scope.cancel()
     assert {record.cause for record in hops.records.kept} == {"client_timeout"}
+
+
+async def test_tiny_frames_of_a_body_are_passed_on_together(hops: Hops) -> None:
+    """A step of the exchange for each of them would cost more than reading them."""
+    await hops.start()
+    h2 = H2Peer(await hops.client())
+    await h2.start()
+    fields = [*POST, (b"content-type", b"application/grpc")]  # its body is not waited for
+    stream = await h2.request(fields, end=False)
+    upstream = await hops.origins[0].accept()
+    await upstream.until(b"\r\n\r\n")
+    await h2.send(frame(DATA, 0, stream, b"x") * 500)
+    await hops.quiet()
+    assert upstream.pending() == b"1f4\r\n" + b"x" * 500 + b"\r\n"
+
+
+@pytest.mark.parametrize("hop", [Hop.CLIENT, Hop.UPSTREAM])
+async def test_costly_frames_hold_up_others_only_a_little(hops: Hops, hop: Hop) -> None:
+    """Whatever makes them costly: here the clock is moved for each of them."""
+    await hops.start(upstream={"protocol": "h2"})
+    bad = H2Peer(await hops.client())
+    await bad.start()
+    await bad.request()
+    origin = H2Origin(await hops.origins[0].accept())
+    request = await origin.whole()
+    [client] = hops.runtime.clients.links
+    [upstream] = hops.runtime.pool.links
+    assert isinstance(client, H2Link)
+    assert isinstance(upstream, H2UpstreamLink)
+    wire = client.wire if hop is Hop.CLIENT else upstream.wire
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    reads: list[int] = []
+    jump = clock.jump
+
+    class Costly(type(wire)):  # type: ignore[misc]
+        __slots__ = ()
+
+        def receive(self, data: bytes, now: float) -> list[Event]:
+            jump(len(data) / 1e6)  # a microsecond for each byte
+            reads.append(len(data))
+            return super().receive(data, now)  # type: ignore[no-any-return]
+
+    wire.__class__ = Costly
+    flood = frame(0xBE, 0, 0, b"z" * 1000) * 150
+    if hop is Hop.CLIENT:
+        await bad.send(flood)
+    else:
+        await origin.send(flood)
+    await hops.quiet()
+    assert reads[:2] == [65536, 16384]
+    assert max(reads[2:]) <= 4096
+    await origin.respond(request.number)
+    assert (await bad.answer(1)).status == 200
