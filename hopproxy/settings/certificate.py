@@ -30,7 +30,7 @@ class ListenerTls(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         about("Certificates; the first one is for names that none of them has."),
     ]
     min_version: Annotated[
-        Literal["1.2", "1.3"], about("The oldest version of TLS that clients may speak.")
+        Literal["1.2", "1.3"], about("The oldest version of TLS that clients may use.")
     ] = "1.2"
     client_cert: Annotated[
         Literal["off", "optional", "required"],
@@ -45,7 +45,7 @@ class ListenerTls(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     client_cert_fields: Annotated[
         tuple[Literal["subject", "issuer", "serial", "names", "fingerprint"], ...],
         about(
-            "What the origin is told of a client's certificate, in X-Client-Cert-Subject and so "
+            "What the origin is told about a client's certificate, in X-Client-Cert-Subject and so "
             "on. Clients can never send these fields."
         ),
     ] = ()
@@ -67,7 +67,7 @@ class OriginTls(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = None
     server_name: Annotated[
         ServerName | None,
-        about("Name to ask for (SNI) and to find in the certificate; absent: the origin's host."),
+        about("Name to send (SNI) and to expect in the certificate; absent: the origin's host."),
     ] = None
     cert: Annotated[
         FileWord | None, about("File of our own certificate in PEM, for origins that ask for one.")

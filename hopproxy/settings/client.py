@@ -45,13 +45,13 @@ class LinkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     body_rate: Annotated[
         SizeOrOff,
         about(
-            "Bytes of a request's body that have to come each second, after 5 s of grace; 0: no "
-            "limit. A second in which the origin is waited for does not count."
+            "Bytes of a request's body that must arrive each second, after 5 s of grace; 0: no "
+            "limit. Waits for the origin do not count."
         ),
     ] = 240
-    write_timeout: Annotated[Timeout, about("Longest time in which the client takes no byte.")] = (
-        60.0
-    )
+    write_timeout: Annotated[
+        Timeout, about("Longest time in which the client accepts no byte.")
+    ] = 60.0
     max_requests: Annotated[CountOrOff, about("Most requests on one connection; 0: no limit.")] = 0
     max_streams: Annotated[
         Positive, about("HTTP/2: most requests under way on one connection at a time.")
@@ -126,8 +126,8 @@ class Listener(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     protocols: Annotated[
         Annotated[tuple[Protocol, ...], Meta(min_length=1)],
         about(
-            "What clients may speak here. With `tls` they choose by ALPN; without, HTTP/2 begins "
-            "by its preface (prior knowledge)."
+            "Protocols that clients may use. With `tls` they choose by ALPN; without it, HTTP/2 "
+            "begins with its preface (prior knowledge)."
         ),
     ] = ("h2", "http/1.1")
     proxy_protocol: Annotated[

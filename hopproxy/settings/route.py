@@ -63,7 +63,7 @@ class RouteLimits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     by: Annotated[
         ByWord,
         about(
-            "Who has a rate of its own: each `client` (an IPv6 network of 64 bits is one), each "
+            "What is counted separately: each `client` (an IPv6 network of 64 bits is one), each "
             "value of a `header:NAME`, or `all` requests together."
         ),
     ] = "client"
@@ -97,7 +97,7 @@ class Route(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     path: Annotated[
         PathWord | None, about("Only this path and all below it, by whole segments; no patterns.")
     ] = None
-    exact: Annotated[bool, about("Only this very path, nothing below it.")] = False
+    exact: Annotated[bool, about("Only this path, nothing below it.")] = False
     strip: Annotated[
         PathWord | None,
         about("Prefix to remove from the path that the origin gets: `/api/x` becomes `/x`."),

@@ -45,21 +45,21 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     drain_delay: Annotated[
         Seconds,
         about(
-            "How long a stop still serves: `/readyz` says 503 and each response closes its "
-            "connection."
+            "How long hopproxy still serves after a stop signal: `/readyz` answers 503, and each "
+            "response closes its connection."
         ),
     ] = 0.0
-    drain_timeout: Annotated[
-        Seconds, about("How long a stop then waits for requests under way.")
-    ] = DRAIN_TIMEOUT
+    drain_timeout: Annotated[Seconds, about("How long it then waits for requests under way.")] = (
+        DRAIN_TIMEOUT
+    )
     watch: Annotated[
         bool, about("Reload when this file, or a certificate or key that it names, has changed.")
     ] = False
     readiness: Annotated[
         Literal["any", "all", "self"],
         about(
-            "When `/readyz` says ready: `any` once one upstream has an origin that can be reached, "
-            "`all` once each has one, `self` whatever they do."
+            "When `/readyz` answers 200: if one upstream has an origin that can be reached "
+            "(`any`), if each has one (`all`), or independent of the upstreams (`self`)."
         ),
     ] = "any"
     dns_interval: Annotated[
@@ -110,7 +110,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = ()
     via: Annotated[
         ViaWord,
-        about("Messages that get our `Via`. Without it in requests, loops are not noticed."),
+        about("Messages that get our `Via`. Without it in requests, loops are not detected."),
     ] = "both"
     pseudonym: Annotated[Token, about("Our name in Via and Proxy-Status.")] = "hopproxy"
     underscore_fields: Annotated[

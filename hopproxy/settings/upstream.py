@@ -81,16 +81,14 @@ class Health(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     statuses: Annotated[
         tuple[Status, ...], about("Statuses of responses that count as failures, like 503.")
     ] = ()
-    check: Annotated[
-        Check | None, about("Requests of our own that tell whether an origin is well.")
-    ] = None
+    check: Annotated[Check | None, about("Active checks of the origins.")] = None
     slow_start: Annotated[
-        SecondsOrOff, about("How long an origin that is back gets less than its share; 0: not.")
+        SecondsOrOff, about("How long an origin that is back gets fewer requests; 0: off.")
     ] = 10.0
 
 
 class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One application: its origins and how they are spoken to."""
+    """One application: its origins, and the connections to them."""
 
     origins: Annotated[
         Annotated[tuple[OriginWord, ...], Meta(min_length=1)],
@@ -110,7 +108,7 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     protocol: Annotated[
         Protocol,
         about(
-            "The protocol towards origins.  `auto`: with `https://` HTTP/2 if the origin chooses "
+            "The protocol towards origins. `auto`: with `https://` HTTP/2 if the origin chooses "
             "it (ALPN), else HTTP/1.1; `h2c://` is always HTTP/2."
         ),
     ] = "auto"
@@ -135,7 +133,7 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         SizeOrOff,
         about(
             "Chunked uploads up to this size are collected, and reach the origin with a "
-            "Content-Length, as WSGI servers need it; larger ones pass on as they come."
+            "Content-Length, as WSGI servers need it; larger ones are forwarded as they arrive."
         ),
     ] = 0
     connect_timeout: Annotated[Timeout, about("Longest time to connect to an origin.")] = 3.0
@@ -143,9 +141,9 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Timeout, about("Longest time from the end of the request to the head of the response.")
     ] = 60.0
     body_timeout: Annotated[Timeout, about("Longest pause inside a response's body.")] = 60.0
-    write_timeout: Annotated[Timeout, about("Longest time in which the origin takes no byte.")] = (
-        60.0
-    )
+    write_timeout: Annotated[
+        Timeout, about("Longest time in which the origin accepts no byte.")
+    ] = 60.0
     continue_timeout: Annotated[
         Seconds,
         about(
@@ -159,7 +157,7 @@ class UpstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_head_size: Annotated[HeadSize, about("Largest head of a response.")] = 64 * KiB
     max_interim: Annotated[Count, about("Most interim (1xx) responses before the final one.")] = 8
     retry_idempotency_key: Annotated[
-        bool, about("Send a request with an `Idempotency-Key` again where a GET would be.")
+        bool, about("Send a request with an `Idempotency-Key` again where a GET is.")
     ] = False
     tcp_nodelay: Annotated[bool, about("Send small writes at once (TCP_NODELAY).")] = True
     tcp_keepalive: Annotated[

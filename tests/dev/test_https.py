@@ -163,7 +163,7 @@ def test_hot_reload_works_over_wss(tmp_path: Path) -> None:
         with hopproxy(
             "dev", f"127.0.0.1:{port}", *words, until=r"open https://app.test", env=environ
         ) as command:
-            assert f"made an authority of your own: {tmp_path}/hopproxy/ca.crt" in command.said
+            assert f"made a certificate authority: {tmp_path}/hopproxy/ca.crt" in command.said
             assert "Chromium: mkdir -p $HOME/.pki/nssdb && certutil" in command.said
             context = ssl.create_default_context(cafile=tmp_path / "hopproxy" / "ca.crt")
             plain = socket.create_connection(("127.0.0.1", bind), 10)

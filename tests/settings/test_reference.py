@@ -104,7 +104,7 @@ def test_reference_has_each_setting_once() -> None:
             "via",
             "both, request, response or off",
             "both",
-            "Messages that get our `Via`. Without it in requests, loops are not noticed.",
+            "Messages that get our `Via`. Without it in requests, loops are not detected.",
         ),
         Row(
             "access_log",
