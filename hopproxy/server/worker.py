@@ -76,7 +76,7 @@ class Worker:
             runtime.reloads = self.reloads
             runtime.as_read = self._as_read
             self._views = self._made_views(runtime)
-            if self.siblings is not None and self.siblings.workers > 1:
+            if self.siblings is not None:
                 runtime.join(self.siblings.place, self.siblings.tell_learned)
                 self.siblings.teach(runtime.hear)
             if self._access_log is not None:

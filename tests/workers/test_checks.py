@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import time
@@ -16,7 +18,7 @@ import pytest
 from tests.cli.command import PATIENCE, STEP, get, hopproxy
 from tests.cli.test_serving import LISTENING
 from tests.ports import free_port
-from tests.workers.test_workers import Crew, stopped
+from tests.workers.test_workers import Crew, is_serving, stopped
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -86,6 +88,28 @@ def test_one_worker_checks_another_follows_it_and_all_know_what_it_finds(tmp_pat
             until(lambda: readiness(two) == {503})
             origin.status = 200
             until(lambda: readiness(two) == {200})
+            assert command.stop() == 0
+
+
+def test_a_worker_goes_on_with_the_checks_of_the_one_before_it(tmp_path: Path) -> None:
+    """It is the only one; after SIGUSR2 it is the same."""
+    port, file = free_port(), tmp_path / "hopproxy.yaml"
+    with checked() as origin:
+        file.write_text(
+            f"listeners: [{{bind: 127.0.0.1:{port}}}]\nupstreams:\n  app:\n"
+            f"    origins: ['http://127.0.0.1:{origin.server_address[1]}']\n"
+            "    health: {check: {path: /, interval: 60s}}\n"
+        )
+        with hopproxy("run", str(file), until=LISTENING) as command:
+            until(lambda: len(origin.times) == 1)
+            time.sleep(STEP)
+            [worker] = command.workers()
+            os.kill(worker, signal.SIGKILL)
+            command.wait_for("another one is started")
+            until(lambda: all(map(is_serving, command.workers())))
+            command.process.send_signal(signal.SIGUSR2)
+            command.wait_for("others have taken over")
+            assert len(origin.times) == 1
             assert command.stop() == 0
 
 
