@@ -1,4 +1,6 @@
-"""The fields of a line in the JSON access log."""
+"""The fields of a line in the JSON access log, and the length of lines of any style."""
+
+from select import PIPE_BUF
 
 import msgspec
 
@@ -68,3 +70,30 @@ class Line(msgspec.Struct, gc=False):
     request_id: str = ""
     client_stream: int = 0
     upstream_stream: int = 0
+
+
+def whole_lines(lines: bytes, most: int = PIPE_BUF) -> bytes:
+    """The lines, those shortened that do not fit in one write to a pipe.
+
+    Of a JSON line the longest values are cut: it is still JSON.
+    """
+    if max(map(len, lines.splitlines())) < most:
+        return lines
+    return b"".join([_fitted(line, most) for line in lines.splitlines(keepends=True)])
+
+
+def _fitted(line: bytes, most: int) -> bytes:
+    if len(line) <= most:
+        return line
+    if not line.startswith(b"{"):
+        return line[: most - 4] + b"...\n"
+    values = msgspec.json.decode(line)
+    for size in (512, 128, 32):
+        short = {
+            name: f"{value[:size]}..." if isinstance(value, str) and len(value) > size else value
+            for name, value in values.items()
+        }
+        line = msgspec.json.encode(short) + b"\n"
+        if len(line) <= most:
+            break
+    return line

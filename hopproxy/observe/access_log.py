@@ -8,12 +8,11 @@ import logging
 import re
 import time
 from functools import lru_cache
-from select import PIPE_BUF
 
 import msgspec
 import trio
 
-from hopproxy.observe.access_line import Line, Passed, Suffered
+from hopproxy.observe.access_line import Line, Passed, Suffered, whole_lines
 from hopproxy.observe.log_writer import LogWriter
 from hopproxy.reasons import Limit, Owner
 from hopproxy.record import CloseRecord, ExchangeRecord
@@ -46,8 +45,9 @@ class AccessLog:
     """Call it with each record; `run` writes.  `style` is "json", "text", or "off": none comes."""
 
     def __init__(self, style: str, fd: int) -> None:
-        self._on = trio.Event()
-        self._style = ""
+        self._any = trio.Event()
+        #: How many pending records are looked at without waiting for `run`: 1 while it sleeps.
+        self._enough = BATCH
         self.write_as(style)
         self.log_writer = LogWriter(fd, "access log")
         self._pending: list[ExchangeRecord] = []
@@ -67,36 +67,41 @@ class AccessLog:
 
     def write_as(self, style: str) -> None:
         """Write in this style from the next batch of records on."""
-        self._style = style
         self._encode, self._clock, zone = self._text, _local_clock, ""
         if style == "json":
             self._encode, self._clock, zone = self._json, _rfc3339, "Z"
         #: The last part of a time, by millisecond: formatting it costs as much as all the rest.
         self._millis = [f"{milli:03d}{zone}" for milli in range(1000)]
         self._prefix, self._second = "", -1
-        if style != "off":
-            self._on.set()
 
     def __call__(self, record: ExchangeRecord) -> None:
         """An exchange has ended.  The record must not change afterwards."""
         self._pending.append(record)
-        if len(self._pending) >= BATCH or self._ended:
-            self._make_lines()
+        if len(self._pending) >= self._enough:
+            if self._ended or self._enough == BATCH:
+                self._make_lines()
+            else:
+                self._enough = BATCH
+                self._any.set()
 
     async def run(self) -> None:
-        """Write every 100 ms until cancelled, then what is left.  Call it once."""
+        """Write every 100 ms while there are records, until cancelled, then what is left.
+
+        A worker at rest is not woken.  Call it once.
+        """
         self._set_clock()
         try:
             while True:
-                if self._style == "off" and not self._pending:
-                    self._on = trio.Event()
-                    await self._on.wait()
                 await trio.sleep(INTERVAL)
                 self._set_clock()
                 self._make_lines()
-                self.log_writer.write()
+                if self.log_writer.write() and not self._pending:
+                    self._any = trio.Event()
+                    self._enough = 1
+                    await self._any.wait()
         finally:
             self._ended = True  # exchanges cancelled at the same time still get a line
+            self._enough = 1
             self._make_lines()
             self.log_writer.finish()
 
@@ -247,33 +252,6 @@ class AccessLog:
             if record.passed is not None:
                 words.append(_bound(*record.passed))
         return " ".join(words) + "\n"
-
-
-def whole_lines(lines: bytes, most: int = PIPE_BUF) -> bytes:
-    """The lines, those shortened that do not fit in one write to a pipe.
-
-    Of a JSON line the longest values are cut: it is still JSON.
-    """
-    if max(map(len, lines.splitlines())) < most:
-        return lines
-    return b"".join([_fitted(line, most) for line in lines.splitlines(keepends=True)])
-
-
-def _fitted(line: bytes, most: int) -> bytes:
-    if len(line) <= most:
-        return line
-    if not line.startswith(b"{"):
-        return line[: most - 4] + b"...\n"
-    values = msgspec.json.decode(line)
-    for size in (512, 128, 32):
-        short = {
-            name: f"{value[:size]}..." if isinstance(value, str) and len(value) > size else value
-            for name, value in values.items()
-        }
-        line = msgspec.json.encode(short) + b"\n"
-        if len(line) <= most:
-            break
-    return line
 
 
 def _suffered(close: CloseRecord) -> Suffered:

@@ -14,6 +14,8 @@ from hopproxy.observe.log_writer import LogWriter
 
 #: Seconds between two tries to write what could not be written at once.
 INTERVAL = 0.1
+#: Seconds between two looks whether there is such a thing.
+REST = 1.0
 
 
 class ErrorLog(io.TextIOBase):
@@ -56,9 +58,9 @@ class ErrorLog(io.TextIOBase):
         return len(text)
 
     async def run(self) -> None:
-        """Every 100 ms write what could not be written at once, until cancelled."""
+        """Write what could not be written at once, until cancelled."""
         while True:
-            await trio.sleep(INTERVAL)
+            await trio.sleep(INTERVAL if self._writer.is_waiting else REST)
             if self._writer.is_waiting:
                 with self._lock:
                     self._send()

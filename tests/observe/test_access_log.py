@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import json
 import logging
+import math
 import os
 import re
 import time
@@ -325,6 +326,22 @@ async def test_lines_are_written_each_tenth_of_a_second(
             assert path.read_bytes() == b""
             await trio.sleep(0.002)
             assert path.read_bytes().count(b"\n") == 1
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_log_at_rest_wakes_nobody(tmp_path: Path, autojump_clock: MockClock) -> None:
+    path = tmp_path / "log"
+    with path.open("wb") as file:
+        log = AccessLog("json", file.fileno())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log.run)
+            for count in (1, 2):
+                await trio.sleep(1)
+                for _ in range(count):
+                    log(record())
+                await trio.sleep(0.3)
+                assert trio.lowlevel.current_statistics().seconds_to_next_deadline == math.inf
+            assert path.read_bytes().count(b"\n") == 3
             nursery.cancel_scope.cancel()
 
 

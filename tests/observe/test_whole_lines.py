@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from select import PIPE_BUF
 
-from hopproxy.observe.access_log import AccessLog, whole_lines
+from hopproxy.observe.access_line import whole_lines
+from hopproxy.observe.access_log import AccessLog
 from hopproxy.record import ExchangeRecord
 
 
