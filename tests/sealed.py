@@ -10,8 +10,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _HANDSHAKE = 22
-#: The hash and the size of the key of TLS_AES_256_GCM_SHA384, which `ssl` prefers.
-_HASH, _KEY = hashlib.sha384, 32
+#: The hash and the size of the key by the size of a secret: of TLS_AES_128_GCM_SHA256, which we
+#: prefer, and TLS_AES_256_GCM_SHA384, which `ssl` prefers.
+_SUITES = {32: (hashlib.sha256, 16), 48: (hashlib.sha384, 32)}
 
 
 class Sealer:
@@ -30,7 +31,7 @@ class Sealer:
     def key_update(self, *, answer: bool) -> bytes:
         """A KeyUpdate (RFC 8446 section 4.6.3); with `answer` the peer must update its keys too."""
         record = self._seal(bytes((24, 0, 0, 1, answer)), _HANDSHAKE)
-        self._secret = _expand(self._secret, b"traffic upd", _HASH().digest_size)
+        self._secret = _expand(self._secret, b"traffic upd", len(self._secret))
         self._begin()
         return record
 
@@ -39,7 +40,8 @@ class Sealer:
         return self._seal(data, 23)
 
     def _begin(self) -> None:
-        self._cipher = AESGCM(_expand(self._secret, b"key", _KEY))
+        _, size = _SUITES[len(self._secret)]
+        self._cipher = AESGCM(_expand(self._secret, b"key", size))
         self._iv = _expand(self._secret, b"iv", 12)
         self._number = 0
 
@@ -55,4 +57,5 @@ def _expand(secret: bytes, label: bytes, size: int) -> bytes:
     """HKDF-Expand-Label of RFC 8446 section 7.1, for no more than one block."""
     label = b"tls13 " + label
     told = struct.pack(">HB", size, len(label)) + label + b"\0"
-    return hmac.digest(secret, told + b"\1", _HASH)[:size]
+    kind, _ = _SUITES[len(secret)]
+    return hmac.digest(secret, told + b"\1", kind)[:size]

@@ -5,6 +5,7 @@ to send is read from the other.  So a record needs no system call of its own, an
 socket.
 """
 
+import contextlib
 import socket
 import ssl
 from typing import Any
@@ -38,6 +39,9 @@ class Ciphertext:
 
     def shed(self) -> None:
         """As in `Endpoint`: the BIOs never shrink by themselves."""
+        if self._inner is not None and self._out.pending:  # a ticket, without a response till now
+            with contextlib.suppress(OSError):  # a broken connection shows at the next receive
+                self._pass_on()
         buffers = shrinking()
         if buffers is not None and self._inner is not None:
             buffers.shrink(self._in)

@@ -234,6 +234,9 @@ class ClientLink(Link):
         on this link finds out.  If the link closes, that is other work, so it is sent at once.
         """
         if self.closing is not None:
+            endpoint = self.transport.endpoint
+            if endpoint.tells_end:
+                endpoint.end_with_next()
             self.send_queued()
             if self.fell_short:
                 return False

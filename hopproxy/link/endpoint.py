@@ -43,6 +43,8 @@ class Endpoint(Protocol):
     fd: int
     #: Whether the kernel may move bytes from socket to socket (`link.splice`).
     may_be_spliced: bool
+    #: Whether it tells the peer in the stream that it ends, as TLS does (close_notify).
+    tells_end: bool
     #: Whether the stream ended without the peer saying so, as only TLS can tell.
     cut: bool
     #: Whether the peer has said that it ends its stream (close_notify of TLS).
@@ -63,6 +65,9 @@ class Endpoint(Protocol):
     def shed(self) -> None:
         """Nothing has moved for a while: free buffers; they are allocated again when needed."""
 
+    def end_with_next(self) -> None:
+        """The next bytes to be sent are the last ones: what tells of the end may go with them."""
+
     def shut_down(self) -> None:
         """End our side of the stream (FIN); receiving goes on."""
 
@@ -79,6 +84,7 @@ class Plain:
     __slots__ = ("_poll", "channel", "fd")
 
     may_be_spliced = True
+    tells_end = False
     cut = notified = False
 
     def __init__(self, sock: socket.socket) -> None:
@@ -114,6 +120,9 @@ class Plain:
 
     def shed(self) -> None:
         """It has none."""
+
+    def end_with_next(self) -> None:
+        """Nothing goes with them: the end is a FIN."""
 
     def shut_down(self) -> None:
         with contextlib.suppress(OSError):  # already closed by the peer

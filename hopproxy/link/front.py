@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hopproxy.link.asked import Asked
+from hopproxy.link.openssl import prefer_aes_128
 from hopproxy.link.tickets import share_keys
 from hopproxy.wire.client_hello import offers_other
 
@@ -164,6 +165,7 @@ def _context(demand: Demand) -> ssl.SSLContext:
     context.minimum_version = _OLDEST[demand.min_version]
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 1
+    prefer_aes_128(context)
     context.set_alpn_protocols(list(demand.protocols))
     context.verify_mode = _VERIFY[demand.client_cert]
     if demand.client_ca is not None:

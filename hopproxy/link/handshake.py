@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 
 from hopproxy.link.endpoint import RECEIVE_SIZE, Plain
+from hopproxy.link.own_copy import own_copy
 from hopproxy.link.stepper import Waker, wait
 from hopproxy.link.tls import Tls
 from hopproxy.link.transport import Transport
@@ -146,7 +147,8 @@ class TlsTransport(Transport):
     def begin_tls(self, context: ssl.SSLContext) -> Tls:
         """From now on speak TLS, as a server."""
         assert isinstance(self.endpoint, Plain)
-        tls = self.tls = Tls(self.endpoint.channel, context, server_side=True)
+        below = self.endpoint
+        tls = self.tls = Tls(below.channel, context, server_side=True, below=below)
         self.endpoint = self._channel = tls
         return tls
 
@@ -175,35 +177,46 @@ class TlsTransport(Transport):
         return data
 
     def wait_until(self, deadline: float, late: CloseReason) -> None:
-        """As in `Transport`."""
-        super().wait_until(deadline, late)
-        self._watch.quiet.note(self)
+        """As in `Transport`, which it does not call either."""
+        self.late = late
+        self.read_by = deadline
+        watch = self._watch
+        if deadline < self.timer_at:
+            watch.wake_at(self, deadline)
+        watch.quiet.note(self)
 
     def rest_until(self, deadline: float) -> None:
-        """As in `Transport`."""
-        super().rest_until(deadline)
-        self._watch.quiet.note(self)
+        """As in `Transport`, which it does not call either."""
+        self.resting = True
+        self.read_by = deadline
+        watch = self._watch
+        if deadline < self.timer_at:
+            watch.wake_at(self, deadline)
+        watch.quiet.note(self)
+
+    on_ready = own_copy(Transport.on_ready)
+    send_now = own_copy(Transport.send_now)
 
     async def shake(
         self,
         handshakes: Handshakes,
         deadline: float,
         late: CloseReason,
-        *,
-        has_turn: bool = False,
+        first: bytes = b"",
     ) -> None:
-        """Do the handshake.  Waits.  `has_turn` if the caller has waited for the first turn.
+        """Do the handshake.  Waits.
 
+        `first` has been received by a caller who has waited for the first turn.
         Raises LinkError: `late` after `deadline`.  Raises OSError as `Tls.shake`.
         """
         assert self.tls is not None
         try:
             while True:
-                if not has_turn:
+                if not first:
                     await handshakes.turn()
-                has_turn = False
-                if self.tls.shake():
+                if self.tls.shake(first):
                     break
+                first = b""
                 self.readable = self.hung_up  # a FIN may not have been read yet
                 if self.tls.owes:
                     self.tell_of_room()

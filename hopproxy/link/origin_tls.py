@@ -12,6 +12,8 @@ from typing import Any
 
 from hopproxy.errors import HopError, LinkError, TlsFailed
 from hopproxy.link.handshake import Handshakes, TlsTransport
+from hopproxy.link.openssl import prefer_aes_128
+from hopproxy.link.own_copy import own_copy
 from hopproxy.link.stepper import Stepper
 from hopproxy.link.tls import Tls
 from hopproxy.link.watch import Watch
@@ -37,6 +39,7 @@ class Trust:
         made.minimum_version = ssl.TLSVersion.TLSv1_2
         made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
         made.hostname_checks_common_name = False
+        prefer_aes_128(made)
         made.set_alpn_protocols(list(protocols))
         if not settings.verify:
             made.check_hostname = False
@@ -158,6 +161,11 @@ class OriginTransport(TlsTransport):
         """The protocol that the origin has chosen, "" if none."""
         tls = self.within.tls
         return (tls.selected_alpn_protocol() or "") if tls is not None else ""
+
+    on_ready = own_copy(TlsTransport.on_ready)
+    receive_now = own_copy(TlsTransport.receive_now)
+    send_now = own_copy(TlsTransport.send_now)
+    wait_until = own_copy(TlsTransport.wait_until)
 
     async def secure(self, handshakes: Handshakes, deadline: float) -> HopError | None:
         """The handshake.  Waits.  Returns the error if it fails."""

@@ -16,6 +16,6 @@ def own_copy(method: F) -> F:
     code = getattr(method, "__code__", None)
     if code is None:  # compiled
         return method
-    copy = FunctionType(code.replace(), method.__globals__, method.__name__)
+    copy = FunctionType(code.replace(), method.__globals__, method.__name__, method.__defaults__)
     copy.__doc__ = method.__doc__
     return cast("F", copy)

@@ -12,9 +12,9 @@ import socket
 import ssl
 from typing import Self
 
-from hopproxy.link.asked import Asked
-from hopproxy.link.ciphertext import PLAIN, RECORD, Ciphertext
+from hopproxy.link.ciphertext import PLAIN, RECORD
 from hopproxy.link.endpoint import RECEIVE_SIZE, Plain
+from hopproxy.link.negotiation import Negotiation
 
 #: Plaintext that is encrypted before it is sent.
 PIECE = 65536
@@ -22,22 +22,20 @@ PIECE = 65536
 MOST_VAIN = RECORD + 8192
 
 
-class Tls(Ciphertext):
+class Tls(Negotiation):
     """A connected stream socket with TLS on it; its own channel.  See `Endpoint` for the methods.
 
-    Nothing is received or sent until `shake` has returned True.  `tls` is OpenSSL's object, None
-    before the first `shake`.  `established` once the handshake has ended.  `inside` if there may be
-    more to read without an event.  `ended` once the stream has; `notified` if the peer sent
-    close_notify, `cut` if it only sent FIN: then a close-delimited body is incomplete.
+    Nothing is received or sent until `shake` has returned True.  `ended` once the stream has;
+    `notified` if the peer sent close_notify, `cut` if it only sent FIN: then a close-delimited body
+    is incomplete.
     """
 
     __slots__ = (
-        "_context", "_fate", "_name", "_owed", "_plain", "_server_side", "_session",
-        "_socket", "_told", "cut", "ended", "established", "fd", "inside", "notified", "tls",
+        "_fate", "_last", "_owed", "_plain", "_socket", "_told", "cut", "ended", "fd", "notified",
     )  # fmt: skip
 
     may_be_spliced = False
-    tls: ssl.SSLObject | None
+    tells_end = True
 
     def __init__(
         self,
@@ -47,88 +45,27 @@ class Tls(Ciphertext):
         server_side: bool,
         name: str | None = None,
         session: ssl.SSLSession | None = None,
+        below: Plain | None = None,
     ) -> None:
-        """`name` and `session` are for a client: the name to verify, and the session to resume."""
-        super().__init__(sock)
-        self._socket = Plain(sock)
-        self.fd = self._socket.fd
-        self._context, self._server_side = context, server_side
+        """`name` and `session` are for a client: the name to verify, and the session to resume.
+
+        `below` is the endpoint that the socket has had without TLS.
+        """
+        super().__init__(sock, context, server_side=server_side)
         self._name, self._session = name, session
-        self.tls = None
-        self.established = self.ended = self.notified = self.cut = self.inside = False
+        self._socket = below or Plain(sock)
+        self.fd = self._socket.fd
+        self.ended = self.notified = self.cut = False
         self._plain = b""  # decrypted by `has_input`
         self._fate: OSError | None = None  # raised once, after all earlier data
         self._owed = 0  # the plaintext behind it
+        self._last = False  # the next `send` is the last one
         self._told = False  # we have sent close_notify, or never will
 
     @property
     def channel(self) -> Self:
         """The endpoint itself: it carries the plaintext."""
         return self
-
-    # -- the handshake -----------------------------------------------------------------------
-
-    def shake(self) -> bool:
-        """Continue the handshake with what has arrived; True once it has ended.
-
-        After False wait for the next event, and if `owes` for room too.  All bytes at hand have
-        been read, but perhaps not a FIN after them.  Raises OSError if the connection breaks, and
-        ssl.SSLError if the handshake fails; then the alert has been sent.
-        """
-        tls, dry = self.tls, self.established
-        if tls is None:
-            tls = self._begin()
-            if not self._server_side:
-                self._step(tls)  # our ClientHello
-        while not dry:
-            raw: bytes | memoryview
-            if self._rest is not None:
-                raw = self._rest
-            else:
-                try:
-                    raw = self._sock.recv(RECEIVE_SIZE)
-                except BlockingIOError:
-                    break
-                dry = len(raw) < RECEIVE_SIZE
-            if not raw:
-                raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer left during the handshake")
-            if isinstance(tls, Asked):
-                tls.note(raw)
-            self._feed(raw)
-            dry = dry and self._rest is None
-            if self._step(tls):
-                self.established = True
-                self.inside = not dry or self._in.pending > 0  # it came with the last flight
-                self._vain = 0
-                return True
-        if self._owing is not None:
-            self._push()
-        return self.established
-
-    def _step(self, tls: ssl.SSLObject) -> bool:
-        """Continue with what is in the BIO; True once the handshake has ended."""
-        try:
-            tls.do_handshake()
-        except ssl.SSLWantReadError:
-            self._pass_on()
-            return False
-        except ssl.SSLError:
-            with contextlib.suppress(OSError):
-                self._pass_on()
-            raise
-        self._pass_on()
-        return True
-
-    def _begin(self) -> ssl.SSLObject:
-        tls = self.tls = self._context.wrap_bio(
-            *self._bios(),
-            server_side=self._server_side,
-            server_hostname=self._name,
-            session=self._session,
-        )
-        self._session = None
-        self._inner = getattr(tls, "_sslobj", tls)
-        return tls
 
     # -- in ----------------------------------------------------------------------------------
 
@@ -140,18 +77,26 @@ class Tls(Ciphertext):
         if not self.established:
             raise BlockingIOError
         raw = self._sock.recv(RECEIVE_SIZE)
-        if not raw:
-            self.ended, self.cut = True, not self.notified
-            return b""
         count = len(raw)
-        if count > RECORD:
+        if not 0 < count <= RECORD:
+            if not raw:
+                self.ended, self.cut = True, not self.notified
+                return b""
             self._feed(raw)
             return self._collect(size, None, dry=count < RECEIVE_SIZE)
         self._in.write(raw)  # as `_feed`
-        self._vain += count
-        data = self._next(size)
-        if 0 < len(data) < size and not self._in.pending:  # nearly always
-            return data
+        try:
+            data: bytes = self._inner.read(size)  # as `_next`
+        except ssl.SSLError as error:
+            self._vain += count
+            data = self._without_data(error)
+        else:
+            if data:
+                self._vain = 0
+                if len(data) < size and not self._in.pending:  # nearly always
+                    return data
+            else:
+                self.ended = self.notified = True
         return self._collect(size, data, dry=True)
 
     def _collect(self, size: int, data: bytes | None, *, dry: bool) -> bytes:
@@ -204,27 +149,30 @@ class Tls(Ciphertext):
         """The plaintext of the next record inside; b"" if there is none, or at the end."""
         try:
             data: bytes = self._inner.read(size)
-        except ssl.SSLWantReadError:
-            if self._vain > MOST_VAIN:  # each KeyUpdate costs us as much as a request
-                self._fail(ConnectionAbortedError("the peer sends records without data"))
-            elif self._out.pending:  # an answer to a KeyUpdate, a refused renegotiation
-                try:
-                    self._pass_on()
-                except OSError as error:
-                    self._fail(error)
-            return b""
-        except ssl.SSLZeroReturnError:
-            data = b""
         except ssl.SSLError as error:
-            self._fail(error)
-            with contextlib.suppress(OSError):
-                self._pass_on()
-            return b""
+            return self._without_data(error)
         if data:
             self._vain = 0
         else:
             self.ended = self.notified = True
         return data
+
+    def _without_data(self, error: ssl.SSLError) -> bytes:
+        """What was inside held no data: b"", as it is the result of the read."""
+        if isinstance(error, ssl.SSLZeroReturnError):
+            self.ended = self.notified = True
+        elif not isinstance(error, ssl.SSLWantReadError):
+            self._fail(error)
+            with contextlib.suppress(OSError):
+                self._pass_on()
+        elif self._vain > MOST_VAIN:  # each KeyUpdate costs us as much as a request
+            self._fail(ConnectionAbortedError("the peer sends records without data"))
+        elif self._out.pending:  # an answer to a KeyUpdate, a refused renegotiation
+            try:
+                self._pass_on()
+            except OSError as failure:
+                self._fail(failure)
+        return b""
 
     def _fail(self, error: OSError) -> None:
         self.ended = True
@@ -276,6 +224,8 @@ class Tls(Ciphertext):
             self._owed -= taken
         elif 0 < size <= PLAIN:  # nearly always
             self._inner.write(data)
+            if self._last:
+                self._end_stream()
             record = self._out.read()
             try:
                 sent = self._sock.send(record)
@@ -305,12 +255,21 @@ class Tls(Ciphertext):
         """Send close_notify, unless something is still owed."""
         if self._told or not self.established or self._owing is not None:
             return
-        self._told = True
-        with contextlib.suppress(OSError):  # e.g. WantRead: no close_notify of the peer yet
-            assert self.tls is not None
-            self.tls.unwrap()
+        self._end_stream()
         with contextlib.suppress(OSError):
             self._pass_on()
+
+    def _end_stream(self) -> None:
+        """Have OpenSSL write close_notify."""
+        if not self._told:
+            self._told = True
+            with contextlib.suppress(OSError):  # WantRead among them: the peer has not said it yet
+                assert self.tls is not None
+                self.tls.unwrap()
+
+    def end_with_next(self) -> None:
+        """As in `Endpoint`: close_notify goes with it, if it is short."""
+        self._last = True
 
     def shut_down(self) -> None:
         """Send close_notify and FIN."""

@@ -14,7 +14,7 @@ from typing import Protocol
 from hopproxy.errors import BadRequest, LinkError
 from hopproxy.link.asked import Asked
 from hopproxy.link.client import GLIMPSE, ClientLink
-from hopproxy.link.endpoint import Plain
+from hopproxy.link.endpoint import RECEIVE_SIZE, Plain
 from hopproxy.link.faults import contain, report
 from hopproxy.link.handshake import Handshakes, TlsTransport
 from hopproxy.link.stepper import Stepper
@@ -114,14 +114,14 @@ class Opening(Stepper):
             await client.transport.until_readable(deadline, _LATE)
             self._has_moved()
             await self.owner.handshakes.turn()
-            first = await self._look(b"", len(V2), deadline)
+            first = await self._look(b"", RECEIVE_SIZE, deadline, taken=True)
             if first.startswith((V1, V2)):
                 detail = "a PROXY header on a listener without proxy_protocol"
-                return await self._refuse(CloseReason.NOT_TLS, detail)
+                return await self._refuse(CloseReason.NOT_TLS, detail, first)
             if first[:1].isupper():  # a TLS record never begins with a letter, a method always does
                 detail = "this port speaks TLS: use https://"
-                return await self._refuse(CloseReason.NOT_TLS, detail)
-            return await self._shake(entrance.front.context, deadline)
+                return await self._refuse(CloseReason.NOT_TLS, detail, first)
+            return await self._shake(entrance.front.context, deadline, first)
         except LinkError as error:
             self.detail = error.detail
             return error.reason
@@ -132,8 +132,8 @@ class Opening(Stepper):
         if openings.pop(self.client, True) is None:
             openings[self.client] = None
 
-    async def _look(self, seen: bytes, most: int, deadline: float) -> bytes:
-        """The first bytes, up to `most` and more than were `seen`, without taking them."""
+    async def _look(self, seen: bytes, most: int, deadline: float, *, taken: bool = False) -> bytes:
+        """The first bytes, up to `most` and more than were `seen`; left there unless `taken`."""
         transport = self.client.transport
         assert isinstance(transport.endpoint, Plain)
         if seen:
@@ -141,7 +141,7 @@ class Opening(Stepper):
         while True:
             await transport.until_readable(deadline, _LATE)
             try:
-                data = transport.endpoint.channel.recv(most, socket.MSG_PEEK)
+                data = transport.endpoint.channel.recv(most, 0 if taken else socket.MSG_PEEK)
             except BlockingIOError:
                 transport.readable = False
                 continue
@@ -188,7 +188,7 @@ class Opening(Stepper):
             return HTTP1
         return await self._refuse(CloseReason.NO_PROTOCOL, "this port serves HTTP/2 only")
 
-    async def _shake(self, context: ssl.SSLContext, deadline: float) -> str:
+    async def _shake(self, context: ssl.SSLContext, deadline: float, first: bytes) -> str:
         """The TLS handshake; the protocol that ALPN has chosen."""
         client, listener, handshakes = self.client, self.entrance.listener, self.owner.handshakes
         transport = client.transport
@@ -197,7 +197,7 @@ class Opening(Stepper):
         assert isinstance(below, Plain)
         end = transport.begin_tls(context)
         try:
-            await transport.shake(handshakes, deadline, _LATE, has_turn=True)
+            await transport.shake(handshakes, deadline, _LATE, first)
         except OSError as error:
             no_protocol = isinstance(end.tls, Asked) and end.tls.shares_no_protocol
             failure = handshake_error(error, no_protocol=no_protocol)
@@ -220,12 +220,12 @@ class Opening(Stepper):
             raise LinkError(Hop.CLIENT, CloseReason.NO_PROTOCOL, detail)
         return protocol
 
-    async def _refuse(self, reason: CloseReason, detail: str) -> CloseReason:
-        """Answer 400 without TLS, whatever was requested."""
+    async def _refuse(self, reason: CloseReason, detail: str, taken: bytes = b"") -> CloseReason:
+        """Answer 400 without TLS, whatever was requested.  `taken` has been received already."""
         client = self.client
         error = BadRequest(detail)
         error.reason = reason
-        error.read = (client.transport.receive_now() or b"")[:GLIMPSE]
+        error.read = (taken or client.transport.receive_now() or b"")[:GLIMPSE]
         await refuse(client, error, self.owner.terms)
         await client.linger(client.limits.linger_timeout, client.limits.linger_size)
         self.detail = detail

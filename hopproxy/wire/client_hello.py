@@ -17,6 +17,8 @@ def offers_other(data: bytes, protocols: tuple[bytes, ...]) -> bool:
     """
     if any(bytes([len(name)]) + name in data for name in protocols):
         return False  # the usual cases: it names one of ours, or none at all
+    if _TYPE not in data and len(data) <= 5 + int.from_bytes(data[3:5], "big"):
+        return False  # one record, without this extension
     hello = _hello(data)
     offered = list(_offered(hello)) if _TYPE in hello else []
     return bool(offered) and not any(name in protocols for name in offered)

@@ -72,6 +72,17 @@ def everything(end: Tls, size: int = 65536) -> bytes:
             return came
 
 
+def records(data: bytes) -> list[bytes]:
+    """The whole records in these bytes."""
+    found = []
+    while data:
+        end = 5 + int.from_bytes(data[3:5], "big")
+        assert len(data) >= end
+        found.append(data[:end])
+        data = data[end:]
+    return found
+
+
 @pytest.fixture(params=[V12, V13], ids=["1.2", "1.3"])
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     """A pair after its handshake, of each version."""
@@ -186,10 +197,87 @@ def test_a_failed_handshake_tells_the_peer_why(unshaken: Pair) -> None:
 
 def test_tickets_are_no_input_for_an_idle_link(unshaken: Pair) -> None:
     unshaken.shake()
+    unshaken.server.shed()
     assert unshaken.sockets[1].recv(1, socket.MSG_PEEK) == b"\x17"  # they have come
     assert not unshaken.client.has_input()
     with pytest.raises(BlockingIOError):
         unshaken.client.recv(65536)
+
+
+def test_a_ticket_leaves_with_the_first_response(unshaken: Pair) -> None:
+    unshaken.shake()
+    far = unshaken.sockets[1]
+    with pytest.raises(BlockingIOError):
+        far.recv(1, socket.MSG_PEEK)
+    assert unshaken.server.send(b"response") == 8
+    assert len(records(far.recv(65536, socket.MSG_PEEK))) == _server().num_tickets + 1
+    assert everything(unshaken.client) == b"response"
+    assert unshaken.client.tls is not None
+    assert unshaken.client.tls.session is not None
+    assert unshaken.client.tls.session.has_ticket
+
+
+def test_a_ticket_leaves_with_the_first_piece_of_a_long_response(unshaken: Pair) -> None:
+    unshaken.shake()
+    assert unshaken.carry(bytes(300_000)) == bytes(300_000)
+    assert unshaken.client.tls is not None
+    assert unshaken.client.tls.session is not None
+    assert unshaken.client.tls.session.has_ticket
+
+
+def test_a_ticket_without_a_response_leaves_when_the_link_is_quiet(unshaken: Pair) -> None:
+    unshaken.shake()
+    unshaken.server.shed()
+    assert len(records(unshaken.sockets[1].recv(65536))) == _server().num_tickets
+    unshaken.server.shed()
+    with pytest.raises(BlockingIOError):
+        unshaken.sockets[1].recv(1)
+
+
+def test_a_ticket_for_a_peer_that_has_gone_is_no_error(unshaken: Pair) -> None:
+    unshaken.shake()
+    unshaken.client.close(reset=True)
+    unshaken.server.shed()
+
+
+def test_close_notify_goes_with_the_last_response(pair: Pair) -> None:
+    pair.server.send(b"first")
+    everything(pair.client)
+    pair.server.end_with_next()
+    assert pair.server.send(b"last") == 4
+    assert len(records(pair.sockets[1].recv(65536, socket.MSG_PEEK))) == 2
+    assert everything(pair.client) == b"last"
+    assert pair.client.notified
+    pair.server.close(reset=False)
+    assert pair.client.recv(1) == b""
+    assert not pair.client.cut
+
+
+def test_a_last_response_that_is_long_is_followed_by_close_notify(pair: Pair) -> None:
+    pair.server.end_with_next()
+    assert pair.carry(bytes(300_000)) == bytes(300_000)
+    assert not pair.client.notified
+    pair.server.close(reset=False)
+    assert everything(pair.client) == b""
+    assert pair.client.notified
+
+
+def test_a_response_that_is_cut_has_no_close_notify_though_it_was_the_last(pair: Pair) -> None:
+    pair.server.cut_short()
+    pair.server.end_with_next()
+    pair.server.send(b"last")
+    pair.server.close(reset=False)
+    assert everything(pair.client) == b"last"
+    assert pair.client.recv(1) == b""
+    assert pair.client.cut
+
+
+def test_a_handshake_begins_with_what_was_received_before(unshaken: Pair) -> None:
+    unshaken.client.shake()
+    hello = unshaken.sockets[0].recv(65536)
+    assert not unshaken.server.shake(hello)
+    assert unshaken.client.shake()
+    assert unshaken.server.shake()
 
 
 def test_what_was_looked_at_is_still_to_be_read(pair: Pair) -> None:
