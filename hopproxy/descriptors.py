@@ -10,7 +10,7 @@ MOST = 1024 * 1024
 #: Descriptors that trio and the watch will open.
 _TO_COME = 8
 
-#: The soft and the hard limit that are assumed where a sandbox does not let us ask.
+#: The soft and the hard limit assumed if a sandbox does not show them.
 _USUAL = 1024, 1024
 
 

@@ -188,7 +188,7 @@ class _Conversion:
             self._redirects = first not in ("off", "disable_redirects")
         elif one.name == "order":
             if first in PLACES:
-                draft.note(one, "the usual order of Caddy is taken")
+                draft.note(one, "Caddy's usual order is used")
         elif one.name == "grace_period" and (time := time_of(draft, one)) is not None:
             draft.top["drain_timeout"] = time
         elif one.name == "shutdown_delay" and (time := time_of(draft, one)) is not None:

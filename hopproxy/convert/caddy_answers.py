@@ -1,4 +1,4 @@
-"""What a Caddyfile answers by itself: redirects, fixed responses and errors."""
+"""Answers of a Caddyfile itself: redirects, fixed responses and errors."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def edit_field(draft: Draft, one: Line, edits: Values, *, stripped: bool = False
 def changed_fields(
     draft: Draft, one: Line, args: tuple[str, ...], *, stripped: bool
 ) -> Callable[[Values], None]:
-    """What a `header` changes in a route, whose fields are those of the directives behind it.
+    """Apply a `header` to a route that has the fields of later directives.
 
     Those that remove, or that wait for the response, come last, whatever is behind them.
     """
@@ -65,7 +65,7 @@ def changed_fields(
 
 
 def _both(first: Values, then: Values) -> Values:
-    """What is left if one list of changes follows another; each adds, then sets, then removes."""
+    """Two lists of changes as one; each adds, then sets, then removes."""
     gone = [*then.get("set", {}), *then.get("remove", ())]
     lost = {name.lower() for name in gone}
     added = _without(first.get("add", {}), lost)

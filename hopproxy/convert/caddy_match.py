@@ -13,7 +13,7 @@ KEYS = ("host", "path", "exact")
 
 
 class Match(NamedTuple):
-    """What is matched, as settings of a route, and what has been taken off the path by then."""
+    """What is matched, as settings of a route, and the prefix removed from the path by then."""
 
     where: Values
     strip: str
@@ -59,7 +59,7 @@ def placed(match: Values, within: Values, strip: str) -> list[Match]:
 def narrowed(
     routes: list[Values], match: Values, change: Callable[[Values], None]
 ) -> tuple[list[Values], bool]:
-    """(the routes, changed for what matches; whether that is anything).
+    """(the routes, changed where they match; whether anything has changed).
 
     A route that takes more than that is split in two.
     """

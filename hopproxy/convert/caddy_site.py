@@ -25,17 +25,17 @@ _NEEDLESS = frozenset({"log", "log_skip", "skip_log", "bind", "tls"})
 _FILES = "hopproxy serves no files: let an origin do it"
 _SECURITY = "hopproxy does not do this: requests that Caddy refuses would pass"
 #: The note for an import of something that does not exist.
-NO_FILE = "there is no such snippet or file"
+NO_FILE = "no such snippet or file"
 REASONS = {
     **dict.fromkeys(("file_server", "root", "try_files", "php_fastcgi", "templates"), _FILES),
     **dict.fromkeys(("basicauth", "basic_auth", "forward_auth", "jwt"), _SECURITY),
     "encode": "hopproxy does not compress: let the application do it",
-    "rewrite": "hopproxy only takes the beginning off a path (strip), or redirects",
+    "rewrite": "hopproxy can only remove a prefix (strip), or redirect",
     "handle_errors": "an origin's own error pages are passed on",
     "vars": "hopproxy computes no variables",
     "map": "hopproxy computes no variables",
-    "method": "methods are passed on as they come",
-    "push": "nothing is pushed",
+    "method": "methods are passed on unchanged",
+    "push": "hopproxy does not push",
     "tracing": "request_id can make and pass traceparent",
     "acme_server": "hopproxy issues no certificates",
     "request_header": "write request_fields in the route",
@@ -43,7 +43,7 @@ REASONS = {
     "invoke": "named routes are not read",
     "import": NO_FILE,
 }
-#: What a line of a site may begin with.
+#: Words that a line of a site may begin with.
 DIRECTIVES = frozenset({*PLACES, *_NEEDLESS, *REASONS})
 UNKNOWN = "hopproxy has nothing like it"
 
@@ -66,7 +66,7 @@ class Block:
         self._found: list[Values] = []
 
     def routes(self, *, in_order: bool = False, closed: bool = True) -> list[Values]:
-        """The routes, in the order in which they are asked.
+        """The routes, in the order in which they are tried.
 
         `closed` if Caddy has an empty answer to what they leave over.
         """

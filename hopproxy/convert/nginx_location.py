@@ -30,9 +30,9 @@ _SERVER = frozenset(
         "limit_conn_zone",
     }
 )  # fmt: skip
-#: Directives that decide about a request before the others are asked.
+#: Directives that nginx applies before all others.
 _REWRITTEN = ("return", "rewrite", "if")
-#: Limits that are applied before a named location is asked.
+#: Limits that nginx applies before a named location.
 _OUTER = frozenset({"client_max_body_size", *LIMITS})
 
 
@@ -83,7 +83,7 @@ class Location:
         return [*first, self._here() | end]
 
     def _rewritten(self) -> tuple[list[Values], Values | None, str]:
-        """(routes of conditions, what answers all other requests, what is taken off the path).
+        """(routes of conditions, the answer to all other requests, the prefix that is removed).
 
         nginx does this before anything else, in the order of the file.
         """
@@ -106,7 +106,7 @@ class Location:
         return first, None, strip
 
     def _named(self, name: str) -> Values | None:
-        """What a named location does with a request for this one, whose limits hold."""
+        """The route for a named location, with the path and the limits of this one."""
         block = tuple(one for one in self._scope.named[name] if one.name not in _OUTER)
         own = {name: one for name, one in self._scope.inherited.items() if name in _OUTER}
         scope = replace(self._scope, inherited=self._scope.server | own)

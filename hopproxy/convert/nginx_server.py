@@ -46,7 +46,7 @@ class Server:
 
     @property
     def text(self) -> str:
-        """What it is called in notes."""
+        """Its name in notes."""
         return f"server on {self.address}"
 
     # -- names and listeners -----------------------------------------------------------------

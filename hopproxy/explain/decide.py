@@ -273,7 +273,7 @@ class Case:
         self._body = body
 
     def _is_read(self, request: RequestHead) -> bool:
-        """Whether the body of the request is read although we answer ourselves."""
+        """Whether the request's body is read although the answer is our own."""
         if request.body is NO_BODY or self._to_origin is not None:
             return True
         whole = self._raw.partition(b"\r\n\r\n")[2]

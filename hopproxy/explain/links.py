@@ -27,7 +27,7 @@ WHY: dict[CloseReason, tuple[str, str]] = {
         "an upgrade with a body was declined: the body may be taken for a request",
         "RFC 9110 section 7.8",
     ),
-    CloseReason.PRIVATE: ("it belongs to this client, whose connection ends (NTLM)", ""),
+    CloseReason.PRIVATE: ("it is bound to this client, whose connection ends (NTLM)", ""),
     CloseReason.HINT: ("the origin's Keep-Alive field", ""),
     CloseReason.TUNNEL_ENDED: ("it becomes a tunnel, and ends with it", "RFC 9110 section 7.8"),
 }  # fmt: skip

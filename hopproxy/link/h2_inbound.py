@@ -198,7 +198,7 @@ class Inbound(Stepper, ABC):
             self._refuse_body(Malformed(flaw))
 
     def wake_reader(self) -> None:
-        """What has arrived can be read."""
+        """Wake the reader: what has arrived can be read."""
         if self._reading is not None:
             self._reading.wake()
         elif self.tunnel is not None:

@@ -62,7 +62,7 @@ class Room:
 
 
 def portion(before: int, seconds: float) -> int:
-    """How many bytes of frames to read at a time, after `before` bytes took so long."""
+    """How many bytes of frames to read at a time, after `before` bytes took `seconds`."""
     return max(LEAST, before // 4) if seconds > COSTLY else min(RECEIVE_SIZE, before * 2)
 
 

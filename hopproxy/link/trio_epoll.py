@@ -10,7 +10,7 @@ from trio.lowlevel import wait_readable
 
 #: Information about each descriptor; for an epoll, which descriptors it watches.
 FDINFO = "/proc/self/fdinfo"
-#: What an epoll is called in /proc/self/fd.
+#: The name of an epoll in /proc/self/fd.
 EPOLL = "anon_inode:[eventpoll]"
 _WATCHED = re.compile(r"^tfd:\s*(\d+)\s.*\bino:0*([0-9a-f]+)\b", re.MULTILINE)
 

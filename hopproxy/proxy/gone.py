@@ -1,17 +1,17 @@
-"""Upstreams that the settings no longer have: what they have counted stays."""
+"""Upstreams that were removed from the settings: their counters stay."""
 
 from collections.abc import Iterator
 
 from hopproxy.proxy.tally import Tally
 from hopproxy.proxy.upstream import Upstream
 
-#: Most whose counters are kept apart, and the name under which those of earlier ones are added up.
+#: Most upstreams whose counters are kept separately, and the name for the sums of earlier ones.
 #: No upstream of the settings can have it.
 MOST, EARLIER = 50, "(removed)"
 
 
 class Gone:
-    """The last MOST of them, and the sums of those before."""
+    """The last MOST removed upstreams, and the sums of earlier ones."""
 
     def __init__(self) -> None:
         self._upstreams: dict[str, Upstream] = {}
@@ -19,7 +19,7 @@ class Gone:
         self._opened = self._reused = 0
 
     def add(self, upstream: Upstream) -> None:
-        """The settings no longer have this one."""
+        """This upstream was removed from the settings."""
         upstream.tally.notable.clear()
         self._upstreams[upstream.name] = upstream
         if len(self._upstreams) > MOST:
@@ -31,7 +31,7 @@ class Gone:
             self._earlier.absorb(oldest.tally)
 
     def take(self, name: str) -> Upstream | None:
-        """The one of this name, if it is kept apart: the settings have it again."""
+        """Take back the upstream of this name, if it is kept: it is in the settings again."""
         return self._upstreams.pop(name, None)
 
     def tallies(self) -> Iterator[tuple[str, Tally]]:

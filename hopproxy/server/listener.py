@@ -136,7 +136,7 @@ def disown(sock: socket.socket) -> None:
 
 
 def pass_on(sock: socket.socket, copy: socket.socket) -> None:
-    """From now on this copy of a listening socket removes its file."""
+    """This copy of a listening socket removes its file from now on."""
     if sock in _files:
         _files[copy] = _files.pop(sock)
 

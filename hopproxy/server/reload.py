@@ -37,7 +37,7 @@ INTERVAL = 0.5
 IN_TURN = 2.0
 #: Seconds until a worker that could not take over settings tries again.
 AGAIN = 1.0
-#: In this time so many tries to listen on an address that is in use.
+#: Tries to listen on an address that is in use, within this time.
 TRIES = 10
 #: Settings that a process cannot change while it runs.
 _AT_START = ("workers",)
@@ -153,7 +153,7 @@ class Reloader:
         return True
 
     async def _rebound(self, settings: Settings) -> Sockets:
-        """As `rebound`.  An address that another worker is about to give up comes free soon."""
+        """As `rebound`, but waits for an address that another worker is about to give up."""
         several = self._siblings is not None and self._siblings.workers > 1
         tries = TRIES if several else 1
         while True:
@@ -193,7 +193,7 @@ class Reloader:
             close_all(held.values())
 
     async def _took_over(self, source: tuple[str, str], held: dict[str, int]) -> bool:
-        """Whether these settings are in use now; if not, a certificate is just being replaced."""
+        """Use these settings; False if a certificate is just being replaced."""
         try:
             read, files = await trio.to_thread.run_sync(_reread, source)
             if not self._worker.stopping:
