@@ -37,7 +37,7 @@ INTERVAL = 0.5
 IN_TURN = 2.0
 #: Seconds until a worker that could not take over settings tries again.
 AGAIN = 1.0
-#: Tries to listen on an address that is in use, within this time.
+#: Tries, within AGAIN, to listen on an address that is in use.
 TRIES = 10
 #: Settings that a process cannot change while it runs.
 _AT_START = ("workers",)
