@@ -1,4 +1,4 @@
-"""Ports on which nobody listens, for servers of the tests."""
+"""Free ports, for servers of the tests."""
 
 from __future__ import annotations
 

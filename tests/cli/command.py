@@ -30,7 +30,7 @@ HOPPROXY = tuple(drivers.COMMAND)
 
 
 class Command:
-    """A hopproxy process; what it writes to standard error is collected as it comes."""
+    """A hopproxy process; its standard error is collected."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process

@@ -1,4 +1,4 @@
-"""Rules 65, 74, 76-79, 123 once more: equal bytes mean the same only where all else is equal.
+"""Rules 65, 74, 76-79, 123 again: equal bytes mean the same only if everything else is equal.
 
 A proxy that remembers what it has parsed or written before must not carry it over to another
 client, another method, another version or another second. And bytes that come one by one mean

@@ -1,4 +1,4 @@
-"""Every wire rule that has a meaning there, once more with clients that speak HTTP/2.
+"""The wire rules that apply to HTTP/2, with clients that speak it.
 
 They are played where HOPPROXY_TEST_HTTP2 is `clients`, as in `make drivers`.
 """

@@ -1,4 +1,4 @@
-"""What becomes of one directive or another, and what is told of the rest."""
+"""How directives are converted, and the notes about others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hopproxy dev` as a person meets it: through a browser."""
+"""`hopproxy dev` in a browser."""
 
 from __future__ import annotations
 

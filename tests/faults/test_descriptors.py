@@ -71,7 +71,7 @@ def limited(folder: Path, origin_port: int, soft: int, hard: int) -> Iterator[Se
 
 
 def ask_all(port: int, count: int, target: str = "/") -> list[int]:
-    """One request each from so many clients, none of whom leaves: the status of each answer."""
+    """One request from each of many clients, which stay connected: the status of each answer."""
     statuses: list[int] = []
     with contextlib.ExitStack() as held, selectors.DefaultSelector() as selector:
         for _ in range(count):
@@ -106,7 +106,7 @@ def test_a_thousand_clients_beyond_the_soft_limit_are_all_answered(
 def test_a_crowd_that_is_busy_takes_neither_dials_nor_the_admin_listener_away(
     tmp_path: Path,
 ) -> None:
-    """Each request waits at the origin for a while, so that nobody can make room."""
+    """Each request waits at the origin for a while, so that no link can make room."""
     port = free_port()
     with (
         answering(port, delay=0.3),

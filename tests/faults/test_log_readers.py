@@ -1,4 +1,4 @@
-"""A real process whose logs nobody reads: it serves, says so in the metrics, and drains."""
+"""A real process whose logs are not read: it serves, counts lost lines, and drains."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MANY = 12
 
 
 class Unread:
-    """A pair of descriptors; the process writes to `theirs`, nobody reads `ours`."""
+    """A pair of descriptors; the process writes to `theirs`, `ours` is not read."""
 
     def __init__(self, ours: int, theirs: int) -> None:
         self.ours, self.theirs = ours, theirs
@@ -76,7 +76,7 @@ STREAMS = ["output", "error", "both"]
 
 
 class Proxy:
-    """A hopproxy in front of `origin`, one stream or both of which nobody reads."""
+    """A hopproxy in front of `origin`; one of its streams, or both, are not read."""
 
     def __init__(self, process: subprocess.Popen[bytes], url: str, admin: str) -> None:
         self.process = process

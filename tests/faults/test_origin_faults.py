@@ -1,4 +1,4 @@
-"""Whatever an origin does, its client is told, the others are served, and the books are level."""
+"""Origins that misbehave: their client gets an error, others are served, all links are counted."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class End:
         return b""
 
     def say(self, data: bytes) -> None:
-        """Send, or FIN; a gateway that has gone hears nothing."""
+        """Send bytes or FIN; does nothing if the gateway has closed."""
         with suppress(OSError):
             if data == FIN:
                 self.sock.shutdown(socket.SHUT_WR)

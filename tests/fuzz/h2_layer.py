@@ -113,7 +113,7 @@ def mutated(chance: random.Random, one: Input, others: list[Input]) -> Input:
 
 
 def check(one: Input, chance: random.Random) -> None:
-    """Read in all ways, write anew, judge.  Raises Disagreement, or a fault of hopproxy's own."""
+    """Read in all ways, write again, judge.  Raises Disagreement, or a fault of hopproxy's own."""
     from_client, data = one
     ours = understand(from_client, [data])
     places = sorted(chance.randrange(len(data) + 1) for _ in range(chance.randrange(1, 9)))

@@ -1,4 +1,4 @@
-"""What a message of HTTP/2 means on a hop of HTTP/1.1, and the other way round, said once more.
+"""What a message of HTTP/2 means on a hop of HTTP/1.1, and vice versa, written a second time.
 
 The fields are those that `hpack` has read.  h11 and its companions read what we write.
 """

@@ -1,4 +1,4 @@
-"""What must arrive of a message that we understood, said once more and in another way.
+"""What must arrive of a message that was accepted, computed a second time in another way.
 
 Nothing here asks `rules/`: a fault there must not excuse itself.  Only the words of a head (its
 checked lines and its framing) are taken from the product, for they are what "understood" means.

@@ -1,4 +1,4 @@
-"""Bytes through what decides, without sockets: read, settled, written anew, judged."""
+"""Bytes through the pure floors, without sockets: read, decided, written again, judged."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Written(NamedTuple):
 
 
 def understand(one: Input) -> list[Written]:
-    """Read and write anew every whole message.  Raises whatever hopproxy should not raise."""
+    """Read and write again every complete message.  Raises whatever hopproxy should not raise."""
     is_request, raw = one
     found: list[Written] = []
     while raw:

@@ -1,4 +1,4 @@
-"""A fault of hopproxy in any stage is found by a short search, and is told with its traceback."""
+"""A fault in any stage is found by a short search, and reported with its traceback."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAILS_AT = 4
 
 
 class Planted(Exception):
-    """What nobody has thought of."""
+    """An unexpected exception."""
 
 
 def plant(patch: pytest.MonkeyPatch, place: object, name: str) -> None:

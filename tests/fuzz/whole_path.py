@@ -268,7 +268,7 @@ class Stage:
                 origin.say(piece)
 
     async def end(self) -> None:
-        """Every end goes, time passes; whoever still serves then hangs."""
+        """All peers leave and time passes; a connection that still serves then hangs."""
         for _ in range(MOST_PUSHES):
             for end in (*self.clients, *self.origins):
                 end.take()

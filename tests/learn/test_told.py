@@ -1,4 +1,4 @@
-"""What is learned and lost is told: in /links, /closes, the metrics and both kinds of log line."""
+"""What is learned, and lost links, in /links, /closes, the metrics and both kinds of log line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.wire_pair import Hops, virtual_time
 
 
 async def suffer(hops: Hops) -> None:
-    """A GET meets a link that died idle after 20 s, and is repeated on another."""
+    """A GET is sent on a link that ended while idle after 20 s, and is retried on another."""
     await hops.start(client={"idle_timeout": 600.0})
     client, stale = await hops.pair()
     await trio.sleep(20)

@@ -1,4 +1,4 @@
-"""Who has asked is not idle, who is cut is on record, and who leaves costs nothing."""
+"""Requests that arrive as a link is closed; cut requests in the log; clients that leave."""
 
 from __future__ import annotations
 

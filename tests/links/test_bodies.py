@@ -1,4 +1,4 @@
-"""Bodies of both ways: their end, their cut, their stall, and who holds back whom."""
+"""Bodies in both directions: complete, cut, stalled, and back-pressure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever is cancelled, wherever it stands: the books stay right and the others are served."""
+"""Cancellation at every point: the pool stays consistent, and others are served."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ async def tunnel(hops: Hops, victim: Victim) -> None:
 
 
 async def drain(hops: Hops, victim: Victim) -> None:
-    """The victim is the worker itself, as when the whole process is told to end."""
+    """The worker itself is cancelled, as when the process ends."""
     hops.scope = victim.scope
     await hops.start()
     client, upstream = await hops.asked()

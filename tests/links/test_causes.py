@@ -64,7 +64,7 @@ def line(record: ExchangeRecord, style: str, path: Path) -> str:
 
 
 def told(record: ExchangeRecord, path: Path) -> Any:
-    """What the JSON log tells."""
+    """The line in the JSON log."""
     return msgspec.json.decode(line(record, "json", path))
 
 

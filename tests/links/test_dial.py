@@ -26,7 +26,7 @@ from tests.wire_pair import Hops
 
 
 async def _fill(port: int) -> list[trio.socket.SocketType]:
-    """Connections that fill the backlog of a listener nobody accepts from."""
+    """Connections that fill the backlog of a listener that does not accept."""
     made = []
     for _ in range(3):
         sock = trio.socket.socket()

@@ -1,4 +1,4 @@
-"""A dial that meets a fault, or a host that has no name: it ends one request and nothing else."""
+"""A fault in a dial, or an invalid host name: it ends one request and nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOWHERE: list[Target] = [(socket.AF_UNIX, 7)]
 
 @contextmanager
 def faulty_dials() -> Iterator[None]:
-    """Until the end of this block each dial meets a fault."""
+    """Each dial in this block has a fault."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hopproxy.pool.resolver.known_targets", lambda _: NOWHERE)
         yield

@@ -33,7 +33,7 @@ SWITCH = b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
 
 
 class Planted(Exception):
-    """What nobody has thought of."""
+    """An unexpected exception."""
 
 
 #: What makes the fault show; whether the client is answered 500.

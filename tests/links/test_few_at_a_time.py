@@ -60,7 +60,7 @@ def pool_of(hops: Hops) -> Origin:
 
 @pytest.fixture
 def untold(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with TCP, nothing tells whether the origin has read a request."""
+    """As with TCP, it is not known whether the origin has read a request."""
     monkeypatch.setattr(Endpoint, "is_taken_up", lambda _: False)
 
 

@@ -88,7 +88,7 @@ async def test_a_response_tells_its_length_once_and_plainly(
 async def test_the_default_port_is_the_same_authority(
     hops: Hops, authority: bytes, host: bytes
 ) -> None:
-    """Whatever is told upstream of the host says the same as Host."""
+    """Every field about the host agrees with Host."""
     await hops.start()
     start = b"GET http://" + authority + b"/x?y HTTP/1.1"
     client, upstream, seen = await carried(hops, request(start=start, host=host))

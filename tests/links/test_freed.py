@@ -38,7 +38,7 @@ def no_garbage() -> Iterator[None]:
 
 
 async def freed(hops: Hops, course: Course) -> None:
-    """Run it, and let every deadline pass: the watch holds who has one to come."""
+    """Run it, and let every deadline pass, since the watch refers to objects with a deadline."""
     with no_garbage():
         await course(hops)
         await trio.sleep(100)

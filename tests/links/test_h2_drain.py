@@ -1,4 +1,4 @@
-"""A drain without hurry: HTTP/2 clients are told one after the other, as those of HTTP/1.1 are."""
+"""A slow drain: HTTP/2 clients get GOAWAY one after the other, as HTTP/1.1 links are closed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def idle_clients(hops: Hops) -> list[H2Peer]:
 
 
 async def told(h2: H2Peer, began: float, times: list[float]) -> None:
-    """Note when this client is told, answer the PING, and read to the end."""
+    """Note when this client gets GOAWAY, answer the PING, and read to the end."""
     while not h2.goaways:
         await h2.read()
     times.append(trio.current_time() - began)

@@ -86,7 +86,7 @@ async def test_a_response_without_end_is_asked_for_again_after_minutes(hops: Hop
 
 
 async def test_the_other_links_of_a_silent_address_go_too(hops: Hops) -> None:
-    """A POST finds out that nobody answers; idle links of the same address may be dead as well."""
+    """A POST finds the origin silent; idle links of the same address may be dead too."""
     first, _ = await opened(hops, {3: 1})
     waits = await ask(hops)
     other = await ask(hops)
@@ -168,7 +168,7 @@ async def test_one_of_two_that_hangs_costs_little_after_five_seconds(hops: Hops)
 
 
 async def test_one_of_two_that_stands_still_costs_little(hops: Hops) -> None:
-    """Its kernel accepts connections and bytes, and nobody reads them."""
+    """Its kernel accepts connections and bytes, but no process reads them."""
     stage = await Stage.start(hops, serving=H2Serving, protocol="h2")
     links = {*member(hops, 0).idle, *member(hops, 0).lent}
     stage.bad.stop()

@@ -89,7 +89,7 @@ class Actor:
 
 
 async def accept(hops: Hops, actors: list[Actor], chance: random.Random) -> None:
-    """Origins accept whoever comes."""
+    """Origins accept every connection."""
     while True:
         peer = await hops.origins[0].accept()
         actors.append(Actor(peer, RESPONSES, chance))

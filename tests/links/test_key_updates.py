@@ -1,4 +1,4 @@
-"""KeyUpdates of TLS 1.3: any peer may send them, and nobody may keep us busy with them."""
+"""KeyUpdates of TLS 1.3: peers may send them, but not too many."""
 
 from __future__ import annotations
 

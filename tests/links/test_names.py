@@ -219,7 +219,7 @@ async def test_a_look_up_that_hangs_changes_nothing_but_is_too_old_in_the_end(
 
 
 async def test_a_failed_dial_asks_again_at_once(stage: Stage) -> None:
-    """A container was made anew: its old address is gone."""
+    """A container was recreated: its old address is gone."""
     await stage.start(interval=60.0)
     gone = stage.hops.origins[0]
     stage.names.addresses = [TWO]

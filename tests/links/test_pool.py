@@ -178,7 +178,7 @@ async def test_a_released_link_serves_the_waiter_before_its_dial_does(tcp_hops: 
 
 
 async def _connect(port: int) -> trio.socket.SocketType:
-    """A connection attempt that fills the backlog of a listener nobody accepts from."""
+    """A connection attempt that fills the backlog of a listener that does not accept."""
     sock = trio.socket.socket()
     with trio.move_on_after(0.5):
         await sock.connect(("127.0.0.1", port))

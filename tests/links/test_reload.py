@@ -208,7 +208,7 @@ async def test_no_counter_falls_whatever_leaves_and_comes_back(live: Live) -> No
 
 
 async def test_of_many_upstreams_that_are_gone_the_sums_are_kept(live: Live) -> None:
-    """Names may be made anew for each deployment."""
+    """Names may be new in each deployment."""
 
     def series() -> int:
         return len(lasting(Metrics(live.runtime, None).collect()))

@@ -1,4 +1,4 @@
-"""A pooled link that dies under a request: what is sent once more, and what never is."""
+"""Retries after a pooled link has failed under a request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def request(method: bytes, body: bytes = b"", *lines: bytes) -> bytes:
 
 
 async def half_closed(hops: Hops, asking: bytes) -> tuple[Peer, bool]:
-    """A reused link dies under this request: its client, and whether it was sent once more."""
+    """A reused link fails under this request: its client, and whether it was retried."""
     client, upstream = await hops.pair()
     await client.send(asking)
     await upstream.message()

@@ -193,7 +193,7 @@ DENIALS = [
 
 
 class Denied:
-    """`os.splice` as a sandbox lets it be called: into a pipe, out of it, or not at all."""
+    """`os.splice` in a sandbox that allows it into a pipe, out of a pipe, or not at all."""
 
     def __init__(self, number: int, allowed: int) -> None:
         self.calls = 0

@@ -1,4 +1,4 @@
-"""What the kernel is told of TCP: on accepted connections, and on those that we open."""
+"""TCP options of accepted connections, and of those that we open."""
 
 import os
 import socket

@@ -14,7 +14,7 @@ from tests.wire_pair import Hops
 
 
 class Dials:
-    """Counts the dials to each address; those that are `gone` lead to nobody.
+    """Counts the dials to each address; those in `gone` do not answer.
 
     Those in `elsewhere` lead to another path.
     """

@@ -39,7 +39,7 @@ async def eventually(true: Callable[[], object]) -> None:
 
 
 class Origin:
-    """Answers 13 bytes; `/close` asks for the end, `/die` ends unasked, `/hold` waits."""
+    """Answers 13 bytes; `/close` sends Connection: close, `/die` only closes, `/hold` waits."""
 
     def __init__(self) -> None:
         self.release = trio.Event()

@@ -68,7 +68,7 @@ async def test_an_origin_that_cannot_be_reached(log: Path) -> None:
 
 
 async def eventually_ready(s: Stage) -> None:
-    """A dial has succeeded, although nobody has asked for anything."""
+    """A dial has succeeded, although there was no request."""
     await eventually(lambda: not unready(s.runtime))
     assert s.origin.requests == 0
 

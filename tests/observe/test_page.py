@@ -256,7 +256,7 @@ def test_refused_requests_are_told_and_are_no_alarm(browser: Browser, tmp_path: 
 
 
 def test_requests_that_no_route_takes_are_no_alarm(browser: Browser, tmp_path: Path) -> None:
-    """Whoever scans the internet asks for names that nobody serves."""
+    """Scanners of the internet send requests for unknown hosts."""
     with faulty(tmp_path, routes="[{host: shop.test, upstream: shop}]") as (_, url, page):
         for _ in range(3):
             assert get(url)[0] == 404

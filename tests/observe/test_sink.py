@@ -117,7 +117,7 @@ def test_a_terminal_that_nobody_reads_does_not_block() -> None:
 
 
 def test_the_master_of_a_terminal_is_not_opened_anew() -> None:
-    """Each open of its device makes another terminal, of which nobody would read anything."""
+    """Each open of its device makes another terminal, which is not read."""
     ours, theirs = os.openpty()
     try:
         sink = open_sink(ours)

@@ -130,7 +130,7 @@ def together(threads: list[threading.Thread]) -> None:
 
 
 def test_requests_to_others_are_not_held_up(tmp_path: Path) -> None:
-    """The fault is staged every other half second, so that noise meets both sides alike."""
+    """The fault happens every other half second, so that noise affects both cases alike."""
     with proxied("http.server", tmp_path) as new_client:
         staged, over = threading.Event(), threading.Event()
         waiting = [new_client() for _ in range(4)]

@@ -1,4 +1,4 @@
-"""A hundred clients over a pool of four: nobody starves, and nobody gets another's answer."""
+"""A hundred clients with a pool of four: all are served, each with its own answer."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Workers:
             self.join(place)
 
     def join(self, place: int) -> None:
-        """A worker starts at this place; first it is told what was told last."""
+        """A worker starts at this place, with the last message."""
         turns = Turns()
         turns.join(place, lambda _, state: self._tell(place, state))
         self.all[place] = checked(turns, self.now)

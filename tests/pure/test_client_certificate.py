@@ -1,4 +1,4 @@
-"""What the origin is told of a client certificate: one clean line for each word of the setting."""
+"""The fields about a client certificate: one clean line for each word of the setting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose fault it is, and what the client is told."""
+"""Errors: whose fault they are, and the answer to the client."""
 
 import pytest
 

@@ -164,7 +164,7 @@ def test_underscores_are_a_choice(choice: Underscores) -> None:
 
 
 def test_another_choice_is_obeyed_at_once() -> None:
-    """The same head comes again after the settings were read anew."""
+    """The same head comes again after a reload."""
     head = get(*UNDERSCORED)
     for choice in (*CHOICES, *CHOICES):
         assert upstream(head, choice)[2:] == CHOICES[choice]

@@ -191,7 +191,7 @@ def test_a_line_larger_than_the_table_empties_it() -> None:
 
 
 def test_a_size_update_evicts_and_two_may_begin_a_block() -> None:
-    """RFC 7541 section 4.2: the smallest size and the final one are both told."""
+    """RFC 7541 section 4.2: the smallest size and the final one are both sent."""
     table: Table[Pairs] = Table()
     block = encode_field(b"x", b"1")
     _, _, table = decode(table, b"\x40" + block[1:], LIMIT)

@@ -49,7 +49,7 @@ def lend(ledger: Ledger[Link], share: Share[Link]) -> Link:
 
 
 def wait(ledger: Ledger[Link], share: Share[Link]) -> Caller:
-    """One more in the queue, for whom no dial can be started."""
+    """One more waiter, for which no dial can be started."""
     caller = Caller()
     ledger.enqueue(share, caller)
     assert ledger.start_dial(share) == (False, None)

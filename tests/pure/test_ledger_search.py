@@ -1,4 +1,4 @@
-"""The ledger under any order of events: limits hold, nobody waits in vain, no link is lost.
+"""The ledger under any order of events: limits hold, waiters are served, no link is lost.
 
 The machine plays the shell: it starts dials and closes links as `pool.Pool` does, one event at a
 time, and after each event looks at everything.
@@ -34,7 +34,7 @@ class Caller:
         self._lent[link] = self._number
 
     def fail(self, error: Exception) -> None:
-        """The longest waiter is told that a dial has failed."""
+        """The longest waiter gets the error of a dial."""
         assert self._queue.popleft() is self, "failed out of turn"
 
 
@@ -146,7 +146,7 @@ class Lending(RuleBasedStateMachine):
     @precondition(lambda self: any(self.dials))
     @rule(which=WHICH)
     def dial_succeeds(self, which: int) -> None:
-        """A dial has brought a link: whoever waits longest has it."""
+        """A dial has succeeded: the longest waiter gets its link."""
         number = self.one_of(self.dials, which)
         self.dials[number] -= 1
         self.ledger.dialled(self.shares[number])
@@ -157,7 +157,7 @@ class Lending(RuleBasedStateMachine):
     @precondition(lambda self: any(self.dials))
     @rule(which=WHICH)
     def dial_fails(self, which: int) -> None:
-        """One dial fails, one waiter is told."""
+        """One dial fails, and one waiter gets the error."""
         number = self.one_of(self.dials, which)
         self.dials[number] -= 1
         share = self.shares[number]
@@ -240,7 +240,7 @@ class Lending(RuleBasedStateMachine):
 
     @rule(which=WHICH, in_place=st.booleans())
     def repeat(self, which: int, in_place: bool) -> None:
-        """A repetition wants a link that has served nobody, or a POST one that is younger."""
+        """A retry needs a new link, or a POST needs a younger one."""
         number = which % len(self.shares)
         share = self.shares[number]
         room = self.has_room(share) or bool(share.idle or share.bound_idle)
@@ -268,7 +268,7 @@ class Lending(RuleBasedStateMachine):
 
     @rule(which=WHICH)
     def trial(self, which: int) -> None:
-        """An origin that was down is dialled on nobody's behalf."""
+        """A trial dial to an origin that is down."""
         number = which % len(self.shares)
         share = self.shares[number]
         room = share.size < share.max_connections and self.has_room(share)
@@ -281,7 +281,7 @@ class Lending(RuleBasedStateMachine):
     @precondition(lambda self: any(self.trials))
     @rule(which=WHICH, opened=st.booleans())
     def trial_ends(self, which: int, opened: bool) -> None:
-        """Its link goes to whoever waits, if it brought one."""
+        """Its link, if it has one, goes to the longest waiter."""
         number = self.one_of(self.trials, which)
         self.trials[number] -= 1
         if opened:

@@ -60,7 +60,7 @@ def test_a_full_set_forgets_the_one_with_least_debt_and_refuses_nobody_new() -> 
 
 
 def test_a_million_clients_do_not_free_the_greedy_one() -> None:
-    """A part of it: no memory is taken but what was given, and one in debt is not forgotten."""
+    """A part of it: memory is bounded, and a key without its full allowance is kept."""
     rates = Rates(bytearray(SIZE), SECRET)
     for _ in range(100):
         rates.take(b"greedy", 1.0, 0.1, 100)

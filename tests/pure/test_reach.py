@@ -24,7 +24,7 @@ def reach(chance: float = 0.0) -> Reach:
 
 
 def fail(one: Reach, now: float) -> None:
-    """A dial that fails in the moment it begins."""
+    """A dial that fails at once."""
     one.failed(one.begin(now), now)
 
 

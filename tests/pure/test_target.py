@@ -66,7 +66,7 @@ def test_a_target_comes_to_origin_form(
 def test_one_authority_in_two_spellings_is_one(
     scheme: bytes, authority: bytes, host: bytes
 ) -> None:
-    """Upstream is told what Host said, in Host and as the host of the request."""
+    """The origin gets the client's Host, in Host and as the host of the request."""
     head = get(start=b"GET " + scheme + b"://" + authority + b"/x HTTP/1.1", host=host)
     assert (head.host, head.target) == (host, b"/x")
     assert head.special_value(b"host") == host

@@ -1,4 +1,4 @@
-"""Bad certificates in a settings file: each is told with its place and a way out."""
+"""Bad certificates in a settings file: each is reported with its place and a hint."""
 
 from __future__ import annotations
 

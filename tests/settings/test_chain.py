@@ -1,4 +1,4 @@
-"""Whether a certificate can be used, and what people are told if it cannot."""
+"""Whether a certificate can be used, and the messages if it cannot."""
 
 from __future__ import annotations
 

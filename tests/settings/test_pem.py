@@ -1,4 +1,4 @@
-"""What is in files of certificates and keys, and how a wrong file is told."""
+"""What is in files of certificates and keys, and the messages for wrong files."""
 
 from __future__ import annotations
 

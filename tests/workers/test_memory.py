@@ -177,7 +177,7 @@ def head_of(path: bytes, method: bytes, client: int) -> bytes:
 
 
 def fill(socks: list[Sock], data: bytes) -> None:
-    """Send on all of them until nobody has taken anything for a moment."""
+    """Send on all of them until none has accepted anything for a moment."""
     for sock in socks:
         sock.setblocking(False)
     moved_at = time.monotonic()
