@@ -60,7 +60,7 @@ def test_every_settings_block_of_the_readme_loads(text: str) -> None:
     assert read(text, file="README.md", environ={}).upstreams
 
 
-def test_the_mistakes_of_the_readme_are_told_as_it_says() -> None:
+def test_the_mistakes_of_the_readme_are_reported_as_it_says() -> None:
     (site,) = (block for block in blocks("yaml") if block.startswith("listeners:"))
     wrong = site.replace("origins: [unix", "orgins: [unix").replace(": 10s", ": 10")
     with pytest.raises(SettingsErrors) as told:
@@ -125,12 +125,12 @@ def test_every_command_is_one(words: list[str]) -> None:
     assert parser().parse_args(words).command in COMMANDS
 
 
-def test_every_command_is_told() -> None:
+def test_every_command_is_documented() -> None:
     (actions,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
     assert {words[0] for words in commands()} == {*actions.choices, "--version"}
 
 
-def test_where_settings_are_looked_for_is_told() -> None:
+def test_where_settings_are_looked_for_is_documented() -> None:
     for file in DEFAULT_FILES:
         assert f"`{file}`" in TEXT
 
@@ -193,7 +193,7 @@ def admin(command: Command) -> str:
     return command.wait_for(r"live page: (http://[\d.:]+)")[1]
 
 
-def test_every_path_of_the_admin_listener_is_told(running: Command) -> None:
+def test_every_path_of_the_admin_listener_is_documented(running: Command) -> None:
     told = [cell.strip("`") for cell in rows_under("path")]
     assert [get(admin(running), path)[0] for path in told] == [200] * len(told)
     assert get(admin(running), "/none")[2].decode().split("are: ")[1].split() == told

@@ -14,7 +14,7 @@ from tests.cli.command import finished, told, write_settings
 from tests.ports import free_port
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_reported() -> None:
     ended = finished("--version")
     assert (ended.returncode, ended.stdout) == (0, f"hopproxy {hopproxy.__version__}\n")
 
@@ -57,7 +57,7 @@ def test_check_ends_with_0_when_all_is_well(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout.splitlines()[-1:], ended.stderr) == (0, ["valid"], "")
 
 
-def test_check_ends_with_1_and_tells_every_problem_at_its_place(tmp_path: Path) -> None:
+def test_check_ends_with_1_and_lists_every_problem_at_its_place(tmp_path: Path) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text("upstreams:\n  app:\n    orgins: []\n    connect_timeout: soon\n")
     ended = told("check", "--config", str(file))
@@ -161,7 +161,7 @@ def test_check_warns_of_settings_that_do_nothing_or_run_in_a_circle(tmp_path: Pa
     ]
 
 
-def test_two_names_of_one_address_are_told_as_ours(tmp_path: Path) -> None:
+def test_two_names_of_one_address_are_reported_as_ours(tmp_path: Path) -> None:
     port = free_port()
     name = socket.gethostname()
     try:

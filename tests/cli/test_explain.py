@@ -110,7 +110,7 @@ def test_requests_and_responses_come_from_files_and_standard_input(
     [[], ["--raw", "x", "http://a/"], ["http://a/", "-H", "nonsense"], ["a b"], ["--raw", "/none"],
      ["http://a/", "--response", "/none"], ["ftp://a/"], ["http://a/", "--from", "nonsense"]],
 )  # fmt: skip
-def test_what_is_no_request_is_told(config: str, words: list[str]) -> None:
+def test_what_is_not_a_request_is_reported(config: str, words: list[str]) -> None:
     options = parser().parse_args(["explain", "--config", config, *words])
     with pytest.raises(Failure) as failure:
         COMMANDS[options.command](options)

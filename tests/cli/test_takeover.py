@@ -273,7 +273,7 @@ def test_a_socket_that_was_not_passed_is_named(folder: Path, bind: str) -> None:
 # -- messages to systemd -----------------------------------------------------------------------
 
 
-def test_systemd_is_told_of_every_change(folder: Path) -> None:
+def test_systemd_is_notified_of_every_change(folder: Path) -> None:
     file = write(folder, 1, "{bind: '127.0.0.1:0'}")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind(str(folder / "notify"))

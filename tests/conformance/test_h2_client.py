@@ -91,7 +91,7 @@ async def read_until_quiet(h2: H2Peer, hops: Hops) -> bool:
 
 
 @pytest.mark.trio(run=virtual_time)
-async def test_a_preface_that_is_none_is_refused(hops: Hops) -> None:
+async def test_a_preface_that_is_not_valid_is_refused(hops: Hops) -> None:
     """RFC 9113 section 3.4."""
     await hops.start()
     for sent in (PREFACE[:-2] + b"xx", b"PRI * HTTP/2.0\r\n\r\n\r\n\r\nSM"):

@@ -174,7 +174,7 @@ def test_the_host_that_nginx_sends(body: str, host: str | None) -> None:
          ["2: set_real_ip_from x"]),
     ],
 )  # fmt: skip
-def test_what_nginx_says_and_hopproxy_cannot_is_told_with_its_line(
+def test_what_nginx_says_and_hopproxy_cannot_convert_is_reported_with_its_line(
     body: str, told: list[str]
 ) -> None:
     assert notes(server(body)) == told
@@ -263,7 +263,7 @@ def test_a_directive_without_its_value_is_not_read(missing: str) -> None:
         server(f"location / {{ {PASS} }} {missing} {end}")
 
 
-def test_included_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+def test_included_files_that_cannot_be_read_are_reported(tmp_path: Path) -> None:
     (tmp_path / "loop").write_text("include loop;")
     (tmp_path / "broken").write_text("a {")
     (tmp_path / "binary").write_bytes(b"\xff")
@@ -371,7 +371,7 @@ def test_a_note_of_several_lines_is_one_line() -> None:
     assert "#   2: return 200 a b: $c (a fixed response cannot have variables)" in made.text("x")
 
 
-def test_what_servers_of_other_ports_cannot_keep_apart_is_told() -> None:
+def test_what_servers_of_other_ports_cannot_keep_apart_is_reported() -> None:
     apart = "server { listen 80; server_name a.example; location / { return 200; } }\n"
     inside = "server { listen 127.0.0.1:81; server_name b.example; location / { return 200; } }"
     assert notes(draft(apart + inside)) == [
@@ -415,7 +415,7 @@ def test_tls_that_stands_above_the_servers() -> None:
      ("server { listen 1 }", "nginx", 1), ('a "b;', "nginx", 1), (":80 {\n", "caddy", 1),
      (":80 {\n}\n}", "caddy", 3)],
 )  # fmt: skip
-def test_what_cannot_be_read_is_told_with_its_line(text: str, language: str, line: int) -> None:
+def test_what_cannot_be_read_is_reported_with_its_line(text: str, language: str, line: int) -> None:
     with pytest.raises(Unreadable) as unreadable:
         converted(text, Path("/"), language)
     assert unreadable.value.line == line
@@ -491,7 +491,7 @@ def test_a_directive_of_caddy(body: str, keys: dict[str, Any]) -> None:
         ("request_body {\n max_size big\n}\nreverse_proxy a:1", ["3: max_size big"]),
     ],
 )  # fmt: skip
-def test_what_caddy_says_and_hopproxy_cannot_is_told_with_its_line(
+def test_what_caddy_says_and_hopproxy_cannot_convert_is_reported_with_its_line(
     body: str, told: list[str]
 ) -> None:
     assert notes(caddy(body)) == told
@@ -574,7 +574,7 @@ def test_fields_that_directives_of_caddy_set_and_remove_one_after_another() -> N
     }  # fmt: skip
 
 
-def test_a_host_that_cannot_be_said_is_told() -> None:
+def test_a_host_that_cannot_be_converted_is_reported() -> None:
     made = caddy("reverse_proxy a:1 {\n header_up Host {header.X}\n}")
     assert notes(made) == ["3: header_up Host {header.X}"]
 
@@ -602,7 +602,7 @@ def test_a_transport_of_caddy() -> None:
     assert notes(made) == []
 
 
-def test_options_of_caddy_that_cannot_be_said_are_told() -> None:
+def test_options_of_caddy_that_cannot_be_converted_are_reported() -> None:
     options = "order respond before redir\n order x first\n servers {\n max_header_size 1foo\n}"
     made = draft(f"{{\n {options}\n}}\n:80 {{\n respond /* ok\n}}", "caddy")
     assert notes(made) == ["2: order respond before redir", "5: max_header_size 1foo"]

@@ -71,7 +71,7 @@ def test_a_rate_holds_below_unless_another_stands_there() -> None:
     }  # fmt: skip
 
 
-def test_the_status_of_a_refused_request_is_told() -> None:
+def test_the_status_of_a_refused_request_is_reported() -> None:
     _, told = limited(f"limit_req_status 444; location / {{ limit_req zone=ip; {PASS} }}")
     assert told == ["7: limit_req zone=ip"]
 

@@ -237,7 +237,7 @@ async def test_a_websocket_that_breaks_the_rules_ends(visitor: Visitor) -> None:
     assert b"Invalid opcode" in await rest(visitor)
 
 
-async def test_a_websocket_that_nobody_asked_for_is_426(visitor: Visitor) -> None:
+async def test_a_websocket_without_an_upgrade_is_426(visitor: Visitor) -> None:
     head, _ = await visitor.ask("/websocket")
     assert head.status_code == 426
     assert (b"upgrade", b"websocket") in list(head.headers)

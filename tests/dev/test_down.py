@@ -125,7 +125,7 @@ def test_there_is_no_direct_way_where_it_would_not_help(
     assert '<dt hidden>Without hopproxy</dt><dd class="mono" hidden>' in text
 
 
-def test_a_server_that_does_not_accept_is_told_from_one_that_is_not_there() -> None:
+def test_a_server_that_does_not_accept_is_distinguished_from_one_that_is_not_there() -> None:
     text = shown(ConnectFailed("late", 504, "connection_timeout"))
     assert "no connection within 1 s" in text
     assert "stopped in a debugger" in text
@@ -161,7 +161,7 @@ def test_a_head_that_could_not_be_read_gets_the_plain_answer() -> None:
     assert PAGE(None, REFUSED) is None
 
 
-def test_a_server_without_tls_is_told_from_one_that_is_not_there() -> None:
+def test_a_server_without_tls_is_distinguished_from_one_that_is_not_there() -> None:
     text = shown(TlsFailed("TLS with https://localhost:3000 failed: it does not speak TLS"))
     assert "No good answer from" in text
     assert "is https:// right?" in text

@@ -47,7 +47,7 @@ def test_the_authority_is_made_once_and_what_it_signs_is_used_again(tmp_path: Pa
     assert set(names_in(other.certificate.cert)) == {*ALWAYS, "shop.test", "10.0.0.7", "::2"}
 
 
-def test_a_certificate_that_ends_soon_is_made_anew_by_the_same_authority(tmp_path: Path) -> None:
+def test_a_certificate_that_ends_soon_is_made_again_by_the_same_authority(tmp_path: Path) -> None:
     first = certificate_for([], tmp_path, NOW)
     old = Path(first.certificate.cert).read_bytes()
     later = certificate_for([], tmp_path, NOW + timedelta(days=61))
@@ -70,7 +70,7 @@ def encrypted_key() -> bytes:
 
 
 @pytest.mark.parametrize("key", [bytes, other_key, encrypted_key])
-def test_a_certificate_whose_key_is_lost_is_made_anew(
+def test_a_certificate_whose_key_is_lost_is_made_again(
     tmp_path: Path, key: Callable[[], bytes]
 ) -> None:
     first = certificate_for([], tmp_path, NOW)
@@ -83,7 +83,7 @@ def test_a_certificate_whose_key_is_lost_is_made_anew(
 
 
 @pytest.mark.parametrize("key", [bytes, other_key, encrypted_key])
-def test_a_lost_authority_is_made_anew_with_what_it_has_signed(
+def test_a_lost_authority_is_made_again_with_what_it_has_signed(
     tmp_path: Path, key: Callable[[], bytes]
 ) -> None:
     first = certificate_for([], tmp_path, NOW)
@@ -181,7 +181,7 @@ def test_hot_reload_works_over_wss(tmp_path: Path) -> None:
         thread.join()
 
 
-def test_a_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ended = finished("dev", "--https", env={**os.environ, "XDG_DATA_HOME": f"{tmp_path}/file"})
     assert ended.returncode == 1

@@ -115,7 +115,7 @@ def test_a_port_that_was_asked_for_is_not_exchanged(taken: Bind) -> None:
         open_at(taken, Bind("tcp", "127.0.0.1", 0), [ORIGIN])
 
 
-def test_any_port_is_told_as_the_one_it_became() -> None:
+def test_any_port_is_reported_as_the_one_it_became() -> None:
     sock, bind = open_at(Bind("tcp", "127.0.0.1", 0), Bind("tcp", "127.0.0.1", 0), [ORIGIN])
     with sock:
         assert bind.port == sock.getsockname()[1] > 0

@@ -117,7 +117,7 @@ def proxy(folder: Path, origin: int, unread: Unread, streams: str) -> Iterator[P
 
 @pytest.mark.parametrize("streams", STREAMS)
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-def test_a_log_that_nobody_reads_holds_up_neither_requests_nor_the_drain(
+def test_a_log_that_is_not_read_holds_up_neither_requests_nor_the_drain(
     tmp_path: Path, end: Callable[[], Unread], streams: str
 ) -> None:
     port, unread = free_port(), end()
@@ -131,7 +131,7 @@ def test_a_log_that_nobody_reads_holds_up_neither_requests_nor_the_drain(
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-def test_a_log_that_fills_up_under_load_holds_up_nobody(
+def test_a_log_that_fills_up_under_load_delays_no_others(
     tmp_path: Path, end: Callable[[], Unread]
 ) -> None:
     port, unread = free_port(), end()

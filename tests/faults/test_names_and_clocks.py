@@ -48,7 +48,7 @@ async def test_a_name_that_cannot_be_resolved_is_answered_502(tcp_hops: Hops, na
     assert len(names.asked) <= 3
 
 
-async def test_a_slow_name_is_bounded_by_connect_timeout_and_holds_up_nobody(
+async def test_a_slow_name_is_bounded_by_connect_timeout_and_delays_no_others(
     tcp_hops: Hops, names: Names
 ) -> None:
     hops = tcp_hops

@@ -33,6 +33,6 @@ def test_a_100_that_comes_too_late_changes_nothing(silent: Expectation) -> None:
     assert silent.is_silent(101.0)
 
 
-def test_a_new_process_is_asked_anew(silent: Expectation) -> None:
+def test_a_new_process_is_asked_again(silent: Expectation) -> None:
     silent.restarted()
     assert not silent.is_silent(101.0)

@@ -362,7 +362,7 @@ async def test_a_put_too_large_to_be_kept_takes_a_young_link_only(hops: Hops) ->
     assert hops.records.kept[-1].unused is Unused.METHOD
 
 
-async def test_all_busy_is_told(hops: Hops) -> None:
+async def test_all_busy_is_reported(hops: Hops) -> None:
     await hops.start()
     await hops.asked()
     _, upstream = await hops.asked()

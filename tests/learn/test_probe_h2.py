@@ -74,7 +74,7 @@ async def test_an_origin_that_keeps_connections(hops: Hops) -> None:
     assert "idle limit  more than 30 s" in findings.table()
 
 
-async def test_an_origin_of_http11_is_told(hops: Hops) -> None:
+async def test_an_origin_of_http11_is_reported(hops: Hops) -> None:
     await hops.start()
     target = Target(address_of(hops))
 

@@ -73,7 +73,7 @@ async def test_metrics_count_why_and_show_the_limit(suffered: Hops) -> None:
     assert f'idle_limit_seconds{{from="setting",{origin},upstream="app"}} 60.0' in exposed
 
 
-def test_a_line_tells_which_link_was_lost(directory: Path, tmp_path: Path) -> None:
+def test_a_line_shows_which_link_was_lost(directory: Path, tmp_path: Path) -> None:
     records: list[ExchangeRecord] = []
 
     async def run() -> None:

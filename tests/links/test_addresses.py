@@ -205,7 +205,7 @@ async def test_connect_timeout_bounds_all_addresses_together(stage: Stage) -> No
     assert stage.hops.records.kept[-1].cause == "connection_timeout"
 
 
-async def test_an_address_that_answers_late_is_closed_and_serves_nobody(stage: Stage) -> None:
+async def test_an_address_that_answers_late_is_closed_and_serves_no_request(stage: Stage) -> None:
     slow = await stage.silent(SILENT)
     alive = stage.listen(ALIVE)
     stage.addresses = [SILENT, ALIVE]

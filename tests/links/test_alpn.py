@@ -83,7 +83,7 @@ async def test_sessions_are_resumed_with_http2_too(hops: TlsHops) -> None:
     assert resumed == [False, True]
 
 
-async def test_an_origin_that_must_speak_http2_and_does_not_is_told(hops: TlsHops) -> None:
+async def test_an_origin_that_must_speak_http2_and_does_not_is_reported(hops: TlsHops) -> None:
     await start(hops, [], "h2")
     client = await hops.client()
     await client.send(GET)

@@ -60,7 +60,7 @@ async def test_version_1_says_where_the_client_has_connected(tcp_hops: Hops) -> 
     assert line == b"PROXY TCP4 127.0.0.1 127.0.0.1 %d %d\r\n" % (port_of(client), gateway[1])
 
 
-async def test_an_http2_client_is_told_with_where_it_has_connected(tcp_hops: Hops) -> None:
+async def test_an_http2_client_is_reported_with_where_it_has_connected(tcp_hops: Hops) -> None:
     hops = tcp_hops
     origin = await hops.start(upstream={"proxy_protocol": "v1"})
     peer = await hops.client()
@@ -182,7 +182,7 @@ async def test_a_client_that_leaves_meanwhile_takes_its_connection_along(tcp_hop
     assert (await other.message()).status == 200
 
 
-async def test_an_origin_that_refuses_is_told_as_without_a_header(tcp_hops: Hops) -> None:
+async def test_an_origin_that_refuses_is_reported_as_without_a_header(tcp_hops: Hops) -> None:
     origin = await tcp_hops.start(upstream={"proxy_protocol": "v1"})
     origin.close()
     client = await tcp_hops.client()

@@ -112,7 +112,7 @@ async def test_a_bound_link_that_its_origin_closes_is_noticed_at_once(
     hops.check_ledger()
 
 
-async def test_a_bound_link_that_speaks_unasked_is_closed(hops: Hops) -> None:
+async def test_a_bound_link_that_sends_unsolicited_bytes_is_closed(hops: Hops) -> None:
     await hops.start()
     client, upstream = await logged_in(hops)
     await upstream.send(OK)

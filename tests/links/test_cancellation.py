@@ -219,7 +219,7 @@ async def drain(hops: Hops, victim: Victim) -> None:
         drain,
     ],
 )
-def test_a_party_cancelled_at_any_step_leaves_nothing_and_hurts_nobody(
+def test_a_party_cancelled_at_any_step_leaves_nothing_and_affects_no_others(
     scenario: Scenario, seed: int
 ) -> None:
     assert everywhere(scenario, seed) > 10, "too few steps: the victim did nothing"

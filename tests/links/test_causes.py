@@ -83,7 +83,7 @@ async def test_a_client_that_leaves_before_its_response_is_no_failure(hops: Hops
     assert summary(hops.runtime, 0.0)["totals"]["failures"] == 0
 
 
-async def test_a_client_that_leaves_a_stream_is_told_to_have_left_it(hops: Hops) -> None:
+async def test_a_client_that_leaves_a_stream_is_reported_to_have_left_it(hops: Hops) -> None:
     await hops.start()
     client, upstream = await hops.asked()
     await upstream.send(CHUNKED)
@@ -97,7 +97,7 @@ async def test_a_client_that_leaves_a_stream_is_told_to_have_left_it(hops: Hops)
     assert failures(hops) == {"client_aborts client_closed": 1}
 
 
-async def test_a_client_that_resets_is_told_to_have_reset(tcp_hops: Hops) -> None:
+async def test_a_client_that_resets_is_reported_to_have_reset(tcp_hops: Hops) -> None:
     await tcp_hops.start()
     client, upstream = await tcp_hops.asked()
     await upstream.send(CHUNKED)
@@ -323,7 +323,7 @@ async def test_a_link_that_is_closed_behind_its_response_was_not_idle(hops: Hops
     ],
     ids=["target", "head", "fields", "control byte", "late", "connect"],
 )
-async def test_a_refused_request_is_told_as_far_as_it_was_read(
+async def test_a_refused_request_is_reported_as_far_as_it_was_read(
     hops: Hops,
     sent: bytes,
     status: int,
@@ -341,7 +341,7 @@ async def test_a_refused_request_is_told_as_far_as_it_was_read(
     assert (record.status, record.passed) == (status, passed)
 
 
-async def test_a_limit_is_told_with_its_value_in_both_logs(hops: Hops, tmp_path: Path) -> None:
+async def test_a_limit_is_reported_with_its_value_in_both_logs(hops: Hops, tmp_path: Path) -> None:
     await hops.start(client={"max_body_size": 5})
     client = await hops.client()
     await client.send(POST + b"123456789")
@@ -427,7 +427,7 @@ async def test_a_request_that_takes_an_idle_link_waits_for_nothing(
     assert (seen["queue_ms"], seen["connect_ms"]) == (0.0, 0.0)
 
 
-async def test_a_connection_that_was_never_made_is_told_with_its_time(hops: Hops) -> None:
+async def test_a_connection_that_was_never_made_is_reported_with_its_time(hops: Hops) -> None:
     hops.add_origin(backlog=0)
     await hops.start(upstream={"connect_timeout": 3.0})
     client = await hops.client()

@@ -104,7 +104,7 @@ async def test_who_waits_for_a_removed_origin_moves_to_another(hops: Hops) -> No
     assert (await busy.message()).body == b"ok"
 
 
-async def test_who_waits_and_has_nowhere_else_to_go_is_told(hops: Hops) -> None:
+async def test_a_waiter_without_another_origin_gets_the_error(hops: Hops) -> None:
     hops.add_origin()
     hops.add_origin()
     await hops.start(pool={"max_connections": 1})
@@ -126,7 +126,7 @@ async def test_who_waits_and_has_nowhere_else_to_go_is_told(hops: Hops) -> None:
     assert (await busy.message()).body == b"ok"
 
 
-async def test_a_dial_to_an_origin_that_is_removed_meanwhile_serves_nobody(hops: Hops) -> None:
+async def test_a_dial_to_an_origin_that_is_removed_meanwhile_serves_no_request(hops: Hops) -> None:
     slow = hops.add_origin(backlog=0)
     hops.add_origin()
     await hops.start(upstream={"connect_timeout": 5.0})

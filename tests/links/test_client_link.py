@@ -39,7 +39,7 @@ async def test_an_idle_client_gets_a_fin_at_the_limit_and_not_a_byte(hops: Hops)
     assert hops.closes(Hop.CLIENT) == [CloseReason.IDLE_TIMEOUT]
 
 
-async def test_each_request_starts_the_idle_limit_anew(hops: Hops) -> None:
+async def test_each_request_starts_the_idle_limit_again(hops: Hops) -> None:
     await hops.start(client={"idle_timeout": 40.0}, pool={"idle_timeout": 600.0})
     client, upstream = await hops.pair()
     for _ in range(3):

@@ -275,7 +275,7 @@ async def test_a_repetition_is_not_kept_waiting_by_another_idle_link(settled: Ho
     assert (await first.message()).status == 200
 
 
-async def test_a_link_that_served_nobody_gives_way_too(settled: Hops) -> None:
+async def test_a_link_that_served_no_request_gives_way_too(settled: Hops) -> None:
     # Dialled for one who was served by a released link before it came: it waits in the origin's
     # queue, in front of the next.
     origin = Few(settled, 1, takes=0.1)

@@ -44,7 +44,7 @@ async def next_link(hops: Hops, client: Peer, upstream: Peer, *, reused: bool) -
 @pytest.mark.parametrize(
     ("value", "sent"), [(b"005", b"5"), (b"5", b"5"), (b"0000000000000005", b"5")]
 )
-async def test_a_request_tells_its_length_plainly(
+async def test_a_request_has_its_length_plainly(
     hops: Hops, value: bytes, sent: bytes, odd: bytes
 ) -> None:
     await hops.start()
@@ -67,7 +67,7 @@ async def test_a_request_tells_its_length_plainly(
         [b"Content-Length: 5, 5"],
     ],
 )
-async def test_a_response_tells_its_length_once_and_plainly(
+async def test_a_response_has_its_length_once_and_plainly(
     hops: Hops, lines: list[bytes], odd: bytes
 ) -> None:
     await hops.start()

@@ -112,7 +112,7 @@ async def answer_all(hops: Hops, answer: bytes) -> None:
             nursery.start_soon(on_link, await hops.origins[0].accept())
 
 
-async def test_answers_that_nobody_reads_are_not_kept_without_bound(hops: Hops) -> None:
+async def test_answers_that_are_not_read_are_bounded(hops: Hops) -> None:
     """Heads need no window.  Once the client reads, all its requests are answered."""
     await hops.start()
     h2 = H2Peer(await hops.client(receive_buffer=2304))

@@ -76,7 +76,7 @@ async def test_clients_are_told_one_after_the_other(hops: Hops, idle: bool) -> N
     assert hops.worker.report[:4] == (COUNT, 0, 0, 0)
 
 
-async def test_all_are_told_at_once_if_there_is_no_time(hops: Hops) -> None:
+async def test_all_clients_get_goaway_at_once_if_there_is_no_time(hops: Hops) -> None:
     await hops.start(drain_timeout=8.0)
     clients, _ = await busy_clients(hops)
     hops.worker.stop()

@@ -234,7 +234,7 @@ async def test_an_early_answer_ends_the_stream_and_not_the_connection(hops: Hops
     assert hops.closes(Hop.CLIENT) == []
 
 
-async def test_a_body_that_nobody_needs_is_not_taken_for_ever(hops: Hops) -> None:
+async def test_a_body_that_is_not_needed_is_not_taken_for_ever(hops: Hops) -> None:
     h2 = await connected(hops, linger_size=100_000)
     await h2.request(POST, end=False)
     upstream = await hops.origins[0].accept()
@@ -363,7 +363,7 @@ async def test_a_reset_upload_is_given_up_at_once(hops: Hops) -> None:
     await ask_again(hops, h2)
 
 
-async def test_a_request_that_is_reset_at_once_reaches_nobody(hops: Hops) -> None:
+async def test_a_request_that_is_reset_at_once_reaches_no_one(hops: Hops) -> None:
     h2 = await connected(hops)
     await h2.send(h2.head(GET), frame(RST_STREAM, 0, 1, number(CANCEL)))
     await ask_again(hops, h2)

@@ -58,7 +58,7 @@ async def test_a_client_that_leaves_while_a_body_comes_is_not_waited_for(
     assert trio.current_time() == began
 
 
-async def test_unasked_bytes_that_came_with_a_request_are_not_its_answer(hops: Hops) -> None:
+async def test_unsolicited_bytes_that_came_with_a_request_are_not_its_answer(hops: Hops) -> None:
     origin = await hops.start()
     client, upstream = await hops.pair()
     client.send_at_once(GET)

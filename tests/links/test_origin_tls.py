@@ -58,7 +58,7 @@ async def test_the_next_dials_resume(hops: TlsHops, version: ssl.TLSVersion) -> 
     assert (secured(hops).full, secured(hops).resumed) == (1, 2)
 
 
-async def test_a_session_that_the_origin_has_forgotten_is_taken_anew(hops: TlsHops) -> None:
+async def test_a_session_that_the_origin_has_forgotten_is_taken_again(hops: TlsHops) -> None:
     origin = await hops.start(pool={"max_idle": 0})
     client = await hops.client()
     resumed = []

@@ -92,7 +92,7 @@ async def test_idle_links_end_at_their_limits(hops: Hops) -> None:
     assert hops.closes(Hop.CLIENT) == [CloseReason.IDLE_TIMEOUT]
 
 
-async def test_an_idle_link_that_its_origin_closes_serves_nobody(hops: Hops) -> None:
+async def test_an_idle_link_that_its_origin_closes_serves_no_request(hops: Hops) -> None:
     await hops.start()
     client, upstream = await hops.pair()
     upstream.close()
@@ -101,7 +101,7 @@ async def test_an_idle_link_that_its_origin_closes_serves_nobody(hops: Hops) -> 
     assert (await hops.anew(client)).body == b"ok"
 
 
-async def test_unasked_bytes_that_came_with_a_request_are_not_its_answer(hops: Hops) -> None:
+async def test_unsolicited_bytes_that_came_with_a_request_are_not_its_answer(hops: Hops) -> None:
     origin = await hops.start()
     client, upstream = await hops.pair()
     client.send_at_once(GET)  # no checkpoint between the two: one look sees both

@@ -143,7 +143,7 @@ async def test_a_link_that_came_back_broken_frees_its_place_for_a_waiter(hops: H
     assert (await waiting.message()).body == b"ok"
 
 
-async def test_a_link_handed_on_with_bytes_nobody_asked_for_serves_no_waiter(
+async def test_a_link_handed_on_with_unsolicited_bytes_serves_no_waiter(
     hops: Hops,
 ) -> None:
     await hops.start(pool={"max_connections": 1})

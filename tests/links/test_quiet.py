@@ -55,7 +55,7 @@ class Clock:
         self.time = until
 
 
-def test_a_wire_is_told_once_it_was_quiet_between_two_looks() -> None:
+def test_a_wire_frees_memory_once_it_was_quiet_between_two_looks() -> None:
     clock, told = Clock(), list[Wire]()
     wire, busy, ended = Wire(told), Wire(told), Wire(told)
     for one in (wire, busy, ended):

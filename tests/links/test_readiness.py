@@ -68,7 +68,7 @@ class Told:
         self.fault = error
 
 
-async def test_an_event_that_wakes_nobody_is_told_without_a_turn_of_trio() -> None:
+async def test_an_event_that_wakes_no_task_costs_no_turn_of_trio() -> None:
     turns = 0
 
     async def count_turns() -> None:

@@ -315,7 +315,7 @@ async def test_a_file_that_is_gone_changes_nothing(
     client.close()
 
 
-async def test_a_fifo_in_place_of_the_file_holds_nobody_up(
+async def test_a_fifo_in_place_of_the_file_delays_no_others(
     live: Live, caplog: pytest.LogCaptureFixture
 ) -> None:
     await live.serve(BASE)

@@ -27,7 +27,7 @@ async def half_closed(hops: Hops, asking: bytes) -> tuple[Peer, bool]:
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"DELETE"])
-async def test_an_idempotent_request_is_sent_once_more_on_a_fresh_link(
+async def test_an_idempotent_request_is_sent_again_on_a_fresh_link(
     hops: Hops, method: bytes
 ) -> None:
     await hops.start()

@@ -67,7 +67,7 @@ def test_a_server_that_is_silent_is_an_error(server: DnsServer) -> None:
         look_up(NAME)
 
 
-def test_a_target_whose_look_up_fails_is_told_apart_from_one_without_addresses(
+def test_a_target_whose_look_up_fails_is_distinguished_from_one_without_addresses(
     server: DnsServer,
 ) -> None:
     server.zone = {

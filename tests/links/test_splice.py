@@ -296,7 +296,7 @@ _REST = splice.Pipe._rest
 
 
 @pytest.mark.parametrize("fault", [_no_memory, _half])
-async def test_what_a_fault_leaves_in_the_pipe_meets_nobody_else(
+async def test_what_a_fault_leaves_in_the_pipe_reaches_no_one_else(
     tcp_hops: Hops,
     monkeypatch: pytest.MonkeyPatch,
     spliced: Spliced,

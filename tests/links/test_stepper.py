@@ -137,7 +137,7 @@ async def count(bell: Bell, times: int, seen: Watched) -> str:
 
 
 @EVERY_DRIVER
-async def test_each_wake_is_a_step_and_the_result_is_told_once(begin: Begin) -> None:
+async def test_each_wake_is_a_step_and_the_result_is_reported_once(begin: Begin) -> None:
     bell, seen = Bell(), Watched()
     async with a_stage() as stage:
         begin(stage, count(bell, 3, seen))
@@ -205,7 +205,7 @@ async def test_a_stepper_takes_one_coroutine_after_another(begin: Begin) -> None
 
 
 @EVERY_DRIVER
-async def test_a_fault_is_told_once_and_ends_the_coroutine_alone(begin: Begin) -> None:
+async def test_a_fault_is_reported_once_and_ends_the_coroutine_alone(begin: Begin) -> None:
     bell = Bell()
 
     async def faulty() -> None:
@@ -388,7 +388,7 @@ async def test_cancelled_while_an_error_comes_a_coroutine_still_ends() -> None:
 
 
 @DRIVEN
-async def test_a_fault_while_it_cleans_up_is_told_when_cancelled_too(begin: Begin) -> None:
+async def test_a_fault_while_it_cleans_up_is_reported_when_cancelled_too(begin: Begin) -> None:
     bell = Bell()
 
     async def careless() -> None:

@@ -123,7 +123,7 @@ async def test_each_byte_accepted_renews_the_patience_of_a_send(pair: Pair) -> N
     assert pair.transport.sent == len(data)
 
 
-async def test_closing_wakes_whoever_reads_and_whoever_writes(pair: Pair) -> None:
+async def test_closing_wakes_reader_and_writer(pair: Pair) -> None:
     rest = memoryview(bytes(4_000_000))
     rest = rest[pair.transport.send_now(rest) :]
     reasons = []

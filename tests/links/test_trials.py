@@ -217,7 +217,7 @@ async def test_a_trial_that_has_no_room_is_put_off(hops: Hops) -> None:
 # -- readiness ---------------------------------------------------------------------------------
 
 
-async def test_nobody_is_ready_before_a_dial_has_succeeded_and_no_request_is_needed(
+async def test_no_worker_is_ready_before_a_dial_has_succeeded_and_no_request_is_needed(
     hops: Hops,
 ) -> None:
     origin = hops.add_origin(backlog=0)

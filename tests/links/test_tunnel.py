@@ -158,7 +158,7 @@ async def test_a_wrong_101_is_a_bad_response(hops: Hops, answer: bytes) -> None:
     assert await upstream.rest() == b""
 
 
-async def test_a_101_that_nobody_asked_for_is_a_bad_response(hops: Hops) -> None:
+async def test_a_101_without_an_upgrade_request_is_a_bad_response(hops: Hops) -> None:
     await hops.start()
     client, upstream = await hops.asked(GET)
     await upstream.send(SWITCH)

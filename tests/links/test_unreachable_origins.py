@@ -67,7 +67,7 @@ async def test_the_one_origin_that_can_be_reached_is_found(
         await trio.sleep(0.7)
 
 
-async def test_a_repetition_that_reaches_nobody_marks_the_origin_and_goes_on(
+async def test_a_repetition_that_reaches_no_one_marks_the_origin_and_goes_on(
     hops: Hops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hops.add_origin()

@@ -39,7 +39,7 @@ async def test_an_idle_link_is_closed_by_us_at_exactly_its_limit(hops: Hops) -> 
     assert hops.closes(Hop.UPSTREAM) == [CloseReason.IDLE_TIMEOUT]
 
 
-async def test_each_use_starts_the_idle_limit_anew(hops: Hops) -> None:
+async def test_each_use_starts_the_idle_limit_again(hops: Hops) -> None:
     await hops.start(pool={"idle_timeout": 30.0}, client={"idle_timeout": 600.0})
     client, upstream = await hops.pair()
     for _ in range(3):
@@ -150,7 +150,7 @@ async def test_a_reset_on_an_idle_link_is_seen_when_it_comes(tcp_hops: Hops) -> 
     assert tcp_hops.closes(Hop.UPSTREAM) == [CloseReason.PEER_RESET]
 
 
-async def test_bytes_on_an_idle_link_end_it_and_reach_nobody(hops: Hops) -> None:
+async def test_bytes_on_an_idle_link_end_it_and_reach_no_one(hops: Hops) -> None:
     await hops.start()
     client, upstream = await hops.pair()
     await upstream.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
@@ -159,7 +159,7 @@ async def test_bytes_on_an_idle_link_end_it_and_reach_nobody(hops: Hops) -> None
     assert (await hops.anew(client)).status == 200
 
 
-async def test_bytes_behind_a_response_end_the_link_and_reach_nobody(hops: Hops) -> None:
+async def test_bytes_behind_a_response_end_the_link_and_reach_no_one(hops: Hops) -> None:
     await hops.start()
     client, upstream = await answered(hops, OK + b"HTTP/1.1 200 POISON\r\n\r\n")
     assert await upstream.rest() == b""

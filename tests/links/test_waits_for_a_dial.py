@@ -76,7 +76,7 @@ async def test_who_waits_for_a_dial_is_served_by_a_link_released_before(hops: Ho
     assert len(hops.runtime.pool.links) == 2
 
 
-async def test_a_link_that_spoke_before_it_was_handed_on_serves_nobody(hops: Hops) -> None:
+async def test_a_link_that_spoke_before_it_was_handed_on_serves_no_request(hops: Hops) -> None:
     origin = hops.add_origin(backlog=0)
     await hops.start()
     first, upstream = await hops.asked()

@@ -122,7 +122,7 @@ async def test_a_person_finds_both_links_by_their_ports(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("style", ["json", "text"])
-async def test_behind_a_trusted_front_the_client_and_the_front_are_told(
+async def test_behind_a_trusted_front_the_client_and_the_front_are_reported(
     tmp_path: Path, style: str
 ) -> None:
     trusted = (parse_network("127.0.0.0/8"),)
@@ -149,7 +149,7 @@ async def test_behind_a_trusted_front_the_client_and_the_front_are_told(
 
 
 @pytest.mark.parametrize("trusted", [(), (parse_network("192.0.2.0/24"),)])
-async def test_a_stranger_names_nobody(tmp_path: Path, trusted: tuple[Network, ...]) -> None:
+async def test_a_stranger_names_no_client(tmp_path: Path, trusted: tuple[Network, ...]) -> None:
     async with stage(tmp_path / "log", trusted_proxies=trusted) as s:
         client = await s.client()
         await client.ask("/", "GET", "X-Forwarded-For: 203.0.113.9")
@@ -197,7 +197,7 @@ async def test_bodies_are_counted_both_ways(tmp_path: Path) -> None:
     assert (only["received"], only["sent"], only["host"]) == (5, 13, "a")
 
 
-async def test_an_upgraded_exchange_is_told_when_it_ends(tmp_path: Path) -> None:
+async def test_an_upgraded_exchange_is_reported_when_it_ends(tmp_path: Path) -> None:
     async with stage(tmp_path / "log") as s:
         client = await s.client()
         answer = await client.ask("/socket", "GET", "Connection: Upgrade", "Upgrade: echo")
@@ -290,7 +290,7 @@ async def test_no_peer_forges_a_line(
         assert text.splitlines()[0].count('"') == 2
 
 
-async def test_obs_text_is_told_byte_by_byte(tmp_path: Path, autojump_clock: MockClock) -> None:
+async def test_obs_text_is_reported_byte_by_byte(tmp_path: Path, autojump_clock: MockClock) -> None:
     text = await logged("json", record(b"/caf\xc3\xa9"), path=tmp_path / "log")
     assert json.loads(text)["target"] == r"/caf\xc3\xa9"
 
@@ -383,7 +383,7 @@ async def test_an_exchange_without_an_answer(tmp_path: Path, autojump_clock: Moc
 # -- a log that cannot be written ------------------------------------------------------------
 
 
-async def test_a_full_disk_hurts_nobody(
+async def test_a_full_disk_affects_no_others(
     caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
     fd = os.open("/dev/full", os.O_WRONLY)

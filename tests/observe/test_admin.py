@@ -282,7 +282,7 @@ async def test_it_only_reads(log: Path, method: str) -> None:
     assert (response.status, response.fields["allow"]) == (405, "GET, HEAD")
 
 
-async def test_unknown_paths_are_told_what_there_is(log: Path) -> None:
+async def test_unknown_paths_are_answered_with_the_known_ones(log: Path) -> None:
     async with stage(log) as s:
         status, body = await ask(s, "/nope")
         assert (await ask(s, "/links/"))[0] == 404
@@ -301,7 +301,7 @@ async def test_a_connection_is_kept_and_a_head_has_no_body(log: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", ["-1", "x", "9" * 5000, "", "%00"])
-async def test_a_limit_that_is_none_is_left_out(log: Path, limit: str) -> None:
+async def test_a_limit_of_none_is_left_out(log: Path, limit: str) -> None:
     async with stage(log) as s:
         assert (await ask(s, f"/closes?limit={limit}"))[0] == 200
 

@@ -44,7 +44,7 @@ async def test_what_was_not_taken_at_once_is_written_later(
     assert error_log.dropped == 0
 
 
-def test_lost_lines_are_told_once_it_is_read_again(pipe: Pipe) -> None:
+def test_lost_lines_are_reported_once_it_is_read_again(pipe: Pipe) -> None:
     error_log = ErrorLog(pipe.writer)
     for _ in range(BOUND // 1000 + 100):
         print("x" * 999, file=error_log)

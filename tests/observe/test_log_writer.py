@@ -111,7 +111,7 @@ def test_a_line_longer_than_a_piece_goes_out_whole(pipe: Pipe) -> None:
     assert pipe.taken == long
 
 
-def test_after_a_torn_line_the_next_begins_anew(
+def test_after_a_torn_line_the_next_begins_again(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log_writer = LogWriter(pipe.writer, "log")

@@ -87,7 +87,7 @@ def test_names_from_outside_are_text(browser: Browser, site: tuple[str, str, Exi
     assert browser.run("return document.querySelectorAll('#clients img').length") == 0
 
 
-def test_certificates_are_told_with_the_days_that_are_left(
+def test_certificates_are_reported_with_the_days_that_are_left(
     browser: Browser, site: tuple[str, str, ExitStack]
 ) -> None:
     browser.open(site[1])
@@ -183,7 +183,7 @@ def test_an_origin_that_answers_500_is_seen(browser: Browser, tmp_path: Path) ->
         client.close()
 
 
-def test_failures_are_told_by_cause(browser: Browser, tmp_path: Path) -> None:
+def test_failures_are_reported_by_cause(browser: Browser, tmp_path: Path) -> None:
     with faulty(tmp_path) as (_, url, page):
         browser.open(page)
         browser.wait_for("#minute", "No requests")
@@ -265,7 +265,7 @@ def test_requests_that_no_route_takes_are_no_alarm(browser: Browser, tmp_path: P
         assert browser.text("#state") == "serving"
 
 
-def test_one_request_that_waits_is_told_as_one(browser: Browser, tmp_path: Path) -> None:
+def test_one_request_that_waits_is_reported_as_one(browser: Browser, tmp_path: Path) -> None:
     pool = "{max_connections: 1, queue: 9, queue_timeout: 20s}"
     with faulty(tmp_path, pool) as (origin, url, page):
         browser.open(page)

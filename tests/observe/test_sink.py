@@ -105,7 +105,7 @@ def test_a_full_socket_does_not_block_and_stays_as_it_is(kind: socket.SocketKind
             sink.put(b"x")
 
 
-def test_a_terminal_that_nobody_reads_does_not_block() -> None:
+def test_a_terminal_that_is_not_read_does_not_block() -> None:
     ours, theirs = os.openpty()
     try:
         sink = open_sink(theirs)
@@ -116,7 +116,7 @@ def test_a_terminal_that_nobody_reads_does_not_block() -> None:
         os.close(theirs)
 
 
-def test_the_master_of_a_terminal_is_not_opened_anew() -> None:
+def test_the_master_of_a_terminal_is_not_opened_again() -> None:
     """Each open of its device makes another terminal, which is not read."""
     ours, theirs = os.openpty()
     try:

@@ -207,7 +207,7 @@ async def test_it_stops_when_the_origin_no_longer_waits(
     assert statistics.median(await asked(client, 20)) < PROMPT, "and it begins again"
 
 
-async def test_an_origin_that_was_away_is_learned_anew(nursery: trio.Nursery, hops: Hops) -> None:
+async def test_an_origin_that_was_away_is_learned_again(nursery: trio.Nursery, hops: Hops) -> None:
     await hops.start()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Script(HEAD, BODY).run, hops.origins[0])

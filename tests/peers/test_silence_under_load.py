@@ -83,7 +83,7 @@ def test_a_silent_address_of_a_name_costs_others_nothing(tmp_path: Path) -> None
             )
 
 
-def test_an_origin_that_does_not_answer_stalls_nobody(tmp_path: Path) -> None:
+def test_an_origin_that_does_not_answer_delays_no_others(tmp_path: Path) -> None:
     with origin("nginx", tmp_path) as nginx, silent("127.0.0.2") as port:
         two = "upstreams: {{app: {{origins: [http://127.0.0.1:{}, http://{}:{}]}}}}"
         with (

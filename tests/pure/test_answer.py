@@ -99,7 +99,7 @@ def test_continue_is_an_interim_response() -> None:
     assert head.status == 100
 
 
-def test_the_last_hop_of_options_tells_what_is_allowed() -> None:
+def test_the_last_hop_of_options_says_what_is_allowed() -> None:
     head, body = last_hop_answer(get(b"Max-Forwards: 0", start=b"OPTIONS / HTTP/1.1"))
     assert (head.status, head.length, body) == (200, 0, b"")
     assert head.values(b"allow")

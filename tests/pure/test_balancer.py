@@ -258,7 +258,7 @@ def test_an_origin_that_was_only_slow_is_tried_again_when_no_other_is_left() -> 
     assert not search.goes_on(0.0, slow=False)
 
 
-def test_nobody_leaves_a_slow_origin_for_one_that_does_not_answer() -> None:
+def test_no_request_leaves_a_slow_origin_for_one_that_does_not_answer() -> None:
     members = [Member(), Member(10.0)]
     assert not Search(Balancer(members), members[0]).may_leave(11.0)
     assert not Search(Balancer(members[:1]), members[0]).may_leave(11.0)

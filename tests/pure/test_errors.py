@@ -123,7 +123,7 @@ class Settings:
         (CloseReason.INCOMPLETE, 0, "the client closed the connection inside its request"),
     ],
 )
-def test_it_is_told_when_a_client_has_left(reason: CloseReason, status: int, detail: str) -> None:
+def test_it_is_logged_when_a_client_has_left(reason: CloseReason, status: int, detail: str) -> None:
     record = ExchangeRecord("", 1, 1, 0.0)
     record.status = status
     note_failure(record, LinkError(Hop.CLIENT, reason, "why"), Settings())
@@ -146,7 +146,7 @@ QUEUE_LATE = QueueTimeout("why")
         (BadRequest("why"), Settings(), Settings(), None),
     ],
 )
-def test_a_limit_that_was_passed_is_told_with_its_value(
+def test_a_limit_that_was_passed_is_reported_with_its_value(
     error: HopError, client: object, upstream: object, passed: tuple[str, float] | None
 ) -> None:
     record = ExchangeRecord("", 1, 1, 0.0)

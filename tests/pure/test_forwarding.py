@@ -72,7 +72,7 @@ def test_the_upstream_is_told_who_asks(address: str, host: bytes, lines: list[by
     assert block(Sender(address, b"http", []), get(host=host)) == lines
 
 
-def test_without_a_host_none_is_told() -> None:
+def test_without_a_host_none_is_sent() -> None:
     head = get(start=b"GET / HTTP/1.0", host=None)
     assert block(Sender("192.0.2.1", b"https", []), head) == [
         b"X-Forwarded-For: 192.0.2.1",
@@ -196,7 +196,7 @@ X_FOR, X_PROTO, X_HOST = b"X-Forwarded-For: ", b"X-Forwarded-Proto: ", b"X-Forwa
         ),
     ],
 )
-def test_a_trusted_chain_is_told_as_forwarded_as_well(lines: list[bytes], forwarded: bytes) -> None:
+def test_a_trusted_chain_becomes_forwarded_too(lines: list[bytes], forwarded: bytes) -> None:
     assert b"Forwarded: " + forwarded in told(*lines)
 
 
@@ -257,7 +257,7 @@ def test_a_trusted_chain_is_told_as_forwarded_as_well(lines: list[bytes], forwar
         ],
     ],
 )  # fmt: skip
-def test_a_trusted_forwarded_alone_is_told_as_x_forwarded_as_well(
+def test_a_trusted_forwarded_alone_becomes_x_forwarded_too(
     forwarded: bytes, chain: bytes, proto: bytes, host: bytes, written: bytes
 ) -> None:
     chain = chain + b", 10.0.0.2" if chain else b"10.0.0.2"
@@ -312,7 +312,7 @@ def test_families_that_agree_are_both_kept() -> None:
         b"host=evil",
     ],
 )
-def test_a_forwarded_that_contradicts_is_made_anew(forged: bytes) -> None:
+def test_a_forwarded_that_contradicts_is_replaced(forged: bytes) -> None:
     lines = told(X_FOR + b"1.2.3.4", X_PROTO + b"https", b"Forwarded: " + forged)
     assert lines == [
         X_FOR + b"1.2.3.4, 10.0.0.2",
@@ -401,7 +401,7 @@ def test_a_trusted_unix_peer_adds_no_member() -> None:
     )
 
 
-def test_an_ipv4_peer_of_a_dual_stack_listener_is_told_as_ipv4() -> None:
+def test_an_ipv4_peer_of_a_dual_stack_listener_is_reported_as_ipv4() -> None:
     sender = Sender("::ffff:192.0.2.1", b"http", [])
     assert sender.peer == "192.0.2.1"
     assert block(sender, get()) == block(Sender("192.0.2.1", b"http", []), get())

@@ -183,7 +183,7 @@ def test_a_response_of_two_lengths_is_refused(lines: list[bytes]) -> None:
     ],
 )
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
-def test_a_response_tells_its_length_once_and_plainly(
+def test_a_response_has_its_length_once_and_plainly(
     lines: list[bytes], length: int, method: bytes
 ) -> None:
     """RFC 9112 section 6.3: the same length, repeated, is one."""
@@ -197,7 +197,7 @@ def test_a_response_tells_its_length_once_and_plainly(
 
 
 @pytest.mark.parametrize("value", [b"010", b"00", b"000000000000000007"])
-def test_a_request_tells_its_length_plainly(value: bytes) -> None:
+def test_a_request_has_its_length_plainly(value: bytes) -> None:
     """A reader that takes 010 for an octal number would find another end."""
     plainly = b"Content-Length: %d" % int(value)
     for odd in ([], [b"X-Odd:y"], [b"Connection: X-Own"]):

@@ -59,7 +59,7 @@ def test_what_is_of_one_hop_stays_on_it(line: bytes) -> None:
     assert client(line, b"A: 1")[1:] == [b"A: 1"]
 
 
-def test_the_framing_of_the_next_hop_is_written_anew() -> None:
+def test_the_framing_of_the_next_hop_is_written_again() -> None:
     assert upstream(get(b"transfer-encoding: Chunked", b"A: 1"))[2:] == [
         b"A: 1",
         b"Transfer-Encoding: chunked",

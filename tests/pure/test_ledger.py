@@ -340,7 +340,7 @@ def test_a_waiter_gets_a_dial_of_its_own_beside_a_trial() -> None:
     assert (share.size, ledger.total) == (2, 2)
 
 
-def test_the_link_of_a_trial_goes_to_whoever_waits() -> None:
+def test_the_link_of_a_trial_goes_to_the_waiter() -> None:
     ledger, share, caller = Ledger[Link](4), Share[Link](1, 2, 4), Caller()
     ledger.add(share)
     ledger.start_trial(share)

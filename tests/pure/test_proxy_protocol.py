@@ -202,7 +202,7 @@ def test_version_1_as_it_is_written(client: str, here: str, line: bytes) -> None
 @pytest.mark.parametrize(
     ("version", "header"), [("v1", b"PROXY UNKNOWN\r\n"), ("v2", V2 + b"\x20\x00\x00\x00")]
 )
-def test_a_connection_of_our_own_names_nobody(version: str, header: bytes) -> None:
+def test_a_connection_of_our_own_names_no_client(version: str, header: bytes) -> None:
     assert own_header(version) == header
     assert read_header(header) == Header(len(header))
 

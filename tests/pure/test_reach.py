@@ -28,7 +28,7 @@ def fail(one: Reach, now: float) -> None:
     one.failed(one.begin(now), now)
 
 
-def test_before_the_first_dial_nothing_is_known_and_nobody_goes_elsewhere() -> None:
+def test_before_the_first_dial_nothing_is_known_and_no_request_goes_elsewhere() -> None:
     one = reach()
     assert (one.reached, one.failed_at, one.away_from) == (False, None, math.inf)
     assert one.trial_at(alone=True) == math.inf
@@ -100,7 +100,7 @@ def test_failures_at_the_same_time_are_one() -> None:
     assert one.trial_at(alone=False) == 1.0 + FIRST
 
 
-def test_the_pause_begins_anew_after_a_success() -> None:
+def test_the_pause_begins_again_after_a_success() -> None:
     one = reach()
     fail(one, 0.0)
     fail(one, 2.0)
@@ -153,7 +153,7 @@ def test_so_many_failures_in_a_row_put_it_out_and_say_why() -> None:
     assert [one.is_due(now) for now in (6.4, 6.5)] == [False, True]
 
 
-def test_a_response_between_them_begins_the_row_anew() -> None:
+def test_a_response_between_them_begins_the_row_again() -> None:
     one = judged()
     assert out_after(one, 1.0, 2) is None
     assert one.judges_from == 0
@@ -253,14 +253,14 @@ def test_checks_that_fail_keep_requests_away_until_they_pass() -> None:
     assert (one.is_out, one.takes(5.0), one.share(10.0)) == (False, True, 0.5)
 
 
-def test_the_news_of_a_failed_dial_is_told_once() -> None:
+def test_the_news_of_a_failed_dial_is_reported_once() -> None:
     one = judged()
     assert one.failed(one.begin(1.0), 1.0)
     assert not one.failed(one.begin(2.0), 2.0)
     assert not one.failed(99, 2.0)
 
 
-def test_one_status_is_told_as_one() -> None:
+def test_one_status_is_reported_as_one() -> None:
     one = Reach(lambda: 0.0, most=1)
     out = one.request_failed("status 503", 0.0, may_go=True)
     assert out is not None

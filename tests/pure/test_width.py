@@ -44,7 +44,7 @@ def test_closes_that_help_again_and_again_prove_that_it_serves_no_more() -> None
     assert (width.patience, width.at_once, width.proven) == (KNOWN, 1, 1)
 
 
-def test_one_that_does_not_help_between_starts_anew() -> None:
+def test_one_that_does_not_help_between_starts_again() -> None:
     width = Width()
     width.judge(helped=True)
     width.judge(helped=True)

@@ -192,7 +192,7 @@ def test_a_key_that_every_user_can_read_is_warned_of(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_only_warned_of_is_told_along_with_what_is_fatal(tmp_path: Path) -> None:
+def test_what_is_only_warned_of_is_reported_along_with_what_is_fatal(tmp_path: Path) -> None:
     text = text_of(tmp_path)
     (tmp_path / "ca.crt").unlink()
     (tmp_path / "me.key").chmod(0o644)

@@ -58,7 +58,7 @@ def test_a_listener_may_say_so_before_client_and_without_it() -> None:
     )
 
 
-def test_a_problem_in_client_is_told_once_and_in_its_place() -> None:
+def test_a_problem_in_client_is_reported_once_and_in_its_place() -> None:
     assert problems("listeners: [{client: {max_age: 5s}}]\nclient: {idle_timeout: soon}\n") == [
         "a:3:24: client.idle_timeout: `soon` is not a duration "
         "(write it like 250ms, 5s, 2m, 1h30m or 1d)"

@@ -64,5 +64,5 @@ def test_streams_are_bounded_for_each_connection_and_in_total() -> None:
     ("size", "text"),
     [(1, "1 MiB"), (212 << 20, "212 MiB"), ((212 << 20) + 1, "213 MiB"), (3 << 29, "1.5 GiB")],
 )
-def test_sizes_are_told_rounded_up(size: int, text: str) -> None:
+def test_sizes_are_reported_rounded_up(size: int, text: str) -> None:
     assert told(size) == text

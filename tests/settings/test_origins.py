@@ -56,7 +56,7 @@ def test_an_origin_may_have_options_behind_it(
         ("", "`` is not a host (write http://host:port)"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_an_origin_is_told(text: str, problem: str) -> None:
+def test_what_is_wrong_with_an_origin_is_reported(text: str, problem: str) -> None:
     with pytest.raises(Misread) as caught:
         parse_origin_line(text)
     assert f"{caught.value.wrong} ({caught.value.hint})" == problem
@@ -102,7 +102,7 @@ def test_the_choice_of_an_origin_is_read_and_written(text: str, balance: Balance
         ("hash: client:x", "write hash: header:NAME, cookie:NAME or client"),
     ],
 )
-def test_what_is_no_choice_is_told(text: str, hint: str) -> None:
+def test_what_is_not_a_choice_is_reported(text: str, hint: str) -> None:
     with pytest.raises(Misread) as caught:
         parse_balance(text)
     assert caught.value.hint == hint

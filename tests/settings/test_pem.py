@@ -190,7 +190,7 @@ def flipped(data: bytes) -> bytes:
     return b"".join(lines)
 
 
-def test_a_damaged_file_is_told_with_the_number_of_the_certificate() -> None:
+def test_a_damaged_file_is_reported_with_the_number_of_the_certificate() -> None:
     assert said(certificates, flipped(SITE.cert)).startswith(
         "damaged: F: the certificate cannot be read: "
     )

@@ -126,7 +126,7 @@ def test_everything_about_a_route() -> None:
          "(write visible ASCII in one line; other text is percent-encoded)"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_a_route_is_told(route: str, problem: str) -> None:
+def test_a_mistake_in_a_route_is_reported(route: str, problem: str) -> None:
     assert problems(f"{APP}routes: [{route}]\n") == [problem]
 
 
@@ -144,7 +144,7 @@ def test_fields_of_one_hop_and_our_own_cannot_be_changed(name: str, how: str, wh
     assert f"`{name}`" in problem
 
 
-def test_an_unknown_variable_is_told_with_all_that_exist() -> None:
+def test_an_unknown_variable_is_reported_with_all_that_exist() -> None:
     (problem,) = problems(
         f"{APP}routes: [{{upstream: app, request_fields: {{set: {{A: '{{zz}}'}}}}}}]"
     )

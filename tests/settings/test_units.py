@@ -145,7 +145,7 @@ def test_tcp_bind_comes_back_from_its_own_text(bind: Bind) -> None:
     assert parse_bind(str(bind)) == bind
 
 
-def test_sockets_of_one_name_are_told_apart() -> None:
+def test_sockets_of_one_name_are_distinguished() -> None:
     assert str(Bind("passed", path="systemd:web")) == "systemd:web"
     assert str(Bind("passed", path="systemd:web", port=1)) == "systemd:web#2"
 
@@ -472,7 +472,7 @@ def test_an_address_is_a_network_of_one(address: IPv6Address) -> None:
         ("", ""),
     ],
 )
-def test_ipv4_inside_of_ipv6_is_told_as_ipv4(address: str, written: str) -> None:
+def test_ipv4_inside_of_ipv6_is_reported_as_ipv4(address: str, written: str) -> None:
     assert unmapped(address) == written
 
 

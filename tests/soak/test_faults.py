@@ -47,7 +47,7 @@ async def meet_faults(folder: Path) -> None:
         assert len(logged) == 6, "for each a line that names it, and a traceback"
 
 
-async def test_without_a_fault_nothing_is_told(tmp_path: Path) -> None:
+async def test_without_a_fault_nothing_is_reported(tmp_path: Path) -> None:
     origin = Origin()
     async with trio.open_nursery() as nursery:
         port = await nursery.start(origin.serve, 0)

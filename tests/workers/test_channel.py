@@ -57,7 +57,7 @@ def test_descriptors_of_a_message_given_up_do_not_join_the_next(
     message.close()
 
 
-def test_the_end_of_the_other_side_is_told(ends: tuple[Channel, Channel]) -> None:
+def test_the_end_of_the_other_side_is_reported(ends: tuple[Channel, Channel]) -> None:
     ours, theirs = ends
     theirs.send("last")
     theirs.close()

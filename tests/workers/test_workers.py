@@ -127,7 +127,7 @@ def asked(two: Crew, times: int) -> float:
     return sorted(found)[times * 95 // 100]
 
 
-def test_connections_are_shared_and_a_stopped_worker_delays_nobody(tmp_path: Path) -> None:
+def test_connections_are_shared_and_a_stopped_worker_delays_no_others(tmp_path: Path) -> None:
     with crew(tmp_path) as two:
         pids = two.workers()
         for _ in range(3):
@@ -307,7 +307,7 @@ def reload_metrics(admin: str) -> dict[str, float]:
     return {name: value for name, value in metrics(admin).items() if "config_last" in name}
 
 
-def test_a_worker_that_takes_no_news_of_settings_is_told_apart() -> None:
+def test_a_worker_that_takes_no_news_of_settings_is_distinguished() -> None:
     crew = CrewOfSupervisor(None)
     here, there = pair()
     deaf, other = Place(1), Place(2)
