@@ -9,6 +9,7 @@ import os
 import re
 import ssl
 import stat
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -209,6 +210,13 @@ def _examine_authorities(path: str, file: str, now: float, examined: Examined) -
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
         except OSError as error:
             examined.fatal.append(_refused(path, file, error))
+
+
+def unusable_authorities(file: str) -> str:
+    """Why a file of authorities cannot be used, and what to do; empty if it can."""
+    examined = Examined([], [], [])
+    _examine_authorities("", file, time.time(), examined)
+    return "; ".join(f"{one.message} ({one.hint})" for one in examined.fatal)
 
 
 def _note(examined: Examined, path: str, one: Finding) -> None:

@@ -157,17 +157,18 @@ def _check(options: argparse.Namespace) -> int:
 def _probe(options: argparse.Namespace) -> int:
     import trio
 
+    from hopproxy.certificates import unusable_authorities
     from hopproxy.dev.site import origin_of
     from hopproxy.errors import HopError
     from hopproxy.probe.asker import Target
     from hopproxy.probe.run import probe
     from hopproxy.settings.amounts import Misread, parse_duration
     from hopproxy.settings.certificate import OriginTls
-    from hopproxy.settings.words import parse_count, parse_path
+    from hopproxy.settings.words import parse_count, parse_target
 
     try:
         tls = OriginTls(ca=options.ca)
-        target = Target(origin_of(options.origin), parse_path(options.path), tls)
+        target = Target(origin_of(options.origin), parse_target(options.path), tls)
         most = parse_duration(options.max)
         requests = parse_count(options.requests)
         if most <= 0 or requests < 1:
@@ -175,8 +176,8 @@ def _probe(options: argparse.Namespace) -> int:
     except Misread as misread:
         raise Failure(f"hopproxy probe: {misread}", BAD_USAGE) from misread
     except OSError as error:
-        message = f"hopproxy probe: {options.ca} cannot be used: {error.strerror or error}"
-        raise Failure(message, BAD_USAGE) from error
+        why = unusable_authorities(options.ca) or f"{options.ca}: {error.strerror or error}"
+        raise Failure(f"hopproxy probe: {why}", BAD_USAGE) from error
     try:
         findings = trio.run(partial(probe, target, most=most, requests=requests))
     except HopError as error:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.cli.command import finished, told
 from tests.learn.servers import Running, nginx, origin
@@ -100,3 +101,21 @@ def test_bad_usage(arguments: list[str]) -> None:
     ended = told("probe", *arguments)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("hopproxy probe: ")
+
+
+def test_authorities_that_cannot_be_used_are_told_as_by_check(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_bytes(trustme.CA().private_key_pem.bytes())
+    ended = told("probe", "https://127.0.0.1:1", "--ca", str(file))
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        f"hopproxy probe: {file} holds a private key, not a certificate "
+        "(write it as `key`, the other as `cert`)\n"
+    )
+    ended = told("probe", "https://127.0.0.1:1", "--ca", f"{file}.none")
+    assert ended.stderr.startswith(f"hopproxy probe: {file}.none: no such file (")
+
+
+def test_the_path_of_a_probe_may_have_a_query() -> None:
+    ended = told("probe", str(free_port()), "--path", "/x?y=z")
+    assert "cannot be reached" in ended.stderr
