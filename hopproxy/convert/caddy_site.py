@@ -61,6 +61,7 @@ class Block:
         self._draft = draft
         self._lines = lines
         self._within, self._strip = match
+        self.moved = False  # whether what it leaves over has another path
         own = {one.name: one for one in lines if one.name.startswith("@")}
         self._matchers = known | own
         self._found: list[Values] = []
@@ -128,6 +129,7 @@ class Block:
     def _uri(self, one: Line) -> None:
         if one.args[:1] == ("strip_prefix",) and len(one.args) == 2:
             self._strip += "/" + one.args[1].strip("/")
+            self.moved = True
         else:
             self._draft.note(one, UNKNOWN)
 
@@ -267,4 +269,7 @@ class Block:
             match = Match(match.where, match.where["path"].rstrip("/"))
         block = Block(self._draft, one.block or (), match, self._matchers)
         ordered = one.name == "route"
-        yield from block.routes(in_order=ordered, closed=not ordered)
+        routes = block.routes(in_order=ordered, closed=not ordered)
+        if block.moved and not any(where(route) == match.where for route in routes):
+            self._draft.note(one, "requests that it leaves over keep their whole path here")
+        yield from routes

@@ -93,8 +93,9 @@ class _Conversion:
                 why = "none of its names can be converted: it is left out"
                 draft.note(server.written, why, server.text)
         for server in servers:
-            if not server.to_https and any(
-                not other.to_https and not set(server.binds) & set(other.binds) for other in servers
+            if not server.only_redirects and any(
+                not other.only_redirects and not set(server.binds) & set(other.binds)
+                for other in servers
             ):
                 why = "routes apply to all listeners, so it answers on each of them"
                 draft.note(server.written, why, server.text)
@@ -282,7 +283,7 @@ def _chosen(servers: list[Server]) -> list[tuple[tuple[str, ...], Server]]:
     last = [one for one in servers if not one.names or one in defaults.values()]
     last = [one for one in last if not one.is_nameless or one in defaults.values()]
     last.sort(key=lambda one: one not in defaults.values())
-    others = [one for one in last if not one.to_https]
+    others = [one for one in last if not one.only_redirects]
     exact: list[tuple[tuple[str, ...], Server]] = []
     wild: list[tuple[tuple[str, ...], Server]] = []
     for server in servers:
@@ -298,11 +299,11 @@ def _chosen(servers: list[Server]) -> list[tuple[tuple[str, ...], Server]]:
         if server not in last or (server in others and (shadowed or len(others) > 1))
     ]
     found += [((), server) for server in last]
-    redirects = any(server.to_https for server in last)
+    redirects = any(server.only_redirects for server in last)
 
     def rank(pair: tuple[tuple[str, ...], Server]) -> int:
         hosts, server = pair
-        if server.to_https:
+        if server.only_redirects:
             return 1 if not hosts else 0
         return 0 if redirects and hosts and not server.secure else 2
 

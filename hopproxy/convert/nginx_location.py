@@ -124,14 +124,14 @@ class Location:
 
     # -- answers -----------------------------------------------------------------------------
 
-    def _return(self, one: Directive) -> Values | None:
+    def _return(self, one: Directive, names: tuple[str, ...] | None = None) -> Values | None:
         """`return 301 URL`, `return URL`, `return 404`, `return 200 text`."""
         code, *rest = one.args or ("",)
         if not code.isdecimal():
             code, rest = "302", [code]
         status = int(code)
         if status in (301, 302, 303, 307, 308) and rest:
-            return self._redirect(one, rest[0], status)
+            return self._redirect(one, rest[0], status, names=names)
         if status == 444 or not 200 <= status <= 599:
             closed = "hopproxy answers before it closes a connection"
             why = closed if status == 444 else "it is not the status of a final response"
@@ -149,14 +149,24 @@ class Location:
         return {"respond": values} | self._proxied.response_fields()
 
     def _redirect(
-        self, one: Directive, url: str, status: int, *, adds: bool = False
+        self,
+        one: Directive,
+        url: str,
+        status: int,
+        *,
+        adds: bool = False,
+        names: tuple[str, ...] | None = None,
     ) -> Values | None:
-        """A redirect; `adds` if nginx adds the query, as for a rewrite."""
+        """A redirect of requests for these names.
+
+        `adds` if nginx adds the query, as for a rewrite.
+        """
+        names = self._scope.names if names is None else names
         match = _HTTPS.fullmatch(url)
-        own = match is not None and (match[1].startswith("$") or match[1] in self._scope.names)
+        own = match is not None and (match[1].startswith("$") or match[1] in names)
         if match is not None and match[2] and own and not self._scope.secure:
             to = "https"
-            if not match[1].startswith(("$host", "$http_host")) and len(self._scope.names) > 1:
+            if not match[1].startswith(("$host", "$http_host")) and len(names) > 1:
                 why = "each host is redirected to its own name"
                 self._draft.note(one, why)
         else:
@@ -211,7 +221,8 @@ class Location:
             and len(one.block or ()) == len(returns) == 1
         ):
             what, how, value = words[0], words[1], words[2].strip("\"'")
-            end = self._return(returns[0])
+            host = what in ("$host", "$http_host") and how == "="
+            end = self._return(returns[0], (value,) if host else None)
             if end is None:
                 return []
             http = (what, how, value) in (
@@ -224,7 +235,7 @@ class Location:
                     hint = "list the proxy in front in trusted_proxies"
                     self._draft.note(one, hint)
                 return [self._here() | end | {"redirect": "https"}]
-            if what in ("$host", "$http_host") and how == "=":
+            if host:
                 try:
                     return [{"host": parse_host(value)} | self._here() | end]
                 except Misread as misread:

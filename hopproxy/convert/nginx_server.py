@@ -16,6 +16,8 @@ from hopproxy.settings.amounts import Misread
 from hopproxy.settings.units import parse_bind
 from hopproxy.settings.words import parse_host, parse_prefix
 
+#: The answer to what is not there.
+_NOTHING = {"status": 404}
 #: Names that servers without a name of their own have.
 _NO_NAMES = ("_", "", "$hostname", "localhost_")
 
@@ -24,8 +26,8 @@ class Server:
     """One server block.
 
     `names` are its hosts, exact or `*.suffix`; `is_default` if it says so; `address` is where it
-    listens first, `binds` is all of it.  `secure` if it does TLS on each; `to_https` if it
-    redirects everything to https.  `is_nameless` if none of its names can be converted.
+    listens first, `binds` is all of it.  `secure` if it does TLS on each; `only_redirects` if it
+    does none, and redirects to https.  `is_nameless` if none of its names can be converted.
     """
 
     def __init__(self, draft: Draft, block: Directive, above: Iterable[Directive] = ()) -> None:
@@ -40,7 +42,8 @@ class Server:
         self.names = tuple(self._names())
         self.is_nameless = not self.names and not self._takes_rest()
         self.binds: list[str] = []
-        self.to_https = False
+        self.only_redirects = False
+        self._mixed = False
         self.routes: list[Values] = []
         self._listen()
 
@@ -98,6 +101,7 @@ class Server:
                 plain = True
             if "proxy_protocol" in options:
                 listener["proxy_protocol"] = True
+        self._mixed = self.secure and plain
         self.secure = self.secure and not plain
 
     def _secure(self, listener: Values, tls: Values, one: Directive) -> None:
@@ -163,13 +167,23 @@ class Server:
         inner = [route for *_, routes in sorted(found, key=lambda one: one[:2]) for route in routes]
         # Directives of the server itself come before its locations, as in nginx.
         whole = [*(one for one in outside if one not in ends), *inner, *ends]
-        to_https = [one for one in whole if one.get("redirect") == "https"]
-        self.to_https = any("path" not in one for one in to_https)
-        if self.to_https:  # only https requests would be left, and there are none
-            whole = [one for one in whole if one.get("respond") != {"status": 404} or "path" in one]
-        elif not any({"path", "host"} & one.keys() == set() for one in whole):
-            whole.append({"respond": {"status": 404}})
+        redirects = any(one.get("redirect") == "https" and "path" not in one for one in whole)
+        self.only_redirects = redirects and not self._mixed
+        if self.only_redirects:  # requests by https are left, and another server answers those
+            self._tell_of_https(whole)
+            whole = [one for one in whole if one.get("respond") != _NOTHING]
+        elif all({"path", "host"} & one.keys() or one.get("redirect") == "https" for one in whole):
+            whole.append({"respond": _NOTHING})
         self.routes = list(self._with_slashes(whole))
+
+    def _tell_of_https(self, routes: list[Values]) -> None:
+        """A server that redirects to https also answers some requests by itself."""
+        for route in routes:
+            if route.get("redirect") != "https" and "path" in route:
+                why = f"{route['path']} is answered like this by https, too"
+                if route.get("respond") == _NOTHING:
+                    why = f"{route['path']} is redirected to https, too"
+                self._draft.note(self.written, why, self.text)
 
     def _locations(
         self, block: tuple[Directive, ...], scope: Scope

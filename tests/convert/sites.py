@@ -1,4 +1,4 @@
-"""Fourteen configurations of nginx and Caddy, as people write them, and what to ask of each.
+"""Fifteen configurations of nginx and Caddy, as people write them, and what to ask of each.
 
 `@NAME@` is a port: @HTTP@ and @HTTPS@ of the proxy, the others of origins.
 """
@@ -168,6 +168,44 @@ server {
         ("x-forwarded-proto",),
         (),
         ("ssl_session_cache shared:le_nginx_SSL:1m",),
+    ),
+    Site(
+        "to https by conditions, and what is not redirected",
+        r"""
+server {
+    listen @HTTP@; listen @HTTPS@ ssl;
+    server_name a.example www.a.example;
+    ssl_certificate @CERT@; ssl_certificate_key @KEY@;
+    if ($scheme = http) { return 301 https://$host$request_uri; }
+    if ($host = www.a.example) { return 302 https://a.example$request_uri; }
+    location /app/ { proxy_pass http://127.0.0.1:@APP@; }
+    location /gone/ { return 410; }
+}
+server {
+    listen @HTTP@; server_name b.example;
+    location /.well-known/acme-challenge/ { root /var/www; }
+    location / { return 301 https://$host$request_uri; }
+}
+server {
+    listen @HTTPS@ ssl; server_name b.example;
+    ssl_certificate @CERT@; ssl_certificate_key @KEY@;
+    location / { proxy_pass http://127.0.0.1:@API@; }
+}
+""",
+        (
+            "a.example /x?y",
+            "www.a.example /",
+            "https a.example /x",
+            "https a.example /app/x",
+            "https www.a.example /y?z",
+            "https a.example /gone/x",
+            "b.example /x",
+            "https b.example /x",
+            "https b.example /.well-known/acme-challenge/x",
+        ),
+        (),
+        (),
+        ("root /var/www",),
     ),
     Site(
         "prefixes that are taken off, and URLs that come back",

@@ -381,6 +381,19 @@ def test_what_servers_of_other_ports_cannot_keep_apart_is_reported() -> None:
     assert notes(draft(https + inside)) == []
 
 
+def test_what_a_server_that_redirects_to_https_answers_itself_is_told() -> None:
+    made = server(f"location /a/ {{ {PASS} }} location /b/ {{ root /srv; }}"
+                  "location / { return 301 https://$host$request_uri; }")  # fmt: skip
+    told = {note.why for note in made.notes if note.text.startswith("server")}
+    assert told == {"/a/ is answered like this by https, too", "/b/ is redirected to https, too"}
+    assert [route.get("path") for route in made.routes] == ["/a/", "/a", None]
+
+
+def test_a_route_of_caddy_that_leaves_another_path_is_told() -> None:
+    made = caddy("route /r/* {\n uri strip_prefix /r\n respond /x x\n}\nreverse_proxy a:1")
+    assert notes(made) == ["2: route /r/*"]
+
+
 def test_what_holds_for_every_server_here_is_told_if_they_differ() -> None:
     first = "server { listen 80; send_timeout 9s; location / { return 200; } }\n"
     second = "server { listen 80; server_name b; send_timeout 8s; location / { return 200; } }"
