@@ -70,6 +70,8 @@ def said_by(fields: list[Field], own: tuple[bytes, bytes], *, forwarded_first: b
         nodes = nodes_of(elements)
         if chain or proto or host:
             others = [field for field in others if field.name not in _REPLACED]
+        elif nodes:
+            others = [field for field in others if not _contradicts(field, nodes[0])]
         chain = [node.name for node in nodes]
         proto, host = first_of(elements, b"proto"), first_of(elements, b"host")
     else:
@@ -81,6 +83,10 @@ def said_by(fields: list[Field], own: tuple[bytes, bytes], *, forwarded_first: b
         ):
             elements = _made(nodes, proto, host)
     return Said(chain, nodes, proto, host, elements, [field.line for field in others])
+
+
+def _contradicts(field: Field, client: Node) -> bool:
+    return field.name == b"x-real-ip" and parse_node(field.value).name != client.name
 
 
 def _agrees(in_forwarded: bytes, in_x: bytes, own: bytes) -> bool:

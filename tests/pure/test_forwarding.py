@@ -265,6 +265,24 @@ def test_a_trusted_forwarded_alone_becomes_x_forwarded_too(
     assert told(b"Forwarded: " + forwarded) == expected
 
 
+@pytest.mark.parametrize(
+    ("lines", "passes"),
+    [
+        ([b"Forwarded: for=1.2.3.4", b"X-Real-IP: 6.6.6.6"], False),
+        ([b"Forwarded: for=1.2.3.4, for=6.6.6.6", b"X-Real-IP: 6.6.6.6"], False),
+        ([b"Forwarded: for=unknown", b"X-Real-IP: 6.6.6.6"], False),
+        ([b'Forwarded: for="1.2.3.4:80"', b"X-Real-IP: 1.2.3.4"], True),
+        ([b'Forwarded: for="[fd00::7]"', b"X-Real-IP: FD00:0::7"], True),
+        ([b"Forwarded: proto=https", b"X-Real-IP: 6.6.6.6"], True),
+    ],
+)
+def test_x_real_ip_does_not_contradict_a_forwarded_that_is_believed(
+    lines: list[bytes], passes: bool
+) -> None:
+    """A front that writes Forwarded alone passes an X-Real-IP on as a client has forged it."""
+    assert (lines[1] in told(*lines)) is passes
+
+
 def test_several_forwarded_lines_are_one_list() -> None:
     lines = told(b"Forwarded: for=1.1.1.1;proto=https", b"forwarded: for=2.2.2.2")
     assert lines[0] == X_FOR + b"1.1.1.1, 2.2.2.2, 10.0.0.2"
