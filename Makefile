@@ -63,7 +63,11 @@ lint: $(VENV)/.tests
 	$(BIN)/mypy
 
 coverage: $(VENV)/.tests
-	$(BIN)/coverage run -m pytest -q tests/pure tests/settings tests/learn
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -p -m pytest -q tests/pure & pure=$$!; \
+	$(BIN)/coverage run -p -m pytest -q tests/settings tests/learn --ignore=tests/learn/test_race.py; \
+	code=$$?; wait $$pure && exit $$code
+	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --include=$(PURE) --show-missing --skip-covered --fail-under=100
 
 bench: $(VENV)/.tests
@@ -101,4 +105,4 @@ $(VENV)/.tests: pyproject.toml | $(VENV)/bin/python
 	@touch $@ $(VENV)/.runs
 
 clean:
-	rm -rf build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,8 +8,6 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 PACKAGE = Path(__file__).parent.parent / "hopproxy"
 PURE_FLOORS = {1, 2, 3}
 FORBIDDEN_IN_PURE = {"trio", "socket", "ssl", "time", "logging", "threading", "asyncio", "select"}
@@ -66,26 +64,28 @@ def imported(file: str) -> tuple[set[str], set[str]]:
     return ours, others
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_file_has_a_floor(file: str) -> None:
-    assert file in FLOORS, f"{file} has no floor in hopproxy/DESIGN.md"
+def test_each_file_has_a_floor() -> None:
+    missing = [file for file in FILES if file not in FLOORS]
+    assert not missing, "without a floor in hopproxy/DESIGN.md"
 
 
-@pytest.mark.parametrize("file", sorted(FLOORS))
-def test_floor_has_its_file(file: str) -> None:
-    assert (PACKAGE / file).exists(), f"DESIGN.md names {file}, which does not exist"
+def test_each_floor_has_its_file() -> None:
+    missing = [file for file in FLOORS if not (PACKAGE / file).exists()]
+    assert not missing, "named by hopproxy/DESIGN.md, and not there"
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_imports_only_from_lower_floors(file: str) -> None:
-    ours, others = imported(file)
-    for lower in ours:
-        assert FLOORS[lower].step < FLOORS[file].step, f"{file} imports {lower} from above"
-    if FLOORS[file].number in PURE_FLOORS:
-        assert not others & FORBIDDEN_IN_PURE, f"{file} is pure, yet imports {others}"
+def test_each_file_imports_only_from_lower_floors() -> None:
+    wrong = []
+    for file in FILES:
+        ours, others = imported(file)
+        floor = FLOORS[file]
+        wrong += [f"{file} imports {one}" for one in ours if FLOORS[one].step >= floor.step]
+        if floor.number in PURE_FLOORS:
+            wrong += [f"{file} is pure, yet imports {one}" for one in others & FORBIDDEN_IN_PURE]
+    assert not wrong
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_file_has_at_most_330_lines(file: str) -> None:
-    lines = len((PACKAGE / file).read_text().splitlines())
-    assert lines <= 330, f"{file} has {lines} lines: split it"
+def test_each_file_has_at_most_330_lines() -> None:
+    lines = {file: len((PACKAGE / file).read_text().splitlines()) for file in FILES}
+    long = {file: count for file, count in lines.items() if count > 330}
+    assert not long, "split them"

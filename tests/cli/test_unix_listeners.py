@@ -14,7 +14,7 @@ import pytest
 
 from hopproxy.server.listener import CannotBind, close_listener, open_listener
 from hopproxy.settings.units import Bind
-from tests.cli.command import answering, finished, hopproxy
+from tests.cli.command import answering, finished, hopproxy, told
 from tests.ports import free_port
 
 
@@ -171,13 +171,13 @@ def test_check_warns_where_everybody_may_say_who_is_asking(folder: Path) -> None
         (f'bind: unix:{folder}/site, mode: "0660"', False),
         ("bind: 127.0.0.1:8080", False),
     ):
-        ended = finished("check", "--config", settings(folder, 1, listener, trust))
+        ended = told("check", "--config", settings(folder, 1, listener, trust))
         assert ended.returncode == 0
         assert ("every user of this machine may connect" in ended.stdout) is warned
 
 
 def test_a_mode_without_a_file_is_an_error(folder: Path) -> None:
     file = settings(folder, 1, 'bind: 127.0.0.1:8080, mode: "0660"')
-    ended = finished("check", "--config", file)
+    ended = told("check", "--config", file)
     assert ended.returncode == 1
     assert "listeners[0].mode: has no meaning for `127.0.0.1:8080`" in ended.stderr
