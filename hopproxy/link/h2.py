@@ -15,6 +15,7 @@ from hopproxy.link.endpoint import RECEIVE_SIZE
 from hopproxy.link.faults import report
 from hopproxy.link.h2_ending import LEAVING_PING, H2Ending, H2Owner, violation
 from hopproxy.link.h2_half_head import HalfHead
+from hopproxy.link.h2_inbound import NEVER
 from hopproxy.link.h2_stream import H2Stream
 from hopproxy.link.transport import COSTLY, TURN, portion
 from hopproxy.link.watch import Turn, Watch
@@ -31,7 +32,6 @@ from hopproxy.wire.h2 import (
     Stream,
 )
 from hopproxy.wire.h2_request import Section
-from hopproxy.wire.hpack_encoder import NO_TABLE
 
 #: Seconds for which the rest of a body is discarded after the answer.
 UNREAD = 1.0
@@ -146,14 +146,15 @@ class H2Link(H2Ending):
 
     def _receive(self, data: bytes) -> None:
         """Read frames, and pass them to their streams."""
+        now = self.now()
         fed: dict[H2Stream, None] = {}
-        for what, wire, payload, ended in self.wire.receive(data, self.now()):
+        for what, wire, payload, ended in self.wire.receive(data, now):
             if wire is None:
                 self._on_own(what, payload)
                 continue
             stream = wire.owner
             if stream is None:
-                self._open(wire, payload, ended)
+                self._open(wire, payload, now, ended)
             elif stream is _DONE:
                 continue
             elif isinstance(stream, _Unread):
@@ -204,27 +205,21 @@ class H2Link(H2Ending):
         self.clients.streams.add_reset("us", code)
         self.wire.reset(wire, code)
 
-    def _open(self, wire: Stream, section: Section, ended: bool) -> None:
-        limits, streams = self.limits, self.clients.streams
+    def _open(self, wire: Stream, section: Section, now: float, ended: bool) -> None:
+        streams = self.clients.streams
         if streams.open >= streams.most:
             wire.owner = _DONE
-            streams.note_refused(self.now())
+            streams.note_refused(now)
             self._reset(wire, Code.REFUSED_STREAM)
             return
         self.served += 1
         streams.opened += 1
         streams.open += 1
-        wire.owner = stream = H2Stream(self, wire, section, ended=ended)
+        wire.owner = stream = H2Stream(self, wire, section, now, ended)
         if self.parked:
             self.parked.append(stream)
         else:
             self.parked = [stream]
-        if limits.max_requests and self.served >= limits.max_requests:
-            self.leave(CloseReason.REQUEST_LIMIT)
-        elif limits.max_age and stream.since - self.opened >= limits.max_age:
-            self.leave(CloseReason.MAX_AGE)
-        elif self.clients.draining:
-            self.leave(CloseReason.DRAINING)
 
     def _on_own(self, what: int, payload: object) -> None:
         """An event of the connection itself."""
@@ -242,17 +237,20 @@ class H2Link(H2Ending):
             if self._half is None:
                 self._half = HalfHead(self)
             self._half.follow()
-        self._begin_parked()
+        if self.parked:
+            if self.closing is None:
+                self._leave_at_limits()
+            self._begin_parked()
         self.output.release()
 
     def _begin_parked(self) -> None:
         if self._beginning:
             return  # an exchange has ended as it began: the loop below goes on
         self._beginning = True
-        most = self.limits.max_streams - self._held
+        output, most = self.output, self.limits.max_streams - self._held
         try:
             while self.parked and len(self.streams) < most and self._owner is not None:
-                if self.output.crowded:
+                if output.unsent and output.crowded:
                     break  # until the client has read
                 stream = self.parked.pop(0)
                 if not self.streams:
@@ -264,18 +262,9 @@ class H2Link(H2Ending):
 
     # -- out ---------------------------------------------------------------------------------
 
-    def send_head(self, wire: Stream, block: bytes, *, ended: bool) -> None:
-        """Queue HEADERS."""
-        if self.wire.shrinks:
-            block = NO_TABLE + block
-            self.wire.shrinks = False
-        self.wire.send_head(wire, block, ended=ended)
-        self.output.stir()
-
     def credit(self, wire: Stream, size: int) -> None:
         """Bytes of a request's body were passed on."""
-        self.wire.credit(wire, size)
-        if self.wire.has_output:
+        if self.wire.credit(wire, size):
             self.output.stir()
 
     def free_place(self) -> None:
@@ -303,10 +292,26 @@ class H2Link(H2Ending):
         if stream.costly and self._owner is not None:
             self._held += 1
             _Held(self)
-        self.watch.forget_deadline(stream)
-        self.output.drop(stream)
+        if stream.timer_at != NEVER:
+            self.watch.forget_deadline(stream)
+        output = self.output
+        if output.ready or output.starved:
+            output.drop(stream)
         wire = stream.wire
         wire.owner = _DONE
+        if wire.ended and wire.finished and not (wire.unclaimed or self._left):
+            pass  # nearly always: there is nothing more to say
+        else:
+            self._say_end(stream, wire)
+        if self._owner is None:
+            return
+        if self.parked:
+            self._begin_parked()
+        if not self.streams:
+            self._rest()
+
+    def _say_end(self, stream: H2Stream, wire: Stream) -> None:
+        """End a stream for which nothing more is sent, unless it is closed."""
         if wire.closed:
             self.wire.credit(wire, wire.unclaimed)
         elif (code := stream.last_code) == Code.NO_ERROR:
@@ -316,12 +321,6 @@ class H2Link(H2Ending):
         else:
             self._reset(wire, code)
         self.output.stir()
-        if self._owner is None:
-            return
-        if self.parked:
-            self._begin_parked()
-        if not self.streams:
-            self._rest()
 
     def on_stream_fault(self, stream: H2Stream, error: Exception) -> None:
         """An unexpected exception in a stream: end it, and nothing else."""

@@ -163,6 +163,16 @@ class H2Ending(ABC):
             self.watch.wake_at(self, self.now() + LEAVING)
             self.output.stir()
 
+    def _leave_at_limits(self) -> None:
+        """Requests have come: they may be the last ones."""
+        limits = self.limits
+        if limits.max_requests and self.served >= limits.max_requests:
+            self.leave(CloseReason.REQUEST_LIMIT)
+        elif limits.max_age and self.now() - self.opened >= limits.max_age:
+            self.leave(CloseReason.MAX_AGE)
+        elif self.clients.draining:
+            self.leave(CloseReason.DRAINING)
+
     def _leave(self) -> None:
         if not self._left:
             self._left = True

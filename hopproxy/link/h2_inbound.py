@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Protocol
 
 from hopproxy.errors import HopError, LinkError
-from hopproxy.link.clients import Bound
 from hopproxy.link.h2_output import H2Output
-from hopproxy.link.h2_tunnel import StreamEnd, new_key
+from hopproxy.link.h2_tunnel import StreamEnd
 from hopproxy.link.link import Link
 from hopproxy.link.stepper import Stepper, Waker, wait
 from hopproxy.link.transport import Transport
@@ -25,6 +25,10 @@ from hopproxy.wire.h2 import H2Server, Stream
 from hopproxy.wire.h2_fields import Malformed
 from hopproxy.wire.h2_output import PIECES
 from hopproxy.wire.h2_request import Section
+from hopproxy.wire.h2_stream import NO_LINES
+
+#: A global is faster than an attribute of a module.
+NEVER = math.inf
 
 _LATE = {
     CloseReason.BODY_TIMEOUT: "the rest of the body did not come in time",
@@ -77,9 +81,6 @@ class Carrier(Protocol):
     def credit(self, wire: Stream, size: int) -> None:
         """The exchange has passed on what it took: the client may send as much more."""
 
-    def send_head(self, wire: Stream, block: bytes, *, ended: bool) -> None:
-        """Queue HEADERS, for the end of this batch of events."""
-
 
 class Inbound(Stepper, ABC):
     """The receiving half of a client stream, and the stepper of its exchange.
@@ -88,6 +89,8 @@ class Inbound(Stepper, ABC):
     its state and its windows.  `refusal` is why the request cannot be served.  `ended` once all of
     it has arrived.  `gone` once the client has left.
     `costly` if the client has ended it in a way that closes an upstream link.
+
+    `H2Stream` sets all attributes at once: each request gets there.
     """
 
     __slots__ = (
@@ -97,45 +100,26 @@ class Inbound(Stepper, ABC):
         "timer_at", "trailers", "tunnel", "wire",
     )  # fmt: skip
 
+    _h2: Carrier
+    wire: Stream
+    limits: LinkSettings
+    now: Callable[[], float]
     request: RequestHead
-
-    def __init__(self, h2: Carrier, wire: Stream, section: Section, *, ended: bool) -> None:
-        super().__init__()
-        self._h2 = h2
-        self.wire = wire
-        self._section = section
-        self.stream_id = wire.number
-        self.number = h2.number
-        self.peer = h2.peer
-        self.sender = h2.sender
-        self.limits = h2.limits
-        self.now = h2.now
-        self.served = h2.served
-        self.since = h2.now()
-        self.ended = ended
-        self.gone = self.costly = False
-        self.body_by = math.inf
-        self.closing: CloseReason | None = None
-        self.partner: Link | None = None
-        self.bound: Bound | None = None
-        self.trailers: list[bytes] = []
-        self._arrived = 0
-        self._content: list[bytes] = []
-        self._taken = 0  # bytes that were read, but not credited yet
-        self._flaw: HopError | None = None
-        self._reading: Pause | None = None
-        self.timer_at = math.inf
-        self._key = b""
-        self.tunnel: StreamEnd | None = None
-        self.refusal: HopError | None = None
-        try:
-            if section.protocol:
-                self._key = new_key()
-                self.request = section.opening(h2.limits, self._key)
-            else:
-                self.request = section.request(h2.limits, ended=ended)
-        except HopError as error:
-            self.refusal = error
+    ended: bool
+    gone: bool
+    body_by: float
+    timer_at: float
+    partner: Link | None
+    tunnel: StreamEnd | None
+    refusal: HopError | None
+    trailers: list[bytes]
+    _section: Section
+    _key: bytes  # of a WebSocket
+    _arrived: int  # bytes of content
+    _content: list[bytes]
+    _taken: int  # bytes that were read, but not credited yet
+    _flaw: HopError | None
+    _reading: Pause | None
 
     @property
     def driver(self) -> Stepper:
@@ -172,10 +156,13 @@ class Inbound(Stepper, ABC):
         """DATA has arrived; `wake_reader` follows."""
         if data:
             content = self._content
-            content.append(data)
             self._arrived += len(data)
-            if len(content) > PIECES:
-                content[:] = [b"".join(content)]
+            if not content:
+                self._content = [data]
+            elif len(content) < PIECES:
+                content.append(data)
+            else:
+                self._content = [b"".join((*content, data))]
         self._fed(ended=ended)
 
     def feed_trailers(self, section: Section) -> None:
@@ -242,10 +229,8 @@ class Inbound(Stepper, ABC):
         return data
 
     def _joined(self) -> bytes:
-        content = self._content
-        data = content[0] if len(content) == 1 else b"".join(content)
-        content.clear()
-        return data
+        content, self._content = self._content, NO_LINES
+        return content[0] if len(content) == 1 else b"".join(content)
 
     async def read_body(self) -> bytes:
         """The next bytes of the body, b"" at its end.

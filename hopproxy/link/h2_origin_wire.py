@@ -24,7 +24,7 @@ def new_wire(limits: UpstreamSettings) -> H2Client:
     ours.window = STREAM_WINDOW
     reader = _Reader(_meanings_up_to(limits.max_head_size))
     most = limits.max_head_size * TOO_LARGE
-    return H2Client(reader, ours, link_window=LINK_WINDOW, max_block=most)
+    return H2Client(reader.decode, ours, link_window=LINK_WINDOW, max_block=most)
 
 
 def _meanings_up_to(limit: int) -> Meanings[ResponseSection]:

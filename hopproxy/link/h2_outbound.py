@@ -16,6 +16,7 @@ from hopproxy.link.h2_output import H2Output
 from hopproxy.link.link import Link
 from hopproxy.link.stepper import Waker, wait
 from hopproxy.link.stream import Added
+from hopproxy.link.transport import Transport
 from hopproxy.message import NO_BODY, RequestHead
 from hopproxy.reasons import CloseReason, Hop, Unused
 from hopproxy.rules.hop import request_for_upstream
@@ -46,15 +47,11 @@ class Carrier(Protocol):
     speaks_http1: bool
     wire: H2Client
     output: H2Output
+    transport: Transport
     now: Callable[[], float]
 
     @property
     def holder(self) -> Link: ...
-    @property
-    def closed(self) -> bool: ...
-    def first_block(self, block: bytes) -> bytes:
-        """The block, after a table size update if the origin's decoder needs one."""
-
     def wake_by(self, deadline: float) -> None:
         """Make sure that `on_time` of every stream is called by then."""
 
@@ -74,6 +71,8 @@ class Outbound(ABC):
 
     `wire` is its stream in the frame layer, None until the request is written.  `error` is why it
     has ended.  `final` once the head of the final response has arrived.
+
+    `H2UpstreamStream` sets all attributes at once: each request gets there.
     """
 
     __slots__ = (
@@ -81,32 +80,31 @@ class Outbound(ABC):
         "limits", "now", "wire", "write_timeout",
     )  # fmt: skip
 
-    def __init__(self, carrier: Carrier) -> None:
-        self.carrier = carrier
-        self.limits = carrier.limits
-        self.body_timeout = carrier.limits.body_timeout
-        self.write_timeout = carrier.limits.write_timeout
-        self.now = carrier.now
-        self.wire: Stream | None = None
-        self.error: HopError | None = None
-        self.final = False
-        self._out: bytes | memoryview = b""
-        self._end = False
-        self._trailers: list[bytes] = []
-        self._room: Room | None = None
+    carrier: Carrier
+    limits: UpstreamSettings
+    body_timeout: float
+    write_timeout: float
+    now: Callable[[], float]
+    wire: Stream | None
+    error: HopError | None
+    final: bool
+    _out: bytes | memoryview
+    _end: bool
+    _trailers: list[bytes]
+    _room: Room | None
 
     def write_request(self, head: RequestHead, added: Added, body: bytes) -> None:
         """Queue the request's head, and the part of the body that has arrived."""
         carrier = self.carrier
-        if carrier.closed:  # it has just ended: nothing was sent
+        if carrier.transport.closed:  # it has just ended: nothing was sent
             self.error = LinkError(Hop.UPSTREAM, CloseReason.PEER_CLOSED, "the connection ended")
             return
         if head.upgrade is not None and asks_websocket(head):
             self.ask_websocket(head, added)
             return
         written = request_for_upstream(head, *added)
-        block = carrier.first_block(request_block(written, carrier.scheme))
-        stream = self.wire = carrier.wire.open(block, ended=head.body is NO_BODY)
+        block = request_block(written, carrier.scheme)
+        stream = self.wire = carrier.wire.open(block, head.body is NO_BODY)
         stream.owner = self
         if body:
             self._out, self._end = body, True
@@ -163,25 +161,24 @@ class Outbound(ABC):
             return False
         return bool(self._out) or (self._end and not wire.finished)
 
-    def push(self, most: int) -> int:
-        """Make up to `most` bytes of what is queued into frames; return how many."""
+    def push(self, most: int) -> bool:
+        """Make up to `most` bytes of what is queued into frames; True if that is all."""
         wire, out, machine = self.wire, self._out, self.carrier.wire
-        if wire is None:
-            return 0
-        count = 0
-        if out:
-            whole = len(out) <= most
-            piece = out if whole else memoryview(out)[:most]
-            count = machine.send_data(wire, piece, ended=self._end and whole and not self._trailers)
-            self._out = b"" if count == len(out) else memoryview(out)[count:]
-            if count and self._room is not None:
-                self._room.by = self.now() + self.write_timeout
-        if self._end and not self._out and not wire.finished:
-            if self._trailers:
-                machine.send_head(wire, encode_lines(self._trailers), ended=True)
-            else:
-                machine.send_data(wire, b"", ended=True)
-        return count
+        if wire is None or wire.reset is not None:
+            return True
+        size = len(out)
+        whole = size <= most
+        last = whole and self._end and not self._trailers
+        count = machine.send_data(wire, out if whole else memoryview(out)[:most], last)
+        if count and self._room is not None:
+            self._room.by = self.now() + self.write_timeout
+        if count < size:
+            self._out = memoryview(out)[count:]
+            return False
+        self._out = b""
+        if self._trailers:
+            machine.send_head(wire, encode_lines(self._trailers), ended=True)
+        return True
 
     def wake_writer(self) -> None:
         """Everything queued is in frames, or the stream has ended: wake the writer."""

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from base64 import b64decode
 
 from hopproxy.errors import BadRequest, HopError, LinkError
-from hopproxy.link.h2_outbound import Carrier, Outbound
+from hopproxy.link.h2_outbound import Outbound
 from hopproxy.link.h2_tunnel import StreamEnd, accept_of
 from hopproxy.link.stream import Added
 from hopproxy.message import RequestHead, ResponseHead
@@ -31,12 +31,11 @@ class OutboundTunnel(Outbound):
 
     __slots__ = ("_asked", "_key", "http11_required", "tunnel", "unprocessed")
 
-    def __init__(self, carrier: Carrier) -> None:
-        super().__init__(carrier)
-        self.unprocessed = self.http11_required = False
-        self.tunnel: StreamEnd | None = None
-        self._asked: bytes | None = None  # the head that waits for the origin's SETTINGS
-        self._key = b""
+    unprocessed: bool
+    http11_required: bool
+    tunnel: StreamEnd | None
+    _asked: bytes | None  # the head that waits for the origin's SETTINGS
+    _key: bytes
 
     @abstractmethod
     def fail(self, error: HopError) -> None:
@@ -68,7 +67,7 @@ class OutboundTunnel(Outbound):
             detail = "the origin allows fewer streams than were assumed"
             self.fail(LinkError(Hop.UPSTREAM, CloseReason.STREAM_REFUSED, detail))
         else:
-            block = carrier.first_block(websocket_block(asked, carrier.scheme))
+            block = websocket_block(asked, carrier.scheme)
             self.wire = machine.open(block, ended=False)
             self.wire.owner = self
             carrier.output.stir()
@@ -85,8 +84,8 @@ class OutboundTunnel(Outbound):
         self.fail(error)
 
     def _switched(self, head: ResponseHead) -> ResponseHead:
-        """A final response for the client: a 2xx answer to a CONNECT becomes a 101."""
-        if not self._key or not 200 <= head.status < 300:
+        """The answer to a CONNECT for the client: a 2xx becomes a 101."""
+        if not 200 <= head.status < 300:
             return head
         self.tunnel = StreamEnd(self, Hop.UPSTREAM)
         return switched(head, accept_of(self._key))

@@ -23,8 +23,8 @@ class Sending(Protocol):
     def pending(self) -> bool:
         """Whether it still has."""
 
-    def push(self, most: int) -> int:
-        """Make up to `most` bytes into frames, as far as the windows allow; return how many."""
+    def push(self, most: int) -> bool:
+        """Make up to `most` bytes into frames, as far as the windows allow; True if that is all."""
 
     def wake_writer(self) -> None:
         """All of it was made into frames."""
@@ -53,13 +53,14 @@ class OutputOwner(Protocol):
 class H2Output:
     """The sending half of one connection.  Call `stir` after anything was queued in `wire`.
 
-    `patience` is the longest time in seconds in which the peer accepts nothing.  As a `Waker` it is
-    woken when the socket has room.
+    `patience` is the longest time in seconds in which the peer accepts nothing.  `unsent` is what
+    the socket did not accept.  `ready` are streams that wait for their turn, `starved` those that
+    wait for the connection's window.  As a `Waker` it is woken when the socket has room.
     """
 
     __slots__ = (
-        "_patience", "_queued", "_ready", "_starved", "_stirred", "_transport", "_unsent",
-        "_watch", "owner", "wire",
+        "_patience", "_queued", "_stirred", "_transport", "_watch", "owner", "ready", "starved",
+        "unsent", "wire",
     )  # fmt: skip
 
     def __init__(self, wire: Output, transport: Transport, watch: Watch, patience: float) -> None:
@@ -68,80 +69,77 @@ class H2Output:
         self._transport = transport
         self._watch = watch
         self._patience = patience
-        self._unsent: bytes | memoryview = b""  # what the socket did not accept
+        self.unsent: bytes | memoryview = b""
         self._queued = 0
         self._stirred = False
-        self._ready = NOBODY  # streams that wait for their turn
-        self._starved = NOBODY  # streams that wait for the connection's window
-
-    @property
-    def blocked(self) -> bool:
-        """Whether the client has to read before more can be sent."""
-        return bool(self._unsent)
+        self.ready = self.starved = NOBODY
 
     @property
     def rests(self) -> bool:
         """Whether nothing waits to be sent."""
-        return not (self._unsent or self._stirred or self._ready or self._starved)
+        return not (self.unsent or self._stirred or self.ready or self.starved)
 
     @property
     def crowded(self) -> bool:
         """Whether so much waits until the client reads that no request should begin."""
-        return bool(self._unsent) and self.wire.waiting > QUEUED
+        return bool(self.unsent) and self.wire.waiting > QUEUED
 
     # -- turns -------------------------------------------------------------------------------
 
     def offer(self, stream: Sending) -> bool:
         """The stream has something to send.  True if all of it is in frames now."""
-        if self._ready or self._queued >= QUEUED:
+        if self.ready or self._queued >= QUEUED:
             self._enqueue(stream)
             done = not stream.pending
         else:
             done = self._push(stream, QUEUED)
-        self.stir()
+        if self.unsent or not self._stirred:
+            self.stir()
         return done
 
     def give_room(self, stream: Sending | None) -> None:
         """A window that was used up has grown: that of the stream, or of the connection (None)."""
         if stream is None:
-            starved, self._starved = self._starved, NOBODY
+            starved, self.starved = self.starved, NOBODY
             for one in starved:
                 self._enqueue(one)
         elif stream.pending:
             self._enqueue(stream)
 
     def _enqueue(self, stream: Sending) -> None:
-        if self._ready is NOBODY:
-            self._ready = {}
-        self._ready[stream] = None
+        if self.ready is NOBODY:
+            self.ready = {}
+        self.ready[stream] = None
 
     def drop(self, stream: Sending) -> None:
         """The stream sends nothing more."""
-        if self._ready:
-            self._ready.pop(stream, None)
-        if self._starved:
-            self._starved.pop(stream, None)
+        if self.ready:
+            self.ready.pop(stream, None)
+        if self.starved:
+            self.starved.pop(stream, None)
 
     def rest(self) -> None:
         """The connection is idle: free what streams need."""
-        self._ready = self._starved = NOBODY
+        self.ready = self.starved = NOBODY
 
     def _push(self, stream: Sending, most: int) -> bool:
         """Make up to `most` bytes of a stream into frames; True if nothing is left of it."""
-        count = stream.push(most)
+        before = self.wire.send_window
+        done = stream.push(most)
+        count = before - self.wire.send_window
         self._queued += count
-        if not stream.pending:
+        if done:
             return True
         if count >= most:
             self._enqueue(stream)  # behind all others
         elif self.wire.send_window <= 0:
-            if self._starved is NOBODY:
-                self._starved = {}
-            self._starved[stream] = None
+            if self.starved is NOBODY:
+                self.starved = {}
+            self.starved[stream] = None
         return False
 
     def _give_turns(self) -> None:
-        ready = self._ready
+        ready = self.ready
         while ready and self._queued < QUEUED:
             stream = next(iter(ready))
             del ready[stream]
@@ -161,7 +159,7 @@ class H2Output:
 
     def stir(self) -> None:
         """As `release`, unless it is held."""
-        if self._unsent:
+        if self.unsent:
             self.wire.pack()
         elif not self._stirred:
             self._stirred = True
@@ -171,7 +169,7 @@ class H2Output:
         """The batch of events is over: send."""
         self._stirred = True  # also while streams get their turns
         try:
-            if not self._unsent and not self._transport.closed:
+            if not self.unsent and not self._transport.closed:
                 self._send()
         except LinkError as error:
             self._break(error)
@@ -185,12 +183,12 @@ class H2Output:
                 data = wire.take()
                 count = transport.send_now(data)
                 if count < len(data):
-                    self._unsent = memoryview(data)[count:]
-                    self._queued = len(self._unsent)
+                    self.unsent = memoryview(data)[count:]
+                    self._queued = len(self.unsent)
                     self._wait(transport.tell_of_room())
                     return
             self._queued = 0
-            if self._ready:
+            if self.ready:
                 self._give_turns()
             if not wire.has_output:
                 break
@@ -211,18 +209,18 @@ class H2Output:
             self._break(error)
             return
         try:
-            count = transport.send_now(self._unsent)
+            count = transport.send_now(self.unsent)
         except LinkError as broken:
             self._break(broken)
             return
-        if count < len(self._unsent):
-            self._unsent = memoryview(self._unsent)[count:]
+        if count < len(self.unsent):
+            self.unsent = memoryview(self.unsent)[count:]
             by = room.by
             self._wait(room)
             if not count:
                 room.by = by
             return
-        self._unsent = b""
+        self.unsent = b""
         self.send_queued()
         if self.owner is not None:
             self.owner.on_room()

@@ -14,7 +14,7 @@ TOO_LARGE = 2
 
 
 class Reader(Decoder[M], ABC):
-    """For `wire.h2_input`: called with each complete block.  Raises H2Error."""
+    """`decode` is for `wire.h2_input`: called with each complete block.  Raises H2Error."""
 
     __slots__ = ()
 
@@ -22,9 +22,9 @@ class Reader(Decoder[M], ABC):
     def too_large(self) -> M:
         """The result for a section above the limit."""
 
-    def __call__(self, block: bytes) -> M:
+    def decode_anew(self, block: bytes) -> M:
         try:
-            return self.decode(block)
+            return super().decode_anew(block)
         except FieldSectionTooLarge:
             return self.too_large()
         except Bomb as error:

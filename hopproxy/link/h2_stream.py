@@ -10,15 +10,17 @@ import math
 from typing import Protocol
 
 from hopproxy.errors import BadResponse, HopError
+from hopproxy.link.clients import Bound
 from hopproxy.link.h2_heads import encoded, encoded_switch
+from hopproxy.link.h2_inbound import NEVER, Inbound, Pause
 from hopproxy.link.h2_inbound import Carrier as InboundCarrier
-from hopproxy.link.h2_inbound import Inbound, Pause
-from hopproxy.link.h2_tunnel import StreamEnd, check_accept
+from hopproxy.link.h2_tunnel import StreamEnd, check_accept, new_key
 from hopproxy.message import ResponseHead
 from hopproxy.reasons import CloseReason, Hop
 from hopproxy.wire.h2 import Code, Stream
 from hopproxy.wire.h2_fields import Malformed
 from hopproxy.wire.h2_request import Section
+from hopproxy.wire.h2_stream import NO_LINES
 from hopproxy.wire.hpack_encoder import encode_lines
 
 #: After a client has reset a stream, its exchange may go on for this many seconds and bytes of the
@@ -44,44 +46,76 @@ class H2Stream(Inbound):
     a WebSocket.
     """
 
-    _h2: Carrier
     __slots__ = ("_cut", "_end", "_grace_by", "_out", "_swallowed", "_trailers", "_writing")
 
-    def __init__(self, h2: Carrier, wire: Stream, section: Section, *, ended: bool) -> None:
-        super().__init__(h2, wire, section, ended=ended)
+    _h2: Carrier
+    closing: CloseReason | None
+    bound: Bound | None
+    _writing: Pause | None
+    _cut: HopError | None  # why nobody hears the response any more
+
+    def __init__(
+        self, h2: Carrier, wire: Stream, section: Section, now: float, ended: bool
+    ) -> None:
+        """`now` is when it began."""
+        # As in `Stepper`: to call it costs as much as all of this.
+        self._work = self._wait = self._task = self._woken = self._error = None
+        self._h2 = h2
+        self.wire = wire
+        self._section = section
+        self.stream_id = wire.number
+        self.number = h2.number
+        self.peer = h2.peer
+        self.sender = h2.sender
+        self.limits = h2.limits
+        self.now = h2.now
+        self.served = h2.served
+        self.since = now
+        self.ended = ended
+        self.gone = self.costly = self._end = False
+        self.body_by = self.timer_at = self._grace_by = NEVER
+        self.closing = self.partner = self.bound = self.tunnel = self.refusal = None
+        self.trailers = self._content = self._trailers = NO_LINES
+        self._arrived = self._taken = self._swallowed = 0
+        self._flaw = self._reading = self._writing = self._cut = None
+        self._key = b""
         self._out: bytes | memoryview = b""
-        self._end = False
-        self._trailers: list[bytes] = []
-        self._writing: Pause | None = None
-        self._cut: HopError | None = None  # why the response goes nowhere
-        self._swallowed = 0
-        self._grace_by = math.inf
+        try:
+            if section.protocol:
+                self._key = new_key()
+                self.request = section.opening(h2.limits, self._key)
+            else:
+                self.request = section.request(h2.limits, ended)
+        except HopError as error:
+            self.refusal = error
 
     # -- the response ------------------------------------------------------------------------
 
     async def send_interim(self, head: ResponseHead) -> None:
         """Send an interim response, unless the client reads nothing: no window bounds them."""
         if not self._h2.output.crowded:
-            self._h2.send_head(self.wire, encoded(head, b""), ended=False)
+            self._h2.wire.send_head(self.wire, encoded(head, b""), ended=False)
+            self._h2.output.stir()
 
     def respond(self, head: ResponseHead, added: bytes, content: bytes) -> None:
         """Queue a complete response, with the field lines `added` by the gateway.
 
         That to a malformed request does not end the stream: a reset does (RFC 9113 section 8.1.1).
         """
-        ends = not self._is_malformed
-        self._begin(head, added, ended=ends and not content)
+        ends = (self.refusal is None and self._flaw is None) or not self._is_malformed
+        self._begin(head, added, ends and not content)
         self._out = content
         self._end = ends
 
     def begin_response(self, head: ResponseHead, added: bytes) -> None:
         """Queue the head of a response whose body follows."""
-        self._begin(head, added, ended=False)
+        self._begin(head, added, False)
+        self._h2.output.stir()
 
-    def _begin(self, head: ResponseHead, added: bytes, *, ended: bool) -> None:
+    def _begin(self, head: ResponseHead, added: bytes, ended: bool) -> None:
         if self._key and 200 <= head.status < 300:  # for CONNECT it would mean a tunnel
             raise BadResponse("the origin has not switched protocols")
-        self._h2.send_head(self.wire, encoded(head, added), ended=ended)
+        self._h2.wire.send_head(self.wire, encoded(head, added), ended)
 
     def write_content(self, data: bytes) -> None:
         """Queue bytes of the body."""
@@ -127,7 +161,8 @@ class H2Stream(Inbound):
         """The origin has switched protocols: from now on the stream is a tunnel."""
         check_accept(head, self._key)
         self.tunnel = StreamEnd(self, Hop.CLIENT)
-        self._h2.send_head(self.wire, encoded_switch(head, added), ended=False)
+        self._h2.wire.send_head(self.wire, encoded_switch(head, added), ended=False)
+        self._h2.output.stir()
 
     def tunnel_end(self) -> StreamEnd:
         """The client's end of the tunnel."""
@@ -153,24 +188,22 @@ class H2Stream(Inbound):
             return True
         return self._end and not self.wire.finished and self.wire.reset is None
 
-    def push(self, most: int) -> int:
-        """Make up to `most` bytes of what is queued into frames; return how many."""
-        h2, wire, out = self._h2, self.wire, self._out
-        count = 0
-        if out:
-            rest = len(out) - most
-            last = self._end and rest <= 0 and not self._trailers
-            piece = memoryview(out)[:most] if rest > 0 else out
-            count = h2.wire.send_data(wire, piece, ended=last)
-            self._out = b"" if count == len(out) else memoryview(out)[count:]
-            if count and self._writing is not None:
-                self._writing.by = self.now() + self.limits.write_timeout
-        if self._end and not self._out and not wire.finished:
-            if self._trailers:
-                h2.send_head(wire, encode_lines(self._trailers), ended=True)
-            else:
-                h2.wire.send_data(wire, b"", ended=True)
-        return count
+    def push(self, most: int) -> bool:
+        """Make up to `most` bytes of what is queued into frames; True if that is all."""
+        machine, wire, out = self._h2.wire, self.wire, self._out
+        size = len(out)
+        whole = size <= most
+        last = whole and self._end and not self._trailers
+        count = machine.send_data(wire, out if whole else memoryview(out)[:most], last)
+        if count and self._writing is not None:
+            self._writing.by = self.now() + self.limits.write_timeout
+        if count < size:
+            self._out = memoryview(out)[count:]
+            return False
+        self._out = b""
+        if self._trailers:
+            machine.send_head(wire, encode_lines(self._trailers), ended=True)
+        return True
 
     def wake_writer(self) -> None:
         """All that was queued is in frames."""
@@ -212,11 +245,6 @@ class H2Stream(Inbound):
                 nearest = min(nearest, pause.on_time(now))
         return nearest if self.tunnel is None else min(nearest, self.tunnel.on_time(now))
 
-    @property
-    def needs_http1(self) -> bool:
-        """Whether the request has credentials for its connection, which many requests share."""
-        return self.refusal is None and self.request.binds
-
     # -- the exchange ------------------------------------------------------------------------
 
     def on_end(self, result: object) -> None:
@@ -234,8 +262,8 @@ class H2Stream(Inbound):
     @property
     def last_code(self) -> Code:
         """The code to reset the stream with after its exchange, if it is still open."""
-        if self.needs_http1:
-            return Code.HTTP_1_1_REQUIRED
+        if self.refusal is None and self.request.binds:
+            return Code.HTTP_1_1_REQUIRED  # credentials for a connection, which is not its own
         if self._is_malformed:
             return Code.PROTOCOL_ERROR
         if self.wire.finished:

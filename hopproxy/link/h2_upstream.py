@@ -34,7 +34,6 @@ from hopproxy.wire.h2 import (
     ROOM,
     Event,
 )
-from hopproxy.wire.hpack_encoder import NO_TABLE
 
 #: Most streams of one connection, whatever the origin allows.
 MOST_STREAMS = 256
@@ -124,10 +123,6 @@ class H2UpstreamLink(PooledLink):
     def leaving(self) -> bool:
         return self.wire.leaving is not None
 
-    @property
-    def closed(self) -> bool:
-        return self.transport.closed
-
     def start(self) -> None:
         """Send our preface and SETTINGS, with the first requests if there are any."""
         self.output.stir()
@@ -147,30 +142,27 @@ class H2UpstreamLink(PooledLink):
         self.streams[stream] = None
         return stream
 
-    def first_block(self, block: bytes) -> bytes:
-        """The block, after a table size update if the origin's decoder needs one (RFC 7541 4.2)."""
-        if self.wire.shrinks:
-            self.wire.shrinks = False
-            return NO_TABLE + block
-        return block
-
     def reset(self, stream: H2UpstreamStream, code: int) -> None:
         """The exchange needs no more of a stream: reset it unless it is closed."""
+        output = self.output
         self.streams.pop(stream, None)
-        self._woken.pop(stream, None)
-        self.output.drop(stream)
+        if self._woken:
+            self._woken.pop(stream, None)
+        if output.ready or output.starved:
+            output.drop(stream)
         wire = stream.wire
         if wire is not None:
             wire.owner = None  # breaks a reference cycle
+            if wire.ended and wire.finished and not wire.unclaimed:
+                return  # nearly always
             if self.transport.closed:
                 return
             if wire.closed:
-                self.wire.credit(wire, wire.unclaimed)  # nobody reads what has arrived
-                if self.wire.has_output:
-                    self.output.stir()
+                if self.wire.credit(wire, wire.unclaimed):  # nobody reads what has arrived
+                    output.stir()
                 return
             self.wire.reset(wire, code)
-            self.output.stir()
+            output.stir()
 
     # -- in ----------------------------------------------------------------------------------
 
@@ -229,11 +221,11 @@ class H2UpstreamLink(PooledLink):
                     self.wire.credit(wire, len(payload))
             elif what == HEAD:
                 self.answered_at = now
-                stream.on_head(payload, ended=ended)
+                stream.on_head(payload, ended)
                 woken[stream] = None
             elif what == CONTENT:
                 self.answered_at = now
-                stream.on_content(payload, ended=ended)
+                stream.on_content(payload, ended)
                 woken[stream] = None
             elif what == ROOM:
                 self.output.give_room(stream)

@@ -7,7 +7,7 @@ exchange reads again: by then the client has what was read before.
 from __future__ import annotations
 
 import math
-from collections import deque
+from typing import cast
 
 from hopproxy.errors import BadResponse, HopError, LinkError
 from hopproxy.link.h2_outbound import Carrier
@@ -20,6 +20,10 @@ from hopproxy.wire.h2 import Code, H2Error
 from hopproxy.wire.h2_frames import code_name
 from hopproxy.wire.h2_output import PIECES
 from hopproxy.wire.h2_response import ResponseSection, adds_up
+from hopproxy.wire.h2_stream import NO_LINES
+
+#: Nothing can be put into it.
+NO_HEADS = cast("list[ResponseSection]", ())
 
 _HEAD_LATE, _BODY_LATE = CloseReason.RESPONSE_TIMEOUT, CloseReason.BODY_TIMEOUT
 _LATE = {
@@ -44,26 +48,38 @@ class H2UpstreamStream(OutboundTunnel):
     bound = greeting = False
     link = None
 
+    waker: Waker | None
+    ending: CloseReason | None
+    trailers: list[bytes]
+    _heads: list[ResponseSection]
+    _head: ResponseHead | None  # the final one, once it was read
+    _ended: bool  # the response has arrived completely
+    _content: list[bytes]
+    _passed: int  # bytes of content that were read
+    _taken: int  # those of them that were not credited yet
+    _section: ResponseSection | None  # the trailers of the response
+
     def __init__(self, carrier: Carrier) -> None:
-        super().__init__(carrier)
+        limits = self.limits = carrier.limits
+        self.carrier = carrier
         self.number = carrier.number
         self.local_port = carrier.local_port
         self.since = carrier.since
         self.served = carrier.served
+        self.now = carrier.now
+        self.body_timeout = limits.body_timeout
+        self.write_timeout = limits.write_timeout
         self.idled = -1.0
-        self.waker: Waker | None = None
-        self.ending: CloseReason | None = None
-        self.uploading = self.answered = self.movable = False
-        self.trailers: list[bytes] = []
+        self.wire = self.error = self.waker = self.ending = self.tunnel = None
+        self.uploading = self.answered = self.movable = self.final = False
+        self.unprocessed = self.http11_required = self._end = self._ended = False
         self.answer_by = self.read_by = math.inf
+        self._out = self._key = b""
+        self._room = self._asked = self._head = self._section = None
+        self.trailers = self._trailers = self._content = NO_LINES
+        self._heads = NO_HEADS
         self._late = _HEAD_LATE
-        self._heads: deque[ResponseSection] = deque()
-        self._head: ResponseHead | None = None  # the final one, once it was read
-        self._ended = False  # the response has arrived completely
-        self._content: list[bytes] = []
-        self._passed = 0  # bytes of content that were read
-        self._taken = 0  # of these, the bytes that were not credited yet
-        self._section: ResponseSection | None = None  # the trailers of the response
+        self._passed = self._taken = 0
 
     @property
     def reused(self) -> bool:
@@ -105,9 +121,9 @@ class H2UpstreamStream(OutboundTunnel):
         """The response's head if it has arrived.  Raises BadResponse."""
         if not self._heads:
             return None
-        head = self._heads.popleft().response(method)
+        head = self._heads.pop(0).response(method)
         if head.status >= 200:
-            self._head = head = self._switched(head)
+            self._head = head = self._switched(head) if self._key else head
         return head
 
     async def read_head(self, method: bytes) -> ResponseHead:
@@ -142,18 +158,19 @@ class H2UpstreamStream(OutboundTunnel):
         if not self._ended or self._section is not None:
             return None
         data = self.take_at_hand()
-        self._credit()
+        if self._taken:
+            self._credit()
         return data
 
     def take_at_hand(self) -> bytes:
         """Take the part of the body that has arrived.  Raises BadResponse."""
-        content = self._content
+        content, self._content = self._content, NO_LINES
         data = content[0] if len(content) == 1 else b"".join(content)
-        content.clear()
-        self._passed += len(data)
-        self._taken += len(data)
+        size = len(data)
+        self._passed += size
+        self._taken += size
         assert self._head is not None
-        if not adds_up(self._head, self._passed, ended=self._ended):
+        if not adds_up(self._head, self._passed, self._ended):
             raise BadResponse("DATA differs from Content-Length (RFC 9113 section 8.1.1)")
         return data
 
@@ -176,7 +193,7 @@ class H2UpstreamStream(OutboundTunnel):
     def take_bytes(self) -> bytes:
         """Take what has arrived on a tunnel; the origin may send as much more."""
         data = b"".join(self._content)
-        self._content.clear()
+        self._content = NO_LINES
         self._taken += len(data)
         self._credit()
         return data
@@ -190,15 +207,15 @@ class H2UpstreamStream(OutboundTunnel):
         taken, self._taken = self._taken, 0
         if taken:
             assert self.wire is not None
-            self.carrier.wire.credit(self.wire, taken)
-            self.carrier.output.stir()
+            if self.carrier.wire.credit(self.wire, taken):
+                self.carrier.output.stir()
 
     def end_cycle(self, head: ResponseHead, request_sent: bool) -> None:
         """The response has been read.  The connection goes on, even if the request was not sent."""
 
     # -- called by the link ------------------------------------------------------------------
 
-    def on_head(self, section: ResponseSection, *, ended: bool) -> None:
+    def on_head(self, section: ResponseSection, ended: bool) -> None:
         """A field section has arrived: an interim head, the final one, or trailers."""
         self.answered = True
         self._ended = ended
@@ -208,24 +225,27 @@ class H2UpstreamStream(OutboundTunnel):
                 self.fail(BadResponse("a second head that ends nothing (RFC 9113 section 8.1)"))
         elif not section.is_interim:
             self.final = True
-            self._heads.append(section)
+            self._heads = [*self._heads, section]
         elif ended:
             self.fail(BadResponse("an interim response that ends the stream"))
         elif len(self._heads) > self.limits.max_interim:
             self.fail(BadResponse("more interim responses than max_interim", limit="max_interim"))
         else:
-            self._heads.append(section)
+            self._heads = [*self._heads, section]
 
-    def on_content(self, data: bytes, *, ended: bool) -> None:
+    def on_content(self, data: bytes, ended: bool) -> None:
         """DATA has arrived."""
         if not self.final:
             self.fail(BadResponse("DATA before the response's head (RFC 9113 section 8.1)"))
             return
         if data:
             content = self._content
-            content.append(data)
-            if len(content) > PIECES:
-                content[:] = [b"".join(content)]
+            if not content:
+                self._content = [data]
+            elif len(content) < PIECES:
+                content.append(data)
+            else:
+                self._content = [b"".join((*content, data))]
         self._ended = ended
 
     def on_reset(self, code: int) -> None:
@@ -256,7 +276,9 @@ class H2UpstreamStream(OutboundTunnel):
         if self.error is None:
             self.error = error
             if self.tunnel is not None:
-                self.tunnel.failed = _of_link(error)
+                if not isinstance(error, LinkError):
+                    error = LinkError(Hop.UPSTREAM, error.reason, error.detail)
+                self.tunnel.failed = error
 
     def wake(self) -> None:
         """There is news: go on."""
@@ -293,13 +315,6 @@ class H2UpstreamStream(OutboundTunnel):
             self.read_by if self.waker is not None else math.inf,
             room.by if room is not None and room.waker is not None else math.inf,
         )
-
-
-def _of_link(error: HopError) -> LinkError:
-    """What ends a tunnel."""
-    if isinstance(error, LinkError):
-        return error
-    return LinkError(Hop.UPSTREAM, error.reason, error.detail)
 
 
 def _place(error: H2Error) -> str:

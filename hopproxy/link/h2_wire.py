@@ -30,7 +30,7 @@ KEPT = 8
 def new_wire(limits: LinkSettings) -> H2Server:
     """Our side of a new connection."""
     ours, meanings, window, most = _terms_for(limits)
-    return H2Server(_Reader(meanings), ours, link_window=window, max_block=most)
+    return H2Server(_Reader(meanings).decode, ours, link_window=window, max_block=most)
 
 
 #: What is kept of a quiet connection.
@@ -39,15 +39,15 @@ Kept = tuple[Packed, Table[Section]]
 
 def keep(wire: H2Server, now: float) -> Kept | None:
     """Pack a quiet connection; None if it has more state than can be packed."""
-    packed, reader = wire.packed(now), wire.decode
+    packed, reader = wire.packed(now), getattr(wire.decode, "__self__", None)
     return None if packed is None or not isinstance(reader, _Reader) else (packed, reader.table)
 
 
 def kept_wire(limits: LinkSettings, kept: Kept) -> H2Server:
     """Our side of a connection, unpacked."""
     ours, meanings, window, most = _terms_for(limits)
-    reader = _Reader(meanings, kept[1])
-    wire = H2Server(reader, ours, link_window=window, max_block=most)
+    decode = _Reader(meanings, kept[1]).decode
+    wire = H2Server(decode, ours, link_window=window, max_block=most)
     wire.restore(kept[0])
     return wire
 
@@ -69,8 +69,9 @@ def _terms_of(limits: LinkSettings) -> _Terms:
     ours.window = STREAM_WINDOW
     ours.connect = True
     most = limits.max_head_size + OVERHEAD * limits.max_fields
+    meanings = Meanings(Section, most, Section.elsewhere)
     window = STREAM_WINDOW * limits.max_streams
-    return _Terms(ours, Meanings(Section, most), window, most * TOO_LARGE)
+    return _Terms(ours, meanings, window, most * TOO_LARGE)
 
 
 class _Reader(Reader[Section]):

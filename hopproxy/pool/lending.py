@@ -54,13 +54,15 @@ class Lending(Ledger[M]):
         True if it was the last of its link.  The link still counts as in use then: `give_back` or
         `drop_in_use` must follow.
         """
-        if share.waiters and share.lent[link] <= link.max_streams:
+        count = share.lent[link]
+        if share.waiters and count <= link.max_streams:
             self._serve_next(share, link)
             return False
         share.streams -= 1
-        if share.lent[link] > 1:
-            share.lent[link] -= 1
-            self.offer(share, link)
+        if count > 1:
+            share.lent[link] = count - 1
+            if link not in share.roomy:
+                self.offer(share, link)
             return False
         del share.lent[link]
         share.roomy.pop(link, None)
@@ -74,8 +76,8 @@ class Lending(Ledger[M]):
 
     def _take(self, share: Share[M], link: M) -> None:
         share.streams += 1
-        share.lent[link] += 1
-        if share.lent[link] >= link.max_streams:
+        count = share.lent[link] = share.lent[link] + 1
+        if count >= link.max_streams:
             share.roomy.pop(link, None)
 
     def _serve_next(self, share: Share[M], link: M) -> None:

@@ -48,14 +48,14 @@ class SharedLinks:
         Idle links may speak HTTP/1.1.  `look` is for a request that cannot be retried: it takes no
         link that was silent for long.
         """
-        books, now = self._books, self._books.watch.now()
-        link = books.ledger.lend(origin)
+        link = self._books.ledger.lend(origin)
         if link is not None:
             assert isinstance(link, H2UpstreamLink)
-            if not look or now - link.heard_at <= origin.young:
+            if not look or self._books.watch.now() - link.heard_at <= origin.young:
                 return self._open(origin, link)
             self._end_stream(origin, link)
             return None
+        now = self._books.watch.now()
         while (warmest := next(reversed(origin.idle), None)) is not None:
             if look and not origin.has_young(now):
                 return None

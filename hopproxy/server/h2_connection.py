@@ -43,11 +43,11 @@ class H2Connection:
         terms = self.owner.terms
         if stream.refusal is not None:
             stream.begin(refuse(stream, stream.refusal, terms))
-        elif stream.needs_http1:
+        elif not (request := stream.request).binds:
+            stream.begin(exchange(stream, request, terms))
+        else:
             self._log(Denied(HTTP_1), stream)
             self.client.on_stream_end(stream)
-        else:
-            stream.begin(exchange(stream, stream.request, terms))
 
     def on_violation(self, error: HopError) -> None:
         """The client has broken a rule of the connection: log it like a refused request."""

@@ -119,19 +119,19 @@ class H2Server(Control):
             self._glitch(FRAME, "HEADERS on a closed stream")
             return None
         self._highest = number
-        if self._is_refused(number):
+        if self.said_last is not None and self._is_refused(number):
             self._late_room += self._stream_window
             self._glitch(FRAME, "HEADERS after GOAWAY")
             return None
         self._accepted = number
-        limit = self.ours.max_streams
-        if limit is not None and len(self.streams) >= limit:
+        limit, streams = self.ours.max_streams, self.streams
+        if limit is not None and len(streams) >= limit:
             self._reset(number, Code.REFUSED_STREAM, self._stream_window)
             self._glitch(RESET_COST, "stream above SETTINGS_MAX_CONCURRENT_STREAMS")
             return None
-        if self.streams is NO_STREAMS:
-            self.streams = {}
-        stream = self.streams[number] = Stream(number, self.peer.window, self._stream_window)
+        if streams is NO_STREAMS:
+            streams = self.streams = {}
+        stream = streams[number] = Stream(number, self.peer.window, self._stream_window)
         return stream
 
     def packed(self, now: float) -> Packed | None:
@@ -215,7 +215,7 @@ class H2Client(Control):
             limit = MAX_NUMBER if self.greeted else ASSUMED_STREAMS
         return limit
 
-    def open(self, block: bytes, *, ended: bool) -> Stream:
+    def open(self, block: bytes, ended: bool) -> Stream:
         """Send a request's head on a new stream; `ended` if it has no body.
 
         Only while fewer than `max_streams` are open.
@@ -223,7 +223,7 @@ class H2Client(Control):
         stream = Stream(self._next, self.peer.window, self._stream_window)
         self._next += 2
         self.streams[stream.number] = stream
-        self.send_head(stream, block, ended=ended)
+        self.send_head(stream, block, ended)
         return stream
 
     def go_away(self, code: int = Code.NO_ERROR, debug: bytes = b"") -> None:

@@ -1,14 +1,22 @@
-"""The frames that concern an HTTP/2 connection or end a stream (RFC 9113 sections 6.3 to 6.8)."""
+"""The frames that concern an HTTP/2 connection or end a stream (RFC 9113 sections 6.3 to 6.8).
+
+Also HEADERS with padding, a priority or CONTINUATION.
+"""
 
 from hopproxy.wire.h2_budget import FRAME, SETTINGS_COST
 from hopproxy.wire.h2_frames import (
     ACK,
     CONTINUATION,
+    END_HEADERS,
+    END_STREAM,
     GOAWAY,
     HEADER_TABLE_SIZE,
+    HEADERS,
     MAX_NUMBER,
     MAX_WINDOW,
+    PADDED,
     PING,
+    PRIORITIZED,
     PRIORITY,
     PRIORITY_SIZE,
     PUSH_PROMISE,
@@ -20,6 +28,7 @@ from hopproxy.wire.h2_frames import (
     H2Error,
     check_priority,
     frame,
+    unpadded,
 )
 from hopproxy.wire.h2_input import LEAVING, PEER_SETTINGS, PONG, RESET, ROOM, Input
 from hopproxy.wire.hpack import TABLE_SIZE
@@ -31,7 +40,9 @@ class Control(Input):
     __slots__ = ()
 
     def _rare(self, kind: int, number: int, flags: int, payload: bytes) -> None:
-        if kind == CONTINUATION:
+        if kind == HEADERS:
+            self._headers(number, flags, payload)
+        elif kind == CONTINUATION:
             self._continuation(number, flags, payload)
         elif kind == SETTINGS:
             self._settings(number, flags, payload)
@@ -47,6 +58,34 @@ class Control(Input):
             raise H2Error(Code.PROTOCOL_ERROR, "8.4", "PUSH_PROMISE, although push is disabled")
         else:
             self._glitch(FRAME, f"frame of unknown type {kind:#x}")  # ignored (section 4.1)
+
+    def _headers(self, number: int, flags: int, block: bytes) -> None:
+        if flags & (PADDED | PRIORITIZED):
+            block = unpadded(number, flags, block)
+        ended = (flags & END_STREAM) != 0
+        if flags & END_HEADERS:
+            self._field_block(number, block, ended)
+            return
+        if not number:
+            raise H2Error(Code.PROTOCOL_ERROR, "6.2", "HEADERS on stream 0")
+        self._block = (number, ended, [block], len(block))
+        self._expected = CONTINUATION
+
+    def _continuation(self, number: int, flags: int, part: bytes) -> None:
+        if self._block is None:
+            raise H2Error(Code.PROTOCOL_ERROR, "6.10", "CONTINUATION without HEADERS")
+        begun, ended, parts, size = self._block
+        if number != begun:
+            raise H2Error(Code.PROTOCOL_ERROR, "6.10", "CONTINUATION of another stream")
+        self._glitch(FRAME, "CONTINUATION")
+        size += len(part)
+        if size > self.max_block:
+            raise H2Error(Code.ENHANCE_YOUR_CALM, "10.5.1", "a field block that is too large")
+        parts.append(part)
+        self._block = (begun, ended, parts, size)
+        if flags & END_HEADERS:
+            self._block, self._expected = None, -1
+            self._field_block(number, b"".join(parts), ended)
 
     def _settings(self, number: int, flags: int, payload: bytes) -> None:
         if number:

@@ -249,12 +249,9 @@ def go_away(last: int, code: int, debug: bytes = b"") -> bytes:
     return frame(GOAWAY, 0, 0, _TWO_NUMBERS.pack(last, code) + debug)
 
 
-def head_frames(number: int, block: bytes, ended: bool, frame_size: int) -> list[bytes]:
-    """HEADERS with a field block, and CONTINUATION for what a frame cannot hold."""
+def long_head(number: int, block: bytes, ended: bool, frame_size: int) -> list[bytes]:
+    """HEADERS with a field block that is too long for a frame, and CONTINUATION with the rest."""
     size = len(block)
-    if size <= frame_size:
-        flags = END_HEADERS | END_STREAM if ended else END_HEADERS
-        return [HEADER.pack(size >> 8, size & 255, HEADERS, flags, number) + block]
     frames = [frame(HEADERS, END_STREAM if ended else 0, number, block[:frame_size])]
     for at in range(frame_size, size, frame_size):
         flags = END_HEADERS if at + frame_size >= size else 0

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from hopproxy.wire.h2_budget import ERROR, FRAME, SMALL_UPDATE
 from hopproxy.wire.h2_frames import (
-    CONTINUATION,
     DATA,
     END_HEADERS,
     END_STREAM,
@@ -28,7 +27,6 @@ from hopproxy.wire.h2_frames import (
     Settings,
     unexpected,
     unpad,
-    unpadded,
 )
 from hopproxy.wire.h2_output import Output
 from hopproxy.wire.h2_stream import Stream
@@ -44,25 +42,27 @@ NO_EVENTS = cast("list[Event]", ())
 NO_PARTS = cast("list[bytes]", ())
 
 _unpack = HEADER.unpack_from
+#: What tells HEADERS that are a field block, and no more.
+_ODD_HEADERS = END_HEADERS | PADDED | PRIORITIZED
 
 
 class Input(Output, ABC):
     """Both halves of a connection.  `ours` are the settings that it announces.
 
     `max_block` is the largest field block that is put together, in bytes.  `acknowledged` once the
-    peer has acknowledged ours.  `shrinks` if the next block must empty the table (RFC 7541 4.2).
+    peer has acknowledged ours.
     """
 
     __slots__ = (
         "_block", "_events", "_expected", "_missing", "_now", "_parts",
-        "_preface", "acknowledged", "decode", "max_block", "ours", "shrinks",
+        "_preface", "acknowledged", "decode", "max_block", "ours",
     )  # fmt: skip
 
     def __init__(self, decode: Decode, ours: Settings, *, link_window: int, max_block: int) -> None:
         super().__init__(ours, link_window)
         self.ours = ours
         self.max_block = max_block
-        self.acknowledged = self.shrinks = False
+        self.acknowledged = False
         self.decode = decode
         self._events = NO_EVENTS
         self._now = 0.0
@@ -70,7 +70,7 @@ class Input(Output, ABC):
         self._expected = SETTINGS  # the only type that may come next, -1: any
         self._parts = NO_PARTS  # of a frame that has not arrived completely
         self._missing = 0
-        self._block: tuple[int, int, list[bytes], int] | None = None  # until END_HEADERS
+        self._block: tuple[int, bool, list[bytes], int] | None = None  # until END_HEADERS
 
     # -- frames ------------------------------------------------------------------------------
 
@@ -123,13 +123,15 @@ class Input(Output, ABC):
 
     def _read(self, data: bytes) -> None:
         at, end = 0, len(data)
-        while end - at >= HEADER_SIZE:
+        last = end - HEADER_SIZE
+        while at <= last:
             high, low, kind, flags, number = _unpack(data, at)
+            size = high << 8 | low
             start = at + HEADER_SIZE
-            after = start + (high << 8 | low)
+            after = start + size
             if self._expected >= 0 and kind != self._expected:
                 raise unexpected(self._expected, data)
-            if after - start > MIN_FRAME_SIZE:
+            if size > MIN_FRAME_SIZE:
                 raise H2Error(Code.FRAME_SIZE_ERROR, "4.2", "a frame above SETTINGS_MAX_FRAME_SIZE")
             if after > end:
                 self._wait_for(data[at:], after - end)
@@ -137,8 +139,8 @@ class Input(Output, ABC):
             at = after
             if number > MAX_NUMBER:
                 number &= MAX_NUMBER  # the reserved bit is ignored (section 4.1)
-            if kind == HEADERS:
-                self._headers(number, flags, data[start:after])
+            if kind == HEADERS and flags & _ODD_HEADERS == END_HEADERS:  # nearly all
+                self._field_block(number, data[start:after], (flags & END_STREAM) != 0)
             elif kind == DATA:
                 self._data(number, flags, data, start, after)
             elif kind == WINDOW_UPDATE:
@@ -163,37 +165,11 @@ class Input(Output, ABC):
         self._events.append((BROKEN, stream, H2Error(code, section, detail), True))
         self._glitch(ERROR, detail)
 
-    # -- HEADERS, CONTINUATION ---------------------------------------------------------------
-
-    def _headers(self, number: int, flags: int, block: bytes) -> None:
-        if flags & (PADDED | PRIORITIZED):
-            block = unpadded(number, flags, block)
-        if flags & END_HEADERS:
-            self._field_block(number, block, bool(flags & END_STREAM))
-            return
-        if not number:
-            raise H2Error(Code.PROTOCOL_ERROR, "6.2", "HEADERS on stream 0")
-        self._block = (number, flags, [block], len(block))
-        self._expected = CONTINUATION
-
-    def _continuation(self, number: int, flags: int, part: bytes) -> None:
-        if self._block is None:
-            raise H2Error(Code.PROTOCOL_ERROR, "6.10", "CONTINUATION without HEADERS")
-        begun, first, parts, size = self._block
-        if number != begun:
-            raise H2Error(Code.PROTOCOL_ERROR, "6.10", "CONTINUATION of another stream")
-        self._glitch(FRAME, "CONTINUATION")
-        size += len(part)
-        if size > self.max_block:
-            raise H2Error(Code.ENHANCE_YOUR_CALM, "10.5.1", "a field block that is too large")
-        parts.append(part)
-        self._block = (begun, first, parts, size)
-        if flags & END_HEADERS:
-            self._block, self._expected = None, -1
-            self._field_block(number, b"".join(parts), bool(first & END_STREAM))
+    # -- HEADERS -----------------------------------------------------------------------------
 
     def _field_block(self, number: int, block: bytes, ended: bool) -> None:
-        found = self.decode(block)
+        decode = self.decode  # as a method it would be looked up anew each time
+        found = decode(block)
         stream = self.streams.get(number)
         if stream is None:
             stream = self._opened(number)
@@ -205,7 +181,9 @@ class Input(Output, ABC):
         elif not ended and not self._may_follow(stream):
             return
         if ended:
-            self._end(stream)
+            stream.ended = True
+            if stream.finished:
+                del self.streams[number]
         self._events.append((HEAD, stream, found, ended))
 
     @abstractmethod
@@ -219,11 +197,6 @@ class Input(Output, ABC):
     @abstractmethod
     def _is_idle(self, number: int) -> bool:
         """Whether this stream has never been opened (section 5.1)."""
-
-    def _end(self, stream: Stream) -> None:
-        stream.ended = True
-        if stream.finished:
-            del self.streams[stream.number]
 
     def _astray(self, number: int, name: str) -> None:
         """A frame on a stream that is not open: an error, unless we have reset the stream."""
@@ -271,9 +244,11 @@ class Input(Output, ABC):
             self._break(stream, Code.FLOW_CONTROL_ERROR, "6.9", "DATA beyond the stream's window")
             return
         stream.unclaimed += size
-        ended = bool(flags & END_STREAM)
+        ended = (flags & END_STREAM) != 0
         if ended:
-            self._end(stream)
+            stream.ended = True
+            if stream.finished:
+                del self.streams[number]
         elif start == end:
             self._glitch(FRAME, "DATA without bytes")
         if padding:
@@ -324,4 +299,4 @@ class Input(Output, ABC):
 
     @abstractmethod
     def _rare(self, kind: int, number: int, flags: int, payload: bytes) -> None:
-        """A frame of any other type."""
+        """Any other frame, also HEADERS of another form."""

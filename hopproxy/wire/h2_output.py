@@ -11,8 +11,10 @@ from hopproxy.wire.h2_frames import (
     DATA,
     DEFAULT_WINDOW,
     DEFAULTS,
+    END_HEADERS,
     END_STREAM,
     HEADER,
+    HEADERS,
     MAX_NUMBER,
     PING,
     Code,
@@ -20,16 +22,21 @@ from hopproxy.wire.h2_frames import (
     Settings,
     frame,
     go_away,
-    head_frames,
+    long_head,
     rst_stream,
     window_update,
 )
 from hopproxy.wire.h2_stream import NO_STREAMS, Stream
+from hopproxy.wire.hpack_encoder import NO_TABLE
 
 #: Most pieces of what waits to be sent: each costs more memory than its bytes.
 PIECES = 256
 #: Most streams that we have reset whose late frames are still recognized as late.
 REMEMBERED = 256
+
+
+#: A global is faster than an attribute of an imported object.
+_pack = HEADER.pack
 
 
 class Output(Budget):
@@ -38,13 +45,14 @@ class Output(Budget):
     `streams` are those that are not closed.  `peer` are the peer's settings.  `send_window` and
     `receive_window` are those of the connection.  `blocked` if `send_data` met the end of the
     connection's window: a ROOM event follows.  `failed` is the error that ended the connection.
-    `said_last` is the last stream of our GOAWAY, None if we have sent none.
+    `said_last` is the last stream of our GOAWAY, None if we have sent none.  `shrinks` if the next
+    field block must empty the table first (RFC 7541 section 4.2).
     """
 
     __slots__ = (
         "_cut", "_cut_before", "_late_room", "_link_window", "_out", "_owed", "_stream_window",
         "_updates_free", "blocked", "failed", "peer", "receive_window", "said_last", "send_window",
-        "streams",
+        "shrinks", "streams",
     )  # fmt: skip
 
     def __init__(self, ours: Settings, link_window: int) -> None:
@@ -54,7 +62,7 @@ class Output(Budget):
         self.send_window = DEFAULT_WINDOW
         self.receive_window = self._link_window = max(link_window, DEFAULT_WINDOW)
         self._stream_window = max(ours.window, DEFAULT_WINDOW)
-        self.blocked = False
+        self.blocked = self.shrinks = False
         self.failed: H2Error | None = None
         self.said_last: int | None = None
         self._owed = 0
@@ -95,15 +103,24 @@ class Output(Budget):
 
     # -- messages ----------------------------------------------------------------------------
 
-    def send_head(self, stream: Stream, block: bytes, *, ended: bool) -> None:
+    def send_head(self, stream: Stream, block: bytes, ended: bool) -> None:
         """Send a field block: a head, or (`ended`) trailers.  Nothing, if the stream is closed."""
         if stream.reset is not None or stream.finished:
             return
-        self._out += head_frames(stream.number, block, ended, self.peer.frame_size)
+        if self.shrinks:
+            self.shrinks = False
+            block = NO_TABLE + block
+        size = len(block)
+        if size <= self.peer.frame_size:
+            flags = END_HEADERS | END_STREAM if ended else END_HEADERS
+            start = _pack(size >> 8, size & 255, HEADERS, flags, stream.number)
+            self._out.append(start + block)
+        else:
+            self._out += long_head(stream.number, block, ended, self.peer.frame_size)
         if ended:
             self._finish(stream)
 
-    def send_data(self, stream: Stream, data: bytes | memoryview, *, ended: bool) -> int:
+    def send_data(self, stream: Stream, data: bytes | memoryview, ended: bool) -> int:
         """Send as much of `data` as both windows permit; return how many bytes.
 
         `ended` closes our side, if all of it could be sent.  If not all could be, the stream or the
@@ -112,32 +129,35 @@ class Output(Budget):
         size = len(data)
         if stream.reset is not None or stream.finished:
             return 0
-        # No bytes need no window, even a negative one.
-        if size and (size > stream.send_window or size > self.send_window):
-            room = min(stream.send_window, self.send_window)
-            if self.send_window < size:
-                self.blocked = True
-            if stream.send_window < size:
-                stream.blocked = True
-            if room <= 0:
-                return 0
-            size, ended = room, False
-        if not size and not ended:
+        if size:  # no bytes need no window, even a negative one
+            if size > stream.send_window or size > self.send_window:
+                size, ended = self._room_for(stream, size), False
+                if not size:
+                    return 0
+                data = memoryview(data)[:size]
+            self.send_window -= size
+            stream.send_window -= size
+        elif not ended:
             return 0
-        most = self.peer.frame_size
-        if size <= most:
+        if size <= self.peer.frame_size:
             flags = END_STREAM if ended else 0
-            self._out.append(HEADER.pack(size >> 8, size & 255, DATA, flags, stream.number))
-            self._out.append(data if size == len(data) else memoryview(data)[:size])
+            start = _pack(size >> 8, size & 255, DATA, flags, stream.number)
+            self._out += (start, data)
         else:
-            self._send_pieces(stream, memoryview(data)[:size], ended)
-        self.send_window -= size
-        stream.send_window -= size
+            self._send_pieces(stream, memoryview(data), ended)
         if ended:
             self._finish(stream)
         elif self.level:
             self.earn(EARNED_DATA)
         return size
+
+    def _room_for(self, stream: Stream, size: int) -> int:
+        """How many of `size` bytes both windows permit, which is not all of them."""
+        if self.send_window < size:
+            self.blocked = True
+        if stream.send_window < size:
+            stream.blocked = True
+        return max(0, min(stream.send_window, self.send_window))
 
     def _send_pieces(self, stream: Stream, data: memoryview, ended: bool) -> None:
         most = self.peer.frame_size
@@ -146,7 +166,7 @@ class Output(Budget):
             last = ended and at + most >= len(data)
             size = len(piece)
             flags = END_STREAM if last else 0
-            self._out.append(HEADER.pack(size >> 8, size & 255, DATA, flags, stream.number))
+            self._out.append(_pack(size >> 8, size & 255, DATA, flags, stream.number))
             self._out.append(piece)
 
     def _finish(self, stream: Stream) -> None:
@@ -187,32 +207,34 @@ class Output(Budget):
 
     # -- windows -----------------------------------------------------------------------------
 
-    def credit(self, stream: Stream, size: int) -> None:
+    def credit(self, stream: Stream, size: int) -> bool:
         """`size` bytes received on a stream have been passed on: the peer may send as many more.
 
-        The peer is told once half of a window is owed to it.  May be called for a closed stream:
-        its bytes count against the window of the connection until then.
+        The peer is told once half of a window is owed to it; True if that is to be sent now.  May
+        be called for a closed stream: its bytes count against the window of the connection until
+        then.
         """
         if size > stream.unclaimed:
             size = stream.unclaimed
         stream.unclaimed -= size
-        self._credit_link(size)
+        told = self._credit_link(size)
         if not stream.ended:
             stream.owed += size
-            self._repay(stream)
+            if stream.owed * 2 >= self._stream_window and stream.reset is None:
+                stream.receive_window += stream.owed
+                self._out.append(window_update(stream.number, stream.owed))
+                stream.owed = 0
+                told = True
+        return told
 
-    def _repay(self, stream: Stream) -> None:
-        if stream.owed * 2 >= self._stream_window and stream.reset is None:
-            stream.receive_window += stream.owed
-            self._out.append(window_update(stream.number, stream.owed))
-            stream.owed = 0
-
-    def _credit_link(self, size: int) -> None:
-        self._owed += size
-        if self._owed * 2 >= self._link_window:
-            self.receive_window += self._owed
-            self._out.append(window_update(0, self._owed))
-            self._owed = 0
+    def _credit_link(self, size: int) -> bool:
+        owed = self._owed = self._owed + size
+        if owed * 2 < self._link_window:
+            return False
+        self.receive_window += owed
+        self._out.append(window_update(0, owed))
+        self._owed = 0
+        return True
 
     # -- the connection ----------------------------------------------------------------------
 

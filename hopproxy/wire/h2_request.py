@@ -38,18 +38,23 @@ class Section:
     extended CONNECT (RFC 8441 section 4), b"" if it is none.
     """
 
-    __slots__ = ("_fits", "_open", "_whole", "lines", "protocol", "too_large")
+    __slots__ = ("_fits", "_like", "_open", "_path", "_whole", "lines", "protocol", "too_large")
 
-    def __init__(self, lines: list[FieldLine], *, too_large: bool = False) -> None:
+    def __init__(
+        self, lines: list[FieldLine], *, too_large: bool = False, like: Section | None = None
+    ) -> None:
+        """`like` is a section that differs in nothing but the value of its :path."""
         self.lines = lines
-        self.protocol = _protocol(lines)
+        self.protocol: bytes = _protocol(lines) if like is None else like.protocol
         self.too_large = too_large
+        self._like = like
+        self._path = b""
         self._fits: HeadLimits | None = None  # the limits that the last one was within
         # A request with these fields: without a body, and with a body that follows.
         self._whole: RequestHead | None = None
         self._open: RequestHead | None = None
 
-    def request(self, limits: HeadLimits, *, ended: bool) -> RequestHead:
+    def request(self, limits: HeadLimits, ended: bool) -> RequestHead:
         """The request with these fields; `ended` if no DATA follows.
 
         Raises BadRequest, and Denied for CONNECT.
@@ -58,8 +63,12 @@ class Section:
         if head is None:
             if self.too_large:
                 raise _too_large()
-            head = _head_of(self.lines)
-            _settle(head, ended=ended)
+            model = self._like._whole if ended and self._like is not None else None
+            if model is not None and model.raw:
+                head = _elsewhere(model, self._path)
+            else:
+                head = _head_of(self.lines)
+                _settle(head, ended=ended)
             if ended:
                 self._whole = head
             else:
@@ -68,6 +77,14 @@ class Section:
             _check_limits(head, limits)
             self._fits = limits
         return head
+
+    def elsewhere(self, place: int, path: bytes) -> Section:
+        """The section with another :path in this place, and else with the same lines."""
+        lines = self.lines.copy()
+        lines[place] = FieldLine(b":path", path)
+        other = Section(lines, like=self)
+        other._path = path
+        return other
 
     def opening(self, limits: HeadLimits, key: bytes) -> RequestHead:
         """The HTTP/1.1 upgrade that means the same as this extended CONNECT.
@@ -206,13 +223,28 @@ def _start(pseudo: dict[bytes, bytes]) -> tuple[bytes, bytes, Field | None]:
     path = pseudo.get(b":path", b"")
     if pseudo.get(b":scheme", b"").lower() not in (b"http", b"https"):
         raise Malformed(":scheme is neither http nor https (RFC 9113 section 8.3.1)")
-    if not ORIGIN_FORM.fullmatch(path) and (path != b"*" or method != b"OPTIONS"):
-        raise Malformed("no valid :path (RFC 9113 section 8.3.1)")
+    _check_path(method, path)
     if authority is None:
         return method, path, None
     if not is_authority(authority):
         raise Malformed(":authority is not a valid host and port (RFC 9113 section 8.3.1)")
     return method, path, Field(b"host: " + authority, b"host", authority, Kind.HOST)
+
+
+def _check_path(method: bytes, path: bytes) -> None:
+    if not ORIGIN_FORM.fullmatch(path) and (path != b"*" or method != b"OPTIONS"):
+        raise Malformed("no valid :path (RFC 9113 section 8.3.1)")
+
+
+def _elsewhere(model: RequestHead, path: bytes) -> RequestHead:
+    """The head with another path, and else the same fields: the rules do not look at the path."""
+    method = model.method
+    _check_path(method, path)
+    behind = model.raw[len(method) + 1 + len(model.target) :]
+    raw = b"%b %b%b" % (method, path, behind)
+    head = RequestHead(method, path, HTTP_2, model.lines, model.special, raw)
+    head.settle_as(model.model or model)
+    return head
 
 
 def _agree(scheme: bytes, authority: bytes, host: bytes) -> bool:

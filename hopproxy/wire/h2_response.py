@@ -21,23 +21,20 @@ _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 class ResponseSection:
     """A decoded field section.  Many connections may share one: it is never changed.
 
-    `status` is 0 if it is no response's head.  `too_large` if it was above the limit, and its lines
+    `status` is 0 if it is no response's head.  `is_interim` if the head of the final response is
+    still to come.  `too_large` if it was above the limit, and its lines
     are not known.
     """
 
-    __slots__ = ("_bare", "_head", "lines", "status", "too_large")
+    __slots__ = ("_bare", "_head", "is_interim", "lines", "status", "too_large")
 
     def __init__(self, lines: list[FieldLine], *, too_large: bool = False) -> None:
         self.lines = lines
         self.too_large = too_large
         self.status = _status(lines)
+        self.is_interim = 100 <= self.status < 200
         self._head: ResponseHead | None = None
         self._bare: ResponseHead | None = None  # of a response to HEAD
-
-    @property
-    def is_interim(self) -> bool:
-        """Whether the head of the final response is still to come."""
-        return 100 <= self.status < 200
 
     def response(self, method: bytes) -> ResponseHead:
         """The head of the response to a `method` request.  Raises BadResponse."""
@@ -114,7 +111,7 @@ def switched(head: ResponseHead, accept: bytes) -> ResponseHead:
     return made
 
 
-def adds_up(head: ResponseHead, arrived: int, *, ended: bool) -> bool:
+def adds_up(head: ResponseHead, arrived: int, ended: bool) -> bool:
     """Whether so many bytes of DATA fit the head's body (RFC 9113 section 8.1.1)."""
     if head.body is CHUNKED:
         return True

@@ -8,6 +8,7 @@ in the same order, each block costs one look-up.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -74,6 +75,10 @@ class FieldLine:
 
 
 M = TypeVar("M")
+#: A field block, or what is before and after its :path.
+Block = bytes | tuple[bytes, bytes]
+#: Indexed lines, and the first byte of a :path that goes into no table.
+_PATH = re.compile(rb"[\x81-\xfe]*[\x04\x14]")
 
 _STATIC = tuple(FieldLine(name, value) for name, value in STATIC_LINES)
 _STATIC_COUNT = len(_STATIC)
@@ -84,7 +89,9 @@ _FIRST = _STATIC_COUNT + 1
 class Table(Generic[M]):
     """One state of a dynamic table, newest line first; never changed.
 
-    `known` caches blocks that were decoded with it: their meaning, and the next table.
+    `known` caches blocks that were decoded with it: their meaning, the next table, and the size of
+    their section.  With any :path a block is known by the two parts around it, and its size is
+    without the path.
     """
 
     __slots__ = ("capacity", "known", "lines", "size")
@@ -95,7 +102,7 @@ class Table(Generic[M]):
         self.lines = lines
         self.size = size
         self.capacity = capacity
-        self.known: dict[bytes, tuple[M, Table[M]]] | None = None
+        self.known: dict[Block, tuple[M, Table[M], int]] | None = None
 
 
 def decode(table: Table[M], block: bytes, limit: int) -> tuple[list[FieldLine], int, Table[M]]:
@@ -211,27 +218,47 @@ def _string(block: bytes, at: int) -> tuple[bytes, int]:
 _strings: dict[bytes, bytes] = {}
 
 
+def _around_path(block: bytes) -> tuple[tuple[bytes, bytes], bytes] | None:
+    """What is before and after the :path, and the path; None if it is not where it usually is."""
+    if (match := _PATH.match(block)) is None:
+        return None
+    start = match.end()
+    try:
+        path, end = _string(block, start)
+    except (IndexError, CompressionError):
+        return None  # `decode` tells what is wrong
+    return (block[:start], block[end:]), path
+
+
 class Meanings(Generic[M]):
     """The meanings of field blocks, for all connections of one kind; `read` makes them of lines.
 
     `limit` is the largest field section that is read, in bytes as HPACK counts them.  A block is
     remembered when it has been seen twice with the same table.  `read` must be pure; what it raises
     passes through, and is not remembered.
+
+    `elsewhere` makes, of the meaning of a section, that of the same lines with another :path in a
+    given place, so that blocks which differ in nothing else are decoded twice only.
     """
 
-    def __init__(self, read: Callable[[list[FieldLine]], M], limit: int) -> None:
+    def __init__(
+        self,
+        read: Callable[[list[FieldLine]], M],
+        limit: int,
+        elsewhere: Callable[[M, int, bytes], M] | None = None,
+    ) -> None:
         self.read = read
         self.limit = limit
+        self.elsewhere = elsewhere
         self.empty: Table[M] = Table()
         self._seen: set[int] = set()
         self._tables: list[Table[M]] = []  # those that remember anything
         self.count = self.size = 0
 
-    def remember(self, table: Table[M], block: bytes, found: tuple[M, Table[M]], size: int) -> None:
-        """This block was decoded with this table: cache the result if it was seen twice.
-
-        `size` is that of its section.
-        """
+    def remember(self, table: Table[M], block: Block, found: tuple[M, Table[M], int]) -> None:
+        """This block was decoded with this table: remember that if it comes a second time."""
+        if found[2] > MEMO_SECTION_SIZE:
+            return
         sight = hash((id(table), block))
         if sight not in self._seen:
             if len(self._seen) >= MEMO_SEEN:
@@ -248,7 +275,7 @@ class Meanings(Generic[M]):
             self._tables.append(table)
         table.known[block] = found
         self.count += 1
-        self.size += size
+        self.size += found[2]
 
 
 class Decoder(Generic[M]):
@@ -268,18 +295,35 @@ class Decoder(Generic[M]):
         latter two the connection may go on.
         """
         known = self.table.known
-        found = known.get(block) if known is not None else None
-        if found is None:
-            return self._decode_anew(block)
+        if known is None or (found := known.get(block)) is None:
+            return self.decode_anew(block)
         self.table = found[1]
         return found[0]
 
-    def _decode_anew(self, block: bytes) -> M:
+    def decode_anew(self, block: bytes) -> M:
+        """As `decode`, for a block that nobody remembers."""
         table, meanings = self.table, self._meanings
-        lines, size, self.table = decode(table, block, meanings.limit)
+        if len(block) > MEMO_BLOCK_SIZE:
+            return self._read(block)[0]
+        elsewhere = meanings.elsewhere
+        if elsewhere is None or (parted := _around_path(block)) is None:
+            meaning, size = self._read(block)
+        else:
+            around, path = parted
+            found = table.known.get(around) if table.known is not None else None
+            if found is None or found[2] + len(path) > min(meanings.limit, MEMO_SECTION_SIZE):
+                meaning, size = self._read(block)
+                meanings.remember(table, around, (meaning, self.table, size - len(path)))
+            else:
+                meaning = elsewhere(found[0], len(around[0]) - 1, path)
+                self.table, size = found[1], found[2] + len(path)
+        meanings.remember(table, block, (meaning, self.table, size))
+        return meaning
+
+    def _read(self, block: bytes) -> tuple[M, int]:
+        """What a block means, and the size of its section."""
+        meanings = self._meanings
+        lines, size, self.table = decode(self.table, block, meanings.limit)
         if size > meanings.limit:
             raise FieldSectionTooLarge
-        meaning = meanings.read(lines)
-        if len(block) <= MEMO_BLOCK_SIZE and size <= MEMO_SECTION_SIZE:
-            meanings.remember(table, block, (meaning, self.table), size)
-        return meaning
+        return meanings.read(lines), size

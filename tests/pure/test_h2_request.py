@@ -276,3 +276,48 @@ def test_trailers_are_checked_and_some_left_out() -> None:
 def test_what_can_be_read_of_a_refused_request_is_logged() -> None:
     assert section(fields(path=b"/x y")).glimpse() == (b"GET", b"/x y", b"a")
     assert section([(b"host", b"h")]).glimpse() == (b"", b"", b"h")
+
+
+# -- another path ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [b"/", b"/b?c", b"*", b"", b"b", b"/a b", b"/" + b"x" * 9000])
+@pytest.mark.parametrize("method", [b"GET", b"OPTIONS", b"POST"])
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("served", [True, False])
+def test_a_section_with_another_path_means_what_it_says(
+    path: bytes, method: bytes, ended: bool, served: bool
+) -> None:
+    """Whether or not the section that it was made of has been served."""
+
+    def made(target: bytes) -> Section:
+        more = (b"x-a", b"1"), (b"authorization", b"NTLM x"), (b"cookie", b"a"), (b"cookie", b"b")
+        return section(fields(*more, method=method, path=target))
+
+    first = made(b"/first")
+    if served:
+        first.request(LIMITS, ended)
+    found = _told(first.elsewhere(3, path), ended)
+    assert found == _told(made(path), ended)
+    assert first.glimpse()[1] == b"/first"
+
+
+def _told(one: Section, ended: bool) -> object:
+    try:
+        head = one.request(LIMITS, ended)
+    except HopError as error:
+        return type(error), error.detail, error.status, one.glimpse()
+    names = (
+        "method",
+        "target",
+        "minor",
+        "lines",
+        "host",
+        "body",
+        "length",
+        "simple",
+        "binds",
+        "raw",
+    )
+    said = [getattr(head, name) for name in names]
+    return said, [field.line for field in head.special], one.glimpse()

@@ -434,3 +434,83 @@ def test_integers_are_encoded_as_in_the_rfc(value: int, prefix: int, coded: str)
 
 def test_a_line_shows_itself() -> None:
     assert repr(FieldLine(b"a", b"b")) == "<FieldLine b'a' b'b'>"
+
+
+# -- any path --------------------------------------------------------------------------------
+
+
+def elsewhere(found: Pairs, place: int, path: bytes) -> Pairs:
+    return [*found[:place], (b":path", path), *found[place + 1 :]]
+
+
+def request_to(path: bytes, *more: bytes) -> bytes:
+    """GET, its :path literal and in no table, then `more` parts of the block."""
+    return b"\x82\x86" + encode_field(b":path", path) + b"".join(more)
+
+
+def test_blocks_that_differ_only_in_their_path_are_read_twice() -> None:
+    reader = Reader()
+    decoder = Decoder(Meanings(reader, LIMIT, elsewhere))
+    table_line = b"\x40\x01a\x01b"  # goes into the table
+    decoder.decode(request_to(b"/first", table_line))
+    assert reader.read == 1
+    table = decoder.table
+    for count in range(1, 9):
+        decoder.table = table
+        path = b"/%d" % count
+        found = decoder.decode(request_to(path, b"\xbe", table_line))
+        assert found == [
+            (b":method", b"GET"), (b":scheme", b"http"), (b":path", path), *[(b"a", b"b")] * 2,
+        ]  # fmt: skip
+        assert pairs(list(decoder.table.lines)) == [(b"a", b"b"), (b"a", b"b")]
+        assert reader.read == 1 + min(count, 2)
+
+
+def test_a_path_that_comes_again_is_remembered_with_its_block() -> None:
+    decoder = Decoder(Meanings(pairs, LIMIT, elsewhere))
+    first = [decoder.decode(request_to(b"/%d" % count)) for count in range(4)]
+    again = [decoder.decode(request_to(b"/%d" % count)) for count in range(4)]
+    assert first == again
+    assert decoder.table.known is not None
+    assert decoder.decode(request_to(b"/3")) is decoder.table.known[request_to(b"/3")][0]
+
+
+def test_with_another_path_a_section_may_be_too_large() -> None:
+    decoder = Decoder(Meanings(pairs, 200, elsewhere))
+    for count in range(4):
+        decoder.decode(request_to(b"/%d" % count))
+    with pytest.raises(FieldSectionTooLarge):
+        decoder.decode(request_to(b"/" + b"x" * 100))
+    assert decoder.decode(request_to(b"/y"))[2] == (b":path", b"/y")
+
+
+@pytest.mark.parametrize("cut", [b"\x04", b"\x04\x7f", b"\x04\x05/a", b"\x04\x81\x00"])
+def test_a_malformed_path_is_refused_as_in_any_block(cut: bytes) -> None:
+    decoder = Decoder(Meanings(pairs, LIMIT, elsewhere))
+    for _ in range(3):
+        with pytest.raises(CompressionError):
+            decoder.decode(b"\x82" + cut)
+
+
+_PATHS = st.sampled_from([b"/", b"/a", b"/b?c=d", b"/index.html", b"", b"*", b"/" + b"x" * 300])
+_LINES = st.sampled_from(
+    [(b":method", b"GET"), (b":path", b"/"), (b"accept", b"*/*"), (b"x-a", b"1"), (b"x-a", b"2")]
+)
+
+
+@given(st.lists(st.tuples(_PATHS, st.lists(_LINES, max_size=3), st.integers(0, 2)), max_size=30))
+def test_any_path_is_decoded_as_by_hpack(requests: list[tuple[bytes, Pairs, int]]) -> None:
+    meanings = Meanings(pairs, LIMIT, elsewhere)
+    decoder, judge = Decoder(meanings), hpack.Decoder()
+    for path, more, kind in requests:
+        rest = b"".join(
+            (b"\x40" if kind else b"\x00")
+            + b"".join(encode_integer(len(text), 0x7F, 0) + text for text in line)
+            for line in more
+        )
+        again = b"\xbe" if decoder.table.lines else b""
+        block = (
+            b"\x82" + (b"" if kind == 2 else again) + encode_field(b":path", path) + again + rest
+        )
+        expected = [(name, value) for name, value in judge.decode(block, raw=True)]
+        assert decoder.decode(block) == expected
