@@ -4,6 +4,7 @@ from hopproxy.explain.told import LinkTold
 from hopproxy.message import RequestHead
 from hopproxy.reasons import CloseReason
 from hopproxy.rules.retry import is_idempotent
+from hopproxy.rules.upgrade import asks_websocket
 from hopproxy.settings.upstream import UpstreamSettings
 
 _PERSISTENCE = "RFC 9112 section 9.3"
@@ -46,6 +47,8 @@ def before(head: RequestHead, settings: UpstreamSettings) -> LinkTold:
     if head.binds:
         which = "one that only this client uses from now on: its credentials bind it (NTLM)"
         return LinkTold(True, "private", which, "RFC 9110 section 3.3")
+    if settings.protocol == "h2" or all(one.scheme == "h2c" for one in settings.origins):
+        return _stream(head)
     if is_idempotent(head, settings.retry_idempotency_key):
         which = "any idle one: if it has just ended, the request may be sent again"
     else:
@@ -56,3 +59,17 @@ def before(head: RequestHead, settings: UpstreamSettings) -> LinkTold:
     return LinkTold(
         True, "", f"{which}; kept unless the response ends it", "RFC 9110 section 9.2.2"
     )
+
+
+def _stream(head: RequestHead) -> LinkTold:
+    """The same for an origin that speaks HTTP/2."""
+    which, rfc = "a stream of a connection that has room, else of a new one", "RFC 9113 section 5"
+    if asks_websocket(head):
+        which += (
+            ": as an extended CONNECT, without Connection, Upgrade and Sec-WebSocket-Key; if the "
+            "origin's SETTINGS do not allow that, the answer is 502"
+        )
+        rfc = "RFC 8441 section 4"
+    elif head.upgrade is not None:
+        which += "; HTTP/2 has no Upgrade, so it is left out"
+    return LinkTold(True, "", f"{which}; the connection is kept, whatever the response is", rfc)

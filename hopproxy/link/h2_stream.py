@@ -100,9 +100,9 @@ class H2Stream(Inbound):
     def respond(self, head: ResponseHead, added: bytes, content: bytes) -> None:
         """Queue a complete response, with the field lines `added` by the gateway.
 
-        That to a malformed request does not end the stream: a reset does (RFC 9113 section 8.1.1).
+        Ours to a malformed request does not end the stream: a reset does (RFC 9113 section 8.1.1).
         """
-        ends = (self.refusal is None and self._flaw is None) or not self._is_malformed
+        ends = self.closing is None or not self._is_malformed
         self._begin(head, added, ends and not content)
         self._out = content
         self._end = ends

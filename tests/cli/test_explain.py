@@ -75,6 +75,29 @@ def test_json_says_the_same(config: str, capsys: pytest.CaptureFixture[str]) -> 
     assert told["upstream_link"]["why"].startswith("a young idle one (young_share: 50%)")
 
 
+UPGRADE = ("-H", "Connection: Upgrade", "-H", "Upgrade: {}")
+
+
+@pytest.mark.parametrize(
+    ("origin", "more", "asked", "told"),
+    [
+        ("http://127.0.0.1:9", "protocol: h2", "websocket", "extended CONNECT"),
+        ("h2c://127.0.0.1:9", "", "websocket", "extended CONNECT"),
+        ("h2c://127.0.0.1:9", "", "chat/2", "it is left out"),
+        ("http://127.0.0.1:9", "", "websocket", "it is a tunnel"),
+    ],
+)
+def test_an_upgrade_is_told_as_the_origins_protocol_has_it(
+    origin: str, more: str, asked: str, told: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    file = tmp_path / "own.yaml"
+    file.write_text(f"upstreams:\n  app:\n    origins: [{origin}]\n    {more}\n")
+    words = [word.format(asked) for word in UPGRADE]
+    text = explained("--config", str(file), *words, "http://a.example/", capsys=capsys)
+    assert told in text.splitlines()[-1]
+
+
 def test_a_redirect_and_a_refusal_are_answers_of_our_own(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+from tests.fuzz.h1_to_h2 import search_mixed
 from tests.fuzz.h2_layer import search_h2
 from tests.fuzz.h2_whole import search_h2_whole
 from tests.fuzz.search import FINDINGS, search_pure, search_whole
@@ -24,6 +25,7 @@ def main() -> int:
         "tls": search_tls,
         "h2": search_h2,
         "h2-whole": search_h2_whole,
+        "h1-to-h2": search_mixed,
     }
     parser.add_argument("--only", choices=tuple(searches))
     options = parser.parse_args()

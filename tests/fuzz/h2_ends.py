@@ -51,9 +51,15 @@ class Half:
 
 
 class H2End:
-    """One connection.  `said` and `heard` by the number of the stream; `arrived` in order."""
+    """One connection.  `said` and `heard` by the number of the stream.
 
-    def __init__(self, end: End, *, client: bool, window: int | None = None) -> None:
+    `begun` and `ended` are streams whose other side has begun and ended, in order.  An origin that
+    `connects` allows extended CONNECT; `leaves` once it has sent GOAWAY.
+    """
+
+    def __init__(
+        self, end: End, *, client: bool, window: int | None = None, connects: bool = False
+    ) -> None:
         self.end = end
         self.client = client
         config = h2.config.H2Configuration(
@@ -68,10 +74,15 @@ class H2End:
         if window is not None:
             code = h2.settings.SettingCodes.INITIAL_WINDOW_SIZE
             self.h2.local_settings = h2.settings.Settings(client, {code: window})
+        if connects:
+            code = h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL
+            self.h2.local_settings = h2.settings.Settings(client, {code: 1})
         self.h2.initiate_connection()
         self.said: dict[int, Half] = {}
         self.heard: dict[int, Half] = {}
-        self.ended: list[int] = []  # streams whose other side has been heard whole, in order
+        self.begun: list[int] = []
+        self.ended: list[int] = []
+        self.leaves = False
         self.leaving: list[tuple[int, int]] = []  # the last stream and the code of each GOAWAY
         self._out = self.h2.data_to_send()
         self._read = 0
@@ -144,6 +155,7 @@ class H2End:
             self._out += act.data
             self.broken = self.broken or act.what == "raw"
         elif act.what == "leave":
+            self.leaves = True
             self._out += frame(GOAWAY, 0, 0, number(max(0, stream - act.number)) + number(0))
         if act.what in ("head", "data", "trailers", "reset"):
             half.ended = half.ended or act.end
@@ -227,6 +239,7 @@ class H2End:
             | h2.events.InformationalResponseReceived,
         ):
             half.heads.append(_pairs(event.headers))
+            self.begun.append(stream)
         elif isinstance(event, h2.events.TrailersReceived):
             half.trailers = _pairs(event.headers)
         elif isinstance(event, h2.events.DataReceived):

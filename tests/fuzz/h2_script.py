@@ -104,7 +104,7 @@ def made(chance: random.Random, h2_origin: bool) -> Script:
             acts.append(_aside(chance))
         if chance.random() < breaks:
             acts += [Act("wait"), _raw(chance)]
-    make = _response if h2_origin else _reply
+    make = response if h2_origin else _reply
     return Script(h2_origin, tuple(acts), tuple(make(chance, mark) for mark in range(count)))
 
 
@@ -218,7 +218,7 @@ def _reply(chance: random.Random, mark: int) -> tuple[Act, ...]:
     return tuple(Act("piece", mark, data=piece) for piece in pieces)
 
 
-def _response(chance: random.Random, mark: int) -> tuple[Act, ...]:
+def response(chance: random.Random, mark: int) -> tuple[Act, ...]:
     """HEADERS, DATA and trailers of a response; now and then a reset or GOAWAY instead."""
     status = chance.choice((b"200", b"200", b"200", b"404", b"204", b"304", b"503"))
     more = chance.choices(PAIRS, k=chance.choice((0, 0, 1, 2, 3)))

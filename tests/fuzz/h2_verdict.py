@@ -123,7 +123,7 @@ def _seen_in_http2(stage: H2Stage) -> list[tuple[int, Seen]]:
     for server in stage.servers:
         for half in server.heard.values():
             if half.heads and dict(half.heads[0]).get(b":path") != b"/probe":
-                seen = _as_seen(half)
+                seen = as_seen(half)
                 found.append((_mark(stage, seen), seen))
     return found
 
@@ -137,7 +137,7 @@ def _mark(stage: H2Stage, seen: Seen) -> int:
     return int(marks[0])
 
 
-def _as_seen(half: Half) -> Seen:
+def as_seen(half: Half) -> Seen:
     """A request of HTTP/2 as it would stand in HTTP/1.1."""
     fields = half.heads[0]
     start = {name: value for name, value in fields if name[:1] == b":"}
@@ -221,7 +221,7 @@ def _is_chunked(seen: Seen) -> bool:
 
 def _same_authority(fields: Fields) -> bool:
     """With the port that the scheme has anyway (RFC 9110 section 4.2.3)."""
-    port = {b"http": b":80", b"https": b":443"}[dict(fields)[b":scheme"]]
+    port = {b"http": b":80", b"https": b":443"}.get(dict(fields).get(b":scheme", b""), b"")
     named = [value for name, value in fields if name in (b":authority", b"host")]
     return len({value.lower().removesuffix(port) for value in named}) == 1
 

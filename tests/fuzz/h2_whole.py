@@ -222,15 +222,20 @@ class H2Stage(Stage):
         else:
             mark = self.marks[server, stream] = int(fields[MARK])
             acts = self._acts_for(mark) or (Act("head", 0, ((b":status", b"200"),), end=True),)
-        for act in acts:
-            if act.what in ("wait", "fin"):
-                server.flush()
-                await wait_all_tasks_blocked()
-                if act.what == "fin":
-                    server.finish()
-            else:
-                server.perform(act, stream)
-        server.flush()
+        await answer_stream(server, stream, acts)
+
+
+async def answer_stream(server: H2End, stream: int, acts: tuple[Act, ...]) -> None:
+    """What an origin does with one request."""
+    for act in acts:
+        if act.what in ("wait", "fin"):
+            server.flush()
+            await wait_all_tasks_blocked()
+            if act.what == "fin":
+                server.finish()
+        else:
+            server.perform(act, stream)
+    server.flush()
 
 
 @asynccontextmanager

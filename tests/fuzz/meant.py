@@ -6,7 +6,7 @@ checked lines and its framing) are taken from the product, for they are what "un
 
 from __future__ import annotations
 
-from hopproxy.message import Body, Head, RequestHead, ResponseHead
+from hopproxy.message import HTTP_2, Body, Head, RequestHead, ResponseHead
 from tests.fuzz.h11_reader import Disagreement, Fields, Seen
 
 OURS = b"hopproxy"
@@ -87,7 +87,8 @@ def check_response(head: ResponseHead, seen: Seen) -> None:
     if came and came[-1][0] == b"date" and not any(name == b"date" for name, _ in meant):
         came.pop()
     if head.status >= 200 or head.status == 101:
-        if not came or came[-1] not in ((b"via", b"1.1 " + OURS), (b"via", b"1.0 " + OURS)):
+        versions = (b"2.0 ",) if head.minor == HTTP_2 else (b"1.0 ", b"1.1 ")
+        if not came or came[-1] not in [(b"via", version + OURS) for version in versions]:
             raise Disagreement(f"no Via of ours in {seen!r}")
         came.pop()
     lengths = [value for name, value in came if name == b"content-length"]

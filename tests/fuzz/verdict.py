@@ -22,7 +22,7 @@ def judge(client: End, attempts: list[Attempt], records: list[ExchangeRecord]) -
     for end in {id(attempt.end): attempt.end for attempt in attempts}.values():
         on_it = [attempt for attempt in attempts if attempt.end is end]
         _judge_upstream(end, on_it, wanted, first, answers)
-    _judge_client(client, mine, answers)
+    judge_client(client, mine, answers)
 
 
 def _judge_upstream(
@@ -45,9 +45,17 @@ def _judge_upstream(
         sent = _judge_request(sent, request, last=at == len(attempts) - 1)
         found = reference.responses(end.said[read:], request.head.method, ended=end.left)
         answers[record.link_request] = found
+        if found and found[-1].head.status == 101:
+            judge_tunnel("origin", sent, request.rest, cut=bool(record.cause))
         if not found or not found[-1].whole or found[-1].head.status == 101:
             break
         read = len(end.said) - len(found[-1].rest)
+
+
+def judge_tunnel(what: str, came: bytes, said: bytes, *, cut: bool) -> None:
+    """Every byte of one side is one of the other, in order; all of them if nobody cut it."""
+    if came != said and not (cut and said.startswith(came)):
+        raise Disagreement(f"the {what} of a tunnel has read {came!r}, said was {said!r}")
 
 
 def _judge_request(sent: bytes, request: Meant[RequestHead], *, last: bool) -> bytes:
@@ -82,7 +90,7 @@ def _judge_request(sent: bytes, request: Meant[RequestHead], *, last: bool) -> b
 # -- towards the client ----------------------------------------------------------------------
 
 
-def _judge_client(client: End, records: list[ExchangeRecord], answers: Answers) -> None:
+def judge_client(client: End, records: list[ExchangeRecord], answers: Answers) -> None:
     gone = [record for record in records if record.status == 499 and not record.first_byte]
     answered = [record for record in records if record.status and record not in gone]
     # A head that is refused is answered with a body, whatever its method.
@@ -96,6 +104,10 @@ def _judge_client(client: End, records: list[ExchangeRecord], answers: Answers) 
         raise Disagreement(f"{reading.rest!r} behind the last answer")
     if not client.left and len(finals) != len(answered):
         raise Disagreement(f"{len(answered)} answers meant, a reader sees {finals!r}")
+    if switched and len(finals) == len(answered):
+        last = answered[-1]
+        said = answers[last.link_request][-1].rest
+        judge_tunnel("client", reading.rest, said, cut=bool(last.cause))
     for seen, record in zip(finals, answered, strict=False):
         judge_answer(record, answers.get(record.link_request, []), seen)
     allowed = [b"%d" % one.head.status for found in answers.values() for one in found]

@@ -214,8 +214,12 @@ class Stage:
         await self.settle(client)
         prober = await self.probe()
         await self.end()
-        verdict.judge(client, self.attempts, self.records)
+        self.judge_run(client)
         self.judge_probe(prober)
+
+    def judge_run(self, client: End) -> None:
+        """Raise Disagreement unless both wires say what was understood, and no more."""
+        verdict.judge(client, self.attempts, self.records)
 
     async def probe(self) -> End:
         """One more client, with a plain request."""
