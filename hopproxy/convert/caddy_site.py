@@ -61,7 +61,7 @@ class Block:
         self._draft = draft
         self._lines = lines
         self._within, self._strip = match
-        self.moved = False  # whether what it leaves over has another path
+        self.moved = False  # whether the remaining requests have another path
         own = {one.name: one for one in lines if one.name.startswith("@")}
         self._matchers = known | own
         self._found: list[Values] = []

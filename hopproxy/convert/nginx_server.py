@@ -16,7 +16,7 @@ from hopproxy.settings.amounts import Misread
 from hopproxy.settings.units import parse_bind
 from hopproxy.settings.words import parse_host, parse_prefix
 
-#: The answer to what is not there.
+#: The answer to requests that no route matches.
 _NOTHING = {"status": 404}
 #: Names that servers without a name of their own have.
 _NO_NAMES = ("_", "", "$hostname", "localhost_")
@@ -169,7 +169,7 @@ class Server:
         whole = [*(one for one in outside if one not in ends), *inner, *ends]
         redirects = any(one.get("redirect") == "https" and "path" not in one for one in whole)
         self.only_redirects = redirects and not self._mixed
-        if self.only_redirects:  # requests by https are left, and another server answers those
+        if self.only_redirects:  # another server answers https requests
             self._tell_of_https(whole)
             whole = [one for one in whole if one.get("respond") != _NOTHING]
         elif all({"path", "host"} & one.keys() or one.get("redirect") == "https" for one in whole):

@@ -164,7 +164,7 @@ class H2Ending(ABC):
             self.output.stir()
 
     def _leave_at_limits(self) -> None:
-        """Requests have come: they may be the last ones."""
+        """Requests have arrived; they may be the last ones."""
         limits = self.limits
         if limits.max_requests and self.served >= limits.max_requests:
             self.leave(CloseReason.REQUEST_LIMIT)

@@ -52,7 +52,7 @@ class H2Stream(Inbound):
     closing: CloseReason | None
     bound: Bound | None
     _writing: Pause | None
-    _cut: HopError | None  # why nobody hears the response any more
+    _cut: HopError | None  # why the response goes nowhere
 
     def __init__(
         self, h2: Carrier, wire: Stream, section: Section, now: float, ended: bool
@@ -263,7 +263,7 @@ class H2Stream(Inbound):
     def last_code(self) -> Code:
         """The code to reset the stream with after its exchange, if it is still open."""
         if self.refusal is None and self.request.binds:
-            return Code.HTTP_1_1_REQUIRED  # credentials for a connection, which is not its own
+            return Code.HTTP_1_1_REQUIRED  # credentials for a connection that it shares
         if self._is_malformed:
             return Code.PROTOCOL_ERROR
         if self.wire.finished:

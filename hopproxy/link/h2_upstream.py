@@ -158,7 +158,7 @@ class H2UpstreamLink(PooledLink):
             if self.transport.closed:
                 return
             if wire.closed:
-                if self.wire.credit(wire, wire.unclaimed):  # nobody reads what has arrived
+                if self.wire.credit(wire, wire.unclaimed):  # what has arrived is not read
                     output.stir()
                 return
             self.wire.reset(wire, code)

@@ -22,7 +22,7 @@ from hopproxy.wire.h2_output import PIECES
 from hopproxy.wire.h2_response import ResponseSection, adds_up
 from hopproxy.wire.h2_stream import NO_LINES
 
-#: Nothing can be put into it.
+#: Shared and empty; nothing can be added.
 NO_HEADS = cast("list[ResponseSection]", ())
 
 _HEAD_LATE, _BODY_LATE = CloseReason.RESPONSE_TIMEOUT, CloseReason.BODY_TIMEOUT
@@ -56,7 +56,7 @@ class H2UpstreamStream(OutboundTunnel):
     _ended: bool  # the response has arrived completely
     _content: list[bytes]
     _passed: int  # bytes of content that were read
-    _taken: int  # those of them that were not credited yet
+    _taken: int  # of these, the bytes that were not credited yet
     _section: ResponseSection | None  # the trailers of the response
 
     def __init__(self, carrier: Carrier) -> None:

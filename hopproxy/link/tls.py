@@ -263,7 +263,7 @@ class Tls(Negotiation):
         """Have OpenSSL write close_notify."""
         if not self._told:
             self._told = True
-            with contextlib.suppress(OSError):  # WantRead among them: the peer has not said it yet
+            with contextlib.suppress(OSError):  # e.g. WantRead: no close_notify of the peer yet
                 assert self.tls is not None
                 self.tls.unwrap()
 

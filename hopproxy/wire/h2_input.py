@@ -42,7 +42,7 @@ NO_EVENTS = cast("list[Event]", ())
 NO_PARTS = cast("list[bytes]", ())
 
 _unpack = HEADER.unpack_from
-#: What tells HEADERS that are a field block, and no more.
+#: The flags that show whether HEADERS are a plain, complete field block.
 _ODD_HEADERS = END_HEADERS | PADDED | PRIORITIZED
 
 
@@ -168,7 +168,7 @@ class Input(Output, ABC):
     # -- HEADERS -----------------------------------------------------------------------------
 
     def _field_block(self, number: int, block: bytes, ended: bool) -> None:
-        decode = self.decode  # as a method it would be looked up anew each time
+        decode = self.decode  # faster than looking the method up each time
         found = decode(block)
         stream = self.streams.get(number)
         if stream is None:
@@ -299,4 +299,4 @@ class Input(Output, ABC):
 
     @abstractmethod
     def _rare(self, kind: int, number: int, flags: int, payload: bytes) -> None:
-        """Any other frame, also HEADERS of another form."""
+        """Any other frame, and HEADERS of another form."""

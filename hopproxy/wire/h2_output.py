@@ -152,7 +152,7 @@ class Output(Budget):
         return size
 
     def _room_for(self, stream: Stream, size: int) -> int:
-        """How many of `size` bytes both windows permit, which is not all of them."""
+        """How many of `size` bytes both windows permit, if not all."""
         if self.send_window < size:
             self.blocked = True
         if stream.send_window < size:

@@ -43,7 +43,7 @@ class Section:
     def __init__(
         self, lines: list[FieldLine], *, too_large: bool = False, like: Section | None = None
     ) -> None:
-        """`like` is a section that differs in nothing but the value of its :path."""
+        """`like` is a section that differs only in the value of its :path."""
         self.lines = lines
         self.protocol: bytes = _protocol(lines) if like is None else like.protocol
         self.too_large = too_large
@@ -79,7 +79,7 @@ class Section:
         return head
 
     def elsewhere(self, place: int, path: bytes) -> Section:
-        """The section with another :path in this place, and else with the same lines."""
+        """The section with another :path at this place, and the same other lines."""
         lines = self.lines.copy()
         lines[place] = FieldLine(b":path", path)
         other = Section(lines, like=self)
@@ -237,7 +237,7 @@ def _check_path(method: bytes, path: bytes) -> None:
 
 
 def _elsewhere(model: RequestHead, path: bytes) -> RequestHead:
-    """The head with another path, and else the same fields: the rules do not look at the path."""
+    """The head with another path and the same fields, since no rule reads the path."""
     method = model.method
     _check_path(method, path)
     behind = model.raw[len(method) + 1 + len(model.target) :]

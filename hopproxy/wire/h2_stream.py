@@ -47,5 +47,5 @@ class Stream:
 
 #: The streams of a connection that has none; it takes no memory, and none can be put into it.
 NO_STREAMS = cast("dict[int, Stream]", MappingProxyType({}))
-#: The trailers and the content of a stream that has none; nothing can be put into it.
+#: Trailers and content of streams that have none; nothing can be added.
 NO_LINES = cast("list[bytes]", ())

@@ -75,9 +75,9 @@ class FieldLine:
 
 
 M = TypeVar("M")
-#: A field block, or what is before and after its :path.
+#: A field block, or the parts before and after its :path.
 Block = bytes | tuple[bytes, bytes]
-#: Indexed lines, and the first byte of a :path that goes into no table.
+#: Indexed lines, and the first byte of a :path that is not put into a table.
 _PATH = re.compile(rb"[\x81-\xfe]*[\x04\x14]")
 
 _STATIC = tuple(FieldLine(name, value) for name, value in STATIC_LINES)
@@ -219,14 +219,14 @@ _strings: dict[bytes, bytes] = {}
 
 
 def _around_path(block: bytes) -> tuple[tuple[bytes, bytes], bytes] | None:
-    """What is before and after the :path, and the path; None if it is not where it usually is."""
+    """The parts before and after the :path, and the path; None if it is not at its usual place."""
     if (match := _PATH.match(block)) is None:
         return None
     start = match.end()
     try:
         path, end = _string(block, start)
     except (IndexError, CompressionError):
-        return None  # `decode` tells what is wrong
+        return None  # `decode` raises the error
     return (block[:start], block[end:]), path
 
 
@@ -256,7 +256,7 @@ class Meanings(Generic[M]):
         self.count = self.size = 0
 
     def remember(self, table: Table[M], block: Block, found: tuple[M, Table[M], int]) -> None:
-        """This block was decoded with this table: remember that if it comes a second time."""
+        """This block was decoded with this table: cache the result if it was seen twice."""
         if found[2] > MEMO_SECTION_SIZE:
             return
         sight = hash((id(table), block))
@@ -301,7 +301,7 @@ class Decoder(Generic[M]):
         return found[0]
 
     def decode_anew(self, block: bytes) -> M:
-        """As `decode`, for a block that nobody remembers."""
+        """As `decode`, for a block that is not cached."""
         table, meanings = self.table, self._meanings
         if len(block) > MEMO_BLOCK_SIZE:
             return self._read(block)[0]
