@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from hopproxy.link.h2_reader import TOO_LARGE, Reader
 from hopproxy.settings.client import LinkSettings
-from hopproxy.wire.h2 import H2Server, Packed, Settings
+from hopproxy.wire.h2 import H2Server, Settings
 from hopproxy.wire.h2_request import Section
 from hopproxy.wire.hpack import OVERHEAD, Meanings, Table
 
@@ -33,22 +33,22 @@ def new_wire(limits: LinkSettings) -> H2Server:
     return H2Server(_Reader(meanings).decode, ours, link_window=window, max_block=most)
 
 
-#: What is kept of a quiet connection.
-Kept = tuple[Packed, Table[Section]]
+#: What is kept of a quiet connection: as `Packed`, and its table, in one tuple.
+Kept = tuple[Settings, int, int, int, int, int, Table[Section]]
 
 
 def keep(wire: H2Server, now: float) -> Kept | None:
     """Pack a quiet connection; None if it has more state than can be packed."""
     packed, reader = wire.packed(now), getattr(wire.decode, "__self__", None)
-    return None if packed is None or not isinstance(reader, _Reader) else (packed, reader.table)
+    return None if packed is None or not isinstance(reader, _Reader) else (*packed, reader.table)
 
 
 def kept_wire(limits: LinkSettings, kept: Kept) -> H2Server:
     """Our side of a connection, unpacked."""
     ours, meanings, window, most = _terms_for(limits)
-    decode = _Reader(meanings, kept[1]).decode
+    decode = _Reader(meanings, kept[6]).decode
     wire = H2Server(decode, ours, link_window=window, max_block=most)
-    wire.restore(kept[0])
+    wire.restore(kept[:6])
     return wire
 
 

@@ -494,6 +494,26 @@ def test_frames_cut_anywhere_are_the_same(at: int) -> None:
     assert [event[2:] for event in single] == expected
 
 
+def test_a_block_empties_the_table_first_if_the_peer_has_none() -> None:
+    """RFC 7541 section 4.2, once."""
+    machine = server()
+    machine.receive(raw(SETTINGS, 0, 0, setting(1, 0)), 1.0)
+    machine.take()
+    for number, expected in ((1, b"\x20head"), (3, b"head")):
+        stream = stream_of(machine.receive(head(number), 1.0))
+        machine.send_head(stream, b"head", ended=True)
+        assert told(machine.take()) == [("Headers", number, (expected, True))]
+
+
+def test_data_that_ends_a_request_closes_a_stream_that_was_answered() -> None:
+    machine = server()
+    stream = stream_of(machine.receive(head(1, ended=False), 1.0))
+    machine.send_head(stream, b"head", ended=True)
+    assert list(machine.streams) == [1]
+    assert machine.receive(data(1, b"rest", ended=True), 1.0)[0][1:] == (stream, b"rest", True)
+    assert (stream.closed, list(machine.streams)) == (True, [])
+
+
 def test_error_codes_have_names() -> None:
     assert code_name(7) == "REFUSED_STREAM"
     assert code_name(0x77) == "error code 0x77"
