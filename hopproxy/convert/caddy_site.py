@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from hopproxy.convert.caddy_answers import ANSWERS
@@ -22,6 +22,7 @@ _ORDER = (("header",), ("request_body",), ("redir",), ("uri",), ("rate_limit",),
           ("reverse_proxy",))  # fmt: skip
 PLACES = {name: place for place, names in enumerate(_ORDER) for name in names}
 _NEEDLESS = frozenset({"log", "log_skip", "skip_log", "bind", "tls"})
+_FILE_SERVERS = ("file_server", "php_fastcgi")
 _FILES = "hopproxy serves no files: let an origin do it"
 _SECURITY = "hopproxy does not do this: requests that Caddy refuses would pass"
 #: The note for an import of something that does not exist.
@@ -52,13 +53,21 @@ class Block:
     """The directives of a site, or of a handle within it.
 
     `match` are the requests of this block, and the prefix removed from their paths.  `known` are
-    the named matchers around it.
+    the named matchers around it.  `rest` makes the routes for requests that it leaves over: without
+    it, Caddy has an empty answer to them.
     """
 
     def __init__(
-        self, draft: Draft, lines: tuple[Line, ...], match: Match, known: dict[str, Line]
+        self,
+        draft: Draft,
+        lines: tuple[Line, ...],
+        match: Match,
+        known: dict[str, Line],
+        rest: Callable[[Match], list[Values]] | None = None,
     ) -> None:
         self._draft = draft
+        self._rest = rest
+        self._ordered = self._open = False
         self._lines = lines
         self._within, self._strip = match
         self.moved = False  # whether the remaining requests have another path
@@ -66,30 +75,43 @@ class Block:
         self._matchers = known | own
         self._found: list[Values] = []
 
-    def routes(self, *, in_order: bool = False, closed: bool = True) -> list[Values]:
+    def routes(self, *, ordered: bool = False, is_open: bool = False) -> list[Values]:
         """The routes, in the order in which they are tried.
 
-        `closed` if Caddy has an empty answer to what they leave over.
+        `ordered` if the directives run as they are written.  With `is_open`, requests that the
+        routes leave over go on to those behind them.
         """
+        self._ordered, self._open = ordered, is_open
         lines = [one for one in self._lines if one.name in PLACES]
         for one in self._lines:
             if one.name not in _NEEDLESS and one not in lines and not one.name.startswith("@"):
                 self._draft.note(one, REASONS.get(one.name, UNKNOWN))
         changes: list[tuple[int, str, Line]] = []
-        for one in lines if in_order else self._sorted(lines):
+        lines = lines if ordered else self._sorted(lines)
+        for place, one in enumerate(lines):
             if one.name in ("header", "request_body", "rate_limit"):
                 changes.append((len(self._found), self._strip, one))
             elif one.name == "uri":
                 self._uri(one)
             else:
-                self._found += self._ends(one)
-        if closed and not any(where(route) == self._within for route in self._found):
-            files = any(one.name in ("file_server", "php_fastcgi") for one in self._lines)
-            self._found.append(self._within | {"respond": {"status": 404 if files else 200}})
+                self._found += self._ends(one, lines[place + 1 :])
+        if not is_open and not self._takes_all(self._within, self._found):
+            self._found += self._left_over()
         for begin, strip, one in reversed(changes):
             self._strip = strip
             self._found[begin:] = self._changed(one, self._found[begin:])
         return self._found
+
+    def _left_over(self) -> list[Values]:
+        """The routes for requests that this block leaves over."""
+        files = any(one.name in _FILE_SERVERS for one in self._lines)
+        if self._rest is None or files:
+            return [self._within | {"respond": {"status": 404 if files else 200}}]
+        return self._rest(Match(self._within, self._strip))
+
+    @staticmethod
+    def _takes_all(match: Values, routes: list[Values]) -> bool:
+        return any(where(route) == match for route in routes)
 
     def _sorted(self, lines: list[Line]) -> list[Line]:
         """The directives as Caddy sorts them: each goes before those that it `_precedes`."""
@@ -242,13 +264,13 @@ class Block:
 
     # -- directives that end a request -------------------------------------------------------
 
-    def _ends(self, one: Line) -> Iterator[Values]:
+    def _ends(self, one: Line, later: list[Line]) -> Iterator[Values]:
         args, matches = self._matched(one)
         if matches is None:
             return
         if one.name in ("handle", "handle_path", "route"):
             for match in matches:
-                yield from self._inner(one, match)
+                yield from self._inner(one, match, later)
             return
         stripped = any(match.strip for match in matches)
         if one.name in ANSWERS:
@@ -264,12 +286,26 @@ class Block:
             strip = {"strip": match.strip} if match.strip and "upstream" in end else {}
             yield match.where | strip | end
 
-    def _inner(self, one: Line, match: Match) -> Iterator[Values]:
+    def _inner(self, one: Line, match: Match, later: list[Line]) -> list[Values]:
+        """The routes of a handle or a route, whose requests go on to `later` directives.
+
+        After a handle they pass over the other handles.
+        """
+        lines = one.block or ()
+        if one.name == "route":
+            block = Block(self._draft, lines, match, self._matchers)
+            routes = block.routes(ordered=True, is_open=True)
+            if block.moved and not self._takes_all(match.where, routes):
+                self._draft.note(one, "requests that it leaves over keep their whole path here")
+            return routes
         if one.name == "handle_path" and "path" in match.where:
             match = Match(match.where, match.where["path"].rstrip("/"))
-        block = Block(self._draft, one.block or (), match, self._matchers)
-        ordered = one.name == "route"
-        routes = block.routes(in_order=ordered, closed=not ordered)
-        if block.moved and not any(where(route) == match.where for route in routes):
-            self._draft.note(one, "requests that it leaves over keep their whole path here")
-        yield from routes
+        passed = ("handle", "handle_path")
+        after = [other for other in later if other.name not in passed]
+        after += [other for other in self._lines if other.name in _FILE_SERVERS]
+
+        def rest(left: Match) -> list[Values]:
+            block = Block(self._draft, tuple(after), left, self._matchers, self._rest)
+            return block.routes(ordered=self._ordered, is_open=self._open)
+
+        return Block(self._draft, lines, match, self._matchers, rest).routes()

@@ -20,6 +20,7 @@ from hopproxy.convert.nginx_words import Directive, directives, duration, includ
 from hopproxy.settings.amounts import KiB, MiB, Misread
 from hopproxy.settings.networks import parse_network
 from hopproxy.settings.origins import parse_origin_line
+from hopproxy.settings.route_agreement import is_within
 
 #: Settings of the client's hop, by the directives of nginx.
 _CLIENT_TIMES = {
@@ -106,6 +107,8 @@ class _Conversion:
     def _add(self, hosts: tuple[str, ...], route: Values, server: Server) -> None:
         """One more route, for these hosts; none: for every host."""
         host = route.pop("host", None)
+        if host is not None and not is_within((host,), hosts):
+            return  # this server gets no requests for it
         if host is not None:
             hosts = (host,)
         matched = {"host": hosts[0] if len(hosts) == 1 else list(hosts)} if hosts else {}

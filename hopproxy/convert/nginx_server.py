@@ -186,15 +186,22 @@ class Server:
                 self._draft.note(self.written, why, self.text)
 
     def _locations(
-        self, block: tuple[Directive, ...], scope: Scope
+        self, block: tuple[Directive, ...], scope: Scope, taken: tuple[str, ...] = ()
     ) -> Iterator[tuple[bool, str, list[Values]]]:
-        """(whether it is exact, its path, its routes) of each location that can be converted."""
-        for one in block:
-            if one.name != "location" or one.block is None:
+        """(whether it is exact, its path, its routes) of each location that can be converted.
+
+        nginx looks into the location with the longest prefix alone: requests whose paths begin with
+        one of `taken` never come here.
+        """
+        locations = [
+            (one, *_kind_and_path(one))
+            for one in block
+            if one.name == "location" and one.block is not None
+        ]
+        prefixes = [path for _, kind, path in locations if kind in ("", "^~")]
+        for one, kind, path in locations:
+            if path.startswith(taken):
                 continue
-            kind, path = (one.args[0], one.args[1]) if len(one.args) == 2 else ("", *one.args[:1])
-            if len(one.args) == 1 and path.startswith(("=", "^~", "~")):
-                kind, path = re.match(r"(=|\^~|~\*?)(.*)", path).groups()  # type: ignore[union-attr]
             if path.startswith("@") and path in _tried(self.block):
                 continue
             if kind.startswith("~") or path.startswith("@"):
@@ -212,14 +219,16 @@ class Server:
             if not exact and not path.endswith("/"):
                 why = f"nginx also matches {path}..., hopproxy only whole segments"
                 self._draft.note(one, why)
-            in_location(self._draft, scope.zones, one.block)
-            location = Location(self._draft, scope, path, one.block, exact=exact)
+            in_location(self._draft, scope.zones, one.block or ())
+            location = Location(self._draft, scope, path, one.block or (), exact=exact)
             routes = location.routes()
             if not routes:
                 self._draft.note(one, "nothing in it can be converted: it answers 404")
                 routes = [location.nothing()]
             yield exact, path, routes
-            yield from self._locations(one.block, scope.below(one.block))
+            longer = [other for other in prefixes if len(other) > len(path)]
+            yield from self._locations(one.block or (), scope.below(one.block or ()),
+                                       (*taken, *longer))  # fmt: skip
 
     @staticmethod
     def _with_slashes(routes: list[Values]) -> Iterator[Values]:
@@ -232,6 +241,15 @@ class Server:
             if path.endswith("/") and bare and bare not in paths and "upstream" in route:
                 to = f"{{scheme}}://{{authority}}{path}{{query}}"
                 yield {"path": bare, "exact": True, "redirect": to, "redirect_status": 301}
+
+
+def _kind_and_path(one: Directive) -> tuple[str, str]:
+    """The modifier of a location, "" for none, and its path, pattern or name."""
+    if len(one.args) == 2:
+        return one.args
+    match = re.match(r"(=|\^~|~\*?|)(.*)", "".join(one.args[:1]))
+    assert match is not None
+    return match[1], match[2]
 
 
 def _tried(block: tuple[Directive, ...]) -> set[str]:

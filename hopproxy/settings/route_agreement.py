@@ -114,10 +114,11 @@ def takes_all_of(wide: Route, narrow: Route) -> bool:
         return False  # `https` leaves the requests that came by https
     if wide.exact and not (narrow.exact and _plain(narrow) == _plain(wide)):
         return False
-    return _hosts_within(narrow.host, wide.host) and _path_within(narrow, wide)
+    return is_within(narrow.host, wide.host) and _path_within(narrow, wide)
 
 
-def _hosts_within(narrow: tuple[str, ...] | None, wide: tuple[str, ...] | None) -> bool:
+def is_within(narrow: tuple[str, ...] | None, wide: tuple[str, ...] | None) -> bool:
+    """Whether the hosts `wide` include all of `narrow`; none means every host."""
     if not wide:
         return True
     return all(any(_within(one, other) for other in wide) for one in narrow) if narrow else False

@@ -253,6 +253,12 @@ server {
     location / { proxy_pass http://127.0.0.1:@APP@; }
     location = /index.html { proxy_pass http://127.0.0.1:@API@; }
     location "/two words/" { proxy_pass http://127.0.0.1:@API@; }
+    location /outer/ {
+        return 201 "outer"; location /outer/in/ { return 202 "in"; }
+    }
+    location /outer/in/deep/ { proxy_pass http://127.0.0.1:@API@; }
+    location /o/ { return 203 "o"; }
+    location /o { proxy_pass http://127.0.0.1:@APP@; location /o/never/ { return 500; } }
     location /upload/ {
         proxy_set_header X-A upload; client_max_body_size 20; try_files /none @app;
         location /upload/in/ { try_files /none @app; }
@@ -271,6 +277,7 @@ server {
             "a.example /",
             "a.example /index.html",
             "a.example /two%20words/x",
+            *asked("a.example", "/outer/x /outer/in/x /outer/in/deep/x /o/never/x /o/x /o"),
             "POST:19 a.example /upload/x",
             "POST:21 a.example /upload/x",
             "POST:19 a.example /upload/in/x",
