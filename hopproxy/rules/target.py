@@ -106,7 +106,9 @@ def settle_target(head: RequestHead) -> None:
             raise BadRequest("a Host that is not a valid host and port")
         head.host = hosts[0]
     elif head.minor:
-        raise BadRequest("no Host in an HTTP/1.1 request")
+        raise BadRequest(
+            "a request without Host" if head.minor == 1 else "neither :authority nor Host"
+        )
     if head.method == b"CONNECT":
         raise Denied("CONNECT is not served here", 405)
     target = head.target

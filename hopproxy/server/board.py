@@ -7,6 +7,7 @@ worker has ended.  Pages that are never touched take no memory.
 
 import mmap
 import os
+import resource
 
 from hopproxy.descriptors import unnamed_file
 
@@ -30,7 +31,10 @@ def new_board(old: int = -1) -> int:
     """The descriptor of a new board, with the secrets of an old one if there is one."""
     secrets = os.urandom(_SECRET + _TICKETS) if old < 0 else os.pread(old, _SECRET + _TICKETS, 0)
     fd = unnamed_file("hopproxy-board")
-    os.ftruncate(fd, SIZE)
+    try:
+        os.ftruncate(fd, SIZE)
+    except OSError:  # RLIMIT_FSIZE is lower: there is room for fewer workers
+        os.ftruncate(fd, resource.getrlimit(resource.RLIMIT_FSIZE)[0])
     os.pwrite(fd, secrets, 0)
     return fd
 

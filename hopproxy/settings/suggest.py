@@ -67,6 +67,8 @@ def below_it(tree: Tree, struct: type[Struct]) -> str:
     if isinstance(tree, Sequence):
         return _without_dash(tree, settings[0])
     if isinstance(tree, Scalar):
+        if struct is Settings and "{" in tree.text:
+            return "hopproxy reads YAML; `hopproxy convert` reads an nginx.conf or a Caddyfile"
         if tree.text.lower() in ("on", "true", "yes"):
             return f"write `{settings[0].name}:` and its value below it"
         if closed_up := _closed_up(tree.text, known):

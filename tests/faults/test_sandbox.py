@@ -6,6 +6,7 @@ import ctypes
 import errno
 import platform
 import random
+import resource
 import struct
 import sys
 from pathlib import Path
@@ -93,6 +94,25 @@ def test_it_serves_and_ends_where_a_filter_denies(tmp_path: Path, which: int) ->
             str(file),
             until="listening on",
             preexec_fn=lambda: deny(call, errno.EPERM),
+        ) as command,
+    ):
+        assert get(url)[0] == 200
+        assert command.stop() == 0
+        assert "Traceback" not in command.said
+
+
+def test_it_serves_where_files_may_not_be_large(tmp_path: Path) -> None:
+    most = 16 * 1024 * 1024
+    port = free_port()
+    file, url = write_settings(tmp_path, port)
+    with (
+        answering(port),
+        hopproxy(
+            "run",
+            "--config",
+            str(file),
+            until="listening on",
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
         ) as command,
     ):
         assert get(url)[0] == 200

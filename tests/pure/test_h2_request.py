@@ -184,6 +184,11 @@ def test_what_is_refused_in_http_1_is_refused_here(pairs: Fields, status: int) -
     assert refused.value.status == status
 
 
+def test_a_request_without_host_is_told_in_the_words_of_its_protocol() -> None:
+    with pytest.raises(BadRequest, match="neither :authority nor Host"):
+        section(fields(authority=None)).request(LIMITS, ended=True)
+
+
 def test_a_section_above_the_limit_is_a_large_head() -> None:
     large = Section([], too_large=True)
     with pytest.raises(BadRequest, match="max_head_size"):

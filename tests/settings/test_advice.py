@@ -117,6 +117,20 @@ def test_way_out_of_an_origin_that_cannot_be_read(origins: str, hint: str) -> No
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "server {\n  listen 80;\n  location / { proxy_pass http://127.0.0.1:3000; }\n}\n",
+        "example.org {\n  reverse_proxy localhost:3000\n}\n",
+    ],
+    ids=["nginx", "Caddy"],
+)
+def test_way_out_of_the_file_of_another_proxy(text: str) -> None:
+    assert advice(text) == (
+        "hopproxy reads YAML; `hopproxy convert` reads an nginx.conf or a Caddyfile"
+    )
+
+
+@pytest.mark.parametrize(
     ("network", "hint"),
     [
         ("localhost", "write 127.0.0.1 and ::1"),
