@@ -36,6 +36,7 @@ class Stream:
         self.trailers: Fields = ()
         self.ended = False
         self.reset = ""
+        self.refused = False  # the final response is 400
 
     @property
     def over(self) -> bool:
@@ -280,6 +281,7 @@ class H2Client(Client):
         stream = self._streams[number]
         if isinstance(event, h2.events.ResponseReceived | h2.events.InformationalResponseReceived):
             stream.heads.append(_text(event.headers))
+            stream.refused = stream.heads[-1][0][1] == "400"
         elif isinstance(event, h2.events.TrailersReceived):
             stream.trailers = _text(event.headers)
         elif isinstance(event, h2.events.DataReceived):
@@ -290,6 +292,9 @@ class H2Client(Client):
             stream.ended = True
         elif isinstance(event, h2.events.StreamReset):
             stream.reset = f"RST_STREAM {event.error_code!r}"
+            # A malformed request is answered, and then reset (RFC 9113 section 8.1.1).
+            malformed = event.error_code == h2.errors.ErrorCodes.PROTOCOL_ERROR
+            stream.ended = stream.ended or (stream.refused and malformed)
 
     def next_response(self, to: str = "GET", within: float = WAIT) -> Message:
         """Read the next response, interim or final; that of a tunnel without what follows it."""
