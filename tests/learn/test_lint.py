@@ -204,7 +204,7 @@ def test_a_stop_within_the_platforms_patience(written: str) -> None:
 def test_variables_of_other_proxies_are_plain_text(route: str, path: str) -> None:
     [risk] = found(f"{APP}routes: [{route}, {{upstream: app}}]\n")
     assert risk.path == f"routes[0].{path}"
-    assert "is sent as it stands" in risk.message
+    assert "is sent unchanged" in risk.message
     plain = "{X-A: 'a $ {b c} $5 {scheme}'}"
     route = f"{{path: /y, upstream: app, request_fields: {{set: {plain}}}}}"
     assert found(f"{APP}routes: [{route}, {{upstream: app}}]\n") == []

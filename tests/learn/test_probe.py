@@ -266,7 +266,7 @@ async def test_many_connections_are_no_limit(peers: Hops, habits: dict[str, obje
 async def test_an_origin_that_becomes_slow_is_not_taken_for_one_with_few(peers: Hops) -> None:
     findings = await probed(Scripted(peers, slow=4.5, slow_from=4), most=5.0)
     assert findings.at_once is None
-    assert "cannot be told" in findings.table()
+    assert "unknown: it answers too slowly" in findings.table()
     assert "max_connections" not in findings.settings()
 
 

@@ -67,6 +67,7 @@ EITHER = [
     ("6.1", raw(DATA, PADDED, 1, b"\x04abc"), PROTOCOL),
     ("6.3", raw(PRIORITY, 0, 0, bytes(5)), PROTOCOL),
     ("6.3", raw(PRIORITY, 0, 9, bytes(4)), SIZE),
+    ("7540 5.3.1", raw(PRIORITY, 0, 9, u32(9) + b"\0"), PROTOCOL),
     ("6.4", raw(RST_STREAM, 0, 1, bytes(3)), SIZE),
     ("6.4", raw(RST_STREAM, 0, 0, bytes(4)), PROTOCOL),
     ("6.4", raw(RST_STREAM, 0, 99, bytes(4)), PROTOCOL),

@@ -39,6 +39,10 @@ def advice(text: str) -> str:
         ("via: none", "did you mean `off`?"),
         ("trusted_proxies: off", "write [] for none"),
         ("trusted_proxies: 10.0.0.0/8, fd00::/8", "write [10.0.0.0/8, fd00::/8]"),
+        (
+            "trusted_proxies: 10.0.0.0/8, nonsense",
+            "write it like 10.0.0.0/8 or fd00::/8, or unix",
+        ),
         ("trusted_proxies: ten", "write it like 10.0.0.0/8 or fd00::/8, or unix"),
         ("trusted_proxies: 10.0.0.0/8 ten", "write it like 10.0.0.0/8 or fd00::/8, or unix"),
         ("trusted_proxies: [::1]", 'quote an IPv6 address: "::1"'),
