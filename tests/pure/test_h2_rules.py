@@ -102,6 +102,8 @@ OF_CLIENTS = [
     ("6.2", raw(HEADERS, 0, 0, b"h"), PROTOCOL),
     ("6.2", raw(HEADERS, END_HEADERS | PRIORITIZED, 1, bytes(4)), SIZE),
     ("6.2", raw(HEADERS, END_HEADERS | PRIORITIZED | PADDED, 1, b"\x01" + bytes(5)), SIZE),
+    ("7540 5.3.1", raw(HEADERS, END_HEADERS | PRIORITIZED, 1, u32(1) + b"\x10h"), PROTOCOL),
+    ("7540 5.3.1", raw(PRIORITY, 0, 1, u32(1) + b"\x10"), PROTOCOL),
     ("6.1", raw(HEADERS, END_HEADERS | PADDED, 1, b"\x09abc"), PROTOCOL),
     ("4.3", raw(HEADERS, 0, 1, b"h") + raw(PING, 0, 0, bytes(8)), PROTOCOL),
     ("4.3", raw(HEADERS, 0, 1, b"h") + raw(0xFA), PROTOCOL),
