@@ -305,7 +305,7 @@ class H2Client(Client):
             if stream.is_tunnel and not stream.ended:
                 self._begin(stream)
             else:
-                while not (stream.ended or _is_answer_to_malformed(message, stream)):
+                while not stream.ended:
                     self._more_of(stream)
                 message = strict.with_body(
                     message, body=bytes(stream.content), trailers=stream.trailers
@@ -411,10 +411,3 @@ class H2Client(Client):
 
 def _text(headers: object) -> Fields:
     return tuple((str(name), str(value)) for name, value in headers)  # type: ignore[attr-defined]
-
-
-def _is_answer_to_malformed(message: Message, stream: Stream) -> bool:
-    """Whether a whole 400 was followed by the reset that a malformed request gets (8.1.1)."""
-    size = dict(message.fields).get("content-length")
-    malformed = stream.reset.endswith(repr(h2.errors.ErrorCodes.PROTOCOL_ERROR))
-    return malformed and message.status == 400 and size == str(len(stream.content))
