@@ -26,7 +26,7 @@ from hopproxy.rules.target import plain_path, written_path
 from hopproxy.rules.template import Asked, Template
 from hopproxy.settings.route import TIMEOUTS, FieldEdits, Route
 
-_DOT_SEGMENT = re.compile(rb"/(?:\.|%2[Ee]){1,2}(?:/|$)")
+_DOT_SEGMENT = re.compile(rb"(?:/|%2[Ff])(?:\.|%2[Ee]){1,2}(?:/|%2[Ff]|$)")
 
 Own = tuple[ResponseHead, bytes]
 

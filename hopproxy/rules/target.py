@@ -33,8 +33,9 @@ _ESCAPED = re.compile(rb"[^!-\"$->@-~]")
 def plain_path(path: bytes) -> bytes:
     """A path as most applications understand it, for comparisons.
 
-    Escapes are decoded, except those of `/` and `%`; `.` and `..` are resolved (RFC 3986 section
-    6.2.2), and slashes in a row are one.
+    Escapes are decoded, except those of `%`; `.` and `..` are resolved (RFC 3986 section 6.2.2),
+    and slashes in a row are one.  An escaped slash counts as one, as in nginx and Caddy: if the
+    application decodes it, `/admin%2Fx` must not escape the limits of `/admin`.
     """
     if _ODD.search(path) is None:
         return path
@@ -58,7 +59,7 @@ def _decoded(match: re.Match[bytes]) -> bytes:
     if match[1] is None:
         return b"%25"  # not an escape
     byte = bytes([int(match[1], 16)])
-    return match[0].upper() if byte in b"/%" else byte
+    return match[0] if byte == b"%" else byte
 
 
 def is_authority(value: bytes) -> bool:
