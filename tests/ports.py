@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
+from itertools import cycle
 
 #: Below the ports that the kernel gives to connections and to listeners without one: otherwise one
 #: of those could take a port between its choice and its use.
 FIRST, LAST = 12_000, 32_000
 
+#: Tests that run at the same time choose from ports of their own, and no port soon again: it takes
+#: a moment until a server listens on it.
+_AT_A_TIME = 16
+_OWN = range(FIRST + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), LAST, _AT_A_TIME)
+_FROM = random.SystemRandom().randrange(len(_OWN))
+_ports = cycle([*_OWN[_FROM:], *_OWN[:_FROM]])
+
 
 def free_port(*hosts: str) -> int:
     """A port that is free at each of these addresses; at 127.0.0.1 if there is none."""
-    chance = random.SystemRandom()
-    while True:
-        port = chance.randrange(FIRST, LAST)
-        if all(_is_free(host, port) for host in hosts or ("127.0.0.1",)):
-            return port
+    return next(
+        port for port in _ports if all(_is_free(host, port) for host in hosts or ("127.0.0.1",))
+    )
 
 
 def _is_free(host: str, port: int) -> bool:
