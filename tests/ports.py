@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+from collections.abc import Iterator
 from itertools import cycle
 
 #: Below the ports that the kernel gives to connections and to listeners without one: otherwise one
@@ -16,7 +17,7 @@ FIRST, LAST = 12_000, 32_000
 _AT_A_TIME = 16
 _OWN = range(FIRST + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), LAST, _AT_A_TIME)
 _FROM = random.SystemRandom().randrange(len(_OWN))
-_ports = cycle([*_OWN[_FROM:], *_OWN[:_FROM]])
+_ports: Iterator[int] = cycle([*_OWN[_FROM:], *_OWN[:_FROM]])
 
 
 def free_port(*hosts: str) -> int:
