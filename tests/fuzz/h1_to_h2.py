@@ -193,10 +193,10 @@ def _meant(head: ResponseHead, said: Half) -> Meant[ResponseHead]:
     if head.status < 200:
         return Meant(head, b"", True, b"")
     size = head.length if head.body is Body.SIZED else 0
-    fits = head.body is Body.CHUNKED or len(said.content) == size
+    fits = head.body is Body.CHUNKED or len(said.content) >= size
     body = said.content if head.body is Body.CHUNKED else said.content[:size]
     trailers = tuple(name + b": " + value for name, value in said.trailers or ())
-    # What has its length is whole in HTTP/1.1, even if END_STREAM never comes.
+    # What has its length is whole in HTTP/1.1, even if END_STREAM never comes, or more DATA does.
     whole = fits and (said.ended or head.body is Body.SIZED)
     return Meant(head, body, whole, b"", trailers)
 

@@ -82,7 +82,7 @@ class H2End:
         self.heard: dict[int, Half] = {}
         self.begun: list[int] = []
         self.ended: list[int] = []
-        self.leaves = False
+        self.leaves = self.finished = False
         self.leaving: list[tuple[int, int]] = []  # the last stream and the code of each GOAWAY
         self._out = self.h2.data_to_send()
         self._read = 0
@@ -100,7 +100,7 @@ class H2End:
         What a connection does not allow in its state ends it in the library: so it is not tried.
         """
         anyhow = act.what in ("other", "raw")
-        if act.what == "begin" or not (anyhow or self._may(act, stream)):
+        if self.finished or act.what == "begin" or not (anyhow or self._may(act, stream)):
             return False
         try:
             self._perform(act, stream)
@@ -193,7 +193,8 @@ class H2End:
         return given
 
     def finish(self) -> None:
-        """Send FIN."""
+        """Send FIN: nothing can be said behind it."""
+        self.finished = True
         self.end.say(FIN)
 
     # -- in ----------------------------------------------------------------------------------

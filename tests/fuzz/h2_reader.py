@@ -106,7 +106,8 @@ def _trouble(error: h2.exceptions.ProtocolError) -> Trouble:
 
 
 #: What it refuses although RFC 9113 lets us go on: the reserved bit of WINDOW_UPDATE, streams above
-#: the limit (an error of the stream here), frames of types that RFC 9113 does not have, priorities.
+#: the limit (an error of the stream here), frames of types that RFC 9113 does not have, priorities,
+#: HEADERS that are nothing but padding.
 #: The order of messages, and their length, are looked at with their fields.
 STRICTER = (
     "content-length header",
@@ -120,6 +121,7 @@ STRICTER = (
     "Max inbound streams",
     "depend on itself",
     "flow control window past",  # of a stream that is closed
+    "invalid padding",
 )
 
 

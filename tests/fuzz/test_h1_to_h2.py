@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 import trio
@@ -20,6 +21,8 @@ from hopproxy.wire import h2_asking
 from tests.fuzz import corpus, h1_to_h2
 from tests.fuzz.h1_to_h2 import Run
 from tests.fuzz.search import Result
+
+MENDED = sorted(Path(__file__).parent.glob("findings/h1-to-h2-*.json"))
 
 
 def test_a_short_search_finds_nothing_and_reaches_new_edges() -> None:
@@ -99,3 +102,13 @@ def test_a_planted_fault_is_found(
 def test_a_run_is_kept_as_it_is() -> None:
     run = h1_to_h2.made(random.Random(4), corpus.seeds())
     assert Run.from_json(run.to_json()) == run
+
+
+async def play(run: Run) -> None:
+    async with h1_to_h2.stage() as stage:
+        await stage.play(run)
+
+
+@pytest.mark.parametrize("file", MENDED, ids=[file.stem for file in MENDED])
+def test_what_was_found_once_stays_mended(file: Path) -> None:
+    trio.run(play, Run.from_json(file.read_text()), clock=MockClock())
