@@ -142,6 +142,7 @@ class Origin:
                 await peer.send(data)
                 await peer.more()
         self.done["tunnel"] += 1
+        peer.finish()  # with close_notify: without it the client would rightly see a cut
         return False
 
     # -- what it does to a request: each returns whether the connection goes on ---------------
