@@ -136,9 +136,11 @@ class MixedStage(Stage):
             if times[number] > (2 if request.head.method in REPEATABLE else 1):
                 raise Disagreement(f"{request!r} was sent {times[number]} times")
             tunnel = asks_websocket(request.head)
+            if tunnel and server.leaves:
+                return  # nothing says what of a tunnel was cut by GOAWAY
             _judge_request(half, request, tunnel=tunnel)
             answers[number] = list(_responses(said, request.head, tunnel=tunnel))
-            if tunnel and record.status == 101 and not server.leaves:
+            if tunnel and record.status == 101:
                 cut = bool(record.cause) or said.reset is not None or half.reset is not None
                 verdict.judge_tunnel("origin", half.content, request.rest, cut=cut)
         mine = [record for record in self.records if record.link_number == first]

@@ -25,7 +25,8 @@ RESTART_EVERY, AWAY = 20.0, 0.3
 QUIET = 9.0
 #: Descriptors of the pipe for long bodies: made for the first one, and kept.
 PIPE = 2
-#: Growth of the memory, from the end of the first tenth to the end, that is still called flat.
+#: Growth of the memory in the second half that is still called flat: for the first five minutes
+#: of mixed traffic the allocator takes more and more, then no more.
 GROWTH = 12 << 20
 
 
@@ -73,12 +74,12 @@ async def _once(origin: Origin, task_status: trio.TaskStatus[int]) -> None:
 
 
 async def _traffic(crowd: Crowd, proxy: Proxy, seconds: float, seed: int) -> Held:
-    """All workers until the time is over; what the proxy held after a tenth of it."""
+    """All workers until the time is over; what the proxy held after half of it."""
     until = trio.current_time() + seconds
     async with trio.open_nursery() as nursery:
         for worker in range(WORKERS):
             nursery.start_soon(crowd.work, random.Random(f"{seed}/{worker}"), until)
-        await trio.sleep(seconds / 10)
+        await trio.sleep(seconds / 2)
         return await trio.to_thread.run_sync(proxy.held)
 
 
@@ -101,7 +102,7 @@ def report(crowd: Crowd, held: tuple[Held, Held, Held], totals: dict[str, int]) 
     print(
         f"repetitions: {totals['repeated']}; POSTs that met a dead link (502): {crowd.stale_posts}"
     )
-    print(f"before: {before}\nearly:  {early}\nafter:  {after}")
+    print(f"before: {before}\nhalf:   {early}\nafter:  {after}")
     left = after.clients + after.upstreams + after.lent + after.waiting
     leaked = after.descriptors - before.descriptors - PIPE
     grown = after.memory - early.memory
