@@ -23,7 +23,7 @@ from hopproxy.rules.forwarding import Sender
 from hopproxy.settings.client import LinkSettings
 from hopproxy.wire.h2 import H2Server, Stream
 from hopproxy.wire.h2_fields import Malformed
-from hopproxy.wire.h2_output import PIECES
+from hopproxy.wire.h2_output import in_pieces
 from hopproxy.wire.h2_request import Section
 from hopproxy.wire.h2_stream import NO_LINES
 
@@ -155,14 +155,8 @@ class Inbound(Stepper, ABC):
     def feed(self, data: bytes, *, ended: bool) -> None:
         """DATA has arrived; `wake_reader` follows."""
         if data:
-            content = self._content
             self._arrived += len(data)
-            if not content:
-                self._content = [data]
-            elif len(content) < PIECES:
-                content.append(data)
-            else:
-                self._content = [b"".join((*content, data))]
+            self._content = in_pieces(self._content, data)
         self._fed(ended=ended)
 
     def feed_trailers(self, section: Section) -> None:

@@ -24,7 +24,6 @@ from hopproxy.rules.upgrade import asks_websocket
 from hopproxy.settings.upstream import UpstreamSettings
 from hopproxy.wire.h2 import H2Client, Stream
 from hopproxy.wire.h2_asking import request_block
-from hopproxy.wire.hpack_encoder import encode_lines
 
 _LATE = CloseReason.WRITE_TIMEOUT
 
@@ -163,22 +162,14 @@ class Outbound(ABC):
 
     def push(self, most: int) -> bool:
         """Make up to `most` bytes of what is queued into frames; True if that is all."""
-        wire, out, machine = self.wire, self._out, self.carrier.wire
+        wire, out = self.wire, self._out
         if wire is None or wire.reset is not None:
             return True
-        size = len(out)
-        whole = size <= most
-        last = whole and self._end and not self._trailers
-        count = machine.send_data(wire, out if whole else memoryview(out)[:most], last)
-        if count and self._room is not None:
+        left = self.carrier.wire.send_part(wire, out, most, self._trailers, self._end)
+        if self._room is not None and len(left) < len(out):
             self._room.by = self.now() + self.write_timeout
-        if count < size:
-            self._out = memoryview(out)[count:]
-            return False
-        self._out = b""
-        if self._trailers:
-            machine.send_head(wire, encode_lines(self._trailers), ended=True)
-        return True
+        self._out = left
+        return not left
 
     def wake_writer(self) -> None:
         """Everything queued is in frames, or the stream has ended: wake the writer."""

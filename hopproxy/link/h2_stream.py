@@ -21,7 +21,6 @@ from hopproxy.wire.h2 import Code, Stream
 from hopproxy.wire.h2_fields import Malformed
 from hopproxy.wire.h2_request import Section
 from hopproxy.wire.h2_stream import NO_LINES
-from hopproxy.wire.hpack_encoder import encode_lines
 
 #: After a client has reset a stream, its exchange may go on for this many seconds and bytes of the
 #: response.  If it ends in this time, its upstream link can be used again.
@@ -190,20 +189,12 @@ class H2Stream(Inbound):
 
     def push(self, most: int) -> bool:
         """Make up to `most` bytes of what is queued into frames; True if that is all."""
-        machine, wire, out = self._h2.wire, self.wire, self._out
-        size = len(out)
-        whole = size <= most
-        last = whole and self._end and not self._trailers
-        count = machine.send_data(wire, out if whole else memoryview(out)[:most], last)
-        if count and self._writing is not None:
+        out = self._out
+        left = self._h2.wire.send_part(self.wire, out, most, self._trailers, self._end)
+        if self._writing is not None and len(left) < len(out):
             self._writing.by = self.now() + self.limits.write_timeout
-        if count < size:
-            self._out = memoryview(out)[count:]
-            return False
-        self._out = b""
-        if self._trailers:
-            machine.send_head(wire, encode_lines(self._trailers), ended=True)
-        return True
+        self._out = left
+        return not left
 
     def wake_writer(self) -> None:
         """All that was queued is in frames."""

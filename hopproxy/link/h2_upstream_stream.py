@@ -18,7 +18,7 @@ from hopproxy.message import Head, ResponseHead
 from hopproxy.reasons import CloseReason, Hop, Unused
 from hopproxy.wire.h2 import Code, H2Error
 from hopproxy.wire.h2_frames import code_name
-from hopproxy.wire.h2_output import PIECES
+from hopproxy.wire.h2_output import in_pieces
 from hopproxy.wire.h2_response import ResponseSection, adds_up
 from hopproxy.wire.h2_stream import NO_LINES
 
@@ -239,13 +239,7 @@ class H2UpstreamStream(OutboundTunnel):
             self.fail(BadResponse("DATA before the response's head (RFC 9113 section 8.1)"))
             return
         if data:
-            content = self._content
-            if not content:
-                self._content = [data]
-            elif len(content) < PIECES:
-                content.append(data)
-            else:
-                self._content = [b"".join((*content, data))]
+            self._content = in_pieces(self._content, data)
         self._ended = ended
 
     def on_reset(self, code: int) -> None:

@@ -177,23 +177,17 @@ class TlsTransport(Transport):
         return data
 
     def wait_until(self, deadline: float, late: CloseReason) -> None:
-        """As in `Transport`, which it does not call either."""
-        self.late = late
-        self.read_by = deadline
-        watch = self._watch
-        if deadline < self.timer_at:
-            watch.wake_at(self, deadline)
-        watch.quiet.note(self)
+        """As in `Transport`."""
+        self._wait_until(deadline, late)
+        self._watch.quiet.note(self)
 
     def rest_until(self, deadline: float) -> None:
-        """As in `Transport`, which it does not call either."""
-        self.resting = True
-        self.read_by = deadline
-        watch = self._watch
-        if deadline < self.timer_at:
-            watch.wake_at(self, deadline)
-        watch.quiet.note(self)
+        """As in `Transport`."""
+        self._rest_until(deadline)
+        self._watch.quiet.note(self)
 
+    _rest_until = own_copy(Transport.rest_until)
+    _wait_until = own_copy(Transport.wait_until)
     on_ready = own_copy(Transport.on_ready)
     send_now = own_copy(Transport.send_now)
 

@@ -162,9 +162,12 @@ class OriginTransport(TlsTransport):
         tls = self.within.tls
         return (tls.selected_alpn_protocol() or "") if tls is not None else ""
 
+    _rest_until = own_copy(TlsTransport._rest_until)
+    _wait_until = own_copy(TlsTransport._wait_until)
     on_ready = own_copy(TlsTransport.on_ready)
     receive_now = own_copy(TlsTransport.receive_now)
     send_now = own_copy(TlsTransport.send_now)
+    rest_until = own_copy(TlsTransport.rest_until)
     wait_until = own_copy(TlsTransport.wait_until)
 
     async def secure(self, handshakes: Handshakes, deadline: float) -> HopError | None:

@@ -27,7 +27,7 @@ from hopproxy.wire.h2_frames import (
     window_update,
 )
 from hopproxy.wire.h2_stream import NO_STREAMS, Stream
-from hopproxy.wire.hpack_encoder import NO_TABLE
+from hopproxy.wire.hpack_encoder import NO_TABLE, encode_lines
 
 #: Most pieces of what waits to be sent: each costs more memory than its bytes.
 PIECES = 256
@@ -37,6 +37,16 @@ REMEMBERED = 256
 
 #: A global is faster than an attribute of an imported object.
 _pack = HEADER.pack
+
+
+def in_pieces(content: list[bytes], data: bytes) -> list[bytes]:
+    """`content` with more behind it, in few pieces.  An empty list stays so: it may be shared."""
+    if not content:
+        return [data]
+    if len(content) < PIECES:
+        content.append(data)
+        return content
+    return [b"".join((*content, data))]
 
 
 class Output(Budget):
@@ -150,6 +160,23 @@ class Output(Budget):
         elif self.level:
             self.earn(EARNED_DATA)
         return size
+
+    def send_part(
+        self, stream: Stream, out: bytes | memoryview, most: int, trailers: list[bytes], ended: bool
+    ) -> bytes | memoryview:
+        """Send up to `most` bytes of `out`, as `send_data`; return what is left of it.
+
+        If nothing is left, `ended` closes our side, by the trailers if there are any.
+        """
+        size = len(out)
+        whole = size <= most
+        piece = out if whole else memoryview(out)[:most]
+        count = self.send_data(stream, piece, whole and ended and not trailers)
+        if count < size:
+            return memoryview(out)[count:]
+        if trailers:
+            self.send_head(stream, encode_lines(trailers), ended=True)
+        return b""
 
     def _room_for(self, stream: Stream, size: int) -> int:
         """How many of `size` bytes both windows permit, if not all."""

@@ -9,6 +9,7 @@ import random
 import resource
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,40 +82,25 @@ def test_long_bodies_pass_whole_where_a_filter_denies(
         assert "Traceback" not in command.said
 
 
-@pytest.mark.parametrize("which", [2, 3], ids=["prlimit64", "memfd_create"])
-def test_it_serves_and_ends_where_a_filter_denies(tmp_path: Path, which: int) -> None:
-    call = CALLS[platform.machine()][which]
+def serves_and_ends(folder: Path, limit: Callable[[], None]) -> None:
+    """A process that `limit` is called in before it starts."""
     port = free_port()
-    file, url = write_settings(tmp_path, port)
+    file, url = write_settings(folder, port)
     with (
         answering(port),
-        hopproxy(
-            "run",
-            "--config",
-            str(file),
-            until="listening on",
-            preexec_fn=lambda: deny(call, errno.EPERM),
-        ) as command,
+        hopproxy("run", "--config", str(file), until="listening on", preexec_fn=limit) as command,
     ):
         assert get(url)[0] == 200
         assert command.stop() == 0
         assert "Traceback" not in command.said
+
+
+@pytest.mark.parametrize("which", [2, 3], ids=["prlimit64", "memfd_create"])
+def test_it_serves_and_ends_where_a_filter_denies(tmp_path: Path, which: int) -> None:
+    call = CALLS[platform.machine()][which]
+    serves_and_ends(tmp_path, lambda: deny(call, errno.EPERM))
 
 
 def test_it_serves_where_files_may_not_be_large(tmp_path: Path) -> None:
     most = 16 * 1024 * 1024
-    port = free_port()
-    file, url = write_settings(tmp_path, port)
-    with (
-        answering(port),
-        hopproxy(
-            "run",
-            "--config",
-            str(file),
-            until="listening on",
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
-        ) as command,
-    ):
-        assert get(url)[0] == 200
-        assert command.stop() == 0
-        assert "Traceback" not in command.said
+    serves_and_ends(tmp_path, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)))

@@ -11,14 +11,15 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from copy import copy
 from functools import partial
 from math import inf
+from operator import methodcaller
 from typing import NamedTuple
 
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from hopproxy.errors import HopError
 from hopproxy.link.h2_upstream import H2UpstreamLink
@@ -39,7 +40,7 @@ from tests.fuzz.h2_verdict import REPEATABLE, as_seen
 from tests.fuzz.h2_whole import answer_stream, settings
 from tests.fuzz.h11_reader import Disagreement
 from tests.fuzz.reference import Meant
-from tests.fuzz.search import TRACED, Result
+from tests.fuzz.search import Result, tried
 from tests.fuzz.whole_path import Stage, set_up
 
 #: A WebSocket's handshake (RFC 6455 section 1.3), and what its client says behind it.
@@ -136,15 +137,14 @@ class MixedStage(Stage):
             if times[number] > (2 if request.head.method in REPEATABLE else 1):
                 raise Disagreement(f"{request!r} was sent {times[number]} times")
             tunnel = asks_websocket(request.head)
-            if tunnel and server.leaves:
-                return  # nothing says what of a tunnel was cut by GOAWAY
             _judge_request(half, request, tunnel=tunnel)
             answers[number] = list(_responses(said, request.head, tunnel=tunnel))
-            if tunnel and record.status == 101:
+            if tunnel and record.status == 101 and not server.leaves:
                 cut = bool(record.cause) or said.reset is not None or half.reset is not None
                 verdict.judge_tunnel("origin", half.content, request.rest, cut=cut)
         mine = [record for record in self.records if record.link_number == first]
-        verdict.judge_client(client, mine, answers)
+        left = any(server.leaves for server in self._servers.values())
+        verdict.judge_client(client, mine, answers, cut=left)
 
 
 PROBED = (
@@ -247,18 +247,7 @@ async def search_until(result: Result, bounds: tuple[float, float], seed: int) -
     while passed < seconds and result.inputs < most:
         passed = time.monotonic() - began
         run = made(chance, pool)
-        result.inputs += 1
-        traced = result.inputs % TRACED == 0
-        try:
-            async with stage() as one:
-                try:
-                    with edges if traced else nullcontext():
-                        await one.play(run)
-                except Exception as error:
-                    result.found(error, run.to_json())
-                    await wait_all_tasks_blocked()  # the ends have gone: all links go too
-        except* Exception as fatal:  # what would have ended the worker
-            result.found(fatal, run.to_json())
-        if traced and edges.news():
+        play = methodcaller("play", run)
+        if await tried(result, edges, stage(), play, run.to_json()):
             pool.append(Case(run.client, ()))
     result.edges, result.kept, result.seconds = len(edges.seen), len(pool), passed

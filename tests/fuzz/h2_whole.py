@@ -11,9 +11,10 @@ import random
 import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
+from operator import methodcaller
 from typing import NamedTuple
 
 import trio
@@ -32,7 +33,7 @@ from tests.fuzz.ends import End
 from tests.fuzz.h2_ends import H2End
 from tests.fuzz.h2_script import MARK, Act, Script, made, mutated
 from tests.fuzz.h11_reader import Disagreement
-from tests.fuzz.search import TRACED, Result
+from tests.fuzz.search import Result, tried
 from tests.fuzz.whole_path import SETTINGS, Logged, Stage, set_up
 
 #: Whether the origin of a run speaks HTTP/2: so often.
@@ -272,18 +273,7 @@ async def search_until(
             script = made(chance, chance.choice(versions))
         else:
             script = mutated(chance, chance.choice(pool), pool)
-        result.inputs += 1
-        traced = result.inputs % TRACED == 0
-        try:
-            async with stage(h2_origin=script.h2_origin) as one:
-                try:
-                    with edges if traced else nullcontext():
-                        await one.play(script)
-                except Exception as error:
-                    result.found(error, script.to_json())
-                    await wait_all_tasks_blocked()  # the ends have gone: all links go too
-        except* Exception as fatal:  # what would have ended the worker
-            result.found(fatal, script.to_json())
-        if traced and edges.news():
+        play = methodcaller("play", script)
+        if await tried(result, edges, stage(h2_origin=script.h2_origin), play, script.to_json()):
             pool.append(script)
     result.edges, result.kept, result.seconds = len(edges.seen), len(pool), passed

@@ -7,11 +7,14 @@ import json
 import random
 import re
 import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from math import inf
 from pathlib import Path
+from typing import TypeVar
 
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fuzz import corpus, pure_layer, whole_path
 from tests.fuzz.corpus import Case
@@ -22,6 +25,8 @@ from tests.fuzz.mutate import mutated
 FINDINGS = Path(__file__).parent / "findings"
 #: One input in so many is traced: tracing costs as much as the run itself.
 TRACED = 3
+
+S = TypeVar("S")
 #: Failures of one kind that are kept.
 OF_ONE_KIND = 2
 
@@ -97,6 +102,32 @@ def search_whole(seconds: float, seed: int, most: float = inf) -> Result:
     result = Result("whole")
     trio.run(_search_whole, result, (seconds, most), seed, clock=MockClock())
     return result
+
+
+async def tried(
+    result: Result,
+    edges: Edges,
+    stage: AbstractAsyncContextManager[S],
+    play: Callable[[S], Awaitable[None]],
+    text: str,
+) -> bool:
+    """Play one input, kept as `text` if something is found, on a stage of its own.
+
+    Returns whether it reached new edges; every third one is traced.
+    """
+    result.inputs += 1
+    traced = result.inputs % TRACED == 0
+    try:
+        async with stage as one:
+            try:
+                with edges if traced else nullcontext():
+                    await play(one)
+            except Exception as error:
+                result.found(error, text)
+                await wait_all_tasks_blocked()  # the ends have gone: all links go too
+    except* Exception as fatal:  # what would have ended the worker
+        result.found(fatal, text)
+    return traced and edges.news() > 0
 
 
 async def _search_whole(result: Result, bounds: tuple[float, float], seed: int) -> None:

@@ -90,7 +90,10 @@ def _judge_request(sent: bytes, request: Meant[RequestHead], *, last: bool) -> b
 # -- towards the client ----------------------------------------------------------------------
 
 
-def judge_client(client: End, records: list[ExchangeRecord], answers: Answers) -> None:
+def judge_client(
+    client: End, records: list[ExchangeRecord], answers: Answers, *, cut: bool = False
+) -> None:
+    """`cut` if the origin may have cut a tunnel without a cause in its record."""
     gone = [record for record in records if record.status == 499 and not record.first_byte]
     answered = [record for record in records if record.status and record not in gone]
     # A head that is refused is answered with a body, whatever its method.
@@ -107,7 +110,7 @@ def judge_client(client: End, records: list[ExchangeRecord], answers: Answers) -
     if switched and len(finals) == len(answered):
         last = answered[-1]
         said = answers[last.link_request][-1].rest
-        judge_tunnel("client", reading.rest, said, cut=bool(last.cause))
+        judge_tunnel("client", reading.rest, said, cut=cut or bool(last.cause))
     for seen, record in zip(finals, answered, strict=False):
         judge_answer(record, answers.get(record.link_request, []), seen)
     allowed = [b"%d" % one.head.status for found in answers.values() for one in found]

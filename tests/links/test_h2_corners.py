@@ -56,16 +56,22 @@ BREAKS: dict[str, Callable[[int], bytes]] = {
 }
 
 
+async def begun(hops: Hops, *settings: tuple[int, int]) -> tuple[H2Peer, int, Peer]:
+    """A client, its request, and the origin's connection, on which that has arrived."""
+    await hops.start()
+    h2 = H2Peer(await hops.client())
+    await h2.start(*settings)
+    stream = await h2.request()
+    upstream = await hops.origins[0].accept()
+    await upstream.message()
+    return h2, stream, upstream
+
+
 @pytest.mark.parametrize("breaks", BREAKS.values(), ids=BREAKS)
 async def test_a_stream_that_its_client_breaks_costs_its_origin_no_link(
     hops: Hops, breaks: Callable[[int], bytes]
 ) -> None:
-    await hops.start()
-    h2 = H2Peer(await hops.client())
-    await h2.start()
-    stream = await h2.request()
-    upstream = await hops.origins[0].accept()
-    await upstream.message()
+    h2, stream, upstream = await begun(hops)
     await h2.send(breaks(stream))
     await hops.quiet()
     await upstream.send(OK)
@@ -81,12 +87,7 @@ async def test_a_stream_that_its_client_breaks_costs_its_origin_no_link(
 
 async def test_a_response_ends_though_its_window_has_become_negative(hops: Hops) -> None:
     """RFC 9113 section 6.9.2; a frame without bytes needs no window."""
-    await hops.start()
-    h2 = H2Peer(await hops.client())
-    await h2.start((4, 10))
-    stream = await h2.request()
-    upstream = await hops.origins[0].accept()
-    await upstream.message()
+    h2, stream, upstream = await begun(hops, (4, 10))
     await upstream.send(CHUNKED + b"a\r\n0123456789\r\n")
     while stream not in h2.answers or len(h2.answers[stream].body) < 10:
         await h2.read()
@@ -415,12 +416,7 @@ async def test_a_flaw_behind_an_answer_that_waits_for_its_window_is_no_fault_of_
 
 
 async def test_a_head_of_twice_the_size_is_refused_and_costs_no_other_request(hops: Hops) -> None:
-    await hops.start()
-    h2 = H2Peer(await hops.client())
-    await h2.start()
-    stream = await h2.request()
-    upstream = await hops.origins[0].accept()
-    await upstream.message()
+    h2, stream, upstream = await begun(hops)
     large = h2.take_number()
     block = h2.encoder.encode([*GET, (b"cookie", b"y" * 60_000)], huffman=False)
     first, *more = [block[at : at + 16384] for at in range(0, len(block), 16384)]

@@ -251,7 +251,7 @@ def test_a_scrape_takes_no_time_with_many_links_not_even_the_first(tmp_path: Pat
                 times.append(time.monotonic() - begun)
             usual = sorted(times)[3]
             assert usual < 0.1, "15 ms on a machine that is idle"
-            assert times[0] < max(3 * usual, 0.1), "importing takes longer"
+            assert times[0] < 3 * usual
             assert two.command.stop(signal.SIGKILL) < 0
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
