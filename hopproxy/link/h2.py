@@ -299,9 +299,7 @@ class H2Link(H2Ending):
             output.drop(stream)
         wire = stream.wire
         wire.owner = _DONE
-        if wire.ended and wire.finished and not (wire.unclaimed or self._left):
-            pass  # nearly always: there is nothing more to say
-        else:
+        if not (wire.ended and wire.finished) or wire.unclaimed or self._left:  # seldom
             self._say_end(stream, wire)
         if self._owner is None:
             return

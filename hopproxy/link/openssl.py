@@ -52,20 +52,20 @@ def pointer_in(held: object) -> int | None:
     return ctypes.c_void_p.from_address(id(held) + object.__basicsize__).value
 
 
-def prefer_aes_128(context: ssl.SSLContext) -> bool:
-    """In TLS 1.3 prefer AES-128 to AES-256, as Go and BoringSSL do; False if nothing has changed.
+def prefer_aes_128(context: ssl.SSLContext) -> None:
+    """In TLS 1.3 prefer AES-128 to AES-256, as Go and BoringSSL do.
 
     With it comes SHA-256, which processors have instructions for: a handshake takes an eighth less.
     What this machine does not allow is not added.
     """
     order, openssl = _suites(), library()
     if openssl is None or not order.startswith(_AES_128):
-        return False
+        return
     import ctypes
 
     call = openssl.SSL_CTX_set_ciphersuites
     call.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-    return bool(call(pointer_in(context), order) == 1)
+    call(pointer_in(context), order)
 
 
 @cache

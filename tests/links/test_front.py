@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 from hopproxy.link.front import Demand, Front, Identity
+from hopproxy.link.openssl import library
 from tests.authority import authority, client_context, files_of
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -67,6 +68,24 @@ def serials(front: Front, names: Sequence[str]) -> list[str]:
     client = client_context()
     client.check_hostname = False
     return [Met(front, client, name).serial for name in names]
+
+
+def suites(context: ssl.SSLContext) -> list[str]:
+    """Those of TLS 1.3, in order."""
+    return [one["name"] for one in context.get_ciphers() if one["protocol"] == "TLSv1.3"]
+
+
+@pytest.mark.skipif(library() is None, reason="missing: OpenSSL 3 as a library")
+def test_aes_128_is_preferred_and_nothing_is_added_that_the_machine_does_not_allow(
+    tmp_path: Path,
+) -> None:
+    front = Front([identity(tmp_path, "a.test")], PLAIN)
+    allowed = suites(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    assert sorted(suites(front.context)) == sorted(allowed)
+    if "TLS_AES_128_GCM_SHA256" in allowed:
+        cipher = Met(front, client_context()).cipher  # whose order is that of `allowed`
+        assert cipher is not None
+        assert cipher[0] == suites(front.context)[0] == "TLS_AES_128_GCM_SHA256"
 
 
 def test_a_name_in_two_certificates_is_the_first_ones(tmp_path: Path) -> None:
