@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hopproxy.wire.h2 import BROKEN, ROOM, H2Client, H2Server, Settings
 from hopproxy.wire.h2_frames import PREFACE
+from hopproxy.wire.h2_output import PIECES, in_pieces
 from tests.pure.h2_peer import (
     ACK,
     DATA,
@@ -65,6 +66,56 @@ def test_what_waits_in_many_pieces_is_joined() -> None:
     assert machine._out == [whole]
     machine.pack()
     assert machine.take() == whole
+
+
+def test_content_is_sent_part_by_part_and_the_last_one_ends_the_stream() -> None:
+    machine = server()
+    stream = stream_of(machine.receive(head(1), 1.0))
+    left = machine.send_part(stream, b"0123456789", 4, [], True)
+    assert left == b"456789"
+    assert not stream.finished
+    left = machine.send_part(stream, left, 4, [], True)
+    assert machine.send_part(stream, left, 4, [], True) == b""
+    output = machine.take()
+    found = [(frame.body_len, set(frame.flags)) for frame in frames(output)]
+    assert found == [(4, set()), (4, set()), (2, {"END_STREAM"})]
+    assert [part in output for part in (b"0123", b"4567", b"89")] == [True] * 3
+    assert stream.closed
+
+
+def test_content_without_an_end_leaves_the_stream_open() -> None:
+    machine = server()
+    stream = stream_of(machine.receive(head(1), 1.0))
+    assert machine.send_part(stream, b"some", 10, [], False) == b""
+    assert not stream.finished
+    assert machine.send_part(stream, b"", 10, [], True) == b""
+    assert sizes(machine.take()) == [4, 0]
+    assert stream.closed
+
+
+def test_trailers_wait_for_the_window_of_the_content_before_them() -> None:
+    machine = server()
+    machine.receive(raw(SETTINGS, 0, 0, setting(4, 3)), 1.0)
+    stream = stream_of(machine.receive(head(1), 1.0))
+    machine.take()
+    left = machine.send_part(stream, b"0123", 10, [b"x-sum: 7"], True)
+    assert left == b"3"
+    assert stream.blocked
+    machine.receive(raw(UPDATE, 0, 1, u32(9)), 1.0)
+    assert machine.send_part(stream, left, 10, [b"x-sum: 7"], True) == b""
+    found = [(frame.type, set(frame.flags)) for frame in frames(machine.take())]
+    assert found == [(DATA, set()), (DATA, set()), (1, {"END_HEADERS", "END_STREAM"})]
+    assert stream.closed
+
+
+def test_what_arrives_in_many_pieces_is_joined_and_an_empty_list_stays_empty() -> None:
+    shared: list[bytes] = []
+    kept = shared
+    for _ in range(3 * PIECES):
+        kept = in_pieces(kept, b"x")
+        assert len(kept) <= PIECES
+    assert b"".join(kept) == b"x" * (3 * PIECES)
+    assert shared == []
 
 
 def test_data_in_whole_frames_ends_with_the_last_one() -> None:
