@@ -75,6 +75,17 @@ class Crowd:
         self.stale_posts = 0
         self.crossings = 0
         self.number = count(1)
+        self._doing: dict[trio.lowlevel.Task, tuple[str, float]] = {}
+
+    def doing(self, what: str) -> None:
+        """This scenario does this now: told if it does not end."""
+        self._doing[trio.lowlevel.current_task()] = what, trio.current_time()
+
+    def unended(self, name: str, patience: float) -> str:
+        """What to say of a scenario that has not ended in time."""
+        what, since = self._doing[trio.lowlevel.current_task()]
+        waited = trio.current_time() - since
+        return f"{name}: no end in {patience} s, the last {waited:.1f} s of them: {what}"
 
     async def connect(self, protocol: str = "http/1.1") -> Peer:
         """A new connection, to any of the listeners and for any of the upstreams."""
@@ -92,11 +103,12 @@ class Crowd:
         while trio.current_time() < until:
             name = chance.choices(names, weights)[0]
             self.clients[name] += 1
+            self.doing("connecting")
             try:
                 with trio.fail_after(PATIENCE):
                     await SCENARIOS[name][0](self, chance)
             except trio.TooSlowError:
-                self.wrong.append(f"{name}: no end in {PATIENCE} s")
+                self.wrong.append(self.unended(name, PATIENCE))
             except (OSError, EOFError) as error:
                 self.note_broken(name, error)
 
@@ -123,6 +135,7 @@ class Crowd:
         head = b"%b /%b/%d/%d HTTP/1.1\r\nHost: %b\r\n" % asked
         began = trio.current_time()
         self.asked[fault] += 1
+        self.doing(f"{method.decode()} {fault} {number} for {peer.host.decode()} on {_port(peer)}")
         body = content(number, size) if method == b"POST" else b""
         if body:
             head += b"Content-Length: %d\r\n" % size
@@ -190,6 +203,12 @@ class Asked(NamedTuple):
     host: bytes
 
 
+def _port(peer: Peer) -> int:
+    """The client's port: the proxy's log names connections by it."""
+    port: int = peer.sock.getsockname()[1]
+    return port
+
+
 async def final(peer: Peer, *, bodiless: bool = False) -> Message:
     """The next final response."""
     while (message := await peer.message(bodiless=bodiless)).status in (100, 103):
@@ -221,7 +240,7 @@ async def _faulty(crowd: Crowd, chance: random.Random) -> None:
         with trio.move_on_after(PATIENCE / 2) as patience:
             await crowd.ask(peer, fault, chance.choice((200, 3000)), method=method)
         if patience.cancelled_caught:
-            crowd.wrong.append(f"{method.decode()} {fault}: no end in {PATIENCE / 2} s")
+            crowd.wrong.append(crowd.unended("faulty", PATIENCE / 2))
     finally:
         peer.close()
 
@@ -250,6 +269,7 @@ async def _upload(crowd: Crowd, chance: random.Random) -> None:
     framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % size
     began = trio.current_time()
     try:
+        crowd.doing(f"sending {number} for {peer.host.decode()} on {_port(peer)}")
         start = b"POST /none/%d/%d HTTP/1.1\r\nHost: %b\r\n%b\r\n\r\n"
         await peer.send(start % (number, size, peer.host, framing))
         crowd.asked["none"] += 1
@@ -261,6 +281,7 @@ async def _upload(crowd: Crowd, chance: random.Random) -> None:
                 await trio.sleep(0.003)
         if chunked:
             await peer.send(b"0\r\n\r\n")
+        crowd.doing(f"reading the answer to {number} for {peer.host.decode()} on {_port(peer)}")
         await crowd.check(peer, "none", (number, size), began, method=b"POST")
     finally:
         peer.close()
@@ -357,6 +378,7 @@ async def _streams(crowd: Crowd, chance: random.Random) -> None:
                     if one.fault != "interim" and chance.random() < 0.05:
                         asked.pop(stream)
                         await client.call_off(stream)
+                crowd.doing(f"reading {list(asked.values())} on {_port(client.peer)}")
                 await client.read(lambda: all(client.answers[one].over for one in asked))
                 nursery.cancel_scope.cancel()
             for stream, one in asked.items():
