@@ -323,7 +323,9 @@ class ResponseHead(Head):
         self.length = 0
         #: Cache of `wire.http1`: the added lines, the head made with them, its part before them.
         self.rewritten: tuple[bytes, bytes, bytes] | None = None
-        self.edited: tuple[object, ResponseHead | None] | None = None  # cache of `routing.plan`
+        #: Cache of `routing.plan`: for one plan, the edited head (None: this one); for the lines
+        #: that the gateway adds, those with the plan's.
+        self.edited: tuple[object, ResponseHead | None, bytes | None, bytes] | None = None
         self.encoded: tuple[bytes, bytes] | None = None
 
     def __repr__(self) -> str:

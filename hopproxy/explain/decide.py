@@ -207,9 +207,9 @@ class Case:
         start = raw.partition(b"\r\n")[0], b"written anew in HTTP/1.1 (RFC 9112 section 2.3)"
         if switches(head):
             protocol = check_switch(out, head)
-            changed, extra = self._changed(plan, head)
+            changed, added = self._changed(plan, head, self._via_client[head.minor])
             lines = b"Connection: Upgrade\r\nUpgrade: " + protocol + b"\r\n"
-            sent = http1.write_response(changed, extra + self._via_client[head.minor] + lines)
+            sent = http1.write_response(changed, added + lines)
             self._to_client.append(compare(head, start, sent, self._why_response))
             self._client_link = self._upstream_link = links.told(CloseReason.TUNNEL_ENDED)
             return
@@ -221,8 +221,8 @@ class Case:
             if rest:
                 self._respond(out, rest)
             return
-        changed, extra = self._changed(plan, head)
-        added = extra + self._via_client[head.minor] + (b"" if head.dated else self._date())
+        added = self._via_client[head.minor] + (b"" if head.dated else self._date())
+        changed, added = self._changed(plan, head, added)
         sent, reason = self._for_client(changed, added, None)
         self._to_client.append(compare(head, start, sent, self._why_response))
         self._client_link = links.told(reason)
@@ -232,10 +232,12 @@ class Case:
         bound = CloseReason.PRIVATE if out.binds and reason is not None else None
         self._upstream_link = links.told(ending or declined(out) or bound)
 
-    def _changed(self, plan: Plan | None, head: ResponseHead) -> tuple[ResponseHead, bytes]:
+    def _changed(
+        self, plan: Plan | None, head: ResponseHead, added: bytes
+    ) -> tuple[ResponseHead, bytes]:
         if plan is None or self._asked is None:
-            return head, b""
-        return plan.incoming(head, self._asked, self._origin.encode())
+            return head, added
+        return plan.incoming(head, added, self._asked, self._origin.encode())
 
     def _for_client(
         self,

@@ -239,8 +239,10 @@ class Attempt:
         """Queue a response that has arrived completely, and release the upstream link."""
         record = self.record
         out, added = head, self.terms.via_client[head.minor]
-        if self.plan is not None or not head.dated:
-            out, added = self._for_client(head)
+        if not head.dated:
+            added += self.terms.date_line()
+        if self.plan is not None:
+            out, added = self.plan.incoming(head, added, self.asked, self.origin.authority)
         self.client.respond(out, added, content)
         record.status = head.status
         record.sent = len(content)
@@ -271,8 +273,7 @@ class Attempt:
             added += self.terms.date_line()
         if self.plan is None:
             return head, added
-        out, extra = self.plan.incoming(head, self.asked, self.origin.authority)
-        return out, extra + added
+        return self.plan.incoming(head, added, self.asked, self.origin.authority)
 
     def _release(self, head: ResponseHead, now: float) -> None:
         """The response has been read: give the upstream link back to the pool."""

@@ -11,20 +11,23 @@ def follow(attempt: Attempt, route: RouteTerms) -> RouteTerms | None:
     Returns the route that is used, None if there is none: a route that only redirects to https
     leaves https requests to the next one.
     """
-    request, sender = attempt.request, attempt.client.sender
-    found: RouteTerms | None = route
     plan = route.plan
-    if plan is not None and plan.only_http and sender.scheme(request) == b"https":
-        found = attempt.terms.over_https.find(request.host, request.target)
-        plan = found.plan if found is not None else None
     if plan is None:
-        return found
+        return route
+    request = attempt.request
+    identity, asked = None, NOTHING_ASKED
+    if plan.asks:
+        sender = attempt.client.sender
+        if plan.only_http and sender.scheme(request) == b"https":
+            found = attempt.terms.over_https.find(request.host, request.target)
+            return None if found is None else follow(attempt, found)
+        named = b""
+        if plan.ids:
+            identity = plan.identity(request, trusted=sender.trusted, fresh=attempt.terms.fresh_id)
+            named = identity.id
+            attempt.record.request_id = named.decode()
+        asked = Asked(request, sender, named)
     attempt.plan = plan
-    identity, named = None, b""
-    if plan.ids:
-        identity = plan.identity(request, trusted=sender.trusted, fresh=attempt.terms.fresh_id)
-        named = identity.id
-        attempt.record.request_id = named.decode()
-    attempt.asked = asked = Asked(request, sender, named) if plan.asks else NOTHING_ASKED
+    attempt.asked = asked
     attempt.request, attempt.extra = plan.outgoing(request, asked, identity)
-    return found
+    return route

@@ -97,11 +97,11 @@ class Plan:
         `for_origin` follows.
         """
         rules = self.request
+        known = head.edited
         added = rules.added(asked) if rules.varies else rules.constant
         if identity is not None:
             rules = self._with_id(identity.names)
             added += b"".join([line + b"\r\n" for line in identity.lines])
-        known = head.edited
         if known is None or known[0] is not rules:
             known = head.edited = (rules, self._changed(head, rules))
         return known[1] or head, added
@@ -142,24 +142,29 @@ class Plan:
     # -- the response ------------------------------------------------------------------------
 
     def incoming(
-        self, head: ResponseHead, asked: Asked, authority: bytes
+        self, head: ResponseHead, added: bytes, asked: Asked, authority: bytes
     ) -> tuple[ResponseHead, bytes]:
         """A final response for the client, and the field lines to add to it.
 
-        `authority` is the origin's.
+        `added` are the lines that the gateway adds.  `authority` is the origin's.
         """
-        rules = self.response
-        added = rules.added(asked) if rules.varies else rules.constant
         known = head.edited
+        if known is not None and known[0] is self._key and known[2] is added:
+            return known[1] or head, known[3]
+        rules = self.response
         if self._locations:
             key: object = (self._key, authority, asked.authority)
             if known is None or known[0] != key:
                 out = edited_response(self._turned(head, asked, authority), rules)
-                known = head.edited = (key, None if out is head else out)
+                known = head.edited = (key, None if out is head else out, None, b"")
         elif known is None or known[0] is not self._key:
             out = edited_response(head, rules)
-            known = head.edited = (self._key, None if out is head else out)
-        return known[1] or head, added
+            known = head.edited = (self._key, None if out is head else out, None, b"")
+        if rules.varies:
+            return known[1] or head, rules.added(asked) + added
+        total = rules.constant + added
+        head.edited = (known[0], known[1], added, total)
+        return known[1] or head, total
 
     def _turned(self, head: ResponseHead, asked: Asked, authority: bytes) -> ResponseHead:
         """The response with its URLs rewritten for the client."""

@@ -56,8 +56,8 @@ def outgoing(plan: Plan, head: RequestHead) -> list[bytes]:
 
 def incoming(plan: Plan, head: ResponseHead, of: RequestHead | None = None) -> list[bytes]:
     asked = Asked(of or get(), sender())
-    out, extra = plan.incoming(head, asked, b"app:3000")
-    return response_lines(out) + extra.split(b"\r\n")[:-1]
+    out, added = plan.incoming(head, b"Via: us\r\n", asked, b"app:3000")
+    return response_lines(out) + added.removesuffix(b"Via: us\r\n").split(b"\r\n")[:-1]
 
 
 def test_a_route_that_changes_nothing_has_no_plan() -> None:
@@ -234,6 +234,26 @@ def test_values_of_a_response_may_vary() -> None:
     for name in (b"a.example", b"b.example"):
         asked = get(host=name)
         assert incoming(plan, head, asked) == [b"A: 1", b"X-Host: " + name]
+
+
+def test_a_response_that_comes_again_has_the_lines_of_its_plan_and_its_moment() -> None:
+    rules = [
+        FieldEdits(set={"X-A": "1"}),
+        FieldEdits(remove=("X-B",)),
+        FieldEdits(set={"B": "{path}"}),
+    ]
+    plans = [made(Route(upstream="app", response_fields=one)) for one in rules]
+    head = answer(b"X-B: 0")
+    asked = Asked(get(start=b"GET /p HTTP/1.1"), sender())
+    moments = [b"Date: 1\r\n", b"Date: 2\r\n"]
+    for moment in (moments[0], moments[0], moments[1], bytes(bytearray(moments[1]))):
+        for plan, kept, lines in zip(
+            plans, ([b"X-B: 0"], [], [b"X-B: 0"]), (b"X-A: 1\r\n", b"", b"B: /p\r\n"), strict=True
+        ):
+            out, added = plan.incoming(head, moment, asked, b"app:3000")
+            again = plan.incoming(head, moment, asked, b"app:3000")
+            assert (response_lines(out), added) == (kept, lines + moment)
+            assert (again[0].lines, again[1]) == (out.lines, added)
 
 
 def test_urls_of_a_response_that_comes_again_are_those_of_its_client() -> None:
