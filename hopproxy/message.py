@@ -262,8 +262,8 @@ class RequestHead(Head):
         self.expects = self.passed = self.binds = self.simple = False
         self.upgrade: bytes | None = None
         self.model: RequestHead | None = None
-        #: Cache of `rules.hop` in a model: for one `Underscores`, the places of the special fields
-        #: to remove (None: look at each head), and the lines to add.
+        #: Cache of `rules.hop` in a model: the `Underscores`, the places of the special fields to
+        #: remove (None: look at each head), and the lines to add.
         self.cut: tuple[Enum, tuple[int, ...] | None, bytes] | None = None
         #: Cache of `rules.hop`: the added lines, the `Underscores`, and the head made with them.
         self.rewritten: tuple[bytes, bytes, Enum, bytes] | None = None
@@ -311,8 +311,7 @@ class ResponseHead(Head):
     ) -> None:
         self.status = status
         self.reason = reason
-        self.dated = False
-        self.doubtful = False
+        self.dated = self.doubtful = False
         self.ending: CloseReason | None = None
         self.hint: KeepAliveHint | None = None
         self.minor = minor
@@ -323,8 +322,7 @@ class ResponseHead(Head):
         self.length = 0
         #: Cache of `wire.http1`: the added lines, the head made with them, its part before them.
         self.rewritten: tuple[bytes, bytes, bytes] | None = None
-        #: Cache of `routing.plan`: for one plan, the edited head (None: this one); for the lines
-        #: that the gateway adds, those with the plan's.
+        #: Cache of `routing.plan`: its key, the head (None: this one); lines added before, after.
         self.edited: tuple[object, ResponseHead | None, bytes | None, bytes] | None = None
         self.encoded: tuple[bytes, bytes] | None = None
 
