@@ -57,11 +57,21 @@ class End:
 
     def say(self, data: bytes) -> None:
         """Send bytes or FIN; does nothing if the gateway has closed."""
+        if data == FIN:
+            self.finish()
+        else:
+            self.send(data)
+
+    def finish(self) -> None:
+        """Send FIN; does nothing if the gateway has closed."""
         with suppress(OSError):
-            if data == FIN:
-                self.sock.shutdown(socket.SHUT_WR)
-                self.left = True
-            elif not self.left:
+            self.sock.shutdown(socket.SHUT_WR)
+            self.left = True
+
+    def send(self, data: bytes) -> None:
+        """Send bytes, whatever they are; does nothing after a FIN, or if the gateway has closed."""
+        with suppress(OSError):
+            if not self.left:
                 self.sock.send(data)
                 self.said += data
 

@@ -12,7 +12,6 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
-from tests.fuzz.corpus import FIN
 from tests.fuzz.ends import End
 from tests.fuzz.h2_script import Act
 from tests.fuzz.h11_reader import Disagreement
@@ -170,7 +169,7 @@ class H2End:
     def flush(self) -> None:
         """Send all of it."""
         if data := self.take_out():
-            self.end.say(data)
+            self.end.send(data)
 
     def give_room(self) -> bool:
         """Let the gateway send on where a window keeps it from that; False if none does."""
@@ -195,7 +194,7 @@ class H2End:
     def finish(self) -> None:
         """Send FIN: nothing can be said behind it."""
         self.finished = True
-        self.end.say(FIN)
+        self.end.finish()
 
     # -- in ----------------------------------------------------------------------------------
 

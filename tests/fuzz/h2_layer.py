@@ -166,7 +166,9 @@ def understand(from_client: bool, pieces: list[bytes]) -> Read:
             elif what == FAILED:
                 return Read(_joined(read), sections, str(payload))
             elif what == LEAVING:
-                while read and read[-1][0] == "reset" and read[-1][1] > payload[0]:
+                while not from_client and read[-1:] and read[-1][0] == "reset":
+                    if read[-1][1] <= payload[0]:
+                        break
                     read.pop()  # that the origin has not begun with
                 read.append(("goaway", 0, payload[0], False))
                 return Read(_joined(read), sections, "GOAWAY")

@@ -142,7 +142,7 @@ class H2Stage(Stage):
         data = self.client.take_out()
         size = max(size, len(data) // 64 + 1) if size else len(data) or 1
         for at in range(0, len(data), size):
-            self.client.end.say(data[at : at + size])
+            self.client.end.send(data[at : at + size])
             if size < len(data):
                 await wait_all_tasks_blocked()
         await self.settle(self.client.end)

@@ -15,7 +15,9 @@ from hopproxy.wire import h2_asking, h2_fields, h2_input, h2_request, hpack
 from hopproxy.wire.h2_fields import Checked
 from hopproxy.wire.hpack import FieldLine
 from tests.fuzz import h2_layer
+from tests.fuzz.h2_reader import settings_frame
 from tests.fuzz.h11_reader import Disagreement
+from tests.h2_peer import END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, frame, number
 
 
 def test_a_short_search_finds_nothing_and_reaches_new_edges() -> None:
@@ -24,6 +26,12 @@ def test_a_short_search_finds_nothing_and_reaches_new_edges() -> None:
     assert result.kinds == {}
     assert result.edges > 400
     assert result.kept > 180
+
+
+def test_a_clients_goaway_says_nothing_of_its_own_streams() -> None:
+    begun = frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\x82\x86\x41\x81\x1f\x84")
+    left = frame(RST_STREAM, 0, 1, number(8)) + frame(GOAWAY, 0, 0, number(0) + number(0))
+    h2_layer.check((True, settings_frame() + begun + left), random.Random(1))
 
 
 def _any_host(scheme: bytes, authority: bytes, host: bytes) -> bool:

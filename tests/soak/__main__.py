@@ -91,6 +91,11 @@ def report(crowd: Crowd, held: tuple[Held, Held, Held], totals: dict[str, int]) 
     posts = len(crowd.origin.posts)
     if crowd.stale_posts > max(5, posts // 200):
         wrong.append(f"{crowd.stale_posts} POSTs met a link that died: too many to be races")
+    hung = crowd.asked["hang"] + crowd.asked["h2 hang"]
+    if crowd.moved > max(3, hung // 200):
+        wrong.append(
+            f"{crowd.moved} of {hung} requests that hung were answered: too many for trials"
+        )
     if crowd.crossings > crowd.origin.crossed:
         wrong.append(f"{crowd.crossings} answers 408, {crowd.origin.crossed} crossed a request")
     print(f"requests: {sum(crowd.asked.values())} ({totals['requests']} by its own count)")

@@ -73,6 +73,7 @@ class Crowd:
         self.asked: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.stale_posts = 0
+        self.moved = 0  # GETs that hung and were answered by another origin
         self.crossings = 0
         self.number = count(1)
         self._doing: dict[trio.lowlevel.Task, tuple[str, float]] = {}
@@ -156,6 +157,9 @@ class Crowd:
         allowed = ALLOWED[fault]
         if self.restarting(began):
             allowed |= UNDER_RESTART
+        if fault == "hang" and seen == "200" and method != b"POST":
+            self.moved += 1  # after some failures a GET is a trial, and may go to another origin
+            allowed |= WHOLE
         if method == b"POST" and seen == "502" and seen not in allowed:
             self.stale_posts += 1  # a pooled link died under it, and it must not be sent again
             return message is not None and not message.values(b"connection")
@@ -181,6 +185,9 @@ class Crowd:
         allowed = ALLOWED[asked.fault]
         if self.restarting(began):
             allowed |= UNDER_RESTART
+        if asked.fault == "hang" and seen == "200" and asked.method != "POST":
+            self.moved += 1
+            allowed |= WHOLE
         if asked.method == "POST" and seen == "502" and seen not in allowed:
             self.stale_posts += 1
         elif seen == "408":
