@@ -139,12 +139,10 @@ class MixedStage(Stage):
             tunnel = asks_websocket(request.head)
             _judge_request(half, request, tunnel=tunnel)
             answers[number] = list(_responses(said, request.head, tunnel=tunnel))
-            if tunnel and record.status == 101 and not server.leaves:
-                cut = bool(record.cause) or said.reset is not None or half.reset is not None
-                verdict.judge_tunnel("origin", half.content, request.rest, cut=cut)
+            if tunnel and record.status == 101:
+                verdict.judge_tunnel("origin", half.content, request.rest, record)
         mine = [record for record in self.records if record.link_number == first]
-        left = any(server.leaves for server in self._servers.values())
-        verdict.judge_client(client, mine, answers, cut=left)
+        verdict.judge_client(client, mine, answers)
 
 
 PROBED = (

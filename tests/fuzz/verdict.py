@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hopproxy.message import Body, RequestHead, ResponseHead
+from hopproxy.reasons import CloseReason
 from hopproxy.record import ExchangeRecord
 from tests.fuzz import judges, meant, reference
 from tests.fuzz.ends import Attempt, End
@@ -46,14 +47,18 @@ def _judge_upstream(
         found = reference.responses(end.said[read:], request.head.method, ended=end.left)
         answers[record.link_request] = found
         if found and found[-1].head.status == 101:
-            judge_tunnel("origin", sent, request.rest, cut=bool(record.cause))
+            judge_tunnel("origin", sent, request.rest, record)
         if not found or not found[-1].whole or found[-1].head.status == 101:
             break
         read = len(end.said) - len(found[-1].rest)
 
 
-def judge_tunnel(what: str, came: bytes, said: bytes, *, cut: bool) -> None:
-    """Every byte of one side is one of the other, in order; all of them if nobody cut it."""
+def judge_tunnel(what: str, came: bytes, said: bytes, record: ExchangeRecord) -> None:
+    """Every byte of one side is one of the other, in order; all of them if nobody cut it.
+
+    If anybody did, the record says so: the upstream side ended for another reason.
+    """
+    cut = record.upstream_close is not CloseReason.TUNNEL_ENDED
     if came != said and not (cut and said.startswith(came)):
         raise Disagreement(f"the {what} of a tunnel has read {came!r}, said was {said!r}")
 
@@ -90,10 +95,8 @@ def _judge_request(sent: bytes, request: Meant[RequestHead], *, last: bool) -> b
 # -- towards the client ----------------------------------------------------------------------
 
 
-def judge_client(
-    client: End, records: list[ExchangeRecord], answers: Answers, *, cut: bool = False
-) -> None:
-    """`cut` if the origin may have cut a tunnel without a cause in its record."""
+def judge_client(client: End, records: list[ExchangeRecord], answers: Answers) -> None:
+    """The answers on the client's connection."""
     gone = [record for record in records if record.status == 499 and not record.first_byte]
     answered = [record for record in records if record.status and record not in gone]
     # A head that is refused is answered with a body, whatever its method.
@@ -110,7 +113,7 @@ def judge_client(
     if switched and len(finals) == len(answered):
         last = answered[-1]
         said = answers[last.link_request][-1].rest
-        judge_tunnel("client", reading.rest, said, cut=cut or bool(last.cause))
+        judge_tunnel("client", reading.rest, said, last)
     for seen, record in zip(finals, answered, strict=False):
         judge_answer(record, answers.get(record.link_request, []), seen)
     allowed = [b"%d" % one.head.status for found in answers.values() for one in found]
