@@ -92,7 +92,7 @@ def report(crowd: Crowd, held: tuple[Held, Held, Held], totals: dict[str, int]) 
     if crowd.stale_posts > max(5, posts // 200):
         wrong.append(f"{crowd.stale_posts} POSTs met a link that died: too many to be races")
     hung = crowd.asked["hang"] + crowd.asked["h2 hang"]
-    if crowd.moved > max(3, hung // 200):
+    if crowd.moved > max(3, hung // 10):
         wrong.append(
             f"{crowd.moved} of {hung} requests that hung were answered: too many for trials"
         )
