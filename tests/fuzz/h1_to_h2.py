@@ -7,9 +7,11 @@ are.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from copy import copy
@@ -48,7 +50,7 @@ HANDSHAKE = (
     b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
-ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 FRAMES = (b"\x81\x05hello", b"\x82\x00", b"\x88\x02\x03\xe8", b"GET / HTTP/1.1\r\n\r\n")
 
 
@@ -181,12 +183,18 @@ def _responses(said: Half, request: RequestHead, *, tunnel: bool) -> list[Meant[
         except HopError:
             break
         if tunnel and 200 <= head.status < 300:
-            found.append(Meant(switched(head, ACCEPT), b"", True, said.content))
+            found.append(Meant(switched(head, _accept(request)), b"", True, said.content))
             break
         found.append(_meant(head, said))
         if head.status >= 200:
             break
     return found
+
+
+def _accept(request: RequestHead) -> bytes:
+    """What answers the key of a WebSocket handshake (RFC 6455 section 4.2.2)."""
+    key = request.values(b"sec-websocket-key")[0]
+    return b64encode(hashlib.sha1(key + GUID).digest())
 
 
 def _meant(head: ResponseHead, said: Half) -> Meant[ResponseHead]:
