@@ -11,13 +11,12 @@ import math
 
 from hopproxy.errors import LinkError
 from hopproxy.link.client import ClientLink
-from hopproxy.link.endpoint import RECEIVE_SIZE
 from hopproxy.link.faults import report
 from hopproxy.link.h2_ending import LEAVING_PING, H2Ending, H2Owner, violation
 from hopproxy.link.h2_half_head import HalfHead
 from hopproxy.link.h2_inbound import NEVER
 from hopproxy.link.h2_stream import H2Stream
-from hopproxy.link.transport import COSTLY, TURN, portion
+from hopproxy.link.transport import COSTLY, FIRST, TURN, portion
 from hopproxy.link.watch import Turn, Watch
 from hopproxy.reasons import CloseReason, Hop
 from hopproxy.wire.h2 import (
@@ -95,7 +94,7 @@ class H2Link(H2Ending):
         self._beginning = False
         self._held = 0  # places
         self._paused = False  # nothing is read until the client has read
-        self._portion = RECEIVE_SIZE
+        self._portion = FIRST
 
     # -- in ----------------------------------------------------------------------------------
 
@@ -116,7 +115,7 @@ class H2Link(H2Ending):
         transport = self.transport
         self.output.hold()
         self._paused = False
-        began = self.now()
+        began = last = self.now()
         for _ in range(TURN):
             if self.output.crowded and not transport.hung_up:
                 self._paused = True
@@ -135,9 +134,9 @@ class H2Link(H2Ending):
             if not transport.readable or self.wire.failed is not None:
                 break
             now = self.now()
-            began, took = now, now - began
-            self._portion = portion(self._portion, took)
-            if took > COSTLY:
+            self._portion = portion(self._portion, now - last)
+            last = now
+            if now - began > COSTLY:
                 Turn(self.watch).waker = self
                 break
         else:

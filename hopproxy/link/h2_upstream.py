@@ -186,7 +186,7 @@ class H2UpstreamLink(PooledLink):
 
     def _read(self) -> None:
         transport = self.transport
-        began = self.now()
+        began = last = self.now()
         for _ in range(TURN):
             try:
                 data = transport.receive_now(self._portion)
@@ -202,9 +202,9 @@ class H2UpstreamLink(PooledLink):
             if transport.closed or not transport.readable:
                 return
             now = self.now()
-            began, took = now, now - began
-            self._portion = portion(self._portion, took)
-            if took > COSTLY:
+            self._portion = portion(self._portion, now - last)
+            last = now
+            if now - began > COSTLY:
                 break
         Turn(self._watch).waker = self  # there may be more: read it in the next turn
 

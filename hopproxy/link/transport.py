@@ -18,8 +18,9 @@ from hopproxy.reasons import CloseReason, Hop
 
 #: Receives in a row without a wait before other connections get a turn.
 TURN = 16
-#: Frames of HTTP/2 that take longer to read, in seconds, are costly: then less is read at a time.
-COSTLY, LEAST = 0.002, 2048
+#: Frames of HTTP/2 are read for so many seconds in a turn.  If one read takes longer, the next one
+#: reads less, and never less than LEAST bytes.  A new connection of a client begins with FIRST.
+COSTLY, FIRST, LEAST = 0.002, 4096, 2048
 
 # A global is faster than an attribute of the class (see `message.Body`).
 _IDLE = CloseReason.IDLE_TIMEOUT

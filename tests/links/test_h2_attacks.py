@@ -12,6 +12,7 @@ from hopproxy.link.h2 import H2Link
 from hopproxy.link.h2_upstream import H2UpstreamLink
 from hopproxy.reasons import CloseReason, Hop
 from hopproxy.wire.h2 import Event
+from tests import raw_peers
 from tests.h2_origin import H2Peer as H2Origin
 from tests.h2_peer import (
     CANCEL,
@@ -24,7 +25,7 @@ from tests.h2_peer import (
     frame,
     number,
 )
-from tests.raw_peers import OK, Peer
+from tests.raw_peers import OK, Peer, together
 from tests.wire_pair import Hops
 
 #: Streams that an attacker may have under way.
@@ -124,14 +125,36 @@ async def test_tiny_frames_of_a_body_are_passed_on_together(hops: Hops) -> None:
     stream = await h2.request(fields, end=False)
     upstream = await hops.origins[0].accept()
     await upstream.until(b"\r\n\r\n")
-    await h2.send(frame(DATA, 0, stream, b"x") * 500)
+    await h2.send(frame(DATA, 0, stream, b"x") * 400)
     await hops.quiet()
-    assert upstream.pending() == b"1f4\r\n" + b"x" * 500 + b"\r\n"
+    assert upstream.pending() == b"190\r\n" + b"x" * 400 + b"\r\n"
+
+
+def make_costly(link: H2Link | H2UpstreamLink) -> list[int]:
+    """From now on each byte that this link reads takes a microsecond; the sizes of its reads."""
+    clock = trio.lowlevel.current_clock()
+    assert isinstance(clock, MockClock)
+    reads: list[int] = []
+    jump = clock.jump
+    wire = link.wire
+
+    class Costly(type(wire)):  # type: ignore[misc]
+        __slots__ = ()
+
+        def receive(self, data: bytes, now: float) -> list[Event]:
+            jump(len(data) / 1e6)
+            reads.append(len(data))
+            return super().receive(data, now)  # type: ignore[no-any-return]
+
+    wire.__class__ = Costly
+    return reads
+
+
+FLOOD = frame(0xBE, 0, 0, b"z" * 1000) * 150
 
 
 @pytest.mark.parametrize("hop", [Hop.CLIENT, Hop.UPSTREAM])
-async def test_costly_frames_hold_up_others_only_a_little(hops: Hops, hop: Hop) -> None:
-    """Whatever makes them costly: here the clock is moved for each of them."""
+async def test_less_is_read_at_a_time_where_frames_are_costly(hops: Hops, hop: Hop) -> None:
     await hops.start(upstream={"protocol": "h2"})
     bad = H2Peer(await hops.client())
     await bad.start()
@@ -142,28 +165,30 @@ async def test_costly_frames_hold_up_others_only_a_little(hops: Hops, hop: Hop) 
     [upstream] = hops.runtime.pool.links
     assert isinstance(client, H2Link)
     assert isinstance(upstream, H2UpstreamLink)
-    wire = client.wire if hop is Hop.CLIENT else upstream.wire
-    clock = trio.lowlevel.current_clock()
-    assert isinstance(clock, MockClock)
-    reads: list[int] = []
-    jump = clock.jump
-
-    class Costly(type(wire)):  # type: ignore[misc]
-        __slots__ = ()
-
-        def receive(self, data: bytes, now: float) -> list[Event]:
-            jump(len(data) / 1e6)  # a microsecond for each byte
-            reads.append(len(data))
-            return super().receive(data, now)  # type: ignore[no-any-return]
-
-    wire.__class__ = Costly
-    flood = frame(0xBE, 0, 0, b"z" * 1000) * 150
+    reads = make_costly(client if hop is Hop.CLIENT else upstream)
     if hop is Hop.CLIENT:
-        await bad.send(flood)
+        await bad.send(FLOOD)
     else:
-        await origin.send(flood)
+        await origin.send(FLOOD)
     await hops.quiet()
-    assert reads[:2] == [65536, 16384]
+    assert reads[0] == (4096 if hop is Hop.CLIENT else 65536)
     assert max(reads[2:]) <= 4096
     await origin.respond(request.number)
     assert (await bad.answer(1)).status == 200
+
+
+async def test_costly_frames_hold_up_others_only_a_little(hops: Hops) -> None:
+    await hops.start()
+    bad = H2Peer(await hops.client())
+    await bad.start()
+    [link] = hops.runtime.clients.links
+    assert isinstance(link, H2Link)
+    reads = make_costly(link)
+    other = await hops.client()
+    began = trio.current_time()
+    together((bad.peer, FLOOD), (other, raw_peers.GET))
+    await (await hops.origins[0].accept()).send(OK)
+    await hops.quiet()
+    [record] = hops.records.kept
+    assert record.started - began < 0.01
+    assert sum(reads) == len(FLOOD)
