@@ -164,7 +164,7 @@ def test_dev_takes_the_next_port_where_the_usual_ones_are_taken() -> None:
 
 def test_dev_says_to_a_script_in_plain_words_that_the_origin_is_down() -> None:
     port = free_port()
-    with hopproxy("dev", str(port), *ANYWHERE) as command:
+    with hopproxy("dev", str(port), "--hold", "300ms", *ANYWHERE) as command:
         status, fields, body = get(command.url, Accept="application/json")
         page = get(command.url, Accept="text/html")
     assert (status, fields["content-type"]) == (502, "text/plain; charset=utf-8")

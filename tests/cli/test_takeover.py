@@ -15,10 +15,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from hopproxy.server.channel import VARIABLE
 from tests.cli.command import (
     HOPPROXY,
     PATIENCE,
@@ -94,6 +96,11 @@ def take_over(command: Command, workers: int) -> None:
     command.process.send_signal(signal.SIGUSR2)
     wait_until(lambda: not old & set(children_of(pid)), command)
     wait_until(lambda: len(children_of(pid)) == workers, command)
+
+
+def has_begun(worker: int) -> bool:
+    """Whether this process is hopproxy's already; before that it is a copy of its parent."""
+    return f"{VARIABLE}=".encode() in Path(f"/proc/{worker}/environ").read_bytes()
 
 
 def sockets_of(pid: int) -> int:
@@ -225,7 +232,9 @@ def test_sockets_of_systemd_are_served_by_their_names(folder: Path) -> None:
         command.wait_for(rf"listening on 127.0.0.1:{ports[2]}")
         for port in ports:
             assert get(f"http://127.0.0.1:{port}")[2] == b"here"
+        wait_until(lambda: len(children_of(command.process.pid)) == 2, command)
         for worker in children_of(command.process.pid):
+            wait_until(partial(has_begun, worker), command)
             variables = Path(f"/proc/{worker}/environ").read_bytes()
             assert b"LISTEN_" not in variables, "they are not passed on"
             held = {os.readlink(f"/proc/{worker}/fd/{fd}") for fd in ("0", "1", "2")}

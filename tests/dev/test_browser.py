@@ -69,7 +69,7 @@ def test_the_page_of_an_origin_that_is_down_reloads_itself_when_it_is_back(
 ) -> None:
     port = free_port()
     binds = ("--bind", "127.0.0.1:0", "--admin", "127.0.0.1:0")
-    with hopproxy("dev", str(port), *binds) as command:
+    with hopproxy("dev", str(port), "--hold", "300ms", *binds) as command:
         browser.open(command.url + "/some/page")
         assert f"Nothing answers at http://localhost:{port}" in browser.text("h1")
         assert "GET /some/page" in browser.text("dl")

@@ -72,11 +72,10 @@ ENDS: dict[str, Callable[[], Unread]] = {
     "a stream socket": lambda: socket_pair(socket.SOCK_STREAM),
     "a datagram socket": lambda: socket_pair(socket.SOCK_DGRAM),
 }
-STREAMS = ["output", "error", "both"]
 
 
 class Proxy:
-    """A hopproxy in front of `origin`; one of its streams, or both, are not read."""
+    """A hopproxy whose streams are not read."""
 
     def __init__(self, process: subprocess.Popen[bytes], url: str, admin: str) -> None:
         self.process = process
@@ -91,15 +90,16 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy(folder: Path, origin: int, unread: Unread, streams: str) -> Iterator[Proxy]:
+def proxy(folder: Path, origin: int, output: Unread, error: Unread | None) -> Iterator[Proxy]:
+    """One in front of `origin`, with these streams.  Without `error`, that one goes nowhere."""
     admin = free_port()
     file, url = write_settings(
         folder, origin, f"admin: {{bind: 127.0.0.1:{admin}}}\ndrain_timeout: 15s"
     )
     process = subprocess.Popen(
         [*HOPPROXY, "run", "--config", str(file)],
-        stdout=subprocess.DEVNULL if streams == "error" else unread.theirs,
-        stderr=subprocess.DEVNULL if streams == "output" else unread.theirs,
+        stdout=output.theirs,
+        stderr=subprocess.DEVNULL if error is None else error.theirs,
     )
     try:
         limit = time.monotonic() + PATIENCE
@@ -111,22 +111,26 @@ def proxy(folder: Path, origin: int, unread: Unread, streams: str) -> Iterator[P
     finally:
         process.kill()
         process.wait(PATIENCE)
-        os.close(unread.ours)
-        os.close(unread.theirs)
+        for unread in {output, error or output}:
+            os.close(unread.ours)
+            os.close(unread.theirs)
 
 
-@pytest.mark.parametrize("streams", STREAMS)
+@pytest.mark.parametrize("shared", [False, True], ids=["two", "one for both streams"])
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_a_log_that_is_not_read_holds_up_neither_requests_nor_the_drain(
-    tmp_path: Path, end: Callable[[], Unread], streams: str
+    tmp_path: Path, end: Callable[[], Unread], shared: bool
 ) -> None:
-    port, unread = free_port(), end()
-    with answering(port, b"whole") as origin, proxy(tmp_path, port, unread, streams) as served:
+    port, output = free_port(), end()
+    error = output if shared else end()
+    with answering(port, b"whole") as origin, proxy(tmp_path, port, output, error) as served:
         served.speak()
-        unread.fill()
+        for unread in {output, error}:
+            unread.fill()
         served.speak()
         assert get(served.admin, "/healthz")[0] == 200
-        assert os.get_blocking(unread.theirs), "it is shared with whoever else writes there"
+        for unread in {output, error}:
+            assert os.get_blocking(unread.theirs), "it is shared with whoever else writes there"
         drain(served, origin)
 
 
@@ -134,9 +138,8 @@ def test_a_log_that_is_not_read_holds_up_neither_requests_nor_the_drain(
 def test_a_log_that_fills_up_under_load_delays_no_others(
     tmp_path: Path, end: Callable[[], Unread]
 ) -> None:
-    port, unread = free_port(), end()
-    long = "x" * 1000
-    with answering(port, b"whole") as origin, proxy(tmp_path, port, unread, "output") as served:
+    port, long = free_port(), "x" * 1000
+    with answering(port, b"whole") as origin, proxy(tmp_path, port, end(), None) as served:
         answers = load(int(served.url.rpartition(":")[2]), 16, 300, lambda n: f"/{long}{n}")
         assert {answer.status for answer in answers} == {200}
         assert get(served.admin, "/healthz")[0] == 200
