@@ -96,14 +96,21 @@ def needs(program: str, *, debian: str | None = None) -> str:
     return found
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A browser, opened once for each file of tests that asks for it."""
+@pytest.fixture(scope="session")
+def _opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     chromium = needs("chromium")
     chromedriver = needs("chromedriver", debian="chromium-driver")
     opened = Browser(chromium, chromedriver, tmp_path_factory.mktemp("profile"))
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="module")
+def browser(_opened: Browser) -> Iterator[Browser]:
+    """A browser, opened once; it shows no page when a file of tests begins and when it ends."""
+    yield _opened
+    _opened.size(1280, 900)
+    _opened.open("about:blank")
 
 
 def _lacks(report: pytest.TestReport | pytest.CollectReport) -> str | None:

@@ -16,7 +16,7 @@ from hopproxy.reasons import CloseReason
 from hopproxy.server.listener import open_listener
 from hopproxy.settings.units import Bind, OriginAddress
 from hopproxy.settings.upstream import UpstreamSettings
-from tests.ports import free_port
+from tests.ports import fill, free_port
 from tests.raw_peers import GET, Origin
 from tests.wire_pair import Hops
 
@@ -30,25 +30,23 @@ class Stage:
         self.hops = hops
         self.addresses: list[str] = []
         self.port = 0
-        self._fillers: list[trio.socket.SocketType] = []
+        self._fillers: list[socket.socket] = []
 
-    def listen(self, host: str, backlog: int = 16) -> Origin:
+    def listen(self, host: str) -> Origin:
         """Answer at this address."""
         self.port = self.port or free_port(host, "127.0.0.1", SILENT, ALIVE)
-        sock = open_listener(Bind("tcp", host=host, port=self.port), backlog)
+        return self._listens(host, open_listener(Bind("tcp", host=host, port=self.port), 16))
+
+    def _listens(self, host: str, sock: socket.socket) -> Origin:
         self.hops.origins.append(Origin(sock, OriginAddress("tcp", host=host, port=self.port)))
         return self.hops.origins[-1]
 
-    async def silent(self, host: str) -> Origin:
+    def silent(self, host: str) -> Origin:
         """Listen at this address, with a backlog that is full."""
-        origin = self.listen(host, 0)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        for _ in range(3):
-            sock = trio.socket.socket(family)
-            self._fillers.append(sock)
-            with trio.move_on_after(0.1):
-                await sock.connect((host, self.port))
-        return origin
+        self.port = self.port or free_port(host, "127.0.0.1", SILENT, ALIVE)
+        sock = open_listener(Bind("tcp", host=host, port=self.port), 0)
+        self._fillers.append(fill(sock))
+        return self._listens(host, sock)
 
     async def start(self, host: str = "origin.test", **settings: float) -> None:
         """Start the worker in front of it."""
@@ -89,7 +87,7 @@ async def stage(tcp_hops: Hops, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def test_the_second_address_is_tried_when_the_first_is_silent(stage: Stage) -> None:
-    await stage.silent(SILENT)
+    stage.silent(SILENT)
     alive = stage.listen(ALIVE)
     stage.addresses = [SILENT, ALIVE]
     await stage.start()
@@ -100,7 +98,7 @@ async def test_the_second_address_is_tried_when_the_first_is_silent(stage: Stage
 
 
 async def test_an_address_that_was_silent_comes_last_for_a_while(stage: Stage) -> None:
-    await stage.silent(SILENT)
+    stage.silent(SILENT)
     alive = stage.listen(ALIVE)
     stage.addresses = [SILENT, ALIVE]
     await stage.start()
@@ -129,7 +127,7 @@ async def test_localhost_is_answered_by_its_second_loopback_when_the_first_is_si
         alive = stage.listen("::1")
     except OSError:
         pytest.skip("no IPv6 on the loopback interface")
-    await stage.silent("127.0.0.1")
+    stage.silent("127.0.0.1")
     await stage.start("localhost")
     stage.hops.nursery.start_soon(alive.accept_and_answer)
     status, taken = await stage.ask()
@@ -140,7 +138,7 @@ async def test_localhost_is_answered_by_its_second_loopback_when_the_first_is_si
 async def test_many_silent_addresses_do_not_hide_the_one_that_answers(stage: Stage) -> None:
     silent = [f"127.0.1.{number}" for number in range(1, 15)]
     for host in silent:
-        await stage.silent(host)
+        stage.silent(host)
     alive = stage.listen(ALIVE)
     stage.addresses = [*silent, ALIVE]
     await stage.start(connect_timeout=3.0)
@@ -158,7 +156,7 @@ async def test_the_attempts_of_many_dials_take_few_descriptors(
     monkeypatch.setattr(dial, "MOST_FURTHER", further, raising=False)
     silent = [f"127.0.1.{number}" for number in range(1, 15)]
     for host in silent:
-        await stage.silent(host)
+        stage.silent(host)
     alive = stage.listen(ALIVE)
     stage.addresses = [*silent, ALIVE]
     await stage.start(connect_timeout=3.0)
@@ -184,7 +182,7 @@ def open_descriptors() -> int:
 
 
 async def test_a_short_connect_timeout_is_shared_by_the_addresses(stage: Stage) -> None:
-    await stage.silent(SILENT)
+    stage.silent(SILENT)
     alive = stage.listen(ALIVE)
     stage.addresses = [SILENT, ALIVE]
     await stage.start(connect_timeout=0.2)
@@ -195,8 +193,8 @@ async def test_a_short_connect_timeout_is_shared_by_the_addresses(stage: Stage) 
 
 
 async def test_connect_timeout_bounds_all_addresses_together(stage: Stage) -> None:
-    await stage.silent(SILENT)
-    await stage.silent(ALIVE)
+    stage.silent(SILENT)
+    stage.silent(ALIVE)
     stage.addresses = [SILENT, ALIVE]
     await stage.start(connect_timeout=2.0)
     status, taken = await stage.ask()
@@ -206,7 +204,7 @@ async def test_connect_timeout_bounds_all_addresses_together(stage: Stage) -> No
 
 
 async def test_an_address_that_answers_late_is_closed_and_serves_no_request(stage: Stage) -> None:
-    slow = await stage.silent(SILENT)
+    slow = stage.silent(SILENT)
     alive = stage.listen(ALIVE)
     stage.addresses = [SILENT, ALIVE]
     await stage.start()
@@ -228,8 +226,8 @@ async def test_a_name_whose_addresses_all_refuse_is_answered_at_once(stage: Stag
 
 
 async def test_a_client_that_leaves_leaves_no_attempt_behind(stage: Stage) -> None:
-    await stage.silent(SILENT)
-    await stage.silent(ALIVE)
+    stage.silent(SILENT)
+    stage.silent(ALIVE)
     stage.addresses = [SILENT, ALIVE]
     await stage.start()
     client = await stage.hops.client()

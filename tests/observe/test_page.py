@@ -6,7 +6,7 @@ import http.client
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,14 +17,20 @@ from tests.dev.browser import Browser
 from tests.ports import free_port
 
 
-@pytest.fixture
-def site(browser: Browser, tmp_path: Path) -> Iterator[tuple[str, str, ExitStack]]:
-    """(the site's URL, the page's URL, what to close to end the worker)."""
+@contextmanager
+def serving(directory: Path) -> Iterator[tuple[str, str]]:
+    """(the site's URL, the page's URL)."""
     origin, admin = free_port(), free_port()
-    file, url = write_settings(tmp_path, origin, f"admin: {{bind: 127.0.0.1:{admin}}}")
-    with answering(origin), ExitStack() as worker:
-        worker.enter_context(hopproxy("run", "--config", str(file), until="listening"))
-        yield url, f"http://127.0.0.1:{admin}", worker
+    file, url = write_settings(directory, origin, f"admin: {{bind: 127.0.0.1:{admin}}}")
+    with answering(origin), hopproxy("run", "--config", str(file), until="listening"):
+        yield url, f"http://127.0.0.1:{admin}"
+
+
+@pytest.fixture(scope="module")
+def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """As `serving`, for tests that leave no connection open."""
+    with serving(tmp_path_factory.mktemp("site")) as urls:
+        yield urls
 
 
 def connected(url: str) -> http.client.HTTPConnection:
@@ -35,8 +41,8 @@ def connected(url: str) -> http.client.HTTPConnection:
     return connection
 
 
-def test_both_hops_and_why_links_ended(browser: Browser, site: tuple[str, str, ExitStack]) -> None:
-    url, page, _ = site
+def test_both_hops_and_why_links_ended(browser: Browser, site: tuple[str, str]) -> None:
+    url, page = site
     browser.open(page)
     assert browser.wait_for("#clients", "No connections")
     assert "serving" in browser.text("#state")
@@ -51,8 +57,8 @@ def test_both_hops_and_why_links_ended(browser: Browser, site: tuple[str, str, E
     assert "client peer_closed 1" in browser.text("#counts")
 
 
-def test_more_links_than_have_rows(browser: Browser, site: tuple[str, str, ExitStack]) -> None:
-    url, page, _ = site
+def test_more_links_than_have_rows(browser: Browser, site: tuple[str, str]) -> None:
+    url, page = site
     clients = [connected(url) for _ in range(45)]
     browser.open(page)
     browser.wait_for("#clients .rest", "5 more, without a row")
@@ -63,18 +69,17 @@ def test_more_links_than_have_rows(browser: Browser, site: tuple[str, str, ExitS
     browser.wait_for("#clients", "No connections")
 
 
-def test_a_worker_that_is_gone(browser: Browser, site: tuple[str, str, ExitStack]) -> None:
-    _, page, worker = site
-    browser.open(page)
-    browser.wait_for("#state", "serving")
-    assert browser.text("#gone") == ""
-    worker.close()
+def test_a_worker_that_is_gone(browser: Browser, tmp_path: Path) -> None:
+    with serving(tmp_path) as (_, page):
+        browser.open(page)
+        browser.wait_for("#state", "serving")
+        assert browser.text("#gone") == ""
     browser.wait_for("#gone", "The worker cannot be reached since")
     assert browser.text("#state") == "gone"
 
 
-def test_names_from_outside_are_text(browser: Browser, site: tuple[str, str, ExitStack]) -> None:
-    url, page, _ = site
+def test_names_from_outside_are_text(browser: Browser, site: tuple[str, str]) -> None:
+    url, page = site
     assert get(url)[0] == 200
     browser.open(page)
     browser.wait_for("#closes tr", "the peer closed it")
@@ -88,7 +93,7 @@ def test_names_from_outside_are_text(browser: Browser, site: tuple[str, str, Exi
 
 
 def test_certificates_are_reported_with_the_days_that_are_left(
-    browser: Browser, site: tuple[str, str, ExitStack]
+    browser: Browser, site: tuple[str, str]
 ) -> None:
     browser.open(site[1])
     browser.wait_for("#state", "serving")

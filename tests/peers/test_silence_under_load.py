@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.peers.load import Answer, load, paced
 from tests.peers.servers import Server, origin, running
-from tests.ports import free_port
+from tests.ports import fill, free_port
 
 ROUNDS = 3
 #: Milliseconds are the machine's own noise; a fault costs hundreds of them.
@@ -43,11 +43,7 @@ def silent(host: str, port: int = 0) -> Iterator[int]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(0)
-        for _ in range(3):
-            filler = opened.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(listener.getsockname())
-        time.sleep(0.05)
+        opened.enter_context(fill(listener))
         yield listener.getsockname()[1]
 
 
