@@ -199,8 +199,10 @@ def _answers(at: Hop, reason: CloseReason) -> tuple[int, str]:
 
     If the client has left, the status is only for the log.  For a head or a body that did not
     arrive in time, 408 can still reach the client.  RFC 9209 defines errors of the next hop only,
-    so the causes for a client that leaves are our own.
+    so the causes for a client that leaves are our own.  A silent tunnel is the fault of no hop.
     """
+    if reason is CloseReason.TUNNEL_TIMEOUT:
+        return 504, reason.label
     if at is Hop.CLIENT:
         if reason in (CloseReason.HEAD_TIMEOUT, CloseReason.BODY_TIMEOUT, CloseReason.BODY_RATE):
             return 408, "http_request_error"
@@ -232,7 +234,7 @@ def note_failure(
         record.detail = _left(record, error.reason)
     if error.limit:
         at_client = error.at is Hop.CLIENT
-        for settings in (client,) if at_client else (upstream, getattr(upstream, "pool", None)):
+        for settings in (upstream, client if at_client else getattr(upstream, "pool", None)):
             value = getattr(settings, error.limit, None)
             if value is not None:
                 record.passed = error.limit, value
@@ -244,4 +246,6 @@ def _left(record: ExchangeRecord, reason: CloseReason) -> str:
     when = "before the response had ended" if record.status else "before the response"
     if reason is CloseReason.INCOMPLETE:
         when = "inside its request"
+    elif record.upgraded:
+        when = "inside the tunnel"
     return f"the client {how} the connection {when}"

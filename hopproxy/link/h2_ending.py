@@ -318,7 +318,6 @@ class H2Ending(ABC):
 
 def violation(error: H2Error) -> LinkError:
     """The error for exchanges that end because their client has broken a rule."""
-    detail = f"{error.detail} (RFC {error.section})"
-    found = LinkError(Hop.CLIENT, CloseReason.PROTOCOL_ERROR, detail)
+    found = LinkError(Hop.CLIENT, CloseReason.PROTOCOL_ERROR, error.told)
     found.cause = "http_request_error"
     return found

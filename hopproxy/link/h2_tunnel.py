@@ -10,6 +10,7 @@ from typing import Protocol
 
 from hopproxy.errors import BadResponse, LinkError
 from hopproxy.link.stepper import Waker
+from hopproxy.link.transport import LATE
 from hopproxy.message import ResponseHead
 from hopproxy.reasons import CloseReason, Hop
 
@@ -145,6 +146,6 @@ class StreamEnd:
             return math.inf
         if self.by > now:
             return self.by
-        self.error = LinkError(self._hop, self.late, f"{self.late.label} passed")
+        self.error = LinkError(self._hop, self.late, LATE[self.late])
         self.wake()
         return self.by if self.by > now else math.inf

@@ -251,7 +251,7 @@ class H2UpstreamLink(PooledLink):
         elif what == LEAVING:
             self._origin_leaves()
         elif what == FAILED:
-            self.end(CloseReason.BAD_RESPONSE, BadResponse(payload.detail))
+            self.end(CloseReason.BAD_RESPONSE, BadResponse(payload.told))
 
     def _origin_leaves(self) -> None:
         self.measure()

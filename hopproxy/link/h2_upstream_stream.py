@@ -263,16 +263,18 @@ class H2UpstreamStream(OutboundTunnel):
     def on_broken(self, error: H2Error) -> None:
         """The origin has broken a rule, and the stream was reset."""
         if not self._ended:
-            self.fail(BadResponse(f"{error.detail} (RFC {_place(error)})"))
+            self.fail(BadResponse(error.told))
 
     def fail(self, error: HopError) -> None:
         """Nothing more will come."""
         if self.error is None:
             self.error = error
             if self.tunnel is not None:
-                if not isinstance(error, LinkError):
-                    error = LinkError(Hop.UPSTREAM, error.reason, error.detail)
-                self.tunnel.failed = error
+                cut = error
+                if not isinstance(cut, LinkError):
+                    cut = LinkError(Hop.UPSTREAM, error.reason, error.detail)
+                    cut.cause = error.cause
+                self.tunnel.failed = cut
 
     def wake(self) -> None:
         """There is news: go on."""
@@ -309,7 +311,3 @@ class H2UpstreamStream(OutboundTunnel):
             self.read_by if self.waker is not None else math.inf,
             room.by if room is not None and room.waker is not None else math.inf,
         )
-
-
-def _place(error: H2Error) -> str:
-    return error.section if " " in error.section else f"9113 section {error.section}"

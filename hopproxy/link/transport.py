@@ -26,12 +26,13 @@ COSTLY, FIRST, LEAST = 0.002, 4096, 2048
 _IDLE = CloseReason.IDLE_TIMEOUT
 
 #: The message for each timeout.
-_LATE = {
+LATE = {
     CloseReason.HEAD_TIMEOUT: "the rest of the request's head did not come in time",
     CloseReason.BODY_TIMEOUT: "the rest of the body did not come in time",
     CloseReason.BODY_RATE: "the body came more slowly than body_rate",
     CloseReason.WRITE_TIMEOUT: "nothing more was read from the connection in time",
     CloseReason.RESPONSE_TIMEOUT: "no response came in time",
+    CloseReason.TUNNEL_TIMEOUT: "no byte was moved in either direction in time",
 }
 
 
@@ -281,7 +282,7 @@ class Transport:
         return True
 
     def _expired(self, reason: CloseReason) -> LinkError:
-        return LinkError(self.hop, reason, _LATE.get(reason, f"{reason.label} passed"))
+        return LinkError(self.hop, reason, LATE.get(reason, f"{reason.label} passed"))
 
     def rest_until(self, deadline: float) -> None:
         """The link is idle: call `owner.on_lapsed` at `deadline`."""

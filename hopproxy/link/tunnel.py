@@ -110,8 +110,9 @@ class Flow:
 class Tunnel:
     """Two ends that carry one upgraded connection.
 
-    It ends after `idle_timeout` seconds in which no byte was moved.  `reason` is why it ended.  As
-    a `Wait` it is the exchange's wait for the end; as a `Waker` both transports wake it.
+    It ends after `idle_timeout` seconds in which no byte was moved.  `cut_by` is the error that has
+    ended it, None if both sides have sent FIN.  As a `Wait` it is the exchange's wait for the end;
+    as a `Waker` both transports wake it.
     """
 
     def __init__(self, client: TunnelEnd, upstream: TunnelEnd, idle_timeout: float) -> None:
@@ -119,8 +120,8 @@ class Tunnel:
         self._flows = Flow(client, upstream), Flow(upstream, client)
         self._transports = client.transport, upstream.transport
         self.waker: Waker | None = None
-        self.reason: CloseReason | None = None
-        self._ended_by: Hop | None = None
+        self.cut_by: LinkError | None = None
+        self._ended = False
         self._error: Exception | None = None
 
     @property
@@ -136,10 +137,10 @@ class Tunnel:
         """
         try:
             self._pump()
-            if self.reason is None:
+            if not self._ended:
                 await wait(self)
         except LinkError:
-            if self.reason is None:  # else the client has left a tunnel that had ended
+            if not self._ended:  # else the client has left a tunnel that had ended
                 raise
         finally:
             self.waker = None
@@ -153,10 +154,10 @@ class Tunnel:
 
     def reason_for(self, hop: Hop) -> CloseReason:
         """Why the link of this hop ends: an error on the other hop is not the reason here."""
-        assert self.reason is not None
-        if self._ended_by is not hop and self.reason.owner is Owner.RESET:
-            return CloseReason.TUNNEL_ENDED
-        return self.reason
+        cut = self.cut_by
+        if cut is not None and (cut.at is hop or cut.reason.owner is Owner.TIMEOUT):
+            return cut.reason
+        return CloseReason.TUNNEL_ENDED
 
     def wake(self) -> None:
         """An event, a deadline or a fault on one of the two links."""
@@ -174,11 +175,11 @@ class Tunnel:
             except LinkError as error:
                 silent = transport.now() >= self._moved_at() + self._idle_timeout
                 if error.reason is not CloseReason.TUNNEL_TIMEOUT or silent:
-                    self._end(error.reason, error.at)
+                    self._end(error)
                     return True
             except Exception as fault:  # unexpected: the exchange raises it
                 self._error = fault
-                self._end(CloseReason.INTERNAL_ERROR)
+                self._end(None)
                 return True
         return False
 
@@ -188,10 +189,10 @@ class Tunnel:
             more = outwards.pump()
             more = inwards.pump() or more
         except LinkError as error:
-            self._end(error.reason, error.at)
+            self._end(error)
             return
         if outwards.done and inwards.done:
-            self._end(CloseReason.TUNNEL_ENDED)
+            self._end(None)
             return
         deadline = self._moved_at() + (0.0 if more else self._idle_timeout)
         for transport in self._transports:
@@ -202,11 +203,13 @@ class Tunnel:
         outwards, inwards = self._flows
         return max(outwards.moved_at, inwards.moved_at)
 
-    def _end(self, reason: CloseReason, at: Hop | None = None) -> None:
-        self.reason, self._ended_by = reason, at
+    def _end(self, error: LinkError | None) -> None:
+        self._ended = True
+        if error is not None:
+            self.cut_by = error.with_traceback(None)  # it refers to frames that refer to this
         for transport in self._transports:
             transport.waker = None
-            if reason.owner is Owner.RESET:
+            if error is not None and error.reason.owner is not Owner.TIMEOUT:
                 transport.endpoint.cut_short()
         waker, self.waker = self.waker, None
         if waker is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from hopproxy.errors import BadResponse, HopError
+from hopproxy.errors import BadResponse, HopError, note_failure
 from hopproxy.link.stream import Added, ClientStream, UpstreamStream
 from hopproxy.link.tunnel import Tunnel
 from hopproxy.link.upstream import UpstreamLink
@@ -311,6 +311,8 @@ class Attempt:
         record.upstream_stream = self.link.stream_id
         record.sent, inwards = tunnel.carried
         record.received += inwards
+        if tunnel.cut_by is not None:
+            note_failure(record, tunnel.cut_by, client.limits, self.route.limits)
         client.closing = tunnel.reason_for(Hop.CLIENT)
         record.upstream_close = reason = tunnel.reason_for(Hop.UPSTREAM)
         self.released = True

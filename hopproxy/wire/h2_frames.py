@@ -76,6 +76,12 @@ class H2Error(Exception):
         self.section = section
         self.detail = detail
 
+    @property
+    def told(self) -> str:
+        """The detail with the place of the rule."""
+        rfc, _, section = self.section.rpartition(" ")
+        return f"{self.detail} (RFC {rfc or '9113'} section {section})"
+
 
 def unexpected(expected: int, data: bytes) -> H2Error:
     """The error for a frame of another type than `expected`, or what is no frame at all."""
