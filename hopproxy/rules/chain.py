@@ -60,11 +60,15 @@ def value_of(fields: list[Field], name: bytes) -> bytes:
 def said_by(fields: list[Field], own: tuple[bytes, bytes], *, forwarded_first: bool) -> Said:
     """What the fields of a trusted proxy say; `own` is (proto, host) as we see them.
 
-    Forwarded is believed if it comes alone, or if `forwarded_first`; otherwise X-Forwarded-*.
+    Forwarded is believed if it comes alone, or if `forwarded_first`; otherwise X-Forwarded-*.  If
+    Forwarded is missing and X-Forwarded-For too, X-Real-IP names the client.
     """
     elements = _sound(_elements_of(value_of(fields, b"forwarded")))
     chain = members(value_of(fields, b"x-forwarded-for"))[-MAX_CHAIN:]
     proto, host = _proto(fields), value_of(fields, b"x-forwarded-host")
+    real = parse_node(value_of(fields, b"x-real-ip"))
+    if real.is_address and not chain and not elements:
+        chain = [real.name]
     others = [field for field in fields if field.name not in _WRITTEN and field.value]
     if elements and (forwarded_first or not (chain or proto or host)):
         nodes = nodes_of(elements)

@@ -20,7 +20,6 @@ from hopproxy.rules.chain import (
     is_scheme,
     leftmost,
     said_by,
-    value_of,
 )
 from hopproxy.rules.forwarded import (
     Element,
@@ -137,11 +136,7 @@ class Sender:
 
     def _anew(self, host: bytes, fields: list[Field]) -> tuple[bytes, str]:
         said = said_by(fields, (self.proto, host), forwarded_first=self._forwarded_first)
-        nodes = said.nodes
-        if not nodes:
-            real_ip = parse_node(value_of(fields, b"x-real-ip"))
-            nodes = [real_ip] * real_ip.is_address
-        return self._lines(said, host), self._client_of(nodes)
+        return self._lines(said, host), self._client_of(said.nodes)
 
     def _by_its_form(self, host: bytes, fields: list[Field]) -> tuple[bytes, str] | None:
         """As `_anew`, for a request that differs from an earlier one only in its chain's members.

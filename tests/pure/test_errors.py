@@ -35,6 +35,8 @@ ERROR_TYPES = {
     "proxy_configuration_error", "proxy_loop_detected",
 }  # fmt: skip
 
+SILENT = CloseReason.TUNNEL_TIMEOUT
+
 
 @pytest.mark.parametrize(
     ("error", "at", "reason"),
@@ -79,7 +81,7 @@ def test_a_failed_link_has_a_status(hop: Hop, reason: CloseReason, status: int, 
 
 
 @pytest.mark.parametrize("hop", Hop)
-@pytest.mark.parametrize("reason", CloseReason)
+@pytest.mark.parametrize("reason", [one for one in CloseReason if one is not SILENT])
 def test_every_end_of_a_link_has_a_word_of_the_rfc_or_is_the_clients_own(
     hop: Hop, reason: CloseReason
 ) -> None:
@@ -88,6 +90,12 @@ def test_every_end_of_a_link_has_a_word_of_the_rfc_or_is_the_clients_own(
     assert (error.cause in CLIENT_CAUSES) is (hop is Hop.CLIENT and error.status == 499)
     assert 400 <= error.status <= 599
     assert error.limit in ("", reason.label)
+
+
+@pytest.mark.parametrize("hop", Hop)
+def test_a_silent_tunnel_is_the_fault_of_no_hop(hop: Hop) -> None:
+    error = LinkError(hop, SILENT, "why")
+    assert (error.cause, error.limit) == ("tunnel_timeout", "tunnel_timeout")
 
 
 def test_waits_that_end_differently_have_causes_of_their_own() -> None:

@@ -266,6 +266,34 @@ def test_a_trusted_forwarded_alone_becomes_x_forwarded_too(
 
 
 @pytest.mark.parametrize(
+    ("lines", "chain", "elements"),
+    [
+        ([], b"1.2.3.4, 10.0.0.1", b"for=1.2.3.4, for=10.0.0.1;host=a;proto=http"),
+        (
+            [b"X-Forwarded-Proto: https"],
+            b"1.2.3.4, 10.0.0.1",
+            b"for=1.2.3.4;proto=https, for=10.0.0.1;host=a",
+        ),
+        (
+            [b"X-Forwarded-For: 5.6.7.8"],
+            b"5.6.7.8, 10.0.0.1",
+            b"for=5.6.7.8, for=10.0.0.1;host=a;proto=http",
+        ),
+    ],
+)
+def test_x_real_ip_names_the_client_where_nothing_else_does(
+    lines: list[bytes], chain: bytes, elements: bytes
+) -> None:
+    head = get(b"X-Real-IP: 1.2.3.4", *lines)
+    sender = Sender("10.0.0.1", b"http", TRUSTED)
+    said = block(sender, head)
+    assert b"X-Forwarded-For: " + chain in said
+    assert b"Forwarded: " + elements in said
+    assert b"X-Real-IP: 1.2.3.4" in said
+    assert sender.client(head) == chain.split(b",")[0].decode()
+
+
+@pytest.mark.parametrize(
     ("lines", "passes"),
     [
         ([b"Forwarded: for=1.2.3.4", b"X-Real-IP: 6.6.6.6"], False),
@@ -560,9 +588,9 @@ def test_whatever_a_trusted_proxy_sends_both_families_say_the_same(
 
 def test_what_a_trusted_proxy_leaves_out_is_said_by_us() -> None:
     sender = Sender("10.0.0.2", b"http", TRUSTED)
-    assert block(sender, get(b"X-Real-IP: 1.2.3.4", b"X-Forwarded-For:")) == [
+    assert block(sender, get(b"X-Forwarded-Port: 443", b"X-Forwarded-For:")) == [
         *block(sender, get()),
-        b"X-Real-IP: 1.2.3.4",
+        b"X-Forwarded-Port: 443",
     ]
 
 
