@@ -234,7 +234,7 @@ def note_failure(
         record.detail = _left(record, error.reason)
     if error.limit:
         at_client = error.at is Hop.CLIENT
-        for settings in (upstream, client if at_client else getattr(upstream, "pool", None)):
+        for settings in (client,) if at_client else (upstream, getattr(upstream, "pool", None)):
             value = getattr(settings, error.limit, None)
             if value is not None:
                 record.passed = error.limit, value

@@ -173,10 +173,12 @@ class Tunnel:
             try:
                 transport.raise_error()
             except LinkError as error:
-                silent = transport.now() >= self._moved_at() + self._idle_timeout
-                if error.reason is not CloseReason.TUNNEL_TIMEOUT or silent:
-                    self._end(error)
-                    return True
+                if error.reason is _LATE:
+                    error.at = Hop.UPSTREAM  # the setting is one of its hop
+                    if transport.now() < self._moved_at() + self._idle_timeout:
+                        continue
+                self._end(error)
+                return True
             except Exception as fault:  # unexpected: the exchange raises it
                 self._error = fault
                 self._end(None)
