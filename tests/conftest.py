@@ -5,12 +5,15 @@ With HOPPROXY_REQUIRE_ALL=1, as `.ci/run` sets it, a test skipped for want of a 
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import importlib
 import os
 import shutil
+import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,11 @@ WAITING = ("conformance", "peers", "workers", "cli", "dev", "observe")
 #: Who asks for one of these has requests served by hopproxy.
 SERVING = {"hops", "tcp_hops", "proxy_for"}
 
+#: Seconds after which a test hangs; what it does is printed within twice as many.
+HANGS = 30.0
+_WATCHED_UNTIL = pytest.StashKey[float]()
+_STDERR = pytest.StashKey[int]()
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,6 +69,9 @@ def _in_turns(items: list[pytest.Item]) -> Iterator[pytest.Item]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Workers that begin together share the work of compiling tests: each begins with its part."""
+    config.stash[_STDERR] = stderr = os.dup(2)  # tests have their output in place of 2
+    config.add_cleanup(partial(os.close, stderr))
+    config.add_cleanup(faulthandler.cancel_dump_traceback_later)
     worker: dict[str, Any] = getattr(config, "workerinput", {})
     if not worker:
         return
@@ -86,6 +97,18 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Alone or among others, a test moves its connections into tasks at the same moments."""
     drivers.choose_by(item.nodeid)
+    _watch(item.config)
+
+
+def _watch(config: pytest.Config) -> None:
+    """Have the stacks printed of a test that takes longer than HANGS.
+
+    pytest's own watch is set anew for each test: a thread for each, and a switch to it and back.
+    """
+    now = time.monotonic()
+    if now >= config.stash.get(_WATCHED_UNTIL, 0.0):
+        config.stash[_WATCHED_UNTIL] = now + HANGS
+        faulthandler.dump_traceback_later(2 * HANGS, file=config.stash[_STDERR])
 
 
 def needs(program: str, *, debian: str | None = None) -> str:

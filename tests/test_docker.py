@@ -90,7 +90,7 @@ def running(image: Image, origin: int, **environ: str) -> Iterator[Container]:
     container = Container(image, origin, **environ)
     limit = time.monotonic() + PATIENCE
     try:
-        while not container.is_healthy():
+        while not (listens(container.port) and container.is_healthy()):
             assert container.process.poll() is None
             assert time.monotonic() < limit, "it did not become healthy"
             time.sleep(STEP)
