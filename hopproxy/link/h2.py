@@ -317,6 +317,8 @@ class H2Link(H2Ending):
             self._drop(unread)
         else:
             self._reset(wire, code)
+            if code == Code.PROTOCOL_ERROR and (flood := self.wire.malformed(self.now())):
+                self._violated(flood)
         self.output.stir()
 
     def on_stream_fault(self, stream: H2Stream, error: Exception) -> None:

@@ -38,7 +38,7 @@ Bytes received with CONTENT count against both windows until `credit`, also afte
 stream; a reset gives them back by itself.
 """
 
-from hopproxy.wire.h2_budget import FRAME, RESET_COST
+from hopproxy.wire.h2_budget import ERROR, FRAME, RESET_COST
 from hopproxy.wire.h2_control import Control
 from hopproxy.wire.h2_frames import (
     DEFAULT_WINDOW,
@@ -155,6 +155,16 @@ class H2Server(Control):
         self._stream_window = self.ours.window
         self.peer, self.send_window, self.receive_window, self._owed, *numbers = packed
         self._highest, self._accepted = numbers
+
+    def malformed(self, now: float) -> H2Error | None:
+        """A request was malformed.  If there were too many: the error, after GOAWAY."""
+        try:
+            self.spend(ERROR, now, "malformed requests")
+        except H2Error as error:
+            if self.failed is None:
+                self.fail(error)
+                return error
+        return None
 
     def rest(self) -> None:
         """No stream is open, maybe for long: keep no memory for them."""

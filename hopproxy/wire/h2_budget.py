@@ -18,7 +18,7 @@ FRAME = 1  # PING, PRIORITY, CONTINUATION, GOAWAY, a frame of unknown type, DATA
 # WINDOW_UPDATE beyond those that are free, and DATA on a closed stream beyond its window
 SETTINGS_COST = 2  # and 1 for each 8 values in it
 RESET_COST = 4  # a stream reset by the peer before its response was sent completely
-ERROR = 10  # a stream that we had to reset because the peer broke a rule
+ERROR = 10  # a stream that we had to reset: the peer broke a rule, or its request was malformed
 
 #: What a message or a DATA frame that we have sent earns, since a peer may answer each with a PING
 #: or a small WINDOW_UPDATE.

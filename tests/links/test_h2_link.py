@@ -436,7 +436,7 @@ async def test_a_broken_rule_ends_the_connection_with_its_section(hops: Hops) ->
     await hops.quiet()
     assert hops.closes(Hop.CLIENT) == [CloseReason.PROTOCOL_ERROR]
     assert [record.cause for record in hops.records.kept] == ["http_request_error"] * 2
-    assert hops.records.kept[0].detail == "SETTINGS on a stream (RFC 6.5)"
+    assert hops.records.kept[0].detail == "SETTINGS on a stream (RFC 9113 section 6.5)"
 
 
 async def test_a_flood_of_pings_ends_the_connection(hops: Hops) -> None:
@@ -447,6 +447,34 @@ async def test_a_flood_of_pings_ends_the_connection(hops: Hops) -> None:
     h2.peer.close()
     await hops.quiet()
     assert hops.closes(Hop.CLIENT) == [CloseReason.FLOODED]
+
+
+MALFORMED = [*GET, (b"Upper", b"x")]
+
+
+@pytest.mark.parametrize("beside", [0, 1])
+async def test_a_flood_of_malformed_requests_ends_the_connection(hops: Hops, beside: int) -> None:
+    h2 = await connected(hops)
+    for _ in range(beside):  # an exchange under way
+        await h2.request()
+        await hops.origins[0].accept()
+    await h2.send(*[h2.head(MALFORMED) for _ in range(200)])
+    await h2.until_end()
+    assert [f.code for f in h2.goaways] == [ENHANCE_YOUR_CALM]
+    assert sum(bool(answer.heads) for answer in h2.answers.values()) < 150
+    h2.peer.close()
+    await hops.quiet()
+    assert hops.closes(Hop.CLIENT) == [CloseReason.FLOODED]
+    assert not hops.runtime.clients.streams.open
+
+
+async def test_a_malformed_request_now_and_then_ends_nothing(hops: Hops) -> None:
+    h2 = await connected(hops)
+    for _ in range(300):
+        answer = await h2.answer(await h2.request(MALFORMED))
+        assert (answer.status, answer.reset) == (400, PROTOCOL_ERROR)
+        await trio.sleep(0.2)
+    assert h2.goaways == []
 
 
 async def test_a_client_that_closes_ends_all_its_requests(hops: Hops) -> None:
