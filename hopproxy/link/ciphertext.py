@@ -12,8 +12,6 @@ from typing import Any
 
 from hopproxy.link.openssl import shrinking
 
-#: Plaintext of one record.
-PLAIN = 16384
 #: The largest record on the wire.  A memory BIO only grows, so it gets no more than this.
 RECORD = 5 + 16384 + 256
 #: Most ciphertext that may wait to be sent, such as answers to KeyUpdates.
@@ -95,22 +93,3 @@ class Ciphertext:
                 raise ConnectionAbortedError("the peer reads nothing, but makes us answer")
         elif self._owing is not None:
             self._push()
-
-    def _encrypt_and_send(self, piece: memoryview) -> bool:
-        """Send a piece; False if its ciphertext is owed.  Only one record at a time is in the BIO.
-
-        Sending several in one call costs the same, and the BIO of a link that is idle later stays
-        small.
-        """
-        records = []
-        for at in range(0, len(piece), PLAIN):
-            self._inner.write(piece[at : at + PLAIN])
-            records.append(self._out.read())
-        try:
-            sent = self._sock.sendmsg(records)
-        except BlockingIOError:
-            sent = 0
-        if sent == sum(map(len, records)):
-            return True
-        self._owing = memoryview(b"".join(records))[sent:]
-        return False

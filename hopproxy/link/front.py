@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hopproxy.link.asked import Asked
+from hopproxy.link.freed_memory import keep_freed_memory
 from hopproxy.link.openssl import prefer_aes_128
 from hopproxy.link.tickets import share_keys
 from hopproxy.wire.client_hello import offers_other
@@ -166,6 +167,7 @@ def _context(demand: Demand) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 1
     prefer_aes_128(context)
+    keep_freed_memory()
     context.set_alpn_protocols(list(demand.protocols))
     context.verify_mode = _VERIFY[demand.client_cert]
     if demand.client_ca is not None:

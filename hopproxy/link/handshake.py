@@ -138,11 +138,12 @@ class TlsTransport(Transport):
     The stream of TLS may end without an event of its own: by a close_notify.
     """
 
-    __slots__ = ("tls",)
+    __slots__ = ("_noted", "tls")
 
     def __init__(self, endpoint: Tls | Plain, watch: Watch, hop: Hop) -> None:
         super().__init__(endpoint, watch, hop)
         self.tls = endpoint if isinstance(endpoint, Tls) else None
+        self._noted = False  # its buffers are freed once it is quiet
 
     def begin_tls(self, context: ssl.SSLContext) -> Tls:
         """From now on speak TLS, as a server."""
@@ -174,22 +175,23 @@ class TlsTransport(Transport):
         elif count < size and not self.hung_up and not self.urgent:
             self.readable = not count
         self.received += count
+        if not self._noted:
+            self._note()
         return data
 
-    def wait_until(self, deadline: float, late: CloseReason) -> None:
-        """As in `Transport`."""
-        self._wait_until(deadline, late)
+    def _note(self) -> None:
+        self._noted = True
         self._watch.quiet.note(self)
 
-    def rest_until(self, deadline: float) -> None:
+    def shed(self) -> None:
         """As in `Transport`."""
-        self._rest_until(deadline)
-        self._watch.quiet.note(self)
+        self._noted = False
+        super().shed()
 
-    _rest_until = own_copy(Transport.rest_until)
-    _wait_until = own_copy(Transport.wait_until)
     on_ready = own_copy(Transport.on_ready)
+    rest_until = own_copy(Transport.rest_until)
     send_now = own_copy(Transport.send_now)
+    wait_until = own_copy(Transport.wait_until)
 
     async def shake(
         self,
@@ -219,6 +221,7 @@ class TlsTransport(Transport):
             handshakes.note(self.hop, None)
             raise
         handshakes.note(self.hop, self.tls.tls)
+        self._note()
         self.readable = self.hung_up or self.tls.inside  # it came with the last flight
 
     def saves(self, served: int) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hopproxy.errors import HopError, LinkError, TlsFailed
+from hopproxy.link.freed_memory import keep_freed_memory
 from hopproxy.link.handshake import Handshakes, TlsTransport
 from hopproxy.link.openssl import prefer_aes_128
 from hopproxy.link.own_copy import own_copy
@@ -40,6 +41,7 @@ class Trust:
         made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
         made.hostname_checks_common_name = False
         prefer_aes_128(made)
+        keep_freed_memory()
         made.set_alpn_protocols(list(protocols))
         if not settings.verify:
             made.check_hostname = False
@@ -162,8 +164,6 @@ class OriginTransport(TlsTransport):
         tls = self.within.tls
         return (tls.selected_alpn_protocol() or "") if tls is not None else ""
 
-    _rest_until = own_copy(TlsTransport._rest_until)
-    _wait_until = own_copy(TlsTransport._wait_until)
     on_ready = own_copy(TlsTransport.on_ready)
     receive_now = own_copy(TlsTransport.receive_now)
     send_now = own_copy(TlsTransport.send_now)

@@ -47,7 +47,7 @@ class Quiet:
         self._look_at = math.inf
 
     def note(self, transport: Sheds) -> None:
-        """A connection begins to wait."""
+        """A connection may have memory to free, until it is quiet or has ended."""
         if transport not in self._moved:
             self._moved[transport] = -1
             if self.timer_at == math.inf:
@@ -68,11 +68,14 @@ class Quiet:
             self._look()
         for transport, before in list(islice(self._due.items(), TURN)):
             del self._due[transport]
-            if _moved(transport) == before:
-                try:
-                    transport.shed()
-                except Exception as error:
-                    transport.on_fault(error)
+            moved = _moved(transport)
+            if moved != before:
+                self._moved[transport] = moved
+                continue
+            try:
+                transport.shed()
+            except Exception as error:
+                transport.on_fault(error)
         if self._due:
             return now + SOON
         return self._look_at if self._moved else math.inf

@@ -12,11 +12,11 @@ import socket
 import ssl
 from typing import Self
 
-from hopproxy.link.ciphertext import PLAIN, RECORD
+from hopproxy.link.ciphertext import RECORD
 from hopproxy.link.endpoint import RECEIVE_SIZE, Plain
 from hopproxy.link.negotiation import Negotiation
 
-#: Plaintext that is encrypted before it is sent.
+#: Most plaintext that is encrypted before it is sent, as four records.
 PIECE = 65536
 #: Most ciphertext in a row without data: tickets, KeyUpdates, and a record that is not complete.
 MOST_VAIN = RECORD + 8192
@@ -216,32 +216,29 @@ class Tls(Negotiation):
     def send(self, data: bytes | memoryview, /) -> int:
         if not self.established:
             return 0
-        taken, size = 0, len(data)
         if self._owing is not None and not self._push():
             return 0
+        left = data
         if self._owed:
-            taken = min(self._owed, size)
-            self._owed -= taken
-        elif 0 < size <= PLAIN:  # nearly always
-            self._inner.write(data)
-            if self._last:
+            left = memoryview(data)[self._owed :]
+            self._owed -= len(data) - len(left)
+        while left:
+            piece = left if len(left) <= PIECE else memoryview(left)[:PIECE]
+            self._inner.write(piece)
+            if self._last and piece is left:
                 self._end_stream()
-            record = self._out.read()
+            records = self._out.read()
             try:
-                sent = self._sock.send(record)
+                sent = self._sock.send(records)
             except BlockingIOError:
                 sent = 0
-            if sent == len(record):
-                return size
-            self._owing, self._owed = memoryview(record)[sent:], size
-            return 0
-        while taken < size:
-            piece = memoryview(data)[taken : taken + PIECE]
-            if not self._encrypt_and_send(piece):
-                self._owed = len(piece)
+            if sent < len(records):
+                self._owing, self._owed = memoryview(records)[sent:], len(piece)
+                return len(data) - len(left)
+            if piece is left:  # nearly always
                 break
-            taken += len(piece)
-        return taken
+            left = memoryview(left)[PIECE:]
+        return len(data)
 
     def is_taken_up(self) -> bool:
         return self._socket.is_taken_up()
@@ -268,7 +265,7 @@ class Tls(Negotiation):
                 self.tls.unwrap()
 
     def end_with_next(self) -> None:
-        """As in `Endpoint`: close_notify goes with it, if it is short."""
+        """As in `Endpoint`: close_notify goes with the end of them."""
         self._last = True
 
     def shut_down(self) -> None:

@@ -14,14 +14,14 @@ from hopproxy.settings.units import packed_address
 from hopproxy.settings.upstream import UpstreamSettings
 
 #: An idle worker with full caches and logs; the supervisor.
-WORKER, SUPERVISOR = 72 * MiB, 14 * MiB
+WORKER, SUPERVISOR = 74 * MiB, 14 * MiB
 #: An upstream, with its last failed requests; a name that is being looked up, in a thread.
 UPSTREAM, LOOKUP, MOST_LOOKUPS = 512 * KiB, 256 * KiB, 128
 #: A connection without requests, and the last bytes read from it.
 LINK, READ = 4 * KiB, 64 * KiB
-#: TLS on a connection: OpenSSL's state and its buffers (110 KiB), ciphertext that was read, and
+#: TLS on a connection: OpenSSL's state and its buffers (176 KiB), ciphertext that was read, and
 #: ciphertext that the peer does not take.
-TLS = 110 * KiB + READ + 64 * KiB + 128 * KiB
+TLS = 176 * KiB + READ + 64 * KiB + 128 * KiB
 #: HTTP/2 on a connection: frames that the peer does not take, a frame that is not complete, and
 #: the table of HPACK.
 H2 = (128 + 128 + 128 + 80 + 24) * KiB
