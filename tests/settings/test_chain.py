@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -216,19 +217,23 @@ def test_a_key_that_tls_refuses() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "digest", "problem"),
+    ("make", "digest", "problem"),
     [
-        (ec.generate_private_key(ec.SECP192R1()), hashes.SHA256(), "a key on the curve secp192r1"),
-        (dsa.generate_private_key(1024), hashes.SHA256(), "a DSA key"),
-        (SITE.secret, hashes.SHA1(), "signed with SHA1"),
-        (SITE.secret, hashes.MD5(), "signed with MD5"),
+        (
+            lambda: ec.generate_private_key(ec.SECP192R1()),
+            hashes.SHA256(),
+            "a key on the curve secp192r1",
+        ),
+        (lambda: dsa.generate_private_key(1024), hashes.SHA256(), "a DSA key"),
+        (lambda: SITE.secret, hashes.SHA1(), "signed with SHA1"),
+        (lambda: SITE.secret, hashes.MD5(), "signed with MD5"),
     ],
 )
 def test_what_no_library_makes_any_more(
-    key: Any, digest: hashes.HashAlgorithm, problem: str
+    make: Callable[[], Any], digest: hashes.HashAlgorithm, problem: str
 ) -> None:
     one = SimpleNamespace(
-        public_key=key.public_key,
+        public_key=make().public_key,
         subject=SITE.certificate.subject,
         issuer=ROOT.certificate.subject,
         signature_hash_algorithm=digest,
