@@ -5,6 +5,8 @@ Observers read the records; lower floors do not know them.
 
 from collections import deque
 
+from msgspec import Struct
+
 from hopproxy.reasons import CLIENT, CloseReason, Hop, Limit, Unused
 
 #: Causes that are no failure of the proxy or its origins: the client left, or stopped reading.
@@ -14,37 +16,29 @@ CLIENT_CAUSES = frozenset({"client_closed", "client_timeout"})
 NO_WAIT = 0.0005
 
 
-class CloseRecord:
+class CloseRecord(Struct, gc=False, eq=False):
     """One ended link.  `limit` is the limit that applied when it ended, None if there was none.
 
-    `idle` is how long it had been idle; `busy` is how long it had then served the request during
-    which it ended, 0 if there was none.  `client` is the client that a trusted proxy named last,
+    `at` is the clock at its end, `age` is the time since it was opened.  `idle` is how long it had
+    been idle; `busy` is how long it had then served the request during which it ended, 0 if there
+    was none.  `client` is the client that a trusted proxy named last,
     `local_port` our port on an upstream link.  `detail` says more about the reason, if known.
     `notified` if the peer has ended its stream with close_notify (TLS).
     """
 
-    __slots__ = (
-        "age", "at", "busy", "client", "detail", "hop", "idle", "limit", "local_port", "notified",
-        "peer", "reason", "requests",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        hop: Hop,
-        peer: str,
-        reason: CloseReason,
-        times: tuple[float, float, float],
-        requests: int,
-    ) -> None:
-        """`times`: (clock now, age, time since it was last used), in seconds."""
-        self.hop = hop
-        self.peer = peer
-        self.reason = reason
-        self.at, self.age, self.idle = times
-        self.requests = requests
-        self.limit: Limit | None = None
-        self.client = self.detail = ""
-        self.local_port, self.busy, self.notified = 0, 0.0, False
+    hop: Hop
+    peer: str
+    reason: CloseReason
+    at: float
+    age: float
+    idle: float
+    requests: int
+    limit: Limit | None = None
+    notified: bool = False
+    local_port: int = 0
+    client: str = ""
+    detail: str = ""
+    busy: float = 0.0
 
     def under_request(self, idled: float) -> None:
         """The link ended during a request; before, it was idle for `idled` (negative: not idle)."""
@@ -91,7 +85,7 @@ class Closes:
 
     def add_fault(self, hop: Hop, peer: str, now: float) -> None:
         """Record a connection that a fault ended before it was a link."""
-        self.add(CloseRecord(hop, peer, CloseReason.INTERNAL_ERROR, (now, 0.0, 0.0), 0))
+        self.add(CloseRecord(hop, peer, CloseReason.INTERNAL_ERROR, now, 0.0, 0.0, 0))
 
 
 class ExchangeRecord:

@@ -77,10 +77,10 @@ class Books(ABC):
         del self.links[link]
         origin.bound -= link.bound
         now = self.watch.now()
-        times = (now, now - link.opened, now - link.since)
-        record = CloseRecord(UPSTREAM, origin.label, reason, times, link.served)
-        record.limit, record.local_port = origin.limit_on(link, reason), link.local_port
-        record.notified = link.transport.endpoint.notified
+        record = CloseRecord(
+            UPSTREAM, origin.label, reason, now, now - link.opened, now - link.since, link.served,
+            origin.limit_on(link, reason), link.transport.endpoint.notified, link.local_port,
+        )  # fmt: skip
         if origin.ended(link, reason, now):
             self.connector.turned_away(origin)
         link.close(reason)

@@ -296,11 +296,13 @@ _LAPSED = {
 }
 
 #: Reasons related to an idle limit, ours or the origin's.
-_OF_IDLENESS = (
-    CloseReason.PEER_CLOSED,
-    CloseReason.PEER_RESET,
-    CloseReason.UNSOLICITED,
-    CloseReason.IDLE_TIMEOUT,
-    CloseReason.HINT,
-    CloseReason.LEARNED,
+_OF_IDLENESS = frozenset(
+    {
+        CloseReason.PEER_CLOSED,
+        CloseReason.PEER_RESET,
+        CloseReason.UNSOLICITED,
+        CloseReason.IDLE_TIMEOUT,
+        CloseReason.HINT,
+        CloseReason.LEARNED,
+    }
 )

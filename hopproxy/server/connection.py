@@ -25,11 +25,13 @@ from hopproxy.wire.h2_frames import PREFACE
 
 _PEER_CLOSED = CloseReason.PEER_CLOSED  # a global is faster (see `message.Body`)
 #: Reasons to close while the client may still be sending a body.
-_MORE_TO_COME = (
-    CloseReason.BODY_UNREAD,
-    CloseReason.BODY_TIMEOUT,
-    CloseReason.BODY_RATE,
-    CloseReason.BAD_REQUEST,
+_MORE_TO_COME = frozenset(
+    {
+        CloseReason.BODY_UNREAD,
+        CloseReason.BODY_TIMEOUT,
+        CloseReason.BODY_RATE,
+        CloseReason.BAD_REQUEST,
+    }
 )
 
 

@@ -189,12 +189,12 @@ class Gateway:
             cut = cut or (not was_idle and is_cut(transport, reason))
         client.close(reason, reset=cut)
         reason = client.close_reason or reason
-        times = (now, now - client.opened, now - client.since)
-        record = CloseRecord(CLIENT, client.peer, reason, times, client.served)
-        record.client, record.detail = client.named, detail
-        record.notified = transport.endpoint.notified
-        if not client.gone:  # a client that left during its request was not idle
-            record.limit = setting_behind(reason, client.limits)
+        # A client that left during its request was not idle.
+        limit = None if client.gone else setting_behind(reason, client.limits)
+        record = CloseRecord(
+            CLIENT, client.peer, reason, now, now - client.opened, now - client.since,
+            client.served, limit, transport.endpoint.notified, 0, client.named, detail,
+        )  # fmt: skip
         runtime.closes.add(record)
 
     def move_to_tasks(self) -> None:

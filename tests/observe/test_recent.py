@@ -83,11 +83,11 @@ async def test_closes_can_be_folded(log: Path) -> None:
 
 def test_many_ordinary_closes_of_clients_displace_no_other() -> None:
     closes = Closes()
-    closes.add(CloseRecord(Hop.CLIENT, "a", CloseReason.BAD_REQUEST, (1.0, 1.0, 1.0), 1))
+    closes.add(CloseRecord(Hop.CLIENT, "a", CloseReason.BAD_REQUEST, 1.0, 1.0, 1.0, 1))
     for reason in ORDINARY:
-        closes.add(CloseRecord(Hop.UPSTREAM, "b", reason, (1.0, 1.0, 1.0), 1))
+        closes.add(CloseRecord(Hop.UPSTREAM, "b", reason, 1.0, 1.0, 1.0, 1))
     for _ in range(2 * Closes.KEPT):
-        closes.add(CloseRecord(Hop.CLIENT, "c", CloseReason.PEER_CLOSED, (2.0, 1.0, 1.0), 1))
+        closes.add(CloseRecord(Hop.CLIENT, "c", CloseReason.PEER_CLOSED, 2.0, 1.0, 1.0, 1))
     assert [record.peer for record in closes.notable] == ["a"] + ["b"] * len(ORDINARY)
     assert closes.folded_at == 2.0
     assert {record.peer for record in closes.last} == {"c"}

@@ -10,7 +10,7 @@ from hopproxy.record import CloseRecord, Closes, ExchangeRecord
 
 def closed(hop: Hop, reason: CloseReason, requests: int = 0) -> CloseRecord:
     """A link that has ended."""
-    return CloseRecord(hop, "peer", reason, (9.0, 5.0, 2.0), requests)
+    return CloseRecord(hop, "peer", reason, 9.0, 5.0, 2.0, requests)
 
 
 def test_every_reason_has_its_own_name_and_one_owner() -> None:
@@ -144,7 +144,7 @@ def test_what_we_end_ourselves_is_no_failure_of_the_last_link(reason: CloseReaso
 def test_a_link_that_ends_under_a_request_was_idle_before_it(
     idled: float, idle: float, busy: float
 ) -> None:
-    record = CloseRecord(Hop.UPSTREAM, "", CloseReason.PEER_RESET, (100.0, 60.0, 25.0), 2)
+    record = CloseRecord(Hop.UPSTREAM, "", CloseReason.PEER_RESET, 100.0, 60.0, 25.0, 2)
     assert record.busy == 0.0
     record.under_request(idled)
     assert (record.idle, record.busy) == (idle, busy)
