@@ -27,6 +27,22 @@ _TABLE = _SETS * _WAYS * 8
 SIZE = _COUNTS + PLACES * _TABLE
 
 
+def lack_of_room(workers: int) -> str:
+    """What to tell if the board of so many workers may not be so large; empty if it may."""
+    needed = _COUNTS + workers * _TABLE
+    try:
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    except OSError:  # a sandbox denies it
+        return ""
+    if most == resource.RLIM_INFINITY or most >= needed:
+        return ""
+    return (
+        f"the size of files is limited to {most} bytes, and the memory that is shared by"
+        f" {workers} worker{'s' * (workers > 1)} needs {needed}:"
+        " raise the limit (ulimit -f, LimitFSIZE=)"
+    )
+
+
 def new_board(old: int = -1) -> int:
     """The descriptor of a new board, with the secrets of an old one if there is one."""
     secrets = os.urandom(_SECRET + _TICKETS) if old < 0 else os.pread(old, _SECRET + _TICKETS, 0)

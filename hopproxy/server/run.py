@@ -17,13 +17,13 @@ import trio
 from msgspec.structs import replace
 
 from hopproxy import descriptors
-from hopproxy.exits import COULD_NOT_BIND, DONE, Failure
+from hopproxy.exits import BAD_CONFIGURATION, COULD_NOT_BIND, DONE, Failure
 from hopproxy.link import tickets
 from hopproxy.link.clock import SteadyClock
 from hopproxy.link.link import number_links
 from hopproxy.observe.access_log import STDOUT, AccessLog
 from hopproxy.observe.error_log import ErrorLog
-from hopproxy.server.board import Board
+from hopproxy.server.board import Board, lack_of_room
 from hopproxy.server.channel import Channel, Ended, Message, close_all, content
 from hopproxy.server.listener import CannotBind, bound, close_listener, open_listener
 from hopproxy.server.passed import PASSED
@@ -81,6 +81,8 @@ def _work(
     else:
         file = _checked(read)
         workers = count_of(file.settings)
+        if lack := lack_of_room(workers):
+            raise Failure(f"hopproxy: {lack}", BAD_CONFIGURATION)
         held = dict(zip(names, fds[:split], strict=True))
         with ExitStack() as opened:
             sockets = _listening(file.settings, opened, held)

@@ -18,7 +18,8 @@ import time
 from collections import deque
 
 from hopproxy.descriptors import raise_limit
-from hopproxy.server.board import connections_of
+from hopproxy.exits import BAD_CONFIGURATION, DONE, FAULT
+from hopproxy.server.board import connections_of, lack_of_room
 from hopproxy.server.channel import Channel, Ended, Message
 from hopproxy.server.crew import Crew, connected
 from hopproxy.server.notify import Notifier
@@ -29,8 +30,6 @@ from hopproxy.server.takeover import inheritance
 from hopproxy.server.upgrade import Upgrade
 from hopproxy.signals import SIGNALS, STOP
 
-#: Exit codes: as asked; a fault of ours.
-DONE, FAULT = 0, 70
 #: Seconds until workers are killed: after their time to drain, and after a second stop.
 LATE, AT_ONCE = 5.0, 1.0
 #: Seconds between two tries to start a worker that cannot serve, while others do.
@@ -41,6 +40,9 @@ OF_SETTINGS = ("opened", "changed", "reading", "reloaded", "serving")
 
 def supervise() -> int:
     """Serve until a signal ends it; return the exit code."""
+    if lack := lack_of_room(1):
+        say(lack)
+        return BAD_CONFIGURATION
     raise_limit()  # it holds every listening socket, and twice as many during a reload
     return Supervisor().run()
 

@@ -8,6 +8,7 @@ import platform
 import random
 import resource
 import struct
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,25 @@ def serves_and_ends(folder: Path, limit: Callable[[], None]) -> None:
 def test_it_serves_and_ends_where_a_filter_denies(tmp_path: Path, which: int) -> None:
     call = CALLS[platform.machine()][which]
     serves_and_ends(tmp_path, lambda: deny(call, errno.EPERM))
+
+
+@pytest.mark.parametrize(("most", "workers"), [(0, 1), (1024, 1), (1_150_000, 1), (1_200_000, 4)])
+def test_it_tells_where_files_may_not_be_large_enough(
+    tmp_path: Path, most: int, workers: int
+) -> None:
+    file, _ = write_settings(tmp_path, free_port())
+    file.write_text(f"workers: {workers}\n{file.read_text()}")
+    done = subprocess.run(
+        [sys.executable, "-m", "hopproxy", "run", str(file)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "LimitFSIZE=" in done.stderr
 
 
 def test_it_serves_where_files_may_not_be_large(tmp_path: Path) -> None:

@@ -70,9 +70,21 @@ def serials(front: Front, names: Sequence[str]) -> list[str]:
     return [Met(front, client, name).serial for name in names]
 
 
-def suites(context: ssl.SSLContext) -> list[str]:
-    """Those of TLS 1.3, in order."""
-    return [one["name"] for one in context.get_ciphers() if one["protocol"] == "TLSv1.3"]
+def suites(context: ssl.SSLContext, version: str = "TLSv1.3") -> list[str]:
+    """Those of one version, in order."""
+    return [one["name"] for one in context.get_ciphers() if one["protocol"] == version]
+
+
+def test_aes_128_is_preferred_in_tls_12_too(tmp_path: Path) -> None:
+    front = Front([identity(tmp_path, "a.test")], PLAIN)
+    allowed = suites(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "TLSv1.2")
+    assert sorted(suites(front.context, "TLSv1.2")) == sorted(allowed)
+    client = client_context()
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    cipher = Met(front, client).cipher
+    assert cipher is not None
+    assert cipher[0].startswith("ECDHE-")
+    assert cipher[0].endswith("-AES128-GCM-SHA256")
 
 
 @pytest.mark.skipif(library() is None, reason="missing: OpenSSL 3 as a library")
