@@ -18,7 +18,7 @@ from hopproxy.link.own_copy import own_copy
 from hopproxy.link.stepper import Stepper
 from hopproxy.link.tls import Tls
 from hopproxy.link.watch import Watch
-from hopproxy.pool.distrust import Seen, Why, alert_in, why
+from hopproxy.pool.distrust import NO_CERTIFICATE, Seen, Why, alert_in, why
 from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.certificate import OriginTls
 from hopproxy.settings.units import OriginAddress
@@ -135,7 +135,8 @@ class Secured:
             chain = _chain_of(tls)
             seen = Seen(self.name, "VERIFY", "", error.verify_code, error.verify_message, chain)
         elif isinstance(error, ssl.SSLEOFError | ConnectionError):
-            seen = Seen(self.name, broke="it closed the connection")
+            spoke = tls is not None and tls.version() == "TLSv1.3" and tls.cipher() is not None
+            seen = Seen(self.name, broke="it closed the connection", spoke=spoke)
         elif isinstance(error, ssl.SSLError):
             seen = Seen(self.name, error.reason or str(error))
         else:
@@ -184,6 +185,8 @@ class OriginTransport(TlsTransport):
         """As in `Transport`.  In TLS 1.3 an origin refuses our certificate after the handshake."""
         failure = super().broken(error)
         reason = getattr(error, "reason", None)
+        if isinstance(error, ConnectionError) and self._unaccepted:
+            failure.detail += f"; {NO_CERTIFICATE}"
         if isinstance(error, ssl.SSLError) and reason:
             found = why(Seen(self.secured.name, reason), time.time())
             failure.detail = f"TLS with {self.secured.label} failed: {found.what}"
@@ -193,6 +196,14 @@ class OriginTransport(TlsTransport):
                 failed = self.secured.failed
                 failed[found.cause] = failed.get(found.cause, 0) + 1
         return failure
+
+    @property
+    def _unaccepted(self) -> bool:
+        """Whether a full handshake of TLS 1.3 was all that came: no ticket followed."""
+        tls = self.within.tls
+        if self.received or tls is None or tls.version() != "TLSv1.3" or tls.session_reused:
+            return False
+        return tls.session is not None and not tls.session.has_ticket
 
 
 class Shaking(Stepper):

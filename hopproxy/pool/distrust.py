@@ -26,6 +26,8 @@ _OLD_TLS = frozenset({"UNSUPPORTED_PROTOCOL", "UNSUPPORTED_SSL_VERSION", "WRONG_
 _EARLY, _EXPIRED, _SELF_SIGNED, _STRANGE_ROOT = 9, 10, 18, 19
 _NO_ISSUER = frozenset({2, 20, 21})
 _OTHER_NAME = frozenset({62, 64})
+#: What an origin that ends a connection before it has accepted us may want.
+NO_CERTIFICATE = "perhaps it requires a client certificate (tls.cert and tls.key)"
 #: Most names of a certificate in a message.
 _FEW = 4
 
@@ -33,7 +35,8 @@ _FEW = 4
 class Seen(NamedTuple):
     """What is known about a handshake that failed.
 
-    `reason` is OpenSSL's word for it, empty if the connection `broke`.  `code` and `message` are
+    `reason` is OpenSSL's word for it, empty if the connection `broke`; `spoke` if the origin had
+    answered in TLS before.  `code` and `message` are
     the result of the verification, if that failed; `chain` are the origin's certificates in DER,
     `name` the name it should have.
     """
@@ -44,6 +47,7 @@ class Seen(NamedTuple):
     code: int = 0
     message: str = ""
     chain: tuple[bytes, ...] = ()
+    spoke: bool = False
 
 
 class Why(NamedTuple):
@@ -66,6 +70,8 @@ def why(seen: Seen, now: float) -> Why:
         what = "it supports only versions of TLS before 1.2"
     elif seen.reason:
         what = seen.reason.replace("_", " ").lower()
+    elif seen.spoke:
+        what = f"{seen.broke}; {NO_CERTIFICATE}"
     else:
         what = f"{seen.broke}; does it speak TLS on this port?"
     return Why("tls_protocol_error", what)

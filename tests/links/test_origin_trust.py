@@ -228,6 +228,24 @@ async def test_an_origin_that_wants_a_certificate_of_ours(
     await refused(hops, "tls_alert_received", what)
 
 
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\n"])
+async def test_an_origin_that_resets_after_the_handshake(hops: TlsHops, said: bytes) -> None:
+    """Some do that instead of sending the alert, or so soon that the alert is lost."""
+    hops.tcp = True
+    origin = await hops.start()
+    client = await hops.client()
+    await client.send(GET)
+    upstream = await origin.accept_raw()
+    await upstream.shake(tickets=False)
+    if said:
+        await upstream.send(said)
+    await hops.quiet()
+    upstream.reset()
+    assert (await client.message()).status == 502
+    hint = "perhaps it requires a client certificate (tls.cert and tls.key)"
+    assert (hint in hops.records.kept[-1].detail) is not bool(said)
+
+
 async def test_another_origin_is_taken(hops: TlsHops, directory: Path) -> None:
     hops.add_origin(context=server(directory, issue(NAME)))
     hops.add_origin(context=context_for_origin())

@@ -108,6 +108,11 @@ def test_an_alert_of_the_origin(reason: str, what: str) -> None:
         (Seen("a", "UNSUPPORTED_PROTOCOL"), "it supports only versions of TLS before 1.2"),
         (Seen("a", "DH_KEY_TOO_SMALL"), "dh key too small"),
         (
+            Seen("a", broke="it closed the connection", spoke=True),
+            "it closed the connection;"
+            " perhaps it requires a client certificate (tls.cert and tls.key)",
+        ),
+        (
             Seen("a", broke="it closed the connection"),
             "it closed the connection; does it speak TLS on this port?",
         ),
