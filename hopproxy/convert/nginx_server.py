@@ -39,7 +39,7 @@ class Server:
         self.secure = False
         self.port = "80"
         self.address = ":80"
-        self.names = tuple(self._names())
+        self.names = tuple(dict.fromkeys(self._names()))
         self.is_nameless = not self.names and not self._takes_rest()
         self.binds: list[str] = []
         self.only_redirects = False

@@ -207,6 +207,13 @@ def test_the_default_server_takes_the_rest_before_others_without_a_name() -> Non
     assert notes(made) == ["1: server on :80"]
 
 
+def test_a_name_that_is_written_twice_is_one_host() -> None:
+    first = f"server {{ listen 80; server_name c.test; location / {{ {PASS} }} }}"
+    second = f"server {{ listen 80; server_name b.test .b.test B.TEST; location / {{ {PASS} }} }}"
+    hosts = [route.get("host") for route in draft(f"{first}\n{second}").routes]
+    assert hosts == ["c.test", "b.test", "*.b.test", None]
+
+
 def test_a_server_whose_names_cannot_be_said_takes_no_other_hosts() -> None:
     made = draft(
         "server { listen 80; return 404; }"
