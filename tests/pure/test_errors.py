@@ -138,6 +138,14 @@ def test_it_is_logged_when_a_client_has_left(reason: CloseReason, status: int, d
     assert (record.cause, record.detail, record.passed) == ("client_closed", detail, None)
 
 
+def test_it_is_logged_when_a_client_has_left_a_tunnel() -> None:
+    record = ExchangeRecord("", 1, 1, 0.0)
+    record.status, record.upgraded = 101, True
+    error = LinkError(Hop.CLIENT, CloseReason.PEER_RESET, "why")
+    note_failure(record, error, Settings())
+    assert record.detail == "the client reset the connection inside the tunnel"
+
+
 CLIENT_LATE = LinkError(Hop.CLIENT, CloseReason.WRITE_TIMEOUT, "why")
 ORIGIN_LATE = LinkError(Hop.UPSTREAM, CloseReason.WRITE_TIMEOUT, "why")
 QUEUE_LATE = QueueTimeout("why")

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from hopproxy.wire.h2 import FAILED, HEAD, H2Server
-from hopproxy.wire.h2_budget import CAPACITY, MOST_UPDATES_FREE, PER_SECOND, UPDATES_FREE, Budget
+from hopproxy.wire.h2_budget import (
+    CAPACITY,
+    ERROR,
+    MOST_UPDATES_FREE,
+    PER_SECOND,
+    UPDATES_FREE,
+    Budget,
+)
 from hopproxy.wire.h2_frames import Code, H2Error
 from tests.pure.h2_peer import (
     CONTINUATION,
@@ -165,6 +172,17 @@ def test_refused_streams_have_their_price() -> None:
         machine.receive(head(number), 1.0)
     assert machine.failed is not None
     assert machine.failed.code == CALM
+
+
+def test_malformed_requests_have_their_price() -> None:
+    machine = server()
+    calm = [machine.malformed(1.0) for _ in range(CAPACITY // ERROR)]
+    assert calm == [None] * len(calm)
+    error = machine.malformed(1.0)
+    assert error is not None
+    assert error is machine.failed
+    assert (error.code, error.section) == (CALM, "10.5")
+    assert machine.malformed(1.0) is None  # it is said once
 
 
 def test_a_client_that_gives_up_half_of_its_requests_keeps_its_connection() -> None:

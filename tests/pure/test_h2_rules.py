@@ -520,3 +520,8 @@ def test_data_that_ends_a_request_closes_a_stream_that_was_answered() -> None:
 def test_error_codes_have_names() -> None:
     assert code_name(7) == "REFUSED_STREAM"
     assert code_name(0x77) == "error code 0x77"
+
+
+def test_an_error_names_the_rule_that_was_broken() -> None:
+    assert H2Error(PROTOCOL, "6.5", "why").told == "why (RFC 9113 section 6.5)"
+    assert H2Error(PROTOCOL, "7541 5.2", "why").told == "why (RFC 7541 section 5.2)"
