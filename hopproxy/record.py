@@ -21,9 +21,9 @@ class CloseRecord(Struct, gc=False, eq=False):
 
     `at` is the clock at its end, `age` is the time since it was opened.  `idle` is how long it had
     been idle; `busy` is how long it had then served the request during which it ended, 0 if there
-    was none.  `client` is the client that a trusted proxy named last,
-    `local_port` our port on an upstream link.  `detail` says more about the reason, if known.
-    `notified` if the peer has ended its stream with close_notify (TLS).
+    was none.  `client` is the client that a trusted proxy named last, `local_port` our port on an
+    upstream link.  `detail` says more about the reason, if known.  `notified` if the peer has ended
+    its stream with close_notify (TLS).
     """
 
     hop: Hop

@@ -36,9 +36,8 @@ class Seen(NamedTuple):
     """What is known about a handshake that failed.
 
     `reason` is OpenSSL's word for it, empty if the connection `broke`; `spoke` if the origin had
-    answered in TLS before.  `code` and `message` are
-    the result of the verification, if that failed; `chain` are the origin's certificates in DER,
-    `name` the name it should have.
+    answered in TLS before.  `code` and `message` are the result of the verification, if that
+    failed; `chain` are the origin's certificates in DER, `name` the name it should have.
     """
 
     name: str

@@ -99,9 +99,8 @@ class Reach:
         """A dial begins.  Returns its number, for `failed` and `untold`."""
         self.number += 1
         self._dials[self.number] = self._began = now
-        if len(self._dials) == 1 and self.failed_at is None:  # otherwise something else decides
-            self.away_from = now + PATIENCE
-            self.clear = False
+        if len(self._dials) == 1:  # otherwise the first one still decides
+            self._refresh()
         return self.number
 
     def succeeded(self, now: float) -> None:

@@ -239,10 +239,8 @@ class Attempt:
         """Queue a response that has arrived completely, and release the upstream link."""
         record = self.record
         out, added = head, self.terms.via_client[head.minor]
-        if not head.dated:
-            added += self.terms.date_line()
-        if self.plan is not None:
-            out, added = self.plan.incoming(head, added, self.asked, self.origin.authority)
+        if self.plan is not None or not head.dated:
+            out, added = self._for_client(head)
         self.client.respond(out, added, content)
         record.status = head.status
         record.sent = len(content)

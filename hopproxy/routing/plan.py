@@ -97,11 +97,11 @@ class Plan:
         `for_origin` follows.
         """
         rules = self.request
-        known = head.edited
         added = rules.added(asked) if rules.varies else rules.constant
         if identity is not None:
             rules = self._with_id(identity.names)
             added += b"".join([line + b"\r\n" for line in identity.lines])
+        known = head.edited
         if known is None or known[0] is not rules:
             known = head.edited = (rules, self._changed(head, rules))
         return known[1] or head, added

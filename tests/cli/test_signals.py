@@ -1,7 +1,4 @@
-"""Signals of a serving process: none kills, none is lost, and as process 1 orphans are reaped.
-
-That each signal that stops it does the same is seen in test_serving.py; a case here has one or two.
-"""
+"""Signals of a serving process: none kills, none is lost, and as process 1 orphans are reaped."""
 
 from __future__ import annotations
 
@@ -55,8 +52,9 @@ def test_sigquit_drains_what_is_under_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command_line", ["run", "dev"])
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP])
 def test_a_signal_that_asks_for_nothing_leaves_a_request_alone(
-    tmp_path: Path, command_line: str
+    tmp_path: Path, number: signal.Signals, command_line: str
 ) -> None:
     port = free_port()
     file, url = write_settings(tmp_path, port)
@@ -64,22 +62,23 @@ def test_a_signal_that_asks_for_nothing_leaves_a_request_alone(
     if command_line == "dev":
         arguments, until = ["dev", str(port), "--bind", url[7:], "--admin", "127.0.0.1:0"], "open"
     with answering(port, b"whole") as origin, hopproxy(*arguments, until=until) as command:
-        for number in (signal.SIGUSR1, signal.SIGHUP, signal.SIGUSR2):
-            origin.asked.clear()
-            request = Slow(url, origin, 0.5)
-            for _ in range(3):
-                command.process.send_signal(number)
-            reloads = (number, command_line) == (signal.SIGHUP, "run")
-            command.wait_for("reloaded in" if reloads else f"{number.name}: ")
-            request.join()
-            assert request.answer is not None
-            assert (request.answer[0], request.answer[2]) == (200, b"whole")
+        request = Slow(url, origin, 0.5)
+        for _ in range(3):
+            command.process.send_signal(number)
+        reloads = (number, command_line) == (signal.SIGHUP, "run")
+        command.wait_for("reloaded in" if reloads else f"{number.name}: ")
+        request.join()
+        assert request.answer is not None
+        assert (request.answer[0], request.answer[2]) == (200, b"whole")
         origin.delay = 0.0
         assert get(url)[0] == 200
         assert command.stop() == 0
 
 
-def test_a_stop_that_comes_with_the_first_connection_is_obeyed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_stop_that_comes_with_the_first_connection_is_obeyed(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     file, url = write_settings(tmp_path, free_port())
     port = int(url.rpartition(":")[2])
     process = subprocess.Popen([*HOPPROXY, "run", "--config", str(file)], stderr=subprocess.PIPE)
@@ -88,7 +87,7 @@ def test_a_stop_that_comes_with_the_first_connection_is_obeyed(tmp_path: Path) -
         while not accepts(port):
             assert time.monotonic() < limit
             time.sleep(0.001)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         said = process.communicate(timeout=PATIENCE)[1]
     finally:
         process.kill()
@@ -96,19 +95,20 @@ def test_a_stop_that_comes_with_the_first_connection_is_obeyed(tmp_path: Path) -
     assert b"Traceback" not in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_stops_that_go_on_until_the_end_change_nothing_of_the_exit_code(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     file, _ = write_settings(tmp_path, free_port())
-    with hopproxy("run", "--config", str(file), until="listening on") as command:
-        limit = time.monotonic() + PATIENCE
-        while command.process.poll() is None:
-            assert time.monotonic() < limit
-            command.process.send_signal(number)
-            time.sleep(0.0005)
-        assert command.ended() == 0
-        assert "Traceback" not in command.said
+    for _ in range(3):
+        with hopproxy("run", "--config", str(file), until="listening on") as command:
+            limit = time.monotonic() + PATIENCE
+            while command.process.poll() is None:
+                assert time.monotonic() < limit
+                command.process.send_signal(number)
+                time.sleep(0.0005)
+            assert command.ended() == 0
+            assert "Traceback" not in command.said
 
 
 def test_a_stop_is_caught_before_anything_listens(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def process_1(command: str, port: int) -> Iterator[int]:
         outer.wait(PATIENCE)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_process_1_drains_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     file, url = write_settings(tmp_path, free_port())
     port = int(url.rpartition(":")[2])

@@ -72,7 +72,7 @@ class Asking(threading.Thread):
 
     def run(self) -> None:
         link = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
-        while not self._over.wait(0.02):
+        while not self._over.wait(0.005):
             try:
                 link.request("POST", "/", b"x")  # it connects again by itself
                 with link.getresponse() as response:

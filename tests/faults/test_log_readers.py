@@ -72,10 +72,11 @@ ENDS: dict[str, Callable[[], Unread]] = {
     "a stream socket": lambda: socket_pair(socket.SOCK_STREAM),
     "a datagram socket": lambda: socket_pair(socket.SOCK_DGRAM),
 }
+STREAMS = ["output", "error", "both"]
 
 
 class Proxy:
-    """A hopproxy whose streams are not read."""
+    """A hopproxy in front of `origin`; one of its streams, or both, are not read."""
 
     def __init__(self, process: subprocess.Popen[bytes], url: str, admin: str) -> None:
         self.process = process
@@ -90,16 +91,15 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy(folder: Path, origin: int, output: Unread, error: Unread | None) -> Iterator[Proxy]:
-    """One in front of `origin`, with these streams.  Without `error`, that one goes nowhere."""
+def proxy(folder: Path, origin: int, unread: Unread, streams: str) -> Iterator[Proxy]:
     admin = free_port()
     file, url = write_settings(
         folder, origin, f"admin: {{bind: 127.0.0.1:{admin}}}\ndrain_timeout: 15s"
     )
     process = subprocess.Popen(
         [*HOPPROXY, "run", "--config", str(file)],
-        stdout=output.theirs,
-        stderr=subprocess.DEVNULL if error is None else error.theirs,
+        stdout=subprocess.DEVNULL if streams == "error" else unread.theirs,
+        stderr=subprocess.DEVNULL if streams == "output" else unread.theirs,
     )
     try:
         limit = time.monotonic() + PATIENCE
@@ -111,26 +111,22 @@ def proxy(folder: Path, origin: int, output: Unread, error: Unread | None) -> It
     finally:
         process.kill()
         process.wait(PATIENCE)
-        for unread in {output, error or output}:
-            os.close(unread.ours)
-            os.close(unread.theirs)
+        os.close(unread.ours)
+        os.close(unread.theirs)
 
 
-@pytest.mark.parametrize("shared", [False, True], ids=["two", "one for both streams"])
+@pytest.mark.parametrize("streams", STREAMS)
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_a_log_that_is_not_read_holds_up_neither_requests_nor_the_drain(
-    tmp_path: Path, end: Callable[[], Unread], shared: bool
+    tmp_path: Path, end: Callable[[], Unread], streams: str
 ) -> None:
-    port, output = free_port(), end()
-    error = output if shared else end()
-    with answering(port, b"whole") as origin, proxy(tmp_path, port, output, error) as served:
+    port, unread = free_port(), end()
+    with answering(port, b"whole") as origin, proxy(tmp_path, port, unread, streams) as served:
         served.speak()
-        for unread in {output, error}:
-            unread.fill()
+        unread.fill()
         served.speak()
         assert get(served.admin, "/healthz")[0] == 200
-        for unread in {output, error}:
-            assert os.get_blocking(unread.theirs), "it is shared with whoever else writes there"
+        assert os.get_blocking(unread.theirs), "it is shared with whoever else writes there"
         drain(served, origin)
 
 
@@ -138,8 +134,9 @@ def test_a_log_that_is_not_read_holds_up_neither_requests_nor_the_drain(
 def test_a_log_that_fills_up_under_load_delays_no_others(
     tmp_path: Path, end: Callable[[], Unread]
 ) -> None:
-    port, long = free_port(), "x" * 1000
-    with answering(port, b"whole") as origin, proxy(tmp_path, port, end(), None) as served:
+    port, unread = free_port(), end()
+    long = "x" * 1000
+    with answering(port, b"whole") as origin, proxy(tmp_path, port, unread, "output") as served:
         answers = load(int(served.url.rpartition(":")[2]), 16, 300, lambda n: f"/{long}{n}")
         assert {answer.status for answer in answers} == {200}
         assert get(served.admin, "/healthz")[0] == 200

@@ -55,7 +55,7 @@ def test_a_short_search_finds_nothing_and_reaches_new_edges(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "FINDINGS", tmp_path)
-    for run, most in ((search.search_pure, 600), (search.search_whole, 80)):
+    for run, most in ((search.search_pure, 1500), (search.search_whole, 150)):
         result = run(600.0, 7, most)
         assert result.inputs == most
         assert result.kinds == {}, list(tmp_path.iterdir())
@@ -140,6 +140,6 @@ def test_a_short_search_over_tls_finds_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "FINDINGS", tmp_path)
-    result = tls_layer.search_tls(600.0, 7, 60)
-    assert result.inputs == 60
+    result = tls_layer.search_tls(600.0, 7, 150)
+    assert result.inputs == 150
     assert result.kinds == {}, list(tmp_path.iterdir())

@@ -26,8 +26,8 @@ MENDED = sorted(Path(__file__).parent.glob("findings/h1-to-h2-*.json"))
 
 
 def test_a_short_search_finds_nothing_and_reaches_new_edges() -> None:
-    result = h1_to_h2.search_mixed(600.0, 7, 50)
-    assert (result.inputs, result.kinds) == (50, {})
+    result = h1_to_h2.search_mixed(600.0, 7, 100)
+    assert (result.inputs, result.kinds) == (100, {})
     assert result.edges > 2000
 
 

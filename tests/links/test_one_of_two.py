@@ -24,7 +24,7 @@ from tests.wire_pair import Hops
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
 BAD = b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno"
 #: Clients, and the seconds between two requests of one.
-CLIENTS, PAUSE = 4, 0.3
+CLIENTS, PAUSE = 4, 0.2
 #: Linux has no names for them in Python: attach a packet filter to a socket, and take it off.
 SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
 

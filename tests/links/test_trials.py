@@ -89,14 +89,14 @@ async def test_an_origin_that_does_not_answer_holds_up_its_first_requests_only(h
     taken: list[list[float]] = []
 
     async def load(client: Peer) -> None:
-        taken.append(await asked_for(client, 30.0, 0.25))
+        taken.append(await asked_for(client, 30.0))
 
     async with silent.full(), trio.open_nursery() as nursery:
         for client in clients:
             nursery.start_soon(load, client)
     served.stop()
     for times in taken:
-        assert len(times) > 100
+        assert len(times) > 250
         assert sum(seconds > 0 for seconds in times) <= 1
         assert max(times) <= 0.5
 
@@ -117,7 +117,7 @@ async def test_an_origin_that_accepts_and_does_not_answer_costs_its_first_reques
             await client.send(GET)
             status = (await client.message()).status
             statuses.append((trio.current_time(), status))
-            await trio.sleep(0.25)
+            await trio.sleep(0.1)
 
     begun = trio.current_time()
     until = begun + 60.0

@@ -215,7 +215,7 @@ class Streams(RuleBasedStateMachine):
                 assert enough or full or self.ledger.total >= self.ledger.max_total
 
 
-Streams.TestCase.settings = settings(search, max_examples=80, stateful_step_count=40)
+Streams.TestCase.settings = settings(search, max_examples=150, stateful_step_count=40)
 TestStreams = Streams.TestCase
 
 

@@ -154,12 +154,7 @@ class Crowd:
         except (EOFError, ConnectionResetError):
             message, seen = None, CUT
         self.answers[seen] += 1
-        allowed = ALLOWED[fault]
-        if self.restarting(began):
-            allowed |= UNDER_RESTART
-        if fault == "hang" and seen == "200" and method != b"POST":
-            self.moved += 1  # after some failures a GET is a trial, and may go to another origin
-            allowed |= WHOLE
+        allowed = self._allowed(fault, method.decode(), seen, began)
         if method == b"POST" and seen == "502" and seen not in allowed:
             self.stale_posts += 1  # a pooled link died under it, and it must not be sent again
             return message is not None and not message.values(b"connection")
@@ -174,6 +169,16 @@ class Crowd:
             self._check_body(message, number, 0 if method == b"HEAD" else size, fault)
         return message is not None and b"close" not in message.values(b"connection")
 
+    def _allowed(self, fault: str, method: str, seen: str, began: float) -> frozenset[str]:
+        """What may come of a request that began then, of which this came."""
+        allowed = ALLOWED[fault]
+        if self.restarting(began):
+            allowed |= UNDER_RESTART
+        if fault == "hang" and seen == "200" and method != "POST":
+            self.moved += 1  # after some failures a GET is a trial, and may go to another origin
+            allowed |= WHOLE
+        return allowed
+
     def _check_body(self, message: Message, number: int, size: int, fault: str) -> None:
         if message.body != content(number, size):
             self.wrong.append(f"{fault} {number}: {len(message.body)} bytes, not its {size}")
@@ -182,12 +187,7 @@ class Crowd:
         """As `check`, for the answer on a stream."""
         seen = str(answer.status) if answer.ended else CUT
         self.answers[f"h2 {seen}"] += 1
-        allowed = ALLOWED[asked.fault]
-        if self.restarting(began):
-            allowed |= UNDER_RESTART
-        if asked.fault == "hang" and seen == "200" and asked.method != "POST":
-            self.moved += 1
-            allowed |= WHOLE
+        allowed = self._allowed(asked.fault, asked.method, seen, began)
         if asked.method == "POST" and seen == "502" and seen not in allowed:
             self.stale_posts += 1
         elif seen == "408":

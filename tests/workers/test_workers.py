@@ -130,8 +130,7 @@ def asked(two: Crew, times: int) -> float:
 def test_connections_are_shared_and_a_stopped_worker_delays_no_others(tmp_path: Path) -> None:
     with crew(tmp_path) as two:
         pids = two.workers()
-        fewest = []
-        for _ in range(5):
+        for _ in range(3):
             with ExitStack() as clients:
                 for _ in range(32):
                     clients.enter_context(two.connect())
@@ -139,9 +138,7 @@ def test_connections_are_shared_and_a_stopped_worker_delays_no_others(tmp_path: 
                 time.sleep(0.1)
                 counts = [connections_of(pid, two.port) for pid in pids]
                 assert sum(counts) == 32
-                fewest.append(min(counts))
-        # While the machine does not run one of them, the other one takes what comes.
-        assert sorted(fewest)[2] >= 12, fewest
+                assert 12 <= min(counts) <= max(counts) <= 20
         with ExitStack() as clients:
             with stopped(pids[0]):
                 for _ in range(8):
