@@ -4,8 +4,8 @@ Of several origins the one with the fewest requests is taken, or each in turn, o
 hash of a key leads to (`routing.ring`).  An origin of a higher priority number is a backup: it is
 used while none of a lower number may get requests.
 
-*Slow origins.*  An origin that takes much longer than the others is treated as if it had some more
-requests (`routing.latency`).
+*Slow origins.*  A request to an origin that takes much longer than the others counts as several
+(`routing.latency`).
 
 *Turns.*  Each pick increases an origin's turn by one over its weight, and the lowest turn is next.
 An origin that had no requests for a while catches up by a few turns only.
@@ -159,7 +159,9 @@ class Balancer(Generic[M]):
             load = 0.0
             if counts:
                 load = (member.under_way + len(member.waiters)) // member.share
-                load += member.latency.behind
+                latency = member.latency
+                if latency.times != 1.0 and not latency.on_trial:
+                    load = (load + 1.0) * latency.times - 1.0
                 if load > lowest:
                     continue
             turn = member.turn
@@ -168,6 +170,7 @@ class Balancer(Generic[M]):
             if load < lowest or turn < earliest:
                 best, lowest, earliest = member, load, turn
         best.latency.picked += 1
+        best.latency.on_trial = False
         best.turn = earliest + 1.0 / best.share
         if best.turn - BEHIND > at:
             self._turn = best.turn - BEHIND

@@ -1,12 +1,13 @@
-"""How long requests take at each of several origins, and how far slow ones stay behind.
+"""How long requests take at each of several origins, and how much requests to slow ones count.
 
 The mean time of a request is the mean number of requests under way, divided by the rate at which
 they arrive (Little's law).  So it is enough to look at the origins now and then, and a request
 costs one count.
 
-A slow origin gets a request only while each of the others has `behind` more requests under way.
-Now and then it is treated like the others for a moment, to see whether it is still slow.  Failed
-requests do not count: an origin that fails at once is not fast.
+A request to a slow origin counts as many times as it takes longer than one to the fastest.  So the
+slow origin is used once the others have so many requests under way that they are no faster.  Now
+and then it gets one request as if it were not slow, to see whether it still is.  Failed requests do
+not count: an origin that fails at once is not fast.
 """
 
 import math
@@ -18,8 +19,9 @@ HALF = 1.5
 #: An origin is slow if it takes this many times as long as the fastest one, and this many seconds
 #: longer.
 TIMES, LONGER = 2.0, 0.05
-#: Most requests that a slow origin gets fewer than the others.
-MOST = 8
+#: Most times that a request to a slow origin counts, and the shortest response time, in seconds,
+#: that others are compared with.
+MOST, FAST = 100.0, 0.001
 #: Seconds between two trials of a slow origin: this multiple of its response time, and at least
 #: this long.
 REST, SHORTEST = 10.0, 1.0
@@ -30,14 +32,19 @@ LEAST = 0.001
 class Latency:
     """What is known about one origin.
 
-    `behind` is by how many requests it stays behind the others, `picked` and `failed` count
-    requests since the last look.  `seconds` is the mean time of a request; None if it is unknown.
+    `times` is how often a request to it counts, `on_trial` if the next one counts once.  `picked`
+    and `failed` count requests since the last look.  `seconds` is the mean time of a request; None
+    if it is unknown.
     """
 
-    __slots__ = ("_load", "_requests", "behind", "failed", "picked", "seconds", "tried_at")
+    __slots__ = (
+        "_load", "_requests", "failed", "on_trial", "picked", "seconds", "times", "tried_at",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self.behind = self.picked = self.failed = 0
+        self.picked = self.failed = 0
+        self.times = 1.0
+        self.on_trial = False
         self.seconds: float | None = None
         self.tried_at = -math.inf
         self._load = self._requests = 0.0
@@ -78,11 +85,11 @@ class Latencies:
 
     @staticmethod
     def _compare(one: Latency, fastest: float, now: float) -> None:
-        """Set `behind` of one origin until the next look."""
+        """Set `times` and `on_trial` of one origin until the next look."""
         took = one.seconds or 0.0
-        slow = took >= max(TIMES * fastest, fastest + LONGER)
-        if slow and now < one.tried_at + max(REST * took, SHORTEST):
-            one.behind = min(MOST, int(took / max(fastest, LONGER)))
-        else:
-            one.behind = 0
-            one.tried_at = now
+        if took < max(TIMES * fastest, fastest + LONGER):
+            one.times, one.on_trial, one.tried_at = 1.0, False, now
+            return
+        one.times = min(MOST, took / max(fastest, FAST))
+        if now >= one.tried_at + max(REST * took, SHORTEST):
+            one.on_trial, one.tried_at = True, now

@@ -1,4 +1,4 @@
-"""How long requests take at each of several origins, and how far slow ones stay behind."""
+"""How long requests take at each of several origins, and how much requests to slow ones count."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import heapq
 import pytest
 
 from hopproxy.routing.balancer import Balancer
-from hopproxy.routing.latency import HALF, MOST, Latencies
+from hopproxy.routing.latency import HALF, Latencies
 from tests.pure.test_balancer import Member
 
 TICK = 0.25
@@ -16,10 +16,13 @@ TICK = 0.25
 class Site:
     """Origins that take some time for each request, and clients that pause between two.
 
-    One whose time is negative fails, after so many seconds.
+    One whose time is negative fails, after so many seconds.  If `single`, an origin serves one
+    request after the other.
     """
 
-    def __init__(self, *times: float) -> None:
+    def __init__(self, *times: float, single: bool = False) -> None:
+        self._single = single
+        self._free_at = [0.0] * len(times)
         self.members = [Member() for _ in times]
         self.times = list(times)
         self.balancer = Balancer(self.members)
@@ -43,7 +46,9 @@ class Site:
                 place = self.members.index(self.balancer.pick(self.now))
                 counts[place] += 1
                 self.members[place].under_way += 1
-                self._at(self.now + abs(self.times[place]), place)
+                begins = max(self.now, self._free_at[place]) if self._single else self.now
+                self._free_at[place] = begins + abs(self.times[place])
+                self._at(self._free_at[place], place)
             else:
                 self.members[what].under_way -= 1
                 self.members[what].latency.failed += self.times[what] < 0
@@ -67,6 +72,19 @@ def test_one_slow_of_two_costs_little_of_the_rate_of_the_fast_one(clients: int) 
     counts = Site(0.5, 0.003).serve(clients, 0.1, 60)
     assert sum(counts) > 0.9 * alone
     assert counts[0] >= 4, "it is tried now and then"
+
+
+@pytest.mark.parametrize("clients", [4, 16, 64])
+@pytest.mark.parametrize(("slow", "fast"), [(0.5, 0.006), (0.3, 0.005), (2.0, 0.01)])
+def test_it_costs_no_more_where_clients_do_not_pause(
+    slow: float, fast: float, clients: int
+) -> None:
+    alone = Site(fast).serve(clients, 0.0, 20)[0]
+    site = Site(slow, fast)
+    site.serve(clients, 0.0, 5)
+    counts = site.serve(clients, 0.0, 20)
+    assert sum(counts) > 0.9 * alone
+    assert counts[0] >= 1, "it is tried now and then"
 
 
 @pytest.mark.parametrize("fast", [0.003, 0.03])
@@ -96,8 +114,11 @@ def test_one_that_is_no_longer_slow_gets_its_share_again() -> None:
 
 
 def test_under_load_a_slow_one_is_used_as_well() -> None:
-    counts = Site(0.5, 0.05).serve(100, 0.0, 60)
-    assert counts[0] > 60 * (100 - MOST) / 2 / 0.5 * 0.8
+    """The fast one is full: requests wait there until they take as long as at the slow one."""
+    alone = Site(0.005, single=True).serve(100, 0.0, 60)[0]
+    counts = Site(0.02, 0.005, single=True).serve(100, 0.0, 60)
+    assert sum(counts) > 1.2 * alone
+    assert counts[0] > 60 / 0.02 * 0.9
 
 
 @pytest.mark.parametrize("times", [(0.004, 0.003), (0.06, 0.05), (0.03, 0.001)])
@@ -112,7 +133,7 @@ def test_one_that_fails_at_once_is_not_fast() -> None:
     first, second = site.serve(4, 0.1, 60)
     assert [first, second] == pytest.approx(unseen.serve(4, 0.1, 60), rel=0.1)
     assert site.members[0].latency.seconds is None
-    assert site.members[1].latency.behind == 0
+    assert site.members[1].latency.times == 1.0
 
 
 def test_what_was_seen_is_forgotten() -> None:
@@ -122,7 +143,7 @@ def test_what_was_seen_is_forgotten() -> None:
     site.latencies.look(site.now, TICK)
     site.latencies.look(site.now + 20 * HALF, TICK)
     assert [one.latency.seconds for one in site.members] == [None, None]
-    assert [one.latency.behind for one in site.members] == [0, 0]
+    assert [one.latency.times for one in site.members] == [1.0, 1.0]
 
 
 def test_each_in_turn_ignores_how_long_they_take() -> None:
