@@ -21,6 +21,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from hopproxy.observe.access_log import AccessLog
 from hopproxy.reasons import CloseReason, Hop
 from hopproxy.record import ExchangeRecord
+from hopproxy.server.board import Board
 from hopproxy.server.listener import open_listener
 from hopproxy.server.runtime import Runtime
 from hopproxy.server.sockets import Sockets
@@ -70,6 +71,17 @@ class Records(AccessLog):
 
     def write_as(self, style: str) -> None:
         """It keeps records, not lines."""
+
+
+class Another:
+    """What a worker sees of another one, which has so many `connections`."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.connections = 0
+
+    def is_ahead(self) -> bool:
+        return len(self._runtime.clients.links) >= self.connections + 2
 
 
 class Hops:
@@ -128,6 +140,13 @@ class Hops:
         with self.scope:
             await self.worker.run(task_status)
         self.ended.set()
+
+    def beside_another(self) -> Another:
+        """From now on, another worker listens as well, but accepts none."""
+        another = Another(self.runtime)
+        for intake in self.worker._intakes.values():
+            intake._board = cast("Board", another)
+        return another
 
     def cancel(self) -> None:
         """Cancel the worker from outside, as no signal does."""

@@ -28,9 +28,11 @@ from hopproxy.settings.units import Bind
 
 #: Most connections accepted in a row (3 ms of work), and seconds until the next ones.
 BATCH, TURN = 32, 0.0
-#: Seconds for which a worker leaves connections to one that has fewer.  If nobody accepts them, the
-#: worker waits again only after 1 more connection, then after 3, 7, ...
-STEP_BACK, MOST_KEPT = 0.001, 31
+#: Seconds for which a worker leaves connections to one that has fewer.
+STEP_BACK = 0.001
+#: Seconds for which the other may accept none of them.  After that it counts as stopped: the worker
+#: waits again only after 1 more connection, then after 3, 7, ...
+PATIENCE, MOST_KEPT = 0.02, 31
 #: Seconds to wait if no file descriptor is left.
 PAUSE = 0.1
 #: Seconds to wait if `max_connections` are open and none is idle.
@@ -210,6 +212,8 @@ class Intake:
         self._board = board if board is not None and board.is_shared else None
         self._paused = False
         self._stepped_back = False
+        #: When it stepped back first and nobody accepted, if nobody has since.
+        self._alone_since = math.inf
         self._kept = self._left = 0  # connections until it steps back: in all, still to come
         self.fd = listener.fileno()
         self.closed = self.readable = self.urgent = False
@@ -268,7 +272,7 @@ class Intake:
         for _ in range(BATCH):
             if board is not None and not self._stepped_back:
                 if not board.is_ahead():
-                    self._kept = self._left = 0
+                    self._relieved()
                 elif not self._left:
                     self._stepped_back = True
                     return STEP_BACK
@@ -285,7 +289,7 @@ class Intake:
             except BlockingIOError:
                 if self._stepped_back:  # another worker has accepted it
                     self._stepped_back = False
-                    self._kept = self._left = 0
+                    self._relieved()
                 return None
             except OSError as error:
                 if error.errno in NONE_LEFT:
@@ -294,7 +298,7 @@ class Intake:
                 continue  # the client has left already
             if self._stepped_back:  # no other worker has
                 self._stepped_back = False
-                self._kept = self._left = min(2 * self._kept + 1, MOST_KEPT)
+                self._unrelieved(self._runtime.watch.now())
             sock = socket.socket(*self._kind, 0, number)
             try:
                 if self._kind[0] == socket.AF_UNIX:
@@ -305,3 +309,14 @@ class Intake:
                 sock.close()
                 raise
         return TURN
+
+    def _relieved(self) -> None:
+        """Another worker accepts as well."""
+        self._alone_since = math.inf
+        self._kept = self._left = 0
+
+    def _unrelieved(self, now: float) -> None:
+        """It stepped back, and no other worker accepted."""
+        self._alone_since = min(self._alone_since, now)
+        if now >= self._alone_since + PATIENCE:
+            self._kept = self._left = min(2 * self._kept + 1, MOST_KEPT)

@@ -9,7 +9,7 @@ import sys
 import trio
 import trio.testing
 
-from hopproxy.server.listener import BATCH, open_listener
+from hopproxy.server.listener import BATCH, STEP_BACK, open_listener
 from hopproxy.settings.client import ClientSettings
 from hopproxy.settings.units import Bind
 from tests.wire_pair import Hops
@@ -115,3 +115,29 @@ async def test_a_crowd_is_accepted_in_turns_that_take_no_time(hops: Hops) -> Non
     assert trio.current_time() == began
     for client in crowd:
         client.close()
+
+
+async def test_a_worker_that_is_ahead_waits_for_another_until_that_accepts_none(hops: Hops) -> None:
+    await hops.start()
+    await hops.quiet()
+    another, links = hops.beside_another(), hops.runtime.clients.links
+
+    async def accepted() -> int:
+        """Milliseconds until the next connection is accepted."""
+        began, before = trio.current_time(), len(links)
+        await hops.client()
+        await trio.testing.wait_all_tasks_blocked()
+        if len(links) == before:
+            await trio.sleep(STEP_BACK)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(links) == before + 1
+        return round(1000 * (trio.current_time() - began))
+
+    assert [await accepted() for _ in range(2)] == [0, 0]
+    waited = [await accepted() for _ in range(36)]
+    assert waited[:22] == [1] * 22  # a little more than 20 ms
+    assert [at for at, ms in enumerate(waited) if ms] == [*range(22), 23, 27, 35]
+    another.connections = 50
+    assert [await accepted() for _ in range(2)] == [0, 0]
+    another.connections = 0
+    assert [await accepted() for _ in range(9)] == [1] * 9  # it is waited for as before

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from itertools import pairwise
-from typing import cast
 
 import pytest
 import trio
 
 from hopproxy.observe.snapshot import unready
 from hopproxy.reasons import CloseReason, Hop
-from hopproxy.server.board import Board
 from hopproxy.server.drain import Report
 from tests.raw_peers import GET, OK, Peer
 from tests.wire_pair import Hops
@@ -76,20 +74,10 @@ async def test_a_worker_that_would_leave_connections_to_others_takes_what_is_in_
     hops: Hops,
 ) -> None:
     """The others close the same listener in this moment, and its queue would be reset."""
-
-    class Ahead:
-        """What workers share, as one sees it that has more connections than another."""
-
-        def is_ahead(self) -> bool:
-            return True
-
-        def count(self, connections: int) -> None:
-            """Nobody looks."""
-
     origin = await hops.start()
     await hops.quiet()
-    hops.runtime.board = cast("Board", Ahead())
-    clients = [await hops.client() for _ in range(3)]
+    hops.beside_another()
+    clients = [await hops.client() for _ in range(6)]
     hops.worker.stop()
     for client in clients:
         await client.send(GET)
