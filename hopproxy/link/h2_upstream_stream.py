@@ -247,11 +247,8 @@ class H2UpstreamStream(OutboundTunnel):
         if self._ended:  # it does not want the rest of the request (section 8.1)
             return
         self.http11_required = code == Code.HTTP_1_1_REQUIRED
-        if (
-            code in (Code.REFUSED_STREAM, Code.HTTP_1_1_REQUIRED)
-            and not self._heads
-            and self._head is None
-        ):
+        # A request that has an interim response was processed, whatever the origin says now.
+        if code in (Code.REFUSED_STREAM, Code.HTTP_1_1_REQUIRED) and not self.answered:
             self.unprocessed = True
             reason = CloseReason.STREAM_REFUSED
         else:

@@ -405,6 +405,26 @@ async def test_a_post_on_a_link_whose_origin_leaves_is_answered_and_seen_once(ho
     await origin.peer.gone()
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_what_has_an_interim_response_was_processed_whatever_its_origin_says(
+    hops: Hops, leaves: bool
+) -> None:
+    client, origin = await opened(hops)
+    await client.send(POST)
+    request = await origin.whole()
+    origin.h2.send_headers(request.number, [(":status", "103"), ("link", "</a.css>")])
+    await origin.send()
+    assert (await client.message()).status == 103
+    if leaves:
+        origin.h2.close_connection(last_stream_id=request.number - 2)
+    else:
+        origin.h2.reset_stream(request.number, REFUSED)
+    await origin.send()
+    assert (await client.message()).status == 502
+    [record] = hops.records.kept[1:]
+    assert (record.attempts, record.cause) == (1, "connection_terminated")
+
+
 async def test_requests_that_the_origin_has_taken_end_before_its_link(hops: Hops) -> None:
     client, origin = await opened(hops)
     await client.send(POST)
