@@ -19,6 +19,9 @@ from tests.raw_peers import Peer
 #: What an origin may do to a request on a stream, as in `tests.soak.origin`.
 FAULTS = ("hang", "reset", "body-cut", "early", "interim", "dribble", "refused", "goaway")
 
+#: Seconds in which a peer takes what is sent, or never.
+LATEST = 10.0
+
 Fields = list[tuple[bytes, bytes]]
 
 
@@ -55,10 +58,15 @@ class Multiplexed:
         await self.push()
 
     async def push(self) -> None:
-        """Send what the library has to send."""
+        """Send what the library has to send.
+
+        Frames of others may be among it, such as a WINDOW_UPDATE: a task that is cancelled here
+        sends them first.
+        """
         async with self._sending:
             if data := self.h2.data_to_send():
-                await self.peer.send(data)
+                with trio.CancelScope(deadline=trio.current_time() + LATEST, shield=True):
+                    await self.peer.send(data)
 
     async def events(self) -> list[h2.events.Event]:
         """The next events.  EOFError once the connection has ended."""

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
+from tests.raw_peers import Peer
 from tests.soak.clients import SCENARIOS, Crowd
+from tests.soak.multiplexed import Multiplexed
 from tests.soak.origin import Origin
 from tests.soak.proxy import FaultLogged, running
 
@@ -58,3 +61,19 @@ async def test_without_a_fault_nothing_is_reported(tmp_path: Path) -> None:
             assert crowd.wrong == []
             assert await trio.to_thread.run_sync(proxy.faults) == []
         nursery.cancel_scope.cancel()
+
+
+async def test_a_task_that_is_cancelled_sends_the_frames_of_others_first() -> None:
+    """A lost WINDOW_UPDATE would stop every upload to this origin."""
+    ours, theirs = trio.socket.socketpair()
+    with ours, theirs:
+        end = Multiplexed(Peer(ours), client=True)
+        await end.begin()
+        end.h2.ping(b"for them")
+        async with trio.open_nursery() as nursery:
+            end._sending.acquire_nowait()
+            nursery.start_soon(end.push)
+            await trio.testing.wait_all_tasks_blocked()
+            end._sending.release()  # its turn comes, and in the same moment its stream is reset
+            nursery.cancel_scope.cancel()
+        assert b"for them" in await theirs.recv(65536)
