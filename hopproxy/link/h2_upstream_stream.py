@@ -246,10 +246,10 @@ class H2UpstreamStream(OutboundTunnel):
         """The origin has reset the stream, or its GOAWAY has left it out."""
         if self._ended:  # it does not want the rest of the request (section 8.1)
             return
-        self.http11_required = code == Code.HTTP_1_1_REQUIRED
         # A request that has an interim response was processed, whatever the origin says now.
         if code in (Code.REFUSED_STREAM, Code.HTTP_1_1_REQUIRED) and not self.answered:
             self.unprocessed = True
+            self.http11_required = code == Code.HTTP_1_1_REQUIRED
             reason = CloseReason.STREAM_REFUSED
         else:
             reason = CloseReason.STREAM_RESET

@@ -13,7 +13,8 @@ A refused dial is no attempt: nothing was sent, and any request goes on to anoth
 
 An HTTP/2 origin can say that it did not process a request: by REFUSED_STREAM, or by a GOAWAY whose
 last stream is an earlier one (RFC 9113 section 8.7).  Then any request may be retried, and more
-than once, since origins say so whenever they are replaced.
+than once, since origins say so whenever they are replaced.  It is not believed of a request that
+already has an interim response.
 """
 
 from enum import Enum

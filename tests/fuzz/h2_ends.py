@@ -141,9 +141,9 @@ class H2End:
             )
             half.reset = act.number
         elif act.what == "table":
-            self.h2.encoder.header_table_size = min(
-                act.number, self.h2.remote_settings.header_table_size
-            )
+            size = min(act.number, self.h2.remote_settings.header_table_size)
+            if size != self.h2.encoder.header_table_size:  # else the library forgets to say so
+                self.h2.encoder.header_table_size = size
         elif act.what == "setting":
             code = h2.settings.SettingCodes(int(act.data))
             self.h2.update_settings({code: act.number})
