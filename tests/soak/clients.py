@@ -174,7 +174,7 @@ class Crowd:
         allowed = ALLOWED[fault]
         if self.restarting(began):
             allowed |= UNDER_RESTART
-        if fault == "hang" and seen == "200" and method != "POST":
+        if fault == "hang" and seen == "200" and method != "POST" and seen not in allowed:
             self.moved += 1  # after some failures a GET is a trial, and may go to another origin
             allowed |= WHOLE
         return allowed
