@@ -123,6 +123,7 @@ class MixedStage(Stage):
         wanted = reference.requests(client.said)
         answers: verdict.Answers = {}
         times: dict[int, int] = {}
+        last = {sent.record: sent.stream for sent in self._sent}
         for record, end, stream in self._sent:
             server = self._servers.get(id(end))
             half = server.heard.get(stream.stream_id) if server is not None else None
@@ -141,7 +142,7 @@ class MixedStage(Stage):
             tunnel = asks_websocket(request.head)
             _judge_request(half, request, tunnel=tunnel)
             answers[number] = list(_responses(said, request.head, tunnel=tunnel))
-            if tunnel and record.status == 101:
+            if tunnel and record.status == 101 and stream is last[record]:
                 verdict.judge_tunnel("origin", half.content, request.rest, record)
         mine = [record for record in self.records if record.link_number == first]
         verdict.judge_client(client, mine, answers)
