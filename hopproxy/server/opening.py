@@ -218,6 +218,10 @@ class Opening(Stepper):
         if protocol not in listener.protocols:
             detail = "the client offered no protocol by ALPN, and HTTP/1.1 is not served here"
             raise LinkError(Hop.CLIENT, CloseReason.NO_PROTOCOL, detail)
+        if protocol == HTTP1 and not transport.readable:
+            # With Nagle's algorithm a client keeps its request until this ACK has come, and we send
+            # nothing to carry it: the kernel would delay it by 40 ms.
+            end.acknowledge()
         return protocol
 
     async def _refuse(self, reason: CloseReason, detail: str, taken: bytes = b"") -> CloseReason:
