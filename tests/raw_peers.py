@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import struct
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -63,6 +64,11 @@ class Peer:
     def send_at_once(self, data: bytes) -> None:
         """Send without a checkpoint: what else is done so comes in the same batch of events."""
         assert os.write(self.sock.fileno(), data) == len(data)
+
+    def unacknowledged(self) -> int:
+        """How many segments the kernel on the other side has not acknowledged (TCP, Linux)."""
+        info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
+        return int.from_bytes(info[24:28], sys.byteorder)
 
     async def until(self, mark: bytes) -> bytes:
         """Everything up to and with `mark`; EOFError when the connection ends first."""

@@ -90,9 +90,8 @@ class ClientLink(Link):
 
     def gone_error(self) -> LinkError:
         """The error for a client that has left during its exchange."""
-        return LinkError(
-            Hop.CLIENT, CloseReason.PEER_CLOSED, "the client closed before the response"
-        )
+        detail = "the client closed before the response"
+        return LinkError(Hop.CLIENT, CloseReason.PEER_CLOSED, detail)
 
     def glimpse(self, error: HopError) -> tuple[bytes, bytes, bytes]:
         """(method, target, host) of a request that was refused with `error`, as far as known."""
@@ -179,13 +178,13 @@ class ClientLink(Link):
                 return raw
             if unfinished is None:
                 unfinished = UnfinishedRequest(limits)
+                self.transport.endpoint.acknowledge()  # as in `_read`
             unfinished.check(self.buffer)
             read = len(self.buffer)
             data = await self.transport.receive(deadline, CloseReason.HEAD_TIMEOUT)
             if not data:
-                raise LinkError(
-                    Hop.CLIENT, CloseReason.INCOMPLETE, "the connection ended inside a head"
-                )
+                detail = "the connection ended inside a head"
+                raise LinkError(Hop.CLIENT, CloseReason.INCOMPLETE, detail)
             self.buffer += data
 
     def _read(self, raw: bytes) -> RequestHead:
@@ -201,6 +200,10 @@ class ClientLink(Link):
             raise
         if not request.simple and request.body is not NO_BODY:
             self.begin_body(request)
+            if not (self.buffer or request.expects or self.transport.readable):
+                # With Nagle's algorithm, a client that sends the body separately keeps it until
+                # the head is acknowledged, and the kernel would delay that by 40 ms.
+                self.transport.endpoint.acknowledge()
         return request
 
     # -- the response ------------------------------------------------------------------------

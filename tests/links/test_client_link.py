@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from hopproxy.reasons import CloseReason, Hop
 from tests import drivers
@@ -308,3 +311,23 @@ async def test_a_client_that_closes_between_two_requests_ends_its_link(hops: Hop
     await hops.quiet()
     assert hops.closes(Hop.CLIENT) == [CloseReason.PEER_CLOSED]
     assert not hops.runtime.clients.links
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system has no TCP_INFO")
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\n",
+    ],
+)
+async def test_the_first_part_of_a_request_is_acknowledged_at_once(hops: Hops, part: bytes) -> None:
+    """Until then, Nagle's algorithm keeps back the rest of it."""
+    hops.tcp = True
+    await hops.start()
+    client, upstream = await hops.pair()
+    await hops.again(client, upstream)
+    await client.send(part)
+    await wait_all_tasks_blocked(0.005)  # far less than the kernel's delay of 40 ms
+    assert client.unacknowledged() == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,12 +31,6 @@ async def connect(hops: Hops) -> TlsPeer:
     return client
 
 
-def unacknowledged(sock: trio.socket.SocketType) -> int:
-    """How many segments its peer has not acknowledged yet (`tcpi_unacked`)."""
-    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
-    return int.from_bytes(info[24:28], sys.byteorder)
-
-
 async def asked(hops: Hops, request: bytes = GET) -> tuple[TlsPeer, Peer]:
     """A client whose request has reached the origin."""
     client = await connect(hops)
@@ -49,13 +42,13 @@ async def asked(hops: Hops, request: bytes = GET) -> tuple[TlsPeer, Peer]:
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system has no TCP_INFO")
 async def test_the_end_of_a_handshake_is_acknowledged_at_once(hops: Hops, directory: Path) -> None:
-    """Until then, Nagle's algorithm keeps back the request of a client that does not turn it off."""
+    """Until then, Nagle's algorithm keeps back the first request."""
     hops.tcp = True
     await start(hops, directory)
     for _ in range(3):
         client = await connect(hops)
         await wait_all_tasks_blocked(0.005)  # far less than the kernel's delay of 40 ms
-        assert unacknowledged(client.sock) == 0
+        assert client.unacknowledged() == 0
 
 
 async def test_a_long_response_is_whole_however_slowly_it_is_read(

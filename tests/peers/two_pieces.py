@@ -24,6 +24,10 @@ def http_server(port: int) -> None:
             self.end_headers()
             self.wfile.write(BODY)
 
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
         def log_message(self, *_: Any) -> None:
             """Be quiet."""
 
