@@ -14,8 +14,9 @@ from hopproxy.link.endpoint import RECEIVE_SIZE
 class Negotiation(Ciphertext):
     """A socket on which TLS begins.
 
-    `tls` is OpenSSL's object, None before the first `shake`.  `established` once the handshake has
-    ended.  `inside` if there may be more to read without an event.
+    `tls` is OpenSSL's object: None before the first `shake`, and on a server again after
+    `forget_handshake`.  `established` once the handshake has ended.  `inside` if there may be more to read
+    without an event.
     """
 
     __slots__ = (
@@ -88,6 +89,13 @@ class Negotiation(Ciphertext):
         if not self._server_side or tls.version() != "TLSv1.3":
             self._pass_on()
         return True
+
+    def forget_handshake(self) -> None:
+        """After the handshake, once nobody needs `tls` any more: free it."""
+        if self.tls is not self._inner:
+            self.tls = None
+            # OpenSSL's object refers to it weakly; such a reference to a class is shared by all.
+            self._inner.owner = Negotiation
 
     def _begin(self) -> ssl.SSLObject:
         tls = self.tls = self._context.wrap_bio(

@@ -261,8 +261,13 @@ class Tls(Negotiation):
         if not self._told:
             self._told = True
             with contextlib.suppress(OSError):  # e.g. WantRead: no close_notify of the peer yet
-                assert self.tls is not None
-                self.tls.unwrap()
+                self._unwrap()
+
+    def _unwrap(self) -> None:
+        if self.tls is not None:
+            self.tls.unwrap()
+        else:
+            self._inner.shutdown()
 
     def end_with_next(self) -> None:
         """As in `Endpoint`: close_notify goes with the end of them."""

@@ -215,6 +215,7 @@ class Opening(Stepper):
             lines = certificate_lines(found, der, listener.tls.client_cert_fields)
             client.sender = self.entrance.sender(client.sender.address.decode(), lines)
         protocol = tls.selected_alpn_protocol() or HTTP1
+        end.forget_handshake()
         if protocol not in listener.protocols:
             detail = "the client offered no protocol by ALPN, and HTTP/1.1 is not served here"
             raise LinkError(Hop.CLIENT, CloseReason.NO_PROTOCOL, detail)

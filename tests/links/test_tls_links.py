@@ -40,6 +40,19 @@ async def asked(hops: Hops, request: bytes = GET) -> tuple[TlsPeer, Peer]:
     return client, upstream
 
 
+async def test_a_quiet_link_serves_again_and_ends_with_close_notify(
+    hops: Hops, directory: Path
+) -> None:
+    await start(hops, directory, client={"idle_timeout": 9.0})
+    client, upstream = await asked(hops)
+    await upstream.send(OK)
+    await client.message()
+    await trio.sleep(3)
+    assert await hops.again(client, upstream)
+    assert await client.rest() == b""  # up to close_notify
+    assert hops.closes(Hop.CLIENT) == [CloseReason.IDLE_TIMEOUT]
+
+
 @pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="the system has no TCP_INFO")
 async def test_the_end_of_a_handshake_is_acknowledged_at_once(hops: Hops, directory: Path) -> None:
     """Until then, Nagle's algorithm keeps back the first request."""
@@ -120,7 +133,7 @@ async def test_a_whole_response_ends_with_close_notify(hops: Hops, directory: Pa
     client, upstream = await asked(hops, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     await upstream.send(OK)
     assert (await client.message()).body == b"ok"
-    assert await client.rest() == b""
+    assert await client.rest() == b""  # up to close_notify
 
 
 @pytest.mark.parametrize(
@@ -145,7 +158,7 @@ async def test_close_notify_alone_ends_an_idle_link(hops: Hops, directory: Path)
     await client.message()
     await hops.quiet()
     await client.say_goodbye()
-    assert await client.rest() == b""
+    assert await client.rest() == b""  # up to close_notify
     assert hops.closes(Hop.CLIENT) == [CloseReason.PEER_CLOSED]
     assert hops.runtime.closes.last[-1].notified
 
@@ -159,7 +172,7 @@ async def test_close_notify_alone_during_a_request_ends_the_link_after_it(
     await hops.quiet()
     await upstream.send(OK)
     assert (await client.message()).body == b"ok"
-    assert await client.rest() == b""
+    assert await client.rest() == b""  # up to close_notify
     assert hops.closes(Hop.CLIENT) == [CloseReason.PEER_CLOSED]
 
 
@@ -194,7 +207,7 @@ async def test_a_websocket_runs_over_tls_and_ends_one_way_after_the_other(
     await upstream.send(b"still heard")
     assert await client.exactly(11) == b"still heard"
     upstream.close()
-    assert await client.rest() == b""
+    assert await client.rest() == b""  # up to close_notify
     await hops.quiet()
     assert hops.closes(Hop.CLIENT) == [CloseReason.TUNNEL_ENDED]
 
