@@ -15,8 +15,8 @@ class Negotiation(Ciphertext):
     """A socket on which TLS begins.
 
     `tls` is OpenSSL's object: None before the first `shake`, and on a server again after
-    `forget_handshake`.  `established` once the handshake has ended.  `inside` if there may be more to read
-    without an event.
+    `forget_handshake`.  `established` once the handshake has ended.  `inside` if there may be more
+    to read without an event.
     """
 
     __slots__ = (
