@@ -66,7 +66,7 @@ class Peer:
         assert os.write(self.sock.fileno(), data) == len(data)
 
     def unacknowledged(self) -> int:
-        """How many segments the kernel on the other side has not acknowledged (TCP, Linux)."""
+        """How many segments we sent that the other kernel has not acknowledged (Linux)."""
         info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
         return int.from_bytes(info[24:28], sys.byteorder)
 

@@ -200,9 +200,11 @@ class ClientLink(Link):
             raise
         if not request.simple and request.body is not NO_BODY:
             self.begin_body(request)
-            if not (self.buffer or request.expects or self.transport.readable):
-                # With Nagle's algorithm, a client that sends the body separately keeps it until
-                # the head is acknowledged, and the kernel would delay that by 40 ms.
+            came = self.buffer
+            whole = len(came) >= self.left if self.body is SIZED else came.endswith(LAST_CHUNK)
+            if not (whole or request.expects or self.transport.readable):
+                # With Nagle's algorithm, a client that sends the rest of the body separately keeps
+                # it back until this part is acknowledged; the kernel would delay that by 40 ms.
                 self.transport.endpoint.acknowledge()
         return request
 

@@ -14,9 +14,9 @@ from hopproxy.link.endpoint import RECEIVE_SIZE
 class Negotiation(Ciphertext):
     """A socket on which TLS begins.
 
-    `tls` is OpenSSL's object: None before the first `shake`, and on a server again after
-    `forget_handshake`.  `established` once the handshake has ended.  `inside` if there may be more
-    to read without an event.
+    `tls` is OpenSSL's object: None before the first `shake`, and None again after
+    `forget_handshake` (servers only).  `established` once the handshake has ended.  `inside` if
+    there may be more to read without an event.
     """
 
     __slots__ = (
@@ -94,7 +94,8 @@ class Negotiation(Ciphertext):
         """After the handshake, once nobody needs `tls` any more: free it."""
         if self.tls is not self._inner:
             self.tls = None
-            # OpenSSL's object refers to it weakly; such a reference to a class is shared by all.
+            # `_inner` keeps a weak reference to its owner, which would outlive it.  A weak
+            # reference to a class exists only once, for all links.
             self._inner.owner = Negotiation
 
     def _begin(self) -> ssl.SSLObject:

@@ -220,8 +220,9 @@ class Opening(Stepper):
             detail = "the client offered no protocol by ALPN, and HTTP/1.1 is not served here"
             raise LinkError(Hop.CLIENT, CloseReason.NO_PROTOCOL, detail)
         if protocol == HTTP1 and not transport.readable:
-            # With Nagle's algorithm a client keeps its request until this ACK has come, and we send
-            # nothing to carry it: the kernel would delay it by 40 ms.
+            # With Nagle's algorithm a client keeps its request back until the end of its handshake
+            # is acknowledged.  Nothing that we send carries this ACK: the kernel would delay it by
+            # 40 ms.
             end.acknowledge()
         return protocol
 

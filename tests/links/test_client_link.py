@@ -318,7 +318,9 @@ async def test_a_client_that_closes_between_two_requests_ends_its_link(hops: Hop
     "part",
     [
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nok",
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n",
         b"GET / HTTP/1.1\r\n",
     ],
 )

@@ -10,6 +10,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from hopproxy.link.client import ClientLink
+from hopproxy.link.tls import Tls
 from hopproxy.reasons import CloseReason, Hop
 from hopproxy.settings.client import Listener
 from tests.authority import TlsPeer, client_context, listener_tls
@@ -48,6 +50,11 @@ async def test_a_quiet_link_serves_again_and_ends_with_close_notify(
     await upstream.send(OK)
     await client.message()
     await trio.sleep(3)
+    [link] = hops.runtime.clients.links
+    assert isinstance(link, ClientLink)
+    end = link.transport.endpoint
+    assert isinstance(end, Tls)
+    assert end.tls is None  # freed after the handshake
     assert await hops.again(client, upstream)
     assert await client.rest() == b""  # up to close_notify
     assert hops.closes(Hop.CLIENT) == [CloseReason.IDLE_TIMEOUT]

@@ -100,8 +100,8 @@ def test_reused_gets_do_not_wait_for_our_ack_as_they_do_elsewhere(
 
 
 def uploaded(port: int) -> float:
-    """Milliseconds of the median of POSTs, from a client with Nagle's algorithm that sends head and
-    body separately."""
+    """The median time of a POST in ms: a client with Nagle's algorithm sends head and body
+    separately."""
     taken = []
     with (
         socket.create_connection(("127.0.0.1", port), timeout=10) as sock,
