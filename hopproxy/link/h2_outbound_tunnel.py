@@ -88,6 +88,8 @@ class OutboundTunnel(Outbound):
         if not 200 <= head.status < 300:
             return head
         self.tunnel = StreamEnd(self, Hop.UPSTREAM)
+        if self.error is not None:  # it was reset right after this head
+            self.cut_tunnel(self.error)
         return switched(head, accept_of(self._key))
 
     # -- the tunnel --------------------------------------------------------------------------
@@ -96,6 +98,15 @@ class OutboundTunnel(Outbound):
         """After a 101: the origin's end of the tunnel."""
         assert self.tunnel is not None
         return self.tunnel
+
+    def cut_tunnel(self, error: HopError) -> None:
+        """End the tunnel, if there is one, with what has ended the stream."""
+        if self.tunnel is not None:
+            cut = error
+            if not isinstance(cut, LinkError):
+                cut = LinkError(Hop.UPSTREAM, error.reason, error.detail)
+                cut.cause = error.cause
+            self.tunnel.failed = cut
 
     @property
     @abstractmethod

@@ -92,6 +92,11 @@ class StreamEnd:
         """Whether bytes have arrived, or the end."""
         return self._stream.at_hand or self._stream.ended or self.failed is not None
 
+    @property
+    def pending(self) -> bool:
+        """Whether bytes or the end that were accepted wait for the peer's window."""
+        return self._stream.pending
+
     def receive_now(self) -> bytes | None:
         """What has arrived, b"" at the end of the stream, None if nothing.  Raises `failed`."""
         if self._stream.at_hand:

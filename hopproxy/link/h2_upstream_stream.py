@@ -244,7 +244,8 @@ class H2UpstreamStream(OutboundTunnel):
 
     def on_reset(self, code: int) -> None:
         """The origin has reset the stream, or its GOAWAY has left it out."""
-        if self._ended:  # it does not want the rest of the request (section 8.1)
+        # After a response it does not want the rest of the request (section 8.1); a tunnel is cut.
+        if self._ended and not self._key:
             return
         # A request that has an interim response was processed, whatever the origin says now.
         if code in (Code.REFUSED_STREAM, Code.HTTP_1_1_REQUIRED) and not self.answered:
@@ -266,12 +267,7 @@ class H2UpstreamStream(OutboundTunnel):
         """Nothing more will come."""
         if self.error is None:
             self.error = error
-            if self.tunnel is not None:
-                cut = error
-                if not isinstance(cut, LinkError):
-                    cut = LinkError(Hop.UPSTREAM, error.reason, error.detail)
-                    cut.cause = error.cause
-                self.tunnel.failed = cut
+            self.cut_tunnel(error)
 
     def wake(self) -> None:
         """There is news: go on."""

@@ -84,6 +84,9 @@ class Transport:
         "send_later", "sent", "timer_at", "urgent", "waker",
     )  # fmt: skip
 
+    #: Whether bytes that `send_now` has accepted still wait: the kernel has them all.
+    pending = False
+
     def __init__(self, endpoint: Endpoint, watch: Watch, hop: Hop) -> None:
         self.endpoint = endpoint
         self._channel = endpoint.channel

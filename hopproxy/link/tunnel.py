@@ -37,6 +37,8 @@ class TunnelTransport(Protocol):
     def endpoint(self) -> TunnelSocket: ...
     @property
     def readable(self) -> bool: ...
+    @property
+    def pending(self) -> bool: ...
     def now(self) -> float: ...
     def receive_now(self) -> bytes | None: ...
     def send_now(self, data: bytes | memoryview, /) -> int: ...
@@ -93,6 +95,13 @@ class Flow:
             if not self._send(data):
                 return False
         return True
+
+    def settled(self) -> bool:
+        """After the FIN: whether the sink has sent all that it accepted.  Raises LinkError."""
+        if not self._sink.pending:
+            return True
+        self._sink.send_now(b"")  # raises what has ended it meanwhile
+        return False
 
     def _send(self, data: bytes | memoryview) -> bool:
         """Send what the sink accepts and hold back the rest; True if there is no rest."""
@@ -190,10 +199,11 @@ class Tunnel:
         try:
             more = outwards.pump()
             more = inwards.pump() or more
+            over = outwards.done and inwards.done and outwards.settled() and inwards.settled()
         except LinkError as error:
             self._end(error)
             return
-        if outwards.done and inwards.done:
+        if over:
             self._end(None)
             return
         deadline = self._moved_at() + (0.0 if more else self._idle_timeout)
