@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from typing import NamedTuple
 
 import pytest
 import trio
+from h2.settings import SettingCodes
 
 from hopproxy.link.h2_tunnel import accept_of
 from hopproxy.reasons import Hop
@@ -166,3 +168,46 @@ async def check(hops: Hops, how: str, kind: Kind, protocol: str, end: End) -> Ex
     tally = hops.runtime.upstreams["app"].tally
     assert end.cause in (tally.aborts if end.cause == GONE else tally.causes)
     return record
+
+
+async def test_a_tunnel_over_http2_ends_once_all_that_it_accepted_is_sent(hops: Hops) -> None:
+    """Both sides have ended, but the origin's window was closed for the client's last bytes."""
+    await hops.start(upstream={"protocol": "h2", "tunnel_timeout": 50.0})
+    ends = await opened(hops, Http1, "2")
+    origin = ends.h2
+    assert origin is not None
+    origin.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    await origin.send()
+    await hops.quiet()
+    await ends.client.send(b"last words")
+    ends.client.sock.shutdown(socket.SHUT_WR)
+    origin.h2.end_stream(1)
+    await origin.send()
+    await hops.quiet()
+    request = origin.requests[1]
+    await origin.catch_up()
+    assert (request.body, request.ended, hops.records.kept) == (b"", False, [])
+    origin.h2.increment_flow_control_window(100, 1)
+    while not request.ended:
+        await origin.more()
+    await hops.quiet()
+    assert request.body == b"last words"
+    [record] = hops.records.kept
+    assert (record.cause, record.received) == ("", 10)
+
+
+async def test_a_tunnel_that_is_reset_together_with_its_head_has_a_cause(hops: Hops) -> None:
+    await hops.start(upstream={"protocol": "h2"})
+    client = await asked(hops, Http1)
+    assert isinstance(client, Http1)
+    await client.peer.send(b"first words")
+    origin = await accept(hops, ALLOWED)
+    await origin.request()
+    origin.h2.send_headers(1, ACCEPTS, end_stream=True)
+    origin.h2.reset_stream(1, 2)
+    await origin.send()
+    assert await client.status() == 101
+    await client.peer.gone()
+    await hops.quiet()
+    [record] = hops.records.kept
+    assert (record.cause, record.upgraded) == ("connection_terminated", True)
