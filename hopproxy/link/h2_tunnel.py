@@ -94,8 +94,8 @@ class StreamEnd:
 
     @property
     def pending(self) -> bool:
-        """Whether bytes or the end that were accepted wait for the peer's window."""
-        return self._stream.pending
+        """Whether bytes or the end that were accepted wait for the peer's window, or were lost."""
+        return self._stream.pending or self.failed is not None
 
     def receive_now(self) -> bytes | None:
         """What has arrived, b"" at the end of the stream, None if nothing.  Raises `failed`."""

@@ -244,8 +244,9 @@ class H2UpstreamStream(OutboundTunnel):
 
     def on_reset(self, code: int) -> None:
         """The origin has reset the stream, or its GOAWAY has left it out."""
-        # After a response it does not want the rest of the request (section 8.1); a tunnel is cut.
-        if self._ended and not self._key:
+        # After its end it does not want the rest of the request (section 8.1).  A tunnel is cut,
+        # unless the code says that there is no error.
+        if self._ended and (code == Code.NO_ERROR or not self._key):
             return
         # A request that has an interim response was processed, whatever the origin says now.
         if code in (Code.REFUSED_STREAM, Code.HTTP_1_1_REQUIRED) and not self.answered:

@@ -170,8 +170,8 @@ async def check(hops: Hops, how: str, kind: Kind, protocol: str, end: End) -> Ex
     return record
 
 
-async def test_a_tunnel_over_http2_ends_once_all_that_it_accepted_is_sent(hops: Hops) -> None:
-    """Both sides have ended, but the origin's window was closed for the client's last bytes."""
+async def last_words(hops: Hops) -> H2Origin:
+    """Both sides have ended, but the origin's window is closed for the client's last bytes."""
     await hops.start(upstream={"protocol": "h2", "tunnel_timeout": 50.0})
     ends = await opened(hops, Http1, "2")
     origin = ends.h2
@@ -184,16 +184,47 @@ async def test_a_tunnel_over_http2_ends_once_all_that_it_accepted_is_sent(hops: 
     origin.h2.end_stream(1)
     await origin.send()
     await hops.quiet()
-    request = origin.requests[1]
     await origin.catch_up()
+    request = origin.requests[1]
     assert (request.body, request.ended, hops.records.kept) == (b"", False, [])
+    return origin
+
+
+async def test_a_tunnel_over_http2_ends_once_all_that_it_accepted_is_sent(hops: Hops) -> None:
+    origin = await last_words(hops)
     origin.h2.increment_flow_control_window(100, 1)
-    while not request.ended:
+    while not origin.requests[1].ended:
         await origin.more()
     await hops.quiet()
-    assert request.body == b"last words"
+    assert origin.requests[1].body == b"last words"
     [record] = hops.records.kept
     assert (record.cause, record.received) == ("", 10)
+
+
+async def test_a_reset_before_the_last_bytes_are_sent_has_a_cause(hops: Hops) -> None:
+    origin = await last_words(hops)
+    origin.h2.reset_stream(1, 8)
+    await origin.send()
+    await hops.quiet()
+    [record] = hops.records.kept
+    assert (record.cause, "CANCEL" in record.detail) == ("connection_terminated", True)
+
+
+async def test_an_origin_may_end_its_side_and_want_no_more_without_an_error(hops: Hops) -> None:
+    """RFC 9113 section 8.1: END_STREAM, then RST_STREAM with NO_ERROR."""
+    await hops.start(upstream={"protocol": "h2"})
+    ends = await opened(hops, Http1, "2")
+    origin = ends.h2
+    assert origin is not None
+    origin.h2.send_data(1, b"bye", end_stream=True)
+    origin.h2.reset_stream(1, 0)
+    await origin.send()
+    assert await ends.client.rest() == b"bye"
+    await ends.client.send(b"too late")
+    ends.client.close()
+    await hops.quiet()
+    [record] = hops.records.kept
+    assert (record.cause, record.sent) == ("", 3)
 
 
 async def test_a_tunnel_that_is_reset_together_with_its_head_has_a_cause(hops: Hops) -> None:
