@@ -84,7 +84,7 @@ class Transport:
         "send_later", "sent", "timer_at", "urgent", "waker",
     )  # fmt: skip
 
-    #: Whether bytes that `send_now` has accepted still wait: the kernel has them all.
+    #: Whether bytes that `send_now` has accepted still wait here.  Never: the kernel has them.
     pending = False
 
     def __init__(self, endpoint: Endpoint, watch: Watch, hop: Hop) -> None:

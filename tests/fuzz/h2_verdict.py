@@ -75,11 +75,11 @@ def _judge_attempts(stage: H2Stage, sent: dict[int, Half]) -> None:
     for mark, seen in [*_seen_in_http1(stage), *_seen_in_http2(stage)]:
         if stage.client.broken:
             if mark in sent:
-                _judge_head(sent[mark], seen)
+                _judge_head(sent[mark], seen, h2_origin=stage.script.h2_origin)
             continue
         if mark not in sent:
             raise Disagreement(f"a request of nobody: {seen!r}")
-        _judge_request(sent[mark], seen)
+        _judge_request(sent[mark], seen, h2_origin=stage.script.h2_origin)
         times[mark] = times.get(mark, 0) + 1
     for mark, count in times.items():
         if count > _most_times(stage, mark, sent[mark]):
@@ -176,15 +176,15 @@ def refusal(half: Half, *, from_client: bool, head_alone: bool = False) -> str:
     return ""
 
 
-def _judge_request(half: Half, seen: Seen) -> None:
+def _judge_request(half: Half, seen: Seen, *, h2_origin: bool) -> None:
     """What an origin has read of a request, against what its client meant."""
     if b":protocol" in dict(half.heads[0]):
         return  # a tunnel
-    _judge_head(half, seen)
+    _judge_head(half, seen, h2_origin=h2_origin)
     _judge_content(half, seen)
 
 
-def _judge_head(half: Half, seen: Seen) -> None:
+def _judge_head(half: Half, seen: Seen, *, h2_origin: bool) -> None:
     fields = half.heads[0]
     if b":protocol" in dict(fields):
         return  # a tunnel
@@ -193,7 +193,7 @@ def _judge_head(half: Half, seen: Seen) -> None:
         raise Disagreement(f"a malformed request reaches the origin: {why}: {half!r} as {seen!r}")
     sized = any(name == b"content-length" for name, _ in fields)
     wanted = h2_meant.request_meant(fields, ended=not sized and not _is_chunked(seen))
-    if seen.fields[0][0] == b"host":  # an origin of HTTP/2 has read it as :authority
+    if h2_origin:  # it has read Host as :authority
         wanted.lines = sorted(wanted.lines, key=lambda line: not line.startswith(b"host:"))
     meant.check_request(wanted, seen)
 

@@ -140,7 +140,7 @@ async def test_a_whole_response_ends_with_close_notify(hops: Hops, directory: Pa
     client, upstream = await asked(hops, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     await upstream.send(OK)
     assert (await client.message()).body == b"ok"
-    assert await client.rest() == b""  # up to close_notify
+    assert await client.rest() == b""
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ async def test_close_notify_alone_ends_an_idle_link(hops: Hops, directory: Path)
     await client.message()
     await hops.quiet()
     await client.say_goodbye()
-    assert await client.rest() == b""  # up to close_notify
+    assert await client.rest() == b""
     assert hops.closes(Hop.CLIENT) == [CloseReason.PEER_CLOSED]
     assert hops.runtime.closes.last[-1].notified
 
@@ -179,7 +179,7 @@ async def test_close_notify_alone_during_a_request_ends_the_link_after_it(
     await hops.quiet()
     await upstream.send(OK)
     assert (await client.message()).body == b"ok"
-    assert await client.rest() == b""  # up to close_notify
+    assert await client.rest() == b""
     assert hops.closes(Hop.CLIENT) == [CloseReason.PEER_CLOSED]
 
 
@@ -214,7 +214,7 @@ async def test_a_websocket_runs_over_tls_and_ends_one_way_after_the_other(
     await upstream.send(b"still heard")
     assert await client.exactly(11) == b"still heard"
     upstream.close()
-    assert await client.rest() == b""  # up to close_notify
+    assert await client.rest() == b""
     await hops.quiet()
     assert hops.closes(Hop.CLIENT) == [CloseReason.TUNNEL_ENDED]
 

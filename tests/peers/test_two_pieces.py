@@ -9,7 +9,7 @@ import socket
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -79,24 +79,31 @@ def median(port: int) -> float:
     return statistics.median(taken[1:])
 
 
+def check_beside_others(
+    name: str, directory: Path, measured: Callable[[int], float] = median
+) -> None:
+    """Measure this server behind each proxy in turn: only ours does not wait for ACKs."""
+    origin = free_port()
+    command = [sys.executable, "-m", "tests.peers.two_pieces", name, str(origin)]
+    with running(command, origin, directory / "origin.out"):
+        with hopproxy(directory, origin) as port:
+            ours = measured(port)
+        with nginx(directory, origin) as port:
+            of_nginx = measured(port)
+        with caddy(directory, origin) as port:
+            of_caddy = measured(port)
+    print(f"{name}: hopproxy {ours:.1f} ms, nginx {of_nginx:.1f}, Caddy {of_caddy:.1f}")
+    assert min(of_nginx, of_caddy) > 40
+    assert ours < min(of_nginx, of_caddy) / 2
+
+
 @pytest.mark.parametrize("name", sorted(SERVERS))
 def test_reused_gets_do_not_wait_for_our_ack_as_they_do_elsewhere(
     name: str, tmp_path: Path
 ) -> None:
     if name == "django":
         needs_module("django")
-    origin = free_port()
-    command = [sys.executable, "-m", "tests.peers.two_pieces", name, str(origin)]
-    with running(command, origin, tmp_path / "origin.out"):
-        with hopproxy(tmp_path, origin) as port:
-            ours = median(port)
-        with nginx(tmp_path, origin) as port:
-            of_nginx = median(port)
-        with caddy(tmp_path, origin) as port:
-            of_caddy = median(port)
-    print(f"{name}: hopproxy {ours:.1f} ms, nginx {of_nginx:.1f}, Caddy {of_caddy:.1f}")
-    assert min(of_nginx, of_caddy) > 40
-    assert ours < min(of_nginx, of_caddy) / 2
+    check_beside_others(name, tmp_path)
 
 
 def uploaded(port: int) -> float:
@@ -119,18 +126,7 @@ def uploaded(port: int) -> float:
 
 
 def test_uploads_do_not_wait_for_our_ack_as_they_do_elsewhere(tmp_path: Path) -> None:
-    origin = free_port()
-    command = [sys.executable, "-m", "tests.peers.two_pieces", "http.server", str(origin)]
-    with running(command, origin, tmp_path / "origin.out"):
-        with hopproxy(tmp_path, origin) as port:
-            ours = uploaded(port)
-        with nginx(tmp_path, origin) as port:
-            of_nginx = uploaded(port)
-        with caddy(tmp_path, origin) as port:
-            of_caddy = uploaded(port)
-    print(f"hopproxy {ours:.1f} ms, nginx {of_nginx:.1f}, Caddy {of_caddy:.1f}")
-    assert min(of_nginx, of_caddy) > 40
-    assert ours < min(of_nginx, of_caddy) / 2
+    check_beside_others("http.server", tmp_path, uploaded)
 
 
 @pytest.mark.parametrize(
