@@ -216,8 +216,10 @@ def unpadded(number: int, flags: int, payload: bytes) -> bytes:
         start, end = unpad(payload, start, end)
     if flags & PRIORITIZED:
         start += PRIORITY_SIZE
-        if start > end:
+        if start > len(payload):
             raise H2Error(Code.FRAME_SIZE_ERROR, "6.2", "HEADERS too short for its priority")
+        if start > end:
+            raise H2Error(Code.PROTOCOL_ERROR, "6.2", "padding in the place of a priority")
         check_priority(number, payload, start - PRIORITY_SIZE)
     return payload[start:end]
 

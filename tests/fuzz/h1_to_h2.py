@@ -170,8 +170,13 @@ def _judge_request(half: Half, request: Meant[RequestHead], *, tunnel: bool) -> 
     if seen.whole and (seen.body != request.body or not request.whole):
         raise Disagreement(f"looks whole: {seen!r}, meant was {request!r}")
     lines = [name + b": " + value for name, value in seen.trailers]
-    if seen.whole and lines != [line.lower() for line in request.trailers]:
+    if seen.whole and lines != [_lower_name(line) for line in request.trailers]:
         raise Disagreement(f"the trailers {request.trailers!r} arrived as {seen.trailers!r}")
+
+
+def _lower_name(line: bytes) -> bytes:
+    name, colon, value = line.partition(b":")
+    return name.lower() + colon + value
 
 
 def _responses(said: Half, request: RequestHead, *, tunnel: bool) -> list[Meant[ResponseHead]]:

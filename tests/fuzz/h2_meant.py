@@ -40,6 +40,7 @@ STRICTER = (
     "PUSH_PROMISE",
     "GOAWAY",
     "SETTINGS_MAX_FRAME_SIZE",  # said twice in a frame: it reads the last
+    "padding in the place of a priority",
     "depends on itself",  # it looks once the field block is whole
 )
 
