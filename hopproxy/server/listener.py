@@ -30,9 +30,9 @@ from hopproxy.settings.units import Bind
 BATCH, TURN = 32, 0.0
 #: Seconds for which a worker leaves connections to one that has fewer.
 STEP_BACK = 0.001
-#: Seconds for which the other may accept none of them.  After that it counts as stopped: the worker
-#: waits again only after 1 more connection, then after 3, 7, ...
-PATIENCE, MOST_KEPT = 0.02, 31
+#: Seconds for which the other may accept none of them.  After that it counts as stopped, and the
+#: worker keeps what comes for so many seconds before it leaves one to the other again.
+PATIENCE, KEPT = 0.02, 0.01
 #: Seconds to wait if no file descriptor is left.
 PAUSE = 0.1
 #: Seconds to wait if `max_connections` are open and none is idle.
@@ -214,7 +214,7 @@ class Intake:
         self._stepped_back = False
         #: When it stepped back first and nobody accepted, if nobody has since.
         self._alone_since = math.inf
-        self._kept = self._left = 0  # connections until it steps back: in all, still to come
+        self._keeps_until = -math.inf  # the other counts as stopped until then
         self.fd = listener.fileno()
         self.closed = self.readable = self.urgent = False
         self.timer_at = math.inf
@@ -268,16 +268,14 @@ class Intake:
     def _accept(self) -> float | None:
         """Accept connections; return after how many seconds to continue, None if none is left."""
         gateway, clients, board = self._gateway, self._runtime.clients, self._board
-        entrance = self._entrance
+        entrance, now = self._entrance, self._runtime.watch.now
         for _ in range(BATCH):
             if board is not None and not self._stepped_back:
                 if not board.is_ahead():
                     self._relieved()
-                elif not self._left:
+                elif now() >= self._keeps_until:
                     self._stepped_back = True
                     return STEP_BACK
-                else:
-                    self._left -= 1
             if len(clients.links) >= clients.limit:
                 if not self._queue.poll(0):
                     return None
@@ -298,7 +296,7 @@ class Intake:
                 continue  # the client has left already
             if self._stepped_back:  # no other worker has
                 self._stepped_back = False
-                self._unrelieved(self._runtime.watch.now())
+                self._unrelieved(now())
             sock = socket.socket(*self._kind, 0, number)
             try:
                 if self._kind[0] == socket.AF_UNIX:
@@ -313,10 +311,10 @@ class Intake:
     def _relieved(self) -> None:
         """Another worker accepts as well."""
         self._alone_since = math.inf
-        self._kept = self._left = 0
+        self._keeps_until = -math.inf
 
     def _unrelieved(self, now: float) -> None:
         """It stepped back, and no other worker accepted."""
         self._alone_since = min(self._alone_since, now)
         if now >= self._alone_since + PATIENCE:
-            self._kept = self._left = min(2 * self._kept + 1, MOST_KEPT)
+            self._keeps_until = now + KEPT
